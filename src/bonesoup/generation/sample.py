@@ -1,0 +1,119 @@
+"""Batched sampling with a seed per row, and the log-probability of what was sampled.
+
+Each row draws its own noise from its own seed (Gumbel-max: argmax of logits / T plus Gumbel noise is a sample
+of softmax(logits / T)). A row's response therefore does not depend on the rows beside it, and two policies
+that share a seed share their noise, which makes their comparison paired.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Response:
+    """A sampled response.
+
+    Attributes:
+        text: without special tokens.
+        token_ids: what was sampled, with the end token when there is one.
+        finished: whether the end token was reached.
+    """
+
+    text: str
+    token_ids: list[int]
+    finished: bool
+
+
+class RowNoise(LogitsProcessor):
+    """logits [batch, vocabulary] -> logits / temperature + Gumbel noise, drawn per row."""
+
+    def __init__(self, seeds: list[int], temperature: float):
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.temperature = temperature
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        width = scores.shape[-1]
+        exponential = torch.stack([torch.empty(width).exponential_(generator=g) for g in self.generators])
+        return scores.float() / self.temperature - exponential.to(scores.device).log()
+
+
+def render(tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]) -> list[str]:
+    """Prompts through the chat template, up to where the assistant speaks."""
+    return [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]):
+    """Left-padded input_ids and attention_mask, both [batch, longest prompt]."""
+    texts = render(tokenizer, prompts)
+    return tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
+
+
+@torch.inference_mode()
+def sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[Messages],
+    seeds: list[int],
+    temperature: float,
+    max_new_tokens: int,
+    batch: int,
+) -> list[Response]:
+    """One response per prompt; row i depends on its prompt, seeds[i] and the model alone."""
+    responses = []
+    for start in range(0, len(prompts), batch):
+        inputs = encode(tokenizer, prompts[start : start + batch]).to(model.device)
+        output = model.generate(
+            **inputs,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            max_new_tokens=max_new_tokens,
+            logits_processor=LogitsProcessorList([RowNoise(seeds[start : start + batch], temperature)]),
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+        for ids in output[:, inputs["input_ids"].shape[1] :].tolist():
+            responses.append(_response(tokenizer, ids))
+    return responses
+
+
+def _response(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> Response:
+    finished = tokenizer.eos_token_id in ids
+    if finished:
+        ids = ids[: ids.index(tokenizer.eos_token_id) + 1]
+    return Response(tokenizer.decode(ids, skip_special_tokens=True), ids, finished)
+
+
+@torch.inference_mode()
+def log_probabilities(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[Messages],
+    responses: list[Response],
+    batch: int,
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """log pi(response | prompt), summed over the sampled tokens, in nats [batch]."""
+    totals = []
+    for start in range(0, len(prompts), batch):
+        inputs = encode(tokenizer, prompts[start : start + batch]).to(model.device)
+        ids = [torch.tensor(response.token_ids) for response in responses[start : start + batch]]
+        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+        ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id)
+        ids, mask = ids.to(model.device), mask.to(model.device)
+        attention = torch.cat([inputs["attention_mask"], mask], dim=1)
+        logits = model(
+            input_ids=torch.cat([inputs["input_ids"], ids], dim=1),
+            attention_mask=attention,
+            # Real positions, as generate() counts them: padding on the left must not shift a row.
+            position_ids=(attention.cumsum(1) - 1).clamp(min=0),
+            logits_to_keep=ids.shape[1] + 1,
+        ).logits[:, :-1]
+        log_probs = (logits.float() / temperature).log_softmax(-1)
+        totals.append((log_probs.gather(-1, ids.unsqueeze(-1)).squeeze(-1) * mask).sum(1).cpu())
+    return torch.cat(totals)
