@@ -1,0 +1,25 @@
+"""Input checks shared by this package."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def finite(value: ArrayLike, name: str) -> np.ndarray:
+    """`value` as a float array, else ValueError naming it."""
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers in a regular array, found {value!r}") from None
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has values that are not finite: {value!r}")
+    return array
+
+
+def matrix(value: ArrayLike, name: str) -> np.ndarray:
+    """`value` as a finite [rows, columns] array with a row or more, else ValueError naming it."""
+    array = finite(value, name)
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(
+            f"{name} must be two-dimensional with a row and a column or more, found shape {list(array.shape)}"
+        )
+    return array
