@@ -1,0 +1,1 @@
+"""Scoring a preference grid, comparing methods on the same prompts, and the report."""

@@ -1,0 +1,215 @@
+"""The metrics of METHOD.md section 3 for every method, with intervals, on grids that all of them answer."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bonesoup.evaluation.samples import Front, check_prompts
+from bonesoup.evaluation.statistics import (
+    Band,
+    Estimate,
+    band,
+    estimate,
+    resample_weights,
+    resampled_means,
+)
+from bonesoup.method import front as metrics
+from bonesoup.method.preferences import interior as is_interior
+
+# Differences and ratios are taken against this method.
+BASELINE = "rewarded"
+# The one method whose answer does not depend on the preference: one point stands for the whole grid.
+CONSTANT = "sft"
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Methods compared on one grid. Keys: unit ('reward' learned, 'gold' true), then method, then metric.
+
+    preferences [grid, objective]; points [grid, objective] mean scores (SFT: [1, objective]); covariances
+    [grid, objective, objective] of those means; differences, ratios and gains are paired, against BASELINE.
+    """
+
+    name: str
+    preferences: np.ndarray
+    methods: tuple[str, ...]
+    metrics: dict[str, dict[str, dict[str, Estimate]]]
+    differences: dict[str, dict[str, dict[str, Estimate]]]
+    ratios: dict[str, dict[str, dict[str, Estimate]]]
+    points: dict[str, dict[str, np.ndarray]]
+    covariances: dict[str, dict[str, np.ndarray]]
+    utility: dict[str, dict[str, Band]]
+    gains: dict[str, dict[str, Band]]
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What `evaluate` found. The first block is the full grid, a second one what every method answers."""
+
+    objectives: tuple[str, ...]
+    references: tuple[float, ...]
+    interior: float
+    confidence: float
+    resamples: int
+    prompts: int
+    blocks: tuple[Block, ...]
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Gold first where it is known: it is what the learned reward stands for."""
+        return tuple(unit for unit in ("gold", "reward") if unit in self.blocks[0].metrics)
+
+
+def evaluate(
+    fronts: Sequence[Front],
+    references: Sequence[float],
+    interior: float,
+    bootstrap: int,
+    confidence: float,
+    seed: int,
+) -> Results:
+    """Compare methods on the same prompts.
+
+    Methods that answer the whole grid share the block `full grid`. Where some method answers only part of it
+    (the oracle), a second block holds all methods on the preferences they share, so that nothing is compared
+    across grids.
+
+    Args:
+        fronts: one per method, from `read_fronts`.
+        references: hypervolume reference points, one value for every objective, in SFT standard deviations.
+        interior: a preference is interior when no weight is below this.
+        bootstrap: resamples of prompts; the same resamples for every method.
+        confidence: level of the percentile intervals.
+        seed: of the resamples.
+
+    Raises:
+        ValueError: no steerable method, different prompts or objectives, or no shared preference.
+    """
+    fronts = list(fronts)
+    steerable = [front for front in fronts if front.method != CONSTANT]
+    if not steerable:
+        raise ValueError(f"nothing to compare: no method besides {CONSTANT} was evaluated")
+    check_prompts(fronts)
+    if len({front.objectives for front in fronts}) > 1:
+        raise ValueError(f"methods differ in objectives: { {f.method: f.objectives for f in fronts} }")
+
+    weights = resample_weights(len(fronts[0].prompts), bootstrap, seed)
+    grid = max((front.preferences for front in steerable), key=len)
+    whole = [f for f in fronts if f.method == CONSTANT or len(_places(f.preferences, grid)) == len(grid)]
+    level = (tuple(references), interior, confidence)
+    blocks = [_block("full grid", whole, grid, weights, *level)]
+    if partial := [front for front in fronts if front not in whole]:
+        shared = grid
+        for front in partial:
+            shared = shared[np.sort(_places(shared, front.preferences))]
+        if not len(shared):
+            raise ValueError(
+                f"{', '.join(f.method for f in partial)} shares no preference with the other methods"
+            )
+        names = " and ".join(front.method for front in partial)
+        blocks.append(_block(f"{names} grid", fronts, shared, weights, *level))
+    return Results(
+        objectives=fronts[0].objectives,
+        references=tuple(float(r) for r in references),
+        interior=interior,
+        confidence=confidence,
+        resamples=bootstrap,
+        prompts=len(fronts[0].prompts),
+        blocks=tuple(blocks),
+    )
+
+
+def _places(own: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """For each grid row that `own` has, its place in `own`, in grid order."""
+    same = np.isclose(grid[:, None], own[None], atol=1e-6).all(axis=2)
+    return same.argmax(axis=1)[same.any(axis=1)]
+
+
+def _block(
+    name: str,
+    fronts: list[Front],
+    grid: np.ndarray,
+    weights: np.ndarray,
+    references: tuple[float, ...],
+    interior: float,
+    confidence: float,
+) -> Block:
+    units = ["reward"] + ["gold"] * all(front.gold is not None for front in fronts)
+    block = Block(
+        name, grid, tuple(front.method for front in fronts), *({u: {} for u in units} for _ in range(7))
+    )
+    for unit in units:
+        draws, utilities = {}, {}
+        for front in fronts:
+            places = np.zeros(1, int) if front.method == CONSTANT else _places(front.preferences, grid)
+            points = resampled_means(weights, getattr(front, unit)[:, places])
+            utilities[front.method] = (points * grid).sum(axis=2)
+            draws[front.method] = _metric_draws(points, grid, utilities[front.method], references, interior)
+            for key, values in (("kl", front.kl), ("tokens", front.tokens)):
+                draws[front.method][key] = weights @ values[:, places].mean(axis=1)
+            block.points[unit][front.method] = points[0]
+            block.covariances[unit][front.method] = _covariances(points[1:])
+
+        def summary(values: dict[str, np.ndarray]) -> dict[str, Estimate]:
+            return {key: estimate(value, confidence) for key, value in values.items()}
+
+        base = draws.get(BASELINE)
+        for method, values in draws.items():
+            block.metrics[unit][method] = summary(values)
+            block.utility[unit][method] = band(utilities[method], confidence)
+            if base is None or method == BASELINE:
+                continue
+            block.differences[unit][method] = summary({k: values[k] - base[k] for k in values if k in base})
+            block.ratios[unit][method] = summary(
+                {
+                    k: values[k] / base[k]
+                    for k in values
+                    if k.startswith("hypervolume") and (base[k] > 0).all()
+                }
+            )
+            block.gains[unit][method] = band(utilities[method] - utilities[BASELINE], confidence)
+    return block
+
+
+def _metric_draws(
+    points: np.ndarray,
+    grid: np.ndarray,
+    utility: np.ndarray,
+    references: tuple[float, ...],
+    interior: float,
+) -> dict[str, np.ndarray]:
+    """Every metric [draw] of fronts points [draw, grid or 1, objective]; utility [draw, grid]."""
+
+    def each(metric: Callable[[np.ndarray], float], of: np.ndarray = points) -> np.ndarray:
+        return np.array([metric(front) for front in of], dtype=float)
+
+    n = grid.shape[1]
+    found = {
+        f"hypervolume@{r:g}": each(lambda front, r=r: metrics.hypervolume(front, np.full(n, float(r))))
+        for r in references
+    }
+    found["inner_product"] = utility.mean(axis=1)
+    for key, mask in regions(grid, interior).items():
+        if mask.any():
+            found[f"inner_product_{key}"] = utility[:, mask].mean(axis=1)
+    if len(grid) > 1:
+        answered = np.broadcast_to(points, (len(points), *grid.shape))
+        found["controllability"] = each(lambda front: metrics.controllability(grid, front), answered)
+    found["cardinality"] = each(metrics.cardinality)
+    found["sparsity"] = each(metrics.sparsity)
+    found["spacing"] = each(metrics.spacing)
+    return found
+
+
+def regions(grid: np.ndarray, interior: float) -> dict[str, np.ndarray]:
+    """Masks [grid] that part it: interior, vertex (all weight on one objective) and edge (the rest)."""
+    inside = is_interior(grid, interior)
+    vertex = np.isclose(grid.max(axis=1), 1) & ~inside
+    return {"interior": inside, "edge": ~inside & ~vertex, "vertex": vertex}
+
+
+def _covariances(points: np.ndarray) -> np.ndarray:
+    """Covariance [grid, objective, objective] over draws of points [draw, grid, objective]."""
+    centred = points - points.mean(axis=0)
+    return np.einsum("dgi,dgj->gij", centred, centred) / max(len(points) - 1, 1)

@@ -1,0 +1,89 @@
+"""Reading samples.parquet: what lines up is read, what does not is refused by name."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bonesoup.evaluation.samples import read_examples, read_fronts
+
+OBJECTIVES = ["helpful", "harmless"]
+
+
+def edit(path, change):
+    rows = pd.read_parquet(path)
+    changed = change(rows)
+    (rows if changed is None else changed).to_parquet(path)
+
+
+def test_arrays_hold_the_rows_they_name(samples):
+    fronts = {front.method: front for front in read_fronts(samples, OBJECTIVES)}
+    rows = pd.read_parquet(samples["bone"])
+    one = rows[(rows["point"] == 4) & (rows["prompt_id"] == "test-0007")].iloc[0]
+    bone = fronts["bone"]
+    row = bone.prompts.index("test-0007")
+    assert bone.reward[row, 4].tolist() == [one["reward_helpful"], one["reward_harmless"]]
+    assert bone.gold[row, 4].tolist() == [one["gold_helpful"], one["gold_harmless"]]
+    assert (bone.kl[row, 4], bone.tokens[row, 4]) == (one["kl"], one["tokens"])
+    assert bone.preferences[4].tolist() == [0.4, 0.6]
+    assert fronts["sft"].reward.shape == (64, 1, 2)
+
+
+def test_gold_is_none_where_the_source_knows_none(samples):
+    edit(samples["bone"], lambda rows: rows.drop(columns=["gold_helpful", "gold_harmless"]))
+    assert {f.method: f.gold is None for f in read_fronts(samples, OBJECTIVES)}["bone"]
+
+
+def test_other_prompts_are_refused_with_method_and_id(samples):
+    edit(samples["bone"], lambda rows: rows.replace({"prompt_id": {"test-0005": "test-9999"}}))
+    with pytest.raises(
+        ValueError, match=r"bone and sft .* position 5 bone has 'test-9999', sft has 'test-0005'"
+    ):
+        read_fronts(samples, OBJECTIVES)
+
+
+def test_another_order_is_refused(samples):
+    edit(samples["oracle"], lambda rows: rows.iloc[::-1])
+    with pytest.raises(ValueError, match="oracle and sft .* position 0"):
+        read_fronts(samples, OBJECTIVES)
+
+
+def test_a_missing_prompt_is_refused(samples):
+    edit(samples["oracle"], lambda rows: rows[rows["prompt_id"] != "test-0063"])
+    with pytest.raises(ValueError, match="position 63 oracle has nothing, sft has 'test-0063'"):
+        read_fronts(samples, OBJECTIVES)
+
+
+def test_a_point_with_other_prompts_is_refused(samples):
+    edit(samples["bone"], lambda rows: rows.drop(index=rows.index[(rows["point"] == 3)][2]))
+    with pytest.raises(
+        ValueError, match="point 3 of bone has 'test-0003' at position 2, point 0 has 'test-0002'"
+    ):
+        read_fronts(samples, OBJECTIVES)
+
+
+def test_nan_is_refused_by_method_point_and_row(samples):
+    def spoil(rows):
+        rows.loc[64 * 2 + 7, "gold_harmless"] = np.nan
+
+    edit(samples["rewarded"], spoil)
+    with pytest.raises(ValueError, match="gold_harmless of rewarded is nan at point 2, row 135"):
+        read_fronts(samples, OBJECTIVES)
+
+
+def test_missing_column_and_file_are_refused(samples, tmp_path):
+    edit(samples["bone"], lambda rows: rows.drop(columns="reward_harmless"))
+    with pytest.raises(ValueError, match="no column reward_harmless"):
+        read_fronts(samples, OBJECTIVES)
+    with pytest.raises(ValueError, match="bonesoup stage front bone"):
+        read_fronts({"bone": tmp_path / "none.parquet"}, OBJECTIVES)
+
+
+def test_examples_pair_the_same_prompt_across_methods(samples):
+    examples = read_examples(samples, OBJECTIVES, 3)
+    assert [example.prompt for example in examples] == [
+        f"how do i plan trip number {i} ?" for i in (0, 32, 63)
+    ]
+    rows = pd.read_parquet(samples["oracle"])
+    expected = rows[rows["prompt_id"] == "test-0032"].sort_values("point")["response"].tolist()
+    assert [response.text for response in examples[1].responses["oracle"]] == expected
+    assert len(examples[0].responses["sft"]) == 1
