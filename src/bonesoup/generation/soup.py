@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from bonesoup.files import read_json
 from bonesoup.method.basis import coefficients
+from bonesoup.weights.adapters import Adapter, concatenate, load
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class Soup:
             return coefficients(rows, np.asarray(preference, float))
         match = np.isclose(rows, preference, atol=1e-6).all(axis=1)
         if not match.any():
-            raise ValueError(f"{self.method} has no policy for preference {list(preference)}; it has {rows.tolist()}")
+            raise ValueError(
+                f"{self.method} has no policy for preference {list(preference)}; it has {rows.tolist()}"
+            )
         return np.eye(len(rows))[match.argmax()]
 
 
@@ -113,3 +116,16 @@ class SoupModel:
         if self.soup.policies:
             return self.model.disable_adapter()
         return torch.no_grad()
+
+
+def merge_adapters(soup: Soup, preference) -> tuple[Adapter, np.ndarray]:
+    """The exact adapter of a soup for one preference [objective], and its coefficients [policy].
+
+    Raises:
+        ValueError: a soup without policies has no adapter.
+    """
+    if not soup.policies:
+        raise ValueError(f"soup {soup.method} has no policies: it is the base {soup.base} alone")
+    values = soup.coefficients(preference)
+    parts = [(load(policy.path), value) for policy, value in zip(soup.policies, values.tolist(), strict=True)]
+    return concatenate(parts), values

@@ -1,0 +1,241 @@
+"""The command line. Heavy packages are imported inside the command that needs them."""
+
+import errno
+import importlib
+import os
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bonesoup import config
+
+app = typer.Typer(
+    help="Controllable multi-objective text generation by merging backbone policies.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console(highlight=False, soft_wrap=True)
+Preference = Annotated[
+    str, typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False)
+]
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False) -> None:
+    if debug:
+        os.environ["BONESOUP_DEBUG"] = "1"
+
+
+@app.command()
+def run(targets: Annotated[list[str] | None, typer.Argument(help="stages; all by default")] = None) -> None:
+    """Run the pipeline with live progress, then show the table of methods. The same as `dvc repro`.
+
+    Example: bonesoup run
+    """
+    from bonesoup import pipeline
+
+    config.load()
+    started = time.monotonic()
+    if pipeline.reproduce(targets or [], console.print):
+        raise typer.Exit(1)
+    console.print(f"Done in {time.monotonic() - started:.0f} s.")
+    if not targets:
+        summary()
+
+
+@app.command()
+def summary() -> None:
+    """Print the table of methods of the last run, where its report is, and what to try next.
+
+    Example: bonesoup summary
+    """
+    from bonesoup.evaluation.tables import terminal_tables
+    from bonesoup.files import read_json
+    from bonesoup.paths import METRICS, REPORT
+
+    path = METRICS / "report.json"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: `bonesoup run` makes it")
+    for table in terminal_tables(read_json(path)):
+        Console(width=max(console.width, 110)).print(table)
+    name = next(iter(config.load().preferences), "NAME")
+    console.print(f"Report: {(REPORT / 'index.html').absolute()}\n\nTry next:")
+    console.print(f"  bonesoup generate --preference {name} --prompt 'Please explain baking'")
+    console.print(f"  bonesoup soup --preference {name} --full --out soups/{name}")
+    console.print("  bonesoup profile embedded-3 && bonesoup run")
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="prepare, sft, reward, ...")],
+    key: Annotated[str | None, typer.Argument(help="objective, group or method of a foreach stage")] = None,
+) -> None:
+    """Run one stage. This is what dvc.yaml calls.
+
+    Example: bonesoup stage policy backbones
+    """
+    from bonesoup import pipeline
+    from bonesoup.locks import die_with_parent, exclusive
+
+    die_with_parent()
+    started = time.monotonic()
+    settings = config.load()
+    os.environ.update(pipeline.environment() | _threads(settings.threads) | _offline(settings))
+    warnings.filterwarnings("ignore")
+    if not (Path(__file__).parent / "stages" / f"{name}.py").is_file():
+        raise ValueError(f"no stage {name!r}")
+    label = f"{name}@{key}" if key else name
+    with exclusive(Path("scratch") / f"{label}.lock"):
+        module = importlib.import_module(f"bonesoup.stages.{name}")
+        _use_threads(settings.threads)
+        module.run(settings, key)
+    console.print(pipeline.record(label, started), style="dim")
+
+
+def _threads(count: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+
+
+def _use_threads(count: int) -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+def _offline(settings: config.Settings) -> dict[str, str]:
+    """Nothing may ask the Hub unless a setting names something on it."""
+    remote = [settings.data.hub, settings.model.revision]
+    remote += [getattr(reward, "revision", None) for reward in settings.rewards.values()]
+    return {} if any(remote) else {"HF_HUB_OFFLINE": "1"}
+
+
+@app.command()
+def profile(
+    name: Annotated[str | None, typer.Argument(help="which; none lists them")] = None,
+    data: Annotated[str | None, typer.Option(help="file to read instead of the profile's own")] = None,
+) -> None:
+    """Write a profile into params.yaml, or list the profiles.
+
+    Example: bonesoup profile qa-feedback --data dev_feedback.jsonl.gz
+    """
+    from bonesoup import profiles
+
+    if name is None:
+        for known in profiles.names():
+            first = (profiles.PROFILES / f"{known}.yaml").read_text().splitlines()[0].lstrip("# ")
+            console.print(f"{known:16} {first}")
+        return
+    profiles.write(name, data)
+    console.print(f"params.yaml now holds the profile {name}; `bonesoup run` runs it")
+
+
+@app.command()
+def soup(
+    preference: Preference,
+    out: Annotated[Path, typer.Option(help="folder to write; must not exist")],
+    full: Annotated[
+        bool, typer.Option("--full/--adapter", help="plain Transformers folder, or a PEFT adapter")
+    ] = False,
+    method: Annotated[str, typer.Option(help="which soup")] = "bone",
+) -> None:
+    """Merge the policies for one preference into an adapter or a full checkpoint. Exact, negative coefficients included.
+
+    Example: bonesoup soup --preference helpful=0.7,harmless=0.3 --full --out soups/mine
+    """
+    from bonesoup.generation.soup import merge_adapters
+    from bonesoup.weights.adapters import save
+    from bonesoup.weights.fold import fold
+
+    recipe, weights = _recipe(method), config.load().preference(preference)
+    if out.exists():
+        raise ValueError(f"{out} exists already: choose another folder, or remove it")
+    adapter, values = merge_adapters(recipe, weights)
+    if full:
+        fold(recipe.base, adapter, out)
+    else:
+        save(adapter, out, str(recipe.base))
+    shown = ", ".join(f"{p.slot} {value:+.4f}" for p, value in zip(recipe.policies, values, strict=True))
+    console.print(f"{out}: {shown}")
+
+
+@app.command()
+def generate(
+    preference: Preference,
+    prompt: Annotated[list[str], typer.Option(help="what the user says; may be repeated")],
+    method: Annotated[str, typer.Option(help="which soup")] = "bone",
+    seed: Annotated[int, typer.Option(help="of the sampling noise")] = 0,
+) -> None:
+    """Answer prompts at a preference.
+
+    Example: bonesoup generate --preference careful --prompt 'Please explain baking'
+    """
+    settings = config.load()
+    weights = settings.preference(preference)
+    recipe = _recipe(method)
+    warnings.filterwarnings("ignore")
+    from bonesoup.generation.sample import sample
+    from bonesoup.generation.soup import SoupModel
+
+    policy = SoupModel.load(recipe, settings.device)
+    policy.at(weights)
+    messages = [[{"role": "user", "content": text}] for text in prompt]
+    seeds = [seed * 1_000_003 + i for i in range(len(prompt))]
+    limits = settings.generation
+    for response in sample(
+        policy.model, policy.tokenizer, messages, seeds, limits.temperature, limits.max_new_tokens, 64
+    ):
+        print(response.text)
+
+
+def _recipe(method: str):
+    from bonesoup.generation.soup import Soup
+    from bonesoup.paths import SOUPS
+
+    path = SOUPS / f"{method}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in SOUPS.glob("*.json"))) or "none yet: `bonesoup run` makes them"
+        raise ValueError(f"no soup {method!r} in {SOUPS}; there are: {known}")
+    return Soup.read(path)
+
+
+@app.command()
+def register() -> None:
+    """Send to MLflow what it lacks: runs, backbones, the steerable soup, merged soups. Repeats nothing.
+
+    Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 bonesoup register
+    """
+    from bonesoup.stages import register as stage_register
+
+    stage_register.run(config.load(), None)
+
+
+def main() -> None:
+    """Run the command line; an error becomes one readable block on standard error and exit status 1."""
+    try:
+        app()
+    except (ValueError, RuntimeError, OSError, KeyboardInterrupt) as error:
+        if os.environ.get("BONESOUP_DEBUG"):
+            traceback.print_exc()
+        print(f"bonesoup: {explain(error)}", file=sys.stderr)
+        sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+
+
+def explain(error: BaseException) -> str:
+    """One message that says what happened and what to do."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; run the same command again to resume"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return f"the disk is full{where}. Free some space and run again: finished stages and checkpoints are kept"
+    return str(error) or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

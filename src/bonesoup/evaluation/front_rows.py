@@ -1,0 +1,115 @@
+"""A method's front: responses to the same prompts, with the same noise, at every preference, and their scores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bonesoup import config
+from bonesoup.generation.sample import log_probabilities, sample
+from bonesoup.generation.soup import Soup, SoupModel
+from bonesoup.progress import Throttle
+from bonesoup.rewards.normalise import Normaliser
+from bonesoup.rewards.score import Reward
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Learned rewards and, where the task knows it, the true score of (prompt text, response)."""
+
+    objectives: tuple[str, ...]
+    rewards: list[Reward]
+    normaliser: Normaliser
+    gold: Callable[[str, str], dict[str, float]] | None
+    gold_normaliser: Normaliser | None
+
+    def columns(self, prompts: list[list[dict]], texts: list[str]) -> dict[str, np.ndarray]:
+        """reward_<objective> and gold_<objective>, in SFT standard deviations, each [batch]."""
+        raw = np.stack([reward.score(prompts, texts) for reward in self.rewards], axis=1)
+        table = _columns("reward", self.objectives, self.normaliser(raw))
+        if self.gold:
+            rows = [
+                self.gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)
+            ]
+            truth = np.array([[row[name] for name in self.objectives] for row in rows])
+            table |= _columns("gold", self.objectives, self.gold_normaliser(truth))
+        return table
+
+
+def _columns(prefix: str, names: tuple[str, ...], values: np.ndarray) -> dict[str, np.ndarray]:
+    return {f"{prefix}_{name}": values[:, i] for i, name in enumerate(names)}
+
+
+def front_rows(
+    policy: SoupModel,
+    prompts: list[dict],
+    scorer: Scorer,
+    generation: config.Generation,
+    batch: int,
+    seed: int,
+) -> pd.DataFrame:
+    """One row per preference and prompt; the noise of a prompt is the same at every preference and method.
+
+    A soup without policies answers every preference alike, so it is sampled once, as point 0.
+    """
+    messages = [row["prompt"] for row in prompts]
+    seeds = [(seed + 1) * 7_000_003 + i for i in range(len(prompts))]
+    points = policy.soup.preferences[:1] if not policy.soup.policies else policy.soup.preferences
+    throttle = Throttle()
+    tables = []
+    for index, preference in enumerate(points):
+        policy.at(preference)
+        responses = sample(
+            policy.model,
+            policy.tokenizer,
+            messages,
+            seeds,
+            generation.temperature,
+            generation.max_new_tokens,
+            batch,
+        )
+        texts = [response.text for response in responses]
+        own = log_probabilities(
+            policy.model, policy.tokenizer, messages, responses, batch, generation.temperature
+        )
+        with policy.base_alone():
+            base = log_probabilities(
+                policy.model, policy.tokenizer, messages, responses, batch, generation.temperature
+            )
+        table = {
+            "method": policy.soup.method,
+            "point": index,
+            "prompt_id": [row["id"] for row in prompts],
+            "prompt": [prompt[-1]["content"] for prompt in messages],
+            "response": texts,
+            "tokens": [len(response.token_ids) for response in responses],
+            "finished": [response.finished for response in responses],
+            "kl": (own - base).double().numpy(),
+        }
+        table |= {f"mu_{name}": value for name, value in zip(scorer.objectives, preference, strict=True)}
+        tables.append(pd.DataFrame(table | scorer.columns(messages, texts)))
+        if throttle.ready() or index == len(points) - 1:
+            print(f"front@{policy.soup.method}: point {index + 1}/{len(points)}", flush=True)
+    return pd.concat(tables, ignore_index=True)
+
+
+def summarise(soup: Soup, rows: pd.DataFrame) -> dict:
+    """front.json: the means of every point."""
+    means = rows.groupby("point")[[c for c in rows if rows[c].dtype.kind in "fib" and c != "point"]].mean()
+    points = [list(soup.preferences[i]) for i in means.index]
+
+    def table(prefix: str) -> list[list[float]] | None:
+        columns = [f"{prefix}_{name}" for name in soup.objectives]
+        return means[columns].to_numpy().tolist() if columns[0] in means else None
+
+    return {
+        "method": soup.method,
+        "preferences": points,
+        "coefficients": [soup.coefficients(point).tolist() for point in points],
+        "reward": table("reward"),
+        "gold": table("gold"),
+        "kl": means["kl"].tolist(),
+        "length": means["tokens"].tolist(),
+        "finished": means["finished"].tolist(),
+    }

@@ -1,0 +1,23 @@
+"""Where the pipeline keeps things, relative to the project's root. dvc.yaml names the same paths."""
+
+from pathlib import Path
+
+OUT = Path("out")
+DATA = OUT / "data"
+DATA_DOCS = OUT / "docs/data"
+PROMPTS = DATA / "prompts.jsonl"
+SFT_ROWS = DATA / "sft.jsonl"
+SUMMARY = DATA / "summary.json"
+SFT = OUT / "sft"
+REWARDS = OUT / "rewards"
+GATES = OUT / "gates"
+NORMALISER = OUT / "normaliser.json"
+BETA = OUT / "beta.json"
+ROWS = OUT / "rows"
+POLICIES = OUT / "policies"
+SOUPS = OUT / "soups"
+FRONTS = OUT / "fronts"
+REPORT = OUT / "report"
+METRICS = OUT / "metrics"
+REGISTERED = OUT / "registered.json"
+SCRATCH = Path("scratch")

@@ -1,0 +1,134 @@
+"""Rewards as one thing: text in, raw scores out, whatever is behind them.
+
+A reward folder holds reward.json, which says what kind it is and how its input is made; learned rewards also
+hold their model. Scores are finite or an error: TRL would silently drop a NaN from a weighted sum.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+
+from bonesoup.files import read_json
+
+Messages = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """A reward of one objective.
+
+    Attributes:
+        scores: (prompts, responses) -> raw scores [batch].
+    """
+
+    objective: str
+    scores: Callable[[list[Messages], list[str]], np.ndarray]
+
+    def score(self, prompts: list[Messages], responses: list[str]) -> np.ndarray:
+        """Raw scores [batch], float64.
+
+        Raises:
+            ValueError: the wrong number of scores, or one that is not finite; names the objective and the row.
+        """
+        values = np.asarray(self.scores(prompts, responses), dtype=float)
+        if values.shape != (len(responses),):
+            raise ValueError(
+                f"reward {self.objective}: returned shape {values.shape} for {len(responses)} responses; "
+                "it must return one number per response"
+            )
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values))[0])
+            raise ValueError(
+                f"reward {self.objective}: score of row {row} is {values[row]}, for the response "
+                f"{responses[row][:80]!r} to {prompts[row][-1]['content'][:80]!r}"
+            )
+        return values
+
+
+def load_rewards(folders: list[Path], device: str = "cpu", batch: int = 256) -> list[Reward]:
+    return [load_reward(folder, device, batch) for folder in folders]
+
+
+def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
+    """Load the reward that the reward stage left in `folder`."""
+    spec = read_json(folder / "reward.json")
+    if spec["kind"] == "function":
+        return Reward(spec["objective"], load_function(spec["function"]))
+    source = spec.get("model") or folder / "model"
+    model = load_classifier(source, spec.get("revision")).to(device).eval()
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.get("revision"))
+
+    def scores(prompts: list[Messages], responses: list[str]) -> np.ndarray:
+        texts = render(tokenizer, spec["input"], prompts, responses)
+        return classify(model, tokenizer, texts, batch)[:, spec["logit"]]
+
+    return Reward(spec["objective"], scores)
+
+
+def load_classifier(source: str | Path, revision: str | None):
+    """A sequence classifier, refused when its weights lack the head.
+
+    Raises:
+        ValueError: the checkpoint has no trained head (its scores would be random).
+    """
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        source, revision=revision, output_loading_info=True
+    )
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(
+            f"{source} is no trained reward model: its checkpoint lacks {', '.join(missing[:3])}"
+        )
+    return model
+
+
+def load_function(name: str) -> Callable[[list[Messages], list[str]], np.ndarray]:
+    """Import `package.module:name`.
+
+    Raises:
+        ValueError: the module or the name does not exist.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"reward function {name!r} cannot be imported: {error}") from None
+
+
+def render(
+    tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Messages], responses: list[str]
+) -> list[str]:
+    """The text a reward model reads: its chat template, an hh-rlhf dialogue, or the response alone."""
+    if style == "response":
+        return list(responses)
+    if style == "hh":
+        names = {"user": "Human", "assistant": "Assistant", "system": "System"}
+        return [
+            "".join(f"\n\n{names[m['role']]}: {m['content']}" for m in prompt) + f"\n\nAssistant: {response}"
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+    return [
+        tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": response}], tokenize=False)
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def classify(model, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch: int) -> np.ndarray:
+    """Logits [batch, labels]; rows of like length share a forward pass."""
+    # A chat template brings its own special tokens; plain text needs the tokenizer's.
+    special = tokenizer.chat_template is None
+    ids = [tokenizer(text, add_special_tokens=special, truncation=True)["input_ids"] for text in texts]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    logits = np.empty((len(ids), model.config.num_labels))
+    for start in range(0, len(ids), batch):
+        rows = order[start : start + batch]
+        inputs = tokenizer.pad(
+            {"input_ids": [ids[i] for i in rows]}, padding_side="right", return_tensors="pt"
+        )
+        logits[rows] = model(**inputs.to(model.device)).logits.float().cpu().numpy()
+    return logits

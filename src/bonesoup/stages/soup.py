@@ -1,0 +1,45 @@
+"""soup: for each method, its policies and how a preference becomes merging coefficients. No weights are copied."""
+
+from bonesoup.config import Settings, method_slots
+from bonesoup.files import appearing, file_digest, read_json, write_json
+from bonesoup.method.preferences import lattice
+from bonesoup.paths import POLICIES, ROWS, SFT, SOUPS
+
+MAPPING = {"sft": "none", "rewarded": "solve", "bone": "solve", "oracle": "lookup"}
+
+
+def run(settings: Settings, key: None) -> None:
+    n = len(settings.objectives)
+    grid = lattice(n, settings.evaluation.parts).tolist()
+    # Slots come from basis's plan, never from a listing: a removed slot's folder stays on disk.
+    where = {
+        slot: group for group in settings.policies for slot in read_json(ROWS / f"{group}.json")["slots"]
+    }
+    with appearing(SOUPS) as folder:
+        folder.mkdir()
+        for method in settings.methods:
+            policies = [
+                _policy(f"{where[slot]}/{slot}") for slot in method_slots(method, n, len(settings.oracles))
+            ]
+            preferences = [policy["row"] for policy in policies] if method == "oracle" else grid
+            soup = {
+                "method": method,
+                "base": str(SFT),
+                "objectives": settings.objectives,
+                "mapping": MAPPING[method],
+                "policies": policies,
+                "preferences": preferences,
+            }
+            write_json(folder / f"{method}.json", soup)
+            print(f"soup: {method}: {len(policies)} policies answer {len(preferences)} preferences")
+
+
+def _policy(name: str) -> dict:
+    path = POLICIES / name
+    return {
+        "slot": path.name,
+        "path": str(path),
+        "row": read_json(path / "policy.json")["row"],
+        # Makes the readers of a soup file depend on the very weights it names.
+        "digest": file_digest(path / "adapter_model.safetensors"),
+    }

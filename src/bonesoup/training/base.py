@@ -1,0 +1,46 @@
+"""The untrained base policy: from scratch by a config, or an existing causal language model."""
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from bonesoup import config
+from bonesoup.generation.chat import bpe_tokenizer, with_template, words_tokenizer
+
+
+def base_policy(
+    model: config.Model, texts: list[str], seed: int
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer before SFT; `texts` are what a from-scratch tokenizer learns its tokens from."""
+    if model.source != "scratch":
+        dtype = getattr(torch, model.dtype)
+        tokenizer = AutoTokenizer.from_pretrained(model.source, revision=model.revision)
+        policy = AutoModelForCausalLM.from_pretrained(model.source, revision=model.revision, dtype=dtype)
+        return policy, with_template(tokenizer)
+    torch.manual_seed(seed)
+    if model.tokenizer == "words":
+        tokenizer = words_tokenizer(texts)
+    else:
+        tokenizer = bpe_tokenizer(texts, model.vocabulary)
+    tokenizer.model_max_length = model.context
+    policy = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=model.hidden,
+            intermediate_size=4 * model.hidden,
+            num_hidden_layers=model.layers,
+            num_attention_heads=model.heads,
+            max_position_embeddings=model.context,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    return policy, tokenizer

@@ -1,0 +1,229 @@
+"""One weight row in, one adapter out: RLOO by TRL on a weighted sum of normalised rewards.
+
+The objective is the paper's: maximise sum_i row_i r_i(x, y) - kl * log(pi(y|x) / pi_sft(y|x)), a plain weighted
+sum, with a leave-one-out baseline and no division by a group's standard deviation (which would undo the scale
+of the row). Backbones, Rewarded Soup's specialists and oracles differ only in their row.
+
+Training is resumable bit for bit: every optimiser step draws one fresh batch of rollouts, and a checkpoint
+holds adapter, optimiser, schedule and random states.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import RLOOConfig, RLOOTrainer
+
+from bonesoup import config
+from bonesoup.files import appearing, read_json, write_json
+from bonesoup.progress import Throttle, quiet
+from bonesoup.rewards.normalise import Normaliser
+from bonesoup.rewards.score import Messages, Reward
+from bonesoup.training.sft import lora_config
+
+COMPLETE = "complete.json"
+
+
+class Collapse(RuntimeError):
+    """Training left the region where its result could be of use."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all policies of a run share.
+
+    Attributes:
+        base: folder of the SFT policy, start and reference of every policy.
+        prompts: training prompts in the order they are rolled out, common to all rows.
+        rewards: one per objective, in the order of a row.
+    """
+
+    base: Path
+    prompts: list[Messages]
+    rewards: list[Reward]
+    normaliser: Normaliser
+    rl: config.Rl
+    generation: config.Generation
+    seed: int
+    device: str
+
+
+def train_policy(task: Task, name: str, row: list[float], scratch: Path) -> Path:
+    """Train the policy of `row` [objective], resuming what `scratch` holds.
+
+    Returns:
+        Folder with the adapter and steps.jsonl, whole. It stays in `scratch` for other slots with this row.
+
+    Raises:
+        Collapse: KL above its limit, entropy below its limit.
+        ValueError: a reward that is not finite.
+    """
+    done = scratch / "adapter"
+    if done.is_dir():
+        return done
+    checkpoint = last_checkpoint(scratch)
+    trainer = _trainer(task, row, scratch)
+    log = _StepLog(name, task, scratch / "steps.jsonl", read_step(checkpoint))
+    trainer.add_callback(log)
+    quiet(trainer)
+    if checkpoint:
+        print(f"{name}: resuming at step {read_step(checkpoint)} of {task.rl.steps}", flush=True)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with appearing(done) as folder:
+        save_adapter(trainer.model, folder)
+        shutil.copyfile(scratch / "steps.jsonl", folder / "steps.jsonl")
+    for leftover in scratch.glob("checkpoint-*"):
+        shutil.rmtree(leftover)
+    return done
+
+
+def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
+    rl = task.rl
+    batch = rl.prompts * rl.generations
+    arguments = RLOOConfig(
+        output_dir=str(scratch),
+        max_steps=rl.steps,
+        per_device_train_batch_size=rl.micro_batch,
+        gradient_accumulation_steps=batch // rl.micro_batch,
+        # One generation batch per optimiser step: on-policy, and nothing buffered that a checkpoint would lose.
+        generation_batch_size=batch,
+        num_generations=rl.generations,
+        max_completion_length=task.generation.max_new_tokens,
+        temperature=task.generation.temperature,
+        top_k=0,
+        top_p=1.0,
+        beta=rl.kl,
+        reward_weights=list(row),
+        learning_rate=rl.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=rl.warmup_steps,
+        weight_decay=0.0,
+        max_grad_norm=rl.max_grad_norm,
+        # Dropout would make the policy differ from its own rollouts and from its reference at step 1.
+        disable_dropout=True,
+        shuffle_dataset=False,
+        seed=task.seed,
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=rl.checkpoint_every,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=task.device == "cpu",
+        bf16=task.device == "cuda",
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(task.base, padding_side="left")
+    return RLOOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(task.base),
+        args=arguments,
+        processing_class=tokenizer,
+        reward_funcs=[_reward_function(task, i) for i in range(len(row))],
+        train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in task.prompts]),
+        peft_config=lora_config(rl.lora, "CAUSAL_LM"),
+    )
+
+
+def _reward_function(task: Task, i: int) -> Callable[..., list[float]]:
+    """Normalised reward i in the form TRL calls; the text scored is the decoded tokens that are trained on."""
+    reward, mean, std = task.rewards[i], task.normaliser.mean[i], task.normaliser.std[i]
+
+    def score(prompts, completions, **_) -> list[float]:
+        responses = [completion[0]["content"] for completion in completions]
+        return ((reward.score(prompts, responses) - mean) / std).tolist()
+
+    score.__name__ = reward.objective
+    return score
+
+
+def save_adapter(model, folder: Path) -> None:
+    """Save with a deterministic config: PEFT keeps the target modules in a set, whose order varies."""
+    model.save_pretrained(folder, selected_adapters=["default"])
+    (folder / "README.md").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    settings = read_json(path)
+    if isinstance(settings["target_modules"], list):
+        settings["target_modules"] = sorted(settings["target_modules"])
+    write_json(path, settings)
+
+
+def last_checkpoint(scratch: Path) -> Path | None:
+    """The newest checkpoint that was written to its end; a torn one, from a kill while saving, is ignored."""
+    complete = [path.parent for path in scratch.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(complete, key=read_step, default=None)
+
+
+def read_step(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
+
+
+class _StepLog(TrainerCallback):
+    """Writes steps.jsonl, shows progress, marks whole checkpoints, and stops a run that has collapsed."""
+
+    def __init__(self, name: str, task: Task, path: Path, start: int):
+        self.name, self.task, self.path = name, task, path
+        self.throttle = Throttle()
+        kept = path.read_text().splitlines()[:start] if path.exists() else []
+        path.write_text("".join(line + "\n" for line in kept))
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if "reward" not in logs:
+            return
+        step = self._step(state.global_step, logs)
+        with open(self.path, "a") as out:
+            out.write(json.dumps(step) + "\n")
+        self._show(step, last=state.global_step == state.max_steps)
+        self._check(step)
+
+    def on_save(self, args, state, control, **kwargs):
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        # The log must be on disk before the checkpoint counts, or a resumed run would miss steps of it.
+        with open(self.path) as out:
+            os.fsync(out.fileno())
+        write_json(folder / COMPLETE, {"step": state.global_step})
+
+    def _step(self, number: int, logs: dict) -> dict[str, float]:
+        length = float(logs["completions/mean_length"])
+        step = {"step": number}
+        for reward in self.task.rewards:
+            step[f"reward/{reward.objective}"] = float(logs[f"rewards/{reward.objective}/mean"])
+        # TRL logs the mean over tokens; times tokens per response it is the mean over responses.
+        step["kl"] = float(logs["kl"]) * length if "kl" in logs else 0.0
+        return step | {
+            "entropy": float(logs["entropy"]),
+            "length": length,
+            "grad_norm": float(logs["grad_norm"]),
+        }
+
+    def _show(self, step: dict[str, float], last: bool) -> None:
+        if not (last or self.throttle.ready()):
+            return
+        rewards = "  ".join(f"{r.objective} {step[f'reward/{r.objective}']:+.2f}" for r in self.task.rewards)
+        print(
+            f"{self.name} step {step['step']}/{self.task.rl.steps}  {rewards}  KL {step['kl']:.2f}  "
+            f"entropy {step['entropy']:.2f}  length {step['length']:.1f}",
+            flush=True,
+        )
+
+    def _check(self, step: dict[str, float]) -> None:
+        limits = self.task.rl.limits
+        where = f"{self.name} collapsed at step {step['step']}"
+        if not all(np.isfinite(value) for value in step.values()):
+            raise Collapse(f"{where}: its log holds a value that is not finite: {step}")
+        if step["kl"] > limits.kl:
+            raise Collapse(
+                f"{where}: KL to the SFT policy is {step['kl']:.1f} nats per response, above rl.limits.kl = "
+                f"{limits.kl:g}; raise rl.kl or lower rl.learning_rate"
+            )
+        if step["entropy"] < limits.entropy:
+            raise Collapse(
+                f"{where}: token entropy is {step['entropy']:.4f} nats, below rl.limits.entropy = "
+                f"{limits.entropy:g}; raise rl.kl or lower rl.learning_rate"
+            )

@@ -1,0 +1,82 @@
+"""Supervised fine-tuning of the base policy by TRL's SFTTrainer."""
+
+from pathlib import Path
+
+from datasets import Dataset
+from peft import LoraConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from bonesoup import config
+from bonesoup.progress import StepLines, quiet
+
+
+def conversation(row: dict) -> dict:
+    """A row of sft.jsonl in TRL's prompt/completion form."""
+    return {
+        "prompt": row["prompt"],
+        "completion": [{"role": "assistant", "content": row["response"]}],
+    }
+
+
+def lora_config(lora: config.Lora, task: str) -> LoraConfig:
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.targets,
+        task_type=task,
+    )
+
+
+def train_sft(
+    policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict],
+    validation: list[dict],
+    sft: config.Sft,
+    context: int,
+    seed: int,
+    scratch: Path,
+    device: str,
+) -> tuple[PreTrainedModel, dict]:
+    """Train on the responses (prompt tokens carry no loss).
+
+    Returns:
+        The trained policy (adapters folded in), and metrics: validation loss in nats per token before and after.
+    """
+    arguments = SFTConfig(
+        output_dir=str(scratch),
+        max_steps=sft.steps,
+        per_device_train_batch_size=sft.batch,
+        per_device_eval_batch_size=sft.batch,
+        learning_rate=sft.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=max(1, sft.steps // 20),
+        weight_decay=0.0,
+        max_length=context,
+        seed=seed,
+        logging_steps=max(1, sft.steps // 10),
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=device == "cpu",
+        bf16=device == "cuda",
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+    )
+    trainer = SFTTrainer(
+        model=policy,
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list([conversation(row) for row in rows]),
+        eval_dataset=Dataset.from_list([conversation(row) for row in validation]),
+        peft_config=lora_config(sft.lora, "CAUSAL_LM") if sft.lora else None,
+        callbacks=[StepLines("sft", ["loss"])],
+    )
+    quiet(trainer)
+    before = trainer.evaluate()["eval_loss"]
+    trainer.train()
+    after = trainer.evaluate()["eval_loss"]
+    trained = trainer.model.merge_and_unload() if sft.lora else trainer.model
+    return trained, {"validation_loss_before": before, "validation_loss": after, "rows": len(rows)}
