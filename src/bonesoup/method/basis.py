@@ -77,8 +77,8 @@ def coefficients(rows: ArrayLike, preference: ArrayLike, scale: ArrayLike | None
     singular = np.linalg.svd(rows, compute_uv=False)
     if singular[-1] * _MAX_CONDITION <= singular[0]:
         raise ValueError(
-            f"the rows are singular (singular values {singular[0]:.3g} to {singular[-1]:.3g}): policies trained "
-            "on linearly dependent rewards cannot reach every preference; choose a larger beta or other rows"
+            f"the rows are singular (singular values {singular[0]:.3g} to {singular[-1]:.3g}): policies of "
+            "linearly dependent rewards cannot reach every preference; choose a larger beta or other rows"
         )
     flat = target.reshape(-1, n).T
     solved = np.linalg.solve(rows.T, flat) if m == n else np.linalg.pinv(rows.T) @ flat

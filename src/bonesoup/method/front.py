@@ -115,8 +115,8 @@ def sparsity(points: ArrayLike) -> float:
 def spacing(points: ArrayLike) -> float:
     """Standard deviation (ddof 1) of the L1 distance to the nearest other non-dominated point.
 
-    0 is an even front; also 0 for fewer than three points. Only the nearest neighbour counts: a front in evenly
-    spaced pairs far apart, or of equal points, looks even.
+    0 is an even front; also 0 for fewer than three points. Only the nearest neighbour counts: a front in
+    pairs far apart, or of equal points, looks even.
 
     Source: Schott 1995 (Fault tolerant design using single and multicriteria genetic algorithm optimization).
     """
