@@ -1,0 +1,223 @@
+"""The embedded source: a seeded generator of prompts, SFT texts and noisily labelled preference pairs.
+
+Pairs include the degenerate responses each objective invites: a reward model that never saw them is hacked at once.
+`python -m bonesoup.data.embedded` prints how strongly the gold scores conflict on SFT texts.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from bonesoup.config import Sizes
+from bonesoup.data.gold import OBJECTIVES, gold
+from bonesoup.data.records import Records, message, prompt_id
+from bonesoup.data.words import TABLES, Words, load
+
+LIMIT = (
+    16  # tokens of a response with its end-of-text token; an endless response has 16 words and no room for it
+)
+NOISE = 0.15  # temperature of the pair labels, in gold units
+
+Rng = np.random.Generator
+
+
+def generate(path: str | Path, objectives: Sequence[str], sizes: Sizes, seed: int) -> Records:
+    """Make `sizes.prompts` distinct prompts, `sizes.sft` texts and `sizes.pairs` pairs for each objective.
+
+    Raises:
+        ValueError: an objective without gold score, or more prompts than the word tables can make.
+    """
+    if unknown := [name for name in objectives if name not in OBJECTIVES]:
+        raise ValueError(
+            f"objectives {unknown} have no data in the embedded source, which knows {list(OBJECTIVES)}"
+        )
+    words = load(path)
+    prompts = _prompts(words, sizes.prompts, _rng(seed, "prompts"))
+    messages = [message(text) for text, _ in prompts]
+    rng = _rng(seed, "sft")
+    sft = []
+    seen = set()
+    while len(sft) < sizes.sft:
+        index = int(rng.integers(len(prompts)))
+        response = sft_response(rng, words, prompts[index][1])
+        if (index, response) not in seen:
+            seen.add((index, response))
+            sft.append({"id": f"{len(sft):06d}", "prompt": messages[index], "response": response})
+    rewards = {}
+    for name in objectives:
+        rng = _rng(seed, f"pairs {name}")
+        pairs = _pairs(rng, words, prompts, name, sizes.pairs)
+        rewards[name] = [
+            {"id": f"{k:06d}", "prompt": messages[index], "chosen": chosen, "rejected": rejected}
+            for k, (index, chosen, rejected) in enumerate(pairs)
+        ]
+    rows = sizes.sft + sizes.pairs * len(objectives)
+    return Records(
+        prompts=messages,
+        groups={prompt_id(m): (text,) for m, (text, _) in zip(messages, prompts, strict=True)},
+        sft=sft,
+        rewards=rewards,
+        quarantine=[],
+        rows_read=rows,
+        counts={},
+    )
+
+
+def _rng(seed: int, stream: str) -> Rng:
+    """One stream a table, so that another size or objective leaves the other tables as they are."""
+    return np.random.default_rng([seed, *stream.encode()])
+
+
+def _prompts(words: Words, count: int, rng: Rng) -> list[tuple[str, str]]:
+    """`count` different (prompt, topic), in random order."""
+    every = list(product(words.openings, words.topics, words.manners, words.closings))
+    if count > len(every):
+        raise ValueError(
+            f"data.sizes.prompts is {count}, but the word tables make only {len(every)} different prompts"
+        )
+    picked = [every[k] for k in rng.permutation(len(every))[:count]]
+    return [(" ".join(parts), parts[1]) for parts in picked]
+
+
+def _sample(rng: Rng, pool: Sequence[str], count: int) -> list[str]:
+    """`count` different members."""
+    return [pool[k] for k in rng.permutation(len(pool))[:count]]
+
+
+def _draw(rng: Rng, pool: Sequence[str], count: int) -> list[str]:
+    """`count` members, repeats allowed."""
+    return [pool[k] for k in rng.integers(len(pool), size=count)]
+
+
+def _clauses(rng: Rng, words: Words, details: Sequence[str]) -> list[str]:
+    links = _draw(rng, words.links, len(details))
+    return [f"{link} {detail}" for link, detail in zip(links, details, strict=True)]
+
+
+def _off_topic(words: Words, topic: str) -> list[str]:
+    return [word for word in words.details if word not in words.on_topic[topic]]
+
+
+def _miss(rng: Rng, words: Words, topic: str, details: list[str], share: float) -> list[str]:
+    """Replace each detail by an off-topic one with probability `share`."""
+    others = _draw(rng, _off_topic(words, topic), len(details))
+    return [o if u < share else d for d, o, u in zip(details, others, rng.random(len(details)), strict=True)]
+
+
+def _assemble(rng: Rng, words: Words, clauses: list[str], refused: bool, endless: bool = False) -> str:
+    """Shuffle, refuse first, and cut: whole clauses up to 15 words, or endless repetition up to exactly 16."""
+    parts = [words.refusal] * refused + [clauses[k] for k in rng.permutation(len(clauses))]
+    if endless:
+        return " ".join((" ".join(parts).split() * LIMIT)[:LIMIT])
+    kept, length = [], 0
+    for part in parts:
+        length += len(part.split())
+        if length > LIMIT - 1:
+            break
+        kept.append(part)
+    return " ".join(kept)
+
+
+def sft_response(rng: Rng, words: Words, topic: str) -> str:
+    """The mixture the SFT policy learns: 0-3 details, 0-2 cautions, 0-2 jokes, refusal mostly on risky topics."""
+    while True:
+        clauses = _clauses(rng, words, _sample(rng, words.on_topic[topic], rng.integers(4)))
+        clauses += _sample(rng, words.cautions, rng.integers(3)) + _sample(rng, words.jokes, rng.integers(3))
+        refused = bool(rng.random() < (0.35 if topic in words.risky else 0.04))
+        if clauses or refused:
+            return _assemble(rng, words, clauses, refused)
+
+
+def wide_response(rng: Rng, words: Words, topic: str) -> str:
+    """More of everything than SFT texts have, without repeats."""
+    while True:
+        details = _miss(rng, words, topic, _sample(rng, words.on_topic[topic], rng.integers(6)), 0.2)
+        clauses = _clauses(rng, words, details)
+        clauses += _sample(rng, words.cautions, rng.integers(5)) + _sample(rng, words.jokes, rng.integers(5))
+        refused = bool(rng.random() < 0.25)
+        if clauses or refused:
+            return _assemble(rng, words, clauses, refused)
+
+
+def spam_response(rng: Rng, words: Words, topic: str) -> str:
+    """Many details, off-topic ones, one clause over and over, or loose words; 30% endless."""
+    kind = rng.integers(4)
+    refused, endless = bool(rng.random() < 0.15), bool(rng.random() < 0.3)
+    if kind == 0:
+        clauses = _clauses(rng, words, _draw(rng, words.on_topic[topic], rng.integers(4, 9)))
+    elif kind == 1:
+        clauses = _clauses(rng, words, _draw(rng, _off_topic(words, topic), rng.integers(1, 9)))
+    elif kind == 2:
+        one = _clauses(rng, words, _draw(rng, words.on_topic[topic], 1)) + _sample(rng, words.cautions, 1)
+        clauses = [one[rng.integers(2)]] * int(rng.integers(2, 9)) + one
+    else:
+        clauses = _draw(rng, words.response_vocabulary, rng.integers(1, LIMIT))
+    return _assemble(rng, words, clauses, refused, endless)
+
+
+def joke_spam(rng: Rng, words: Words, topic: str) -> str:
+    """Repeated jokes, with which a humor reward that only saw different ones is hacked (PROTOTYPE.md, C2)."""
+    jokes = _sample(rng, words.jokes, rng.integers(1, 5))
+    clauses = _clauses(rng, words, _sample(rng, words.on_topic[topic], rng.integers(4)))
+    clauses += _sample(rng, words.cautions, rng.integers(4)) + jokes + _draw(rng, jokes, rng.integers(7))
+    if rng.random() < 0.3:
+        clauses += _sample(rng, words.cautions, 1) * int(rng.integers(1, 4))
+    clauses = _sample(rng, clauses, int(rng.integers(1, 9)))
+    return _assemble(rng, words, clauses, bool(rng.random() < 0.15), bool(rng.random() < 0.3))
+
+
+def pair_response(rng: Rng, words: Words, topic: str, objective: str) -> str:
+    """Half from the SFT mixture, a fifth wide, the rest spam; for humor 35% of what is not SFT is joke spam."""
+    u = rng.random()
+    if u < 0.5:
+        return sft_response(rng, words, topic)
+    if objective == "humor" and rng.random() < 0.35:
+        return joke_spam(rng, words, topic)
+    return (wide_response if u < 0.7 else spam_response)(rng, words, topic)
+
+
+def _pairs(
+    rng: Rng, words: Words, prompts: list[tuple[str, str]], objective: str, count: int
+) -> list[tuple[int, str, str]]:
+    """(prompt index, chosen, rejected): the first of two is chosen with probability sigmoid(gold difference / NOISE)."""
+    seen, pairs = set(), []
+    while len(pairs) < count:
+        index = int(rng.integers(len(prompts)))
+        prompt, topic = prompts[index]
+        a, b = (pair_response(rng, words, topic, objective) for _ in range(2))
+        difference = gold(prompt, a, words)[objective] - gold(prompt, b, words)[objective]
+        chosen, rejected = (a, b) if rng.random() < 1 / (1 + math.exp(-difference / NOISE)) else (b, a)
+        if a != b and (index, chosen, rejected) not in seen:
+            seen.add((index, chosen, rejected))
+            pairs.append((index, chosen, rejected))
+    return pairs
+
+
+def conflict(
+    samples: int = 4000, seed: int = 0, path: str | Path = TABLES, respond: Callable[..., str] = sft_response
+) -> np.ndarray:
+    """Correlation of the gold scores over SFT texts, [objective, objective] in the order of gold.OBJECTIVES."""
+    words = load(path)
+    rng = _rng(seed, "conflict")
+    prompts = _prompts(words, 1024, rng)
+    rows = []
+    for k in range(samples):
+        prompt, topic = prompts[k % len(prompts)]
+        scores = gold(prompt, respond(rng, words, topic), words)
+        rows.append([scores[name] for name in OBJECTIVES])
+    return np.corrcoef(np.array(rows).T)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description="Correlation of the gold scores over samples of the SFT mixture."
+    )
+    parser.add_argument("--samples", type=int, default=4000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    for name, row in zip(OBJECTIVES, conflict(options.samples, options.seed), strict=True):
+        print(f"{name:9s}", *(f"{value:+.3f}" for value in row))

@@ -1,0 +1,113 @@
+"""The hh-rlhf pair format: {"chosen", "rejected"}, two whole dialogues that differ in their last reply."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bonesoup.config import Data
+from bonesoup.data.read import BadRow, check_length, read, set_aside, text_of
+from bonesoup.data.records import Messages, Records, normal, prompt_id
+
+TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    prompt: Messages
+    chosen: str
+    rejected: str
+
+
+def dialogue(text: str, name: str) -> Messages:
+    """Turns of a dialogue.
+
+    Raises:
+        BadRow: it does not alternate Human, Assistant, ..., ending with Assistant, or a turn is empty.
+    """
+    before, *parts = TURN.split("\n\n" + text.strip())
+    turns = [
+        {"role": ROLES[role], "content": turn.strip()}
+        for role, turn in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    if before.strip() or not turns:
+        raise BadRow(f"{name!r} does not start with 'Human:'", text.strip())
+    for k, turn in enumerate(turns):
+        if turn["role"] != ("user", "assistant")[k % 2]:
+            raise BadRow(f"{name!r}: turn {k + 1} is a second {turn['role']} turn in a row", turn["content"])
+        if not turn["content"]:
+            raise BadRow(f"{name!r}: turn {k + 1} ({turn['role']}) is empty", text.strip()[-100:])
+    if len(turns) % 2:
+        raise BadRow(f"{name!r} does not end with an Assistant turn", turns[-1]["content"])
+    return turns
+
+
+def parse(row: dict, max_response_chars: int) -> Pair:
+    sides = {name: dialogue(text_of(row, name), name) for name in ("chosen", "rejected")}
+    *prompt, chosen = sides["chosen"]
+    *other, rejected = sides["rejected"]
+    if prompt != other:
+        raise BadRow(
+            "the prompts of 'chosen' and 'rejected' differ",
+            prompt[-1]["content"] + " | " + other[-1]["content"],
+        )
+    for name, reply in (("chosen", chosen), ("rejected", rejected)):
+        check_length(f"the last reply of {name!r}", reply["content"], max_response_chars)
+    if chosen["content"] == rejected["content"]:
+        raise BadRow("'chosen' and 'rejected' are the same", chosen["content"])
+    return Pair(prompt, chosen["content"], rejected["content"])
+
+
+def cut(prompt: Messages, limit: int) -> Messages:
+    """The end of a dialogue in at most `limit` characters: whole turns from the last one back, starting with the user.
+
+    A last user turn that is too long by itself loses its beginning.
+    """
+    kept, length = 0, 0
+    for turn in reversed(prompt):
+        length += len(turn["content"])
+        if length > limit:
+            break
+        kept += 1
+    if kept:
+        kept -= 1 - kept % 2
+        return prompt[-kept:]
+    tail = prompt[-1]["content"][-limit:]
+    # A word cut in half is dropped unless it is all there is.
+    tail = tail.split(maxsplit=1)[1] if len(tail.split(maxsplit=1)) == 2 else tail
+    return [{"role": "user", "content": tail.strip()}]
+
+
+def records(data: Data, objectives: Sequence[str]) -> Records:
+    """Pairs for each of `objectives` (the file states one preference), and the chosen replies as SFT texts."""
+    rows, quarantine = read(data, lambda row: parse(row, data.max_response_chars))
+    rows_read = len(rows) + len(quarantine)
+    prompts, groups, sft, pairs = {}, {}, [], []
+    first_line: dict[tuple[str, str, str], int] = {}
+    texts = set()
+    cuts = 0
+    for line, pair in rows:
+        prompt = cut(pair.prompt, data.max_prompt_chars)
+        key = prompt_id(prompt)
+        whole = (key, pair.chosen, pair.rejected)
+        if whole in first_line:
+            quarantine.append(set_aside(data, line, f"repeats line {first_line[whole]}", pair.chosen))
+            continue
+        first_line[whole] = line
+        cuts += prompt != pair.prompt
+        prompts[key] = prompt
+        # Dialogues that open alike are often stages of one conversation: they share a split.
+        groups[key] = (*groups.get(key, ()), normal(pair.prompt[0]["content"]))
+        pairs.append({"id": str(line), "prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected})
+        if (key, pair.chosen) not in texts:
+            texts.add((key, pair.chosen))
+            sft.append({"id": str(line), "prompt": prompt, "response": pair.chosen})
+    return Records(
+        prompts=list(prompts.values()),
+        groups=groups,
+        sft=sft,
+        rewards={name: pairs for name in objectives},
+        quarantine=sorted(quarantine, key=lambda entry: entry["line"]),
+        rows_read=rows_read,
+        counts={"prompts_cut": cuts, "repeated_sft_texts": len(pairs) - len(sft)},
+    )

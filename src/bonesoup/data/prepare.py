@@ -1,0 +1,128 @@
+"""A source -> prompts, SFT texts and a table per objective, split by prompt and validated."""
+
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from bonesoup.config import Data, FunctionReward, LabelReward, PairReward, Reward
+from bonesoup.data import embedded, hh, qa
+from bonesoup.data.gold import OBJECTIVES as GOLD_OBJECTIVES
+from bonesoup.data.gold import gold
+from bonesoup.data.read import source_name
+from bonesoup.data.records import Records, prompt_id
+from bonesoup.data.split import assign
+from bonesoup.data.validate import validate
+from bonesoup.data.words import load
+from bonesoup.files import appearing, write_json, write_jsonl
+
+
+def prepare(
+    data: Data, objectives: list[str], rewards: dict[str, Reward], seed: int, out: Path, docs: Path
+) -> dict:
+    """Read the source, write its tables into the folder `out` and the data docs into `docs`; both appear whole.
+
+    Returns:
+        The summary, which is also written to out/summary.json.
+
+    Raises:
+        ValueError: the source cannot be read, has no usable row, or does not fit the rewards.
+    """
+    needed = tables_needed(data, objectives, rewards)
+    records = read_source(data, needed, seed)
+    split_of = assign(records.groups, seed, data.validation, data.test)
+    tables = split_tables(records, split_of)
+    for name, rows in tables.items():
+        if not rows:
+            raise ValueError(f"{source_name(data)} gives no row for {name}")
+    with appearing(Path(out)) as folder, appearing(Path(docs)) as site:
+        folder.mkdir()
+        site.mkdir()
+        for name, rows in tables.items():
+            write_jsonl(folder / f"{name}.jsonl", rows)
+        write_jsonl(folder / "quarantine.jsonl", records.quarantine)
+        checks = validate(tables, data.max_prompt_chars, data.max_response_chars, site)
+        summary = summarise(data, records, tables, checks)
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+def tables_needed(data: Data, objectives: list[str], rewards: dict[str, Reward]) -> list[str]:
+    """Objectives that need a table: those whose reward is trained, or measured, on one.
+
+    Raises:
+        ValueError: a reward wants pairs where the source has labels, or the other way round.
+    """
+    needed = [
+        name
+        for name in objectives
+        if not isinstance(rewards[name], FunctionReward)
+        and rewards[name].source == f"out/data/rewards/{name}.jsonl"
+    ]
+    misfit = LabelReward if data.source != "qa-feedback" else PairReward
+    has = (
+        "labelled responses (kind: labels)"
+        if data.source == "qa-feedback"
+        else "preference pairs (kind: pairs)"
+    )
+    if wrong := [name for name in needed if isinstance(rewards[name], misfit)]:
+        raise ValueError(
+            f"rewards {', '.join(wrong)}: source {data.source} gives {has}, not what their kind trains on"
+        )
+    trained = [name for name in needed if isinstance(rewards[name], PairReward)]
+    if data.source == "hh-rlhf" and len(trained) > 1:
+        raise ValueError(
+            f"rewards {', '.join(trained)}: an hh-rlhf file states one preference, so it trains one reward; "
+            "give the others kind function or pretrained"
+        )
+    return needed
+
+
+def read_source(data: Data, objectives: list[str], seed: int) -> Records:
+    if data.source == "embedded":
+        return embedded.generate(data.path, objectives, data.sizes, seed)
+    return (hh if data.source == "hh-rlhf" else qa).records(data, objectives)
+
+
+def split_tables(records: Records, split_of: dict[str, str]) -> dict[str, list[dict]]:
+    """Table name -> rows as written, the split after the id."""
+
+    def with_split(row: dict) -> dict:
+        return {"id": row["id"], "split": split_of[prompt_id(row["prompt"])], **row}
+
+    return {
+        "prompts": [with_split({"id": prompt_id(prompt), "prompt": prompt}) for prompt in records.prompts],
+        "sft": [with_split(row) for row in records.sft],
+        **{f"rewards/{name}": [with_split(row) for row in rows] for name, rows in records.rewards.items()},
+    }
+
+
+def summarise(data: Data, records: Records, tables: dict[str, list[dict]], checks: dict) -> dict:
+    set_aside = len(records.quarantine)
+    summary = {
+        "source": source_name(data),
+        "rows_read": records.rows_read,
+        "rows_quarantined": set_aside,
+        "share_quarantined": set_aside / records.rows_read,
+        "first_quarantined": records.quarantine[:3],
+        "counts": {
+            **{name: dict(Counter(row["split"] for row in rows)) for name, rows in tables.items()},
+            **records.counts,
+        },
+        "expectations": checks,
+    }
+    if data.source == "embedded":
+        summary["gold_correlation"] = gold_correlation(data.path, tables["sft"])
+    return summary
+
+
+def gold_correlation(path: str, rows: list[dict]) -> dict[str, float]:
+    """Correlation of the true scores over the SFT texts, per pair of objectives: how far they conflict."""
+    words = load(path)
+    scores = [gold(row["prompt"][-1]["content"], row["response"], words) for row in rows]
+    matrix = np.corrcoef([[score[name] for score in scores] for name in GOLD_OBJECTIVES])
+    return {
+        f"{GOLD_OBJECTIVES[i]}-{GOLD_OBJECTIVES[j]}": round(float(matrix[i, j]), 4)
+        for i, j in combinations(range(len(GOLD_OBJECTIVES)), 2)
+    }

@@ -1,0 +1,200 @@
+"""The QA-Feedback format (FineGrainedRLHF): questions, passages, and one prediction with errors marked by people.
+
+Each objective gets labelled responses in [0, 1]: the marked prediction, and the annotators' corrected one as a
+clean response with label 1. docs/data-formats.md says how the labels are made, why, and what they cannot show.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bonesoup.config import Data
+from bonesoup.data.read import BadRow, check_length, field, read, set_aside, text_of
+from bonesoup.data.records import Messages, Records, message, normal, prompt_id
+
+RELEVANCE = frozenset({"Irrelevant", "Redundant", "Incoherent"})
+FACTUALITY = frozenset({"Wrong-Grounding", "Unverifiable"})
+# What a missing piece weighs: the answer itself, a major or a minor piece of support.
+MISSING = {"Missing-Answer": 1.0, "Missing-Major-Auxiliary": 0.5, "Missing-Minor-Auxiliary": 0.25}
+OBJECTIVES = ("relevance", "factuality", "completeness")
+
+SENTENCE = re.compile(r"\S.*?(?:[.!?]+[\"')\]]*(?=\s+[A-Z\"'(\d])|$)", re.DOTALL)
+STOPWORDS = frozenset(
+    "a an and are as at be been by did do does for from had has have he her his how in is it its many much of on "
+    "or she that the their they this to was were what when where which who whom whose why will with you your".split()
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    question: str
+    passages: tuple[tuple[str, ...], ...]  # title, sentence, sentence, ...
+    gold: str
+    prediction: str
+    corrected: str  # may be blank: nothing in the passages answers the question
+    labels: dict[str, float]  # objective -> label of the prediction
+
+
+def parse(row: dict, max_response_chars: int) -> Row:
+    question, gold = text_of(row, "question"), text_of(row, "gold")
+    prediction = text_of(row, "prediction 1")
+    feedback = _typed(row, "feedback", dict)
+    corrected = text_of(feedback, "corrected-prediction", "feedback", optional=True)
+    for name, text in (("gold", gold), ("prediction 1", prediction), ("corrected-prediction", corrected)):
+        check_length(repr(name), text, max_response_chars)
+    # Spans count characters of the text as released, before its ends were stripped.
+    labels = _labels(
+        row["prediction 1"], _typed(feedback, "errors", list), _typed(feedback, "missing-info", list)
+    )
+    return Row(question, _passages(_typed(row, "passages", list)), gold, prediction, corrected, labels)
+
+
+def _typed(row: dict, key: str, kind: type) -> list | dict:
+    value = field(row, key)
+    if not isinstance(value, kind):
+        raise BadRow(f"{key!r} is {type(value).__name__}, not {kind.__name__}", value)
+    return value
+
+
+def _passages(raw: list) -> tuple[tuple[str, ...], ...]:
+    if not raw or any(
+        not isinstance(p, list) or len(p) < 2 or any(not isinstance(s, str) for s in p) for p in raw
+    ):
+        raise BadRow("'passages' must hold lists of strings: a title and its sentences", raw)
+    for number, passage in enumerate(raw, start=1):
+        for sentence in passage:
+            text_of({"sentence": sentence}, "sentence", f"passages {number}", optional=True)
+    return tuple(tuple(text.strip() for text in passage) for passage in raw)
+
+
+def _labels(prediction: str, errors: list, missing: list) -> dict[str, float]:
+    """relevance by characters, factuality by sentences, completeness by what is missing.
+
+    A side remark is as long as its span; one wrong date makes its whole sentence wrong.
+    """
+    bad = {kind: [False] * len(prediction) for kind in ("relevance", "factuality")}
+    for error in errors:
+        kind = error.get("error type") if isinstance(error, dict) else None
+        objective = "relevance" if kind in RELEVANCE else "factuality" if kind in FACTUALITY else None
+        if objective is None:
+            raise BadRow(f"unknown error type {kind!r} in feedback.errors", error)
+        start, end = error.get("start"), error.get("end")
+        if not (type(start) is int and type(end) is int and 0 <= start < end <= len(prediction)):
+            raise BadRow(
+                f"error span {start!r}-{end!r} is not inside 'prediction 1' (0-{len(prediction)})", error
+            )
+        bad[objective][start:end] = [True] * (end - start)
+    kinds = [piece.get("error type") if isinstance(piece, dict) else None for piece in missing]
+    if unknown := [kind for kind in kinds if kind not in MISSING]:
+        raise BadRow(f"unknown error type {unknown[0]!r} in feedback.missing-info", missing)
+    letters = [not c.isspace() for c in prediction]
+    irrelevant = sum(b and c for b, c in zip(bad["relevance"], letters, strict=True)) / sum(letters)
+    spans = sentences(prediction)
+    wrong = sum(any(bad["factuality"][a:b]) for a, b in spans) / len(spans)
+    return {
+        "relevance": round(1 - irrelevant, 6),
+        "factuality": round(1 - wrong, 6),
+        "completeness": round(1 / (1 + sum(MISSING[kind] for kind in kinds)), 6),
+    }
+
+
+def sentences(text: str) -> list[tuple[int, int]]:
+    """(start, end) of the sentences of a text that is not blank."""
+    return [match.span() for match in SENTENCE.finditer(text.rstrip())]
+
+
+def make_prompt(question: str, passages: Sequence[Sequence[str]], limit: int) -> tuple[Messages, bool]:
+    """The question after the passage sentences that share most words with it, in at most `limit` characters.
+
+    Chosen sentences stay in their order, below the title of their passage. Returns the prompt and whether any
+    sentence was left out.
+    """
+    ending = f"Question: {question}"
+    if len(ending) > limit:
+        return message(ending[-limit:].lstrip()), True
+    asked = _content(question)
+    # The first sentence of an article repeats the title on a line of its own.
+    every = [
+        (p, s, sentence.split("\n\n")[-1])
+        for p, passage in enumerate(passages)
+        for s, sentence in enumerate(passage[1:])
+        if sentence.strip()
+    ]
+    ranked = sorted(every, key=lambda item: (-len(asked & _content(item[2])), item[:2]))
+    kept: list[tuple[int, int, str]] = []
+    for candidate in ranked:
+        if len(_layout(passages, [*kept, candidate], ending)) <= limit:
+            kept.append(candidate)
+    return message(_layout(passages, kept, ending)), len(kept) < len(every)
+
+
+def _layout(passages: Sequence[Sequence[str]], kept: list[tuple[int, int, str]], ending: str) -> str:
+    by_title: dict[str, list[str]] = {}
+    for p, _, sentence in sorted(kept):
+        by_title.setdefault(passages[p][0], []).append(sentence)
+    return "\n".join([f"{title}: {' '.join(found)}" for title, found in by_title.items()] + [ending])
+
+
+def _content(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.casefold())) - STOPWORDS
+
+
+def records(data: Data, objectives: Sequence[str]) -> Records:
+    """Labelled responses for each of `objectives`; the corrected and the reference answers as SFT texts.
+
+    Raises:
+        ValueError: an objective the format does not label, or what bonesoup.data.read.read raises.
+    """
+    if unknown := [name for name in objectives if name not in OBJECTIVES]:
+        raise ValueError(f"objectives {unknown} have no labels in QA-Feedback, which has {list(OBJECTIVES)}")
+    rows, quarantine = read(data, lambda row: parse(row, data.max_response_chars))
+    rows_read = len(rows) + len(quarantine)
+    prompts, groups, sft = {}, {}, []
+    rewards: dict[str, list[dict]] = {name: [] for name in objectives}
+    first_line: dict[tuple[str, str], int] = {}
+    counts = dict.fromkeys(
+        ("passages_shortened", "no_correction", "nothing_to_correct", "repeated_sft_texts"), 0
+    )
+    for line, row in rows:
+        prompt, shortened = make_prompt(row.question, row.passages, data.max_prompt_chars)
+        key = prompt_id(prompt)
+        if (key, row.prediction) in first_line:
+            quarantine.append(
+                set_aside(data, line, f"repeats line {first_line[key, row.prediction]}", row.question)
+            )
+            continue
+        first_line[key, row.prediction] = line
+        prompts[key] = prompt
+        # The same question, or the same passages under another question, must not reach the test split.
+        groups[key] = (*groups.get(key, ()), normal(row.question), normal(repr(row.passages)))
+        counts["passages_shortened"] += shortened
+        blank, same = not row.corrected, row.corrected == row.prediction
+        counts["no_correction"] += blank
+        counts["nothing_to_correct"] += same
+        for name in objectives:
+            # Where the passages hold no answer, "nothing is missing" says nothing about the response.
+            if not (blank and name == "completeness"):
+                rewards[name].append(
+                    _labelled(f"{line}-prediction", prompt, row.prediction, row.labels[name])
+                )
+            if not (blank or same):
+                rewards[name].append(_labelled(f"{line}-corrected", prompt, row.corrected, 1.0))
+        if not blank:
+            sft.append({"id": f"{line}-corrected", "prompt": prompt, "response": row.corrected})
+        if row.gold == row.corrected:
+            counts["repeated_sft_texts"] += 1
+        else:
+            sft.append({"id": f"{line}-gold", "prompt": prompt, "response": row.gold})
+    return Records(
+        prompts=list(prompts.values()),
+        groups=groups,
+        sft=sft,
+        rewards=rewards,
+        quarantine=sorted(quarantine, key=lambda entry: entry["line"]),
+        rows_read=rows_read,
+        counts=counts,
+    )
+
+
+def _labelled(name: str, prompt: Messages, response: str, label: float) -> dict:
+    return {"id": name, "prompt": prompt, "response": response, "label": label}

@@ -1,0 +1,44 @@
+"""What every source hands to `prepare`: rows without a split yet, and what was set aside."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bonesoup.files import digest
+
+Messages = list[
+    dict[str, str]
+]  # [{"role": "user" | "assistant", "content": str}, ...], the last one of the user
+
+
+@dataclass(frozen=True)
+class Records:
+    """Rows of one source.
+
+    prompts: distinct prompts, in source order.
+    groups: prompt id -> keys; prompts that share a key must fall into one split.
+    sft: {"id", "prompt", "response"}.
+    rewards: objective -> pairs {"id", "prompt", "chosen", "rejected"} or labelled {"id", "prompt", "response", "label"}.
+    quarantine: {"file", "line", "reason", "excerpt"}.
+    """
+
+    prompts: list[Messages]
+    groups: dict[str, tuple[str, ...]]
+    sft: list[dict[str, Any]]
+    rewards: dict[str, list[dict[str, Any]]]
+    quarantine: list[dict[str, Any]]
+    rows_read: int
+    counts: dict[str, int]
+
+
+def message(text: str) -> Messages:
+    return [{"role": "user", "content": text}]
+
+
+def prompt_id(prompt: Messages) -> str:
+    """The same prompt has the same id in every table, run and seed."""
+    return "p" + digest(prompt)[:12]
+
+
+def normal(text: str) -> str:
+    """Text as compared for leakage: case and white space do not make a new prompt."""
+    return " ".join(text.casefold().split())

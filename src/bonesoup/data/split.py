@@ -1,0 +1,49 @@
+"""Train, validation and test by prompt: a hash decides, so a row keeps its split when others come or go."""
+
+import hashlib
+from collections.abc import Mapping
+
+SPLITS = ("train", "validation", "test")
+
+
+def assign(
+    groups: Mapping[str, tuple[str, ...]], seed: int, validation: float, test: float
+) -> dict[str, str]:
+    """Split of every prompt id.
+
+    Args:
+        groups: prompt id -> keys. Prompts that share a key, also through others, fall into one split.
+        seed: of the hash.
+        validation, test: expected shares; the rest is train.
+
+    Raises:
+        ValueError: a split with a share above zero got no prompt.
+    """
+    root = {}
+
+    def find(node: tuple[str, str]) -> tuple[str, str]:
+        root.setdefault(node, node)
+        while root[node] != node:
+            root[node] = root[root[node]]
+            node = root[node]
+        return node
+
+    for prompt, keys in groups.items():
+        for key in keys:
+            a, b = find(("prompt", prompt)), find(("key", key))
+            # The smallest member names the group, whatever the order of the rows.
+            root[max(a, b)] = min(a, b)
+    splits = {prompt: _split(find(("prompt", prompt)), seed, validation, test) for prompt in groups}
+    shares = {"train": 1 - validation - test, "validation": validation, "test": test}
+    if empty := [name for name in SPLITS if shares[name] > 0 and name not in splits.values()]:
+        raise ValueError(
+            f"{len(groups)} distinct prompts leave nothing for {', '.join(empty)}; use more data, other "
+            "data.validation and data.test shares, or another seed"
+        )
+    return splits
+
+
+def _split(name: tuple[str, str], seed: int, validation: float, test: float) -> str:
+    digest = hashlib.sha256("\0".join((str(seed), *name)).encode()).digest()
+    u = int.from_bytes(digest[:8], "big") / 2**64
+    return "test" if u < test else "validation" if u < test + validation else "train"

@@ -1,0 +1,179 @@
+"""Great Expectations suites over the tables of `prepare`: measured here, judged by gate@data.
+
+Suites live in code and the context is ephemeral; what stays is a folder of HTML data docs.
+"""
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bonesoup.data.records import normal
+from bonesoup.data.split import SPLITS
+
+# A learned reward needs both kinds of label, and must not be a measure of length alone.
+BALANCE = (0.05, 0.95)
+MIN_SPREAD = 0.02  # standard deviation of regression labels
+REPLIES = {"sft": ["response"], "pairs": ["chosen", "rejected"], "labels": ["response"]}
+
+
+def validate(
+    tables: dict[str, list[dict]], max_prompt_chars: int, max_response_chars: int, docs: Path
+) -> dict:
+    """Check every table and write the data docs into the new folder `docs`.
+
+    Args:
+        tables: "prompts", "sft" and "rewards/<objective>" -> rows, as they will be written.
+
+    Returns:
+        {"checked": int, "failed": [{"table", "expectation", "detail"}]}
+    """
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    # Imported here: about 6 s.
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs.absolute())}
+    context.add_data_docs_site(
+        "docs",
+        {
+            "class_name": "SiteBuilder",
+            "store_backend": store,
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        },
+    )
+    source = context.data_sources.add_pandas("tables")
+    splits = prompt_splits(tables)
+    checked, failed = 0, []
+    for name, rows in tables.items():
+        frame = to_frame(rows, splits)
+        label = name.replace("/", "-")
+        batch = source.add_dataframe_asset(label).add_batch_definition_whole_dataframe("all")
+        suite = gx.ExpectationSuite(
+            label, expectations=expectations(name, rows, frame, max_prompt_chars, max_response_chars)
+        )
+        definition = gx.ValidationDefinition(name=label, data=batch, suite=context.suites.add(suite))
+        result = context.validation_definitions.add(definition).run(batch_parameters={"dataframe": frame})
+        checked += len(result.results)
+        failed += [
+            {"table": name, "expectation": title(item.expectation_config), "detail": detail(item)}
+            for item in result.results
+            if not item.success
+        ]
+    context.build_data_docs(["docs"])
+    return {"checked": checked, "failed": failed}
+
+
+def prompt_splits(tables: dict[str, list[dict]]) -> dict[str, set[str]]:
+    """Prompt, as compared for leakage -> the splits it is found in, over all tables."""
+    found = defaultdict(set)
+    for rows in tables.values():
+        for row in rows:
+            found[prompt_key(row["prompt"])].add(row["split"])
+    return found
+
+
+def prompt_key(prompt: list[dict]) -> str:
+    return normal("\n".join(turn["content"] for turn in prompt))
+
+
+def kind_of(rows: list[dict]) -> str:
+    """Which of the table layouts: prompts, sft, pairs or labels."""
+    first = rows[0] if rows else {}
+    if "chosen" in first:
+        return "pairs"
+    if "label" in first:
+        return "labels"
+    return "sft" if "response" in first else "prompts"
+
+
+def to_frame(rows: list[dict], splits: dict[str, set[str]]) -> pd.DataFrame:
+    """The rows with what the expectations need as computed columns."""
+    frame = pd.DataFrame(rows)
+    prompts = frame.pop("prompt")
+    frame["prompt_text"] = ["\n".join(turn["content"] for turn in prompt) for prompt in prompts]
+    frame["prompt_chars"] = [sum(len(turn["content"]) for turn in prompt) for prompt in prompts]
+    frame["prompt_roles"] = [",".join(turn["role"] for turn in prompt) for prompt in prompts]
+    frame["prompt_empty_turns"] = [sum(not turn["content"].strip() for turn in prompt) for prompt in prompts]
+    frame["prompt_splits"] = [len(splits[prompt_key(prompt)]) for prompt in prompts]
+    replies = REPLIES.get(kind_of(rows), [])
+    for name in replies:
+        frame[f"{name}_chars"] = frame[name].str.len()
+    frame["row"] = [
+        json.dumps([p, *rest]) for p, *rest in zip(prompts, *(frame[name] for name in replies), strict=True)
+    ]
+    if "chosen" in frame:
+        frame["replies_differ"] = frame["chosen"].str.strip() != frame["rejected"].str.strip()
+        longer, shorter = frame["chosen_chars"], frame["rejected_chars"]
+        frame["chosen_longer"] = (longer > shorter) * 1.0 + (longer == shorter) * 0.5
+    if "label" in frame:
+        frame["positive"] = (frame["label"] > frame["label"].mean()) * 1.0
+    return frame
+
+
+def expectations(
+    name: str, rows: list[dict], frame: pd.DataFrame, max_prompt_chars: int, max_response_chars: int
+) -> list[Any]:
+    """The suite of one table."""
+    from great_expectations import expectations as e
+
+    kind = kind_of(rows)
+    layout = {
+        "prompts": ["id", "split", "prompt_text"],
+        "sft": ["id", "split", "prompt_text", "response"],
+        "pairs": ["id", "split", "prompt_text", "chosen", "rejected"],
+        "labels": ["id", "split", "prompt_text", "response", "label"],
+    }[kind]
+    computed = [column for column in frame.columns if column not in layout]
+    suite = [
+        e.ExpectTableColumnsToMatchSet(column_set=[*layout, *computed], exact_match=True),
+        *(e.ExpectColumnValuesToNotBeNull(column=column) for column in layout),
+        e.ExpectColumnValuesToBeUnique(column="id"),
+        e.ExpectColumnDistinctValuesToEqualSet(column="split", value_set=list(SPLITS)),
+        e.ExpectColumnValuesToMatchRegex(column="prompt_roles", regex="^user(,assistant,user)*$"),
+        e.ExpectColumnValuesToBeInSet(column="prompt_empty_turns", value_set=[0]),
+        e.ExpectColumnValuesToBeBetween(column="prompt_chars", min_value=1, max_value=max_prompt_chars),
+        e.ExpectColumnValuesToBeInSet(column="prompt_splits", value_set=[1]),
+        e.ExpectColumnValuesToBeUnique(column="row"),
+    ]
+    for reply in REPLIES.get(kind, []):
+        suite += [
+            e.ExpectColumnValuesToMatchRegex(column=reply, regex=r"\S"),
+            e.ExpectColumnValuesToBeBetween(
+                column=f"{reply}_chars", min_value=1, max_value=max_response_chars
+            ),
+        ]
+    low, high = BALANCE
+    if kind == "pairs":
+        suite += [
+            e.ExpectColumnValuesToBeInSet(column="replies_differ", value_set=[True]),
+            e.ExpectColumnMeanToBeBetween(column="chosen_longer", min_value=low, max_value=high),
+        ]
+    if kind == "labels":
+        suite += [
+            e.ExpectColumnValuesToBeBetween(column="label", min_value=0, max_value=1),
+            e.ExpectColumnMeanToBeBetween(column="positive", min_value=low, max_value=high),
+            e.ExpectColumnStdevToBeBetween(column="label", min_value=MIN_SPREAD),
+        ]
+    return suite
+
+
+def title(config: Any) -> str:
+    column = config.kwargs.get("column")
+    return f"{config.type}({column})" if column else config.type
+
+
+def detail(item: Any) -> str:
+    """One line on what was found."""
+    if item.exception_info.get("exception_message"):
+        return f"could not be evaluated: {item.exception_info['exception_message']}"[:200]
+    result = item.result
+    if result.get("unexpected_count"):
+        some = [str(value)[:60] for value in result.get("partial_unexpected_list", [])[:3]]
+        return f"{result['unexpected_count']} of {result['element_count']} values, for example {some}"
+    return f"found {result.get('observed_value')}"[:200]
