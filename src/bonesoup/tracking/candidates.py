@@ -1,0 +1,149 @@
+"""What a finished pipeline has to register: backbones, the steerable soup, merged soups."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bonesoup import __version__
+from bonesoup.evaluation.samples import read_front
+from bonesoup.evaluation.statistics import estimate, resample_weights, resampled_means
+from bonesoup.files import digest, file_digest, read_json
+from bonesoup.generation.soup import Soup
+from bonesoup.paths import FRONTS, METRICS, SOUPS
+from bonesoup.weights import adapters
+from bonesoup.weights.fold import fold
+
+# The method whose soup is registered.
+METHOD = "bone"
+CHECKPOINT = "checkpoint"
+
+Evidence = dict[str, dict[str, float]]  # metric -> value, low, high
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One version to be.
+
+    Attributes:
+        kind: backbone, soup or merged.
+        soup: the soup file the version carries, its paths relative to the version's artifacts.
+        folders: artifacts that exist already (base, adapters); a merged soup's weights are made by `weights_of`.
+        default: the preference answered when none is given.
+        fixed: whether it is the only one.
+        coefficients: slot -> merging coefficient; empty where they follow from the preference.
+        evidence: metrics with intervals.
+        fingerprint: of weights, recipe, answers and evidence.
+    """
+
+    name: str
+    kind: str
+    soup: dict
+    folders: dict[str, Path]
+    default: dict[str, float]
+    fixed: bool
+    coefficients: dict[str, float]
+    evidence: Evidence
+    fingerprint: str = ""
+
+
+def candidates(
+    root: Path,
+    settings: dict,
+    prefix: str,
+    merged: list[str],
+    objectives: list[str],
+    preferences: dict[str, dict[str, float]],
+) -> list[Candidate]:
+    """Candidates of the pipeline in `root`; none where its Bone Soup is not made yet."""
+    file = root / SOUPS / f"{METHOD}.json"
+    if not file.is_file():
+        return []
+    raw, soup = read_json(file), Soup.read(file, root)
+    at = _evidence_at(root, settings, objectives)
+    base = {soup.base.name: soup.base}
+    adapter_folders = {policy.slot: policy.path for policy in soup.policies}
+    policies = [item | {"path": item["slot"]} for item in raw["policies"]]
+    common = raw | {"base": soup.base.name}
+
+    def named(row: tuple[float, ...]) -> dict[str, float]:
+        return dict(zip(objectives, map(float, row), strict=True))
+
+    found = []
+    for policy, item in zip(soup.policies, policies, strict=True):
+        recipe = common | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
+        folders = base | {policy.slot: policy.path}
+        name = f"{prefix}-{policy.slot}"
+        found.append(
+            Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, at(policy.row))
+        )
+
+    even = dict.fromkeys(objectives, 1 / len(objectives))
+    steerable = common | {"policies": policies}
+    evidence = report_evidence(root, METHOD)
+    found.append(
+        Candidate(f"{prefix}-soup", "soup", steerable, base | adapter_folders, even, False, {}, evidence)
+    )
+    for name in merged:
+        row = tuple(float(preferences[name][objective]) for objective in objectives)
+        slots = dict(zip(adapter_folders, soup.coefficients(row).tolist(), strict=True))
+        recipe = common | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
+        found.append(
+            Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row))
+        )
+    weights = [file_digest(soup.base), [file_digest(path) for path in adapter_folders.values()]]
+    answers = [settings["generation"], preferences, __version__]
+    return [
+        replace(c, fingerprint=digest(c.name, c.soup, c.coefficients, c.evidence, weights, answers))
+        for c in found
+    ]
+
+
+def merge(root: Path, coefficients: dict[str, float], out: Path) -> None:
+    """Fold the Bone Soup of these coefficients into plain weights."""
+    soup = Soup.read(root / SOUPS / f"{METHOD}.json", root)
+    parts = [(adapters.load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
+    fold(soup.base, adapters.concatenate(parts), out)
+
+
+def report_evidence(root: Path, method: str) -> Evidence:
+    """A method's metrics on the full grid in out/metrics/report.json, as '<unit>/<metric>'."""
+    file = root / METRICS / "report.json"
+    if not file.is_file():
+        return {}
+    grid = read_json(file)["grids"]["full_grid"]
+    return {
+        f"{unit}/{metric}": found
+        for unit in ("gold", "reward")
+        if unit in grid
+        for metric, found in grid[unit]["methods"].get(method, {}).items()
+    }
+
+
+def _evidence_at(root: Path, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:
+    """A function: preference [objective] -> the soup's mean scores there; empty off the evaluation grid."""
+    file = root / FRONTS / METHOD / "samples.parquet"
+    if not file.is_file():
+        return lambda preference: {}
+    front = read_front(file, METHOD, objectives)
+    evaluation = settings["evaluation"]
+    weights = resample_weights(len(front.prompts), evaluation["bootstrap"], settings["seed"])
+
+    def at(preference) -> Evidence:
+        same = np.isclose(front.preferences, preference, atol=1e-6).all(axis=1)
+        if not same.any():
+            return {}
+        point = same.argmax()
+        columns = {"kl": front.kl[:, point], "tokens": front.tokens[:, point]}
+        for unit, scores in (("gold", front.gold), ("reward", front.reward)):
+            if scores is not None:
+                columns |= {f"{unit}/{name}": scores[:, point, i] for i, name in enumerate(objectives)}
+        found = {}
+        for name, values in columns.items():
+            e = estimate(resampled_means(weights, values), evaluation["confidence"])
+            found[name] = {"value": e.value, "low": e.low, "high": e.high}
+        return dict(sorted(found.items()))
+
+    return at

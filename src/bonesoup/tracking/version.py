@@ -1,0 +1,195 @@
+"""The folder of one version: a pyfunc with weights, recipe, code, signature, example, card and lineage."""
+
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Object, Property
+
+import bonesoup
+from bonesoup.config import preference_faults
+from bonesoup.files import read_json, write_json
+from bonesoup.paths import DATA, METRICS, NORMALISER, REWARDS, SFT, SUMMARY
+from bonesoup.tracking import card, lineage
+from bonesoup.tracking.candidates import CHECKPOINT, Candidate, merge
+
+STEERABLE = Path(__file__).with_name("steerable.py")
+EXAMPLE = "How do I bake bread?"
+# Rows generated at a time by a served model.
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What all versions of one registration share.
+
+    Attributes:
+        settings_text, settings: params.yaml, and the same as plain data.
+        digests: SHA-256 of data files, reward models, normaliser and SFT policy, by path.
+    """
+
+    root: Path
+    settings_text: str
+    settings: dict
+    preferences: dict[str, dict[str, float]]
+    code: lineage.Code
+    digests: dict[str, str]
+
+
+def origin(root: Path, settings_text: str, settings: dict, preferences: dict, code: lineage.Code) -> Origin:
+    data = sorted((root / DATA).rglob("*.json*"))
+    rewards = [root / REWARDS / name for name in settings["objectives"]]
+    found = lineage.digests(root, [*data, *rewards, root / NORMALISER, root / SFT])
+    return Origin(root, settings_text, settings, preferences, code, found)
+
+
+def build(candidate: Candidate, shared: Origin, identity: Model, work: Path) -> tuple[Path, str]:
+    """Write the version's folder under `work`; (folder, card).
+
+    Args:
+        identity: MLflow's record of the model, written into the folder as MLmodel.
+    """
+    text = card.render(shared.root / card.TEMPLATE, card_values(candidate, shared))
+    work.mkdir(parents=True, exist_ok=True)
+    recipe = work / "soup.json"
+    write_json(recipe, candidate.soup)
+    folders = candidate.folders
+    if candidate.kind == "merged":
+        merge(shared.root, candidate.coefficients, work / CHECKPOINT)
+        (work / CHECKPOINT / "README.md").write_text(text)
+        folders = {CHECKPOINT: work / CHECKPOINT}
+    folder = work / "model"
+    with warnings.catch_warnings():
+        # It asks for type hints, which would take the parameters out of the signature.
+        warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
+        mlflow.pyfunc.save_model(
+            path=folder,
+            mlflow_model=identity,
+            python_model=str(STEERABLE),
+            code_paths=[str(Path(bonesoup.__file__).parent)],
+            artifacts={name: str(path.absolute()) for name, path in (folders | {"soup": recipe}).items()},
+            model_config=model_config(candidate, shared),
+            signature=signature(candidate, shared),
+            input_example=([EXAMPLE], {"preference": candidate.default}),
+            pip_requirements=lineage.requirements(),
+        )
+    (folder / "README.md").write_text(text)
+    write_lineage(candidate, shared, folder / "lineage")
+    return folder, text
+
+
+def model_config(candidate: Candidate, shared: Origin) -> dict[str, Any]:
+    """What steerable.py reads; load_model(uri, model_config={...}) can override it."""
+    own = {
+        name: weights
+        for name, weights in shared.preferences.items()
+        if not preference_faults(weights, candidate.soup["objectives"])
+    }
+    generation = shared.settings["generation"]
+    return {
+        "preferences": own,
+        "default": candidate.default,
+        "fixed": candidate.fixed,
+        "temperature": generation["temperature"],
+        "max_new_tokens": generation["max_new_tokens"],
+        "batch": BATCH,
+        "device": "auto",
+    }
+
+
+def signature(candidate: Candidate, shared: Origin) -> ModelSignature:
+    """One column of strings, nameless so that a list and a DataFrame fit; the preference is an object."""
+    weights = Object(
+        [Property(name, DataType.double, required=False) for name in candidate.soup["objectives"]]
+    )
+    generation = shared.settings["generation"]
+    parameters = [
+        ParamSpec("preference", weights, candidate.default),
+        # A parameter has one type: names and 'a=0.7,b=0.3' go here.
+        ParamSpec("named", DataType.string, ""),
+        ParamSpec("max_new_tokens", DataType.long, generation["max_new_tokens"]),
+        ParamSpec("temperature", DataType.double, float(generation["temperature"])),
+        ParamSpec("seed", DataType.long, 0),
+    ]
+    column = Schema([ColSpec(DataType.string)])
+    return ModelSignature(inputs=column, outputs=column, params=ParamSchema(parameters))
+
+
+def write_lineage(candidate: Candidate, shared: Origin, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "params.yaml").write_text(shared.settings_text)
+    for path in (shared.root / "dvc.lock", shared.root / METRICS / "report.json"):
+        if path.exists():
+            shutil.copy(path, folder)
+    if shared.code.dirty:
+        (folder / "changes.diff").write_text(shared.code.changes)
+    facts = {
+        "name": candidate.name,
+        "kind": candidate.kind,
+        "fingerprint": candidate.fingerprint,
+        "bonesoup": bonesoup.__version__,
+        "git": {"commit": shared.code.commit, "dirty": shared.code.dirty},
+        "policies": {slot: own for slot, own in adapter_facts(shared).items() if used(candidate, slot)},
+        "coefficients": candidate.coefficients,
+        "metrics": candidate.evidence,
+        "sha256": shared.digests,
+        "environment": lineage.environment(),
+    }
+    write_json(folder / "lineage.json", facts)
+
+
+def used(candidate: Candidate, slot: str) -> bool:
+    return slot in candidate.coefficients or slot in candidate.folders
+
+
+def adapter_facts(shared: Origin) -> dict[str, dict]:
+    """Row and digest of every policy of the registered soup, as the soup file names them."""
+    from bonesoup.paths import SOUPS
+    from bonesoup.tracking.candidates import METHOD
+
+    policies = read_json(shared.root / SOUPS / f"{METHOD}.json")["policies"]
+    return {p["slot"]: {"row": p["row"], "sha256": p["digest"]} for p in policies}
+
+
+def card_values(candidate: Candidate, shared: Origin) -> dict[str, Any]:
+    """The names that the card's template may use."""
+    settings, out = shared.settings, shared.root
+    objectives = candidate.soup["objectives"]
+    rewards = {}
+    for name in objectives:
+        measured = out / METRICS / f"reward-{name}.json"
+        rewards[name] = settings["rewards"][name] | (read_json(measured) if measured.is_file() else {})
+    policies = [
+        {"slot": slot, "row": dict(zip(objectives, facts["row"], strict=True))}
+        for slot, facts in adapter_facts(shared).items()
+        if used(candidate, slot)
+    ]
+    summary = out / SUMMARY
+    named = next(iter(shared.preferences), None)
+    return {
+        "name": candidate.name,
+        "kind": candidate.kind,
+        "version": bonesoup.__version__,
+        "objectives": objectives,
+        "recipe": policies,
+        "coefficients": candidate.coefficients,
+        "default": candidate.default,
+        "named": named,
+        "text": ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items()),
+        "evidence": candidate.evidence,
+        "gold": any(name.startswith("gold/") for name in candidate.evidence),
+        "confidence": settings["evaluation"]["confidence"],
+        "data": {"hub": None, "revision": None} | settings["data"],
+        "summary": read_json(summary) if summary.is_file() else None,
+        "rewards": rewards,
+        "rl": settings["rl"],
+        "generation": settings["generation"],
+        "code": shared.code,
+        "base": candidate.soup["base"],
+        "checkpoint": CHECKPOINT,
+    }
