@@ -104,6 +104,17 @@ def test_ties_stay_where_the_head_is_not_changed(tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is True
 
 
+def test_a_changed_head_is_untied_from_the_embeddings(tmp_path):
+    base = make("tied", tmp_path / "base")
+    adapter = load(adapt(base, tmp_path / "adapter", ["lm_head"]))
+    fold(base, adapter, tmp_path / "out")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    embeddings = load_file(base / "model.safetensors")["model.embed_tokens.weight"]
+    assert torch.equal(after["model.embed_tokens.weight"], embeddings)
+    assert torch.equal(after["lm_head.weight"], embeddings + adapter.delta("lm_head"))
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
+
+
 @pytest.mark.parametrize("targets", [["q_proj", "down_proj"], ["lm_head"]])
 @pytest.mark.parametrize("kind", ["llama", "tied"])
 def test_sharded_bases(tmp_path, kind, targets):

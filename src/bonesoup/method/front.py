@@ -48,12 +48,9 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
             f"reference must be [{points.shape[1]}], one value per objective, "
             f"found shape {list(reference.shape)}"
         )
-    above = points[(points > reference).all(axis=1)]
-    if not len(above):
-        return 0.0
     import moocore
 
-    return float(moocore.hypervolume(-above, ref=-reference))
+    return float(moocore.hypervolume(-points, ref=-reference))
 
 
 def inner_product(preferences: ArrayLike, points: ArrayLike) -> float:
