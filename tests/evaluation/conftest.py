@@ -67,15 +67,21 @@ def coefficients_of(n: int) -> dict[str, dict]:
         for m, kind in {"rewarded": "specialist", "bone": "backbone"}.items()
     }
     return {
-        "sft": {"policies": [], "values": [[]]},
-        "rewarded": {"policies": slots["rewarded"], "values": given["rewarded"].tolist()},
+        "sft": {"policies": [], "preferences": [[1 / n] * n], "coefficients": [[]]},
+        "rewarded": {
+            "policies": slots["rewarded"],
+            "preferences": given["rewarded"].tolist(),
+            "coefficients": given["rewarded"].tolist(),
+        },
         "bone": {
             "policies": slots["bone"],
-            "values": coefficients(circulant(n, 0.7), given["bone"]).tolist(),
+            "preferences": given["bone"].tolist(),
+            "coefficients": coefficients(circulant(n, 0.7), given["bone"]).tolist(),
         },
         "oracle": {
             "policies": [f"oracle-{k + 1}" for k in range(len(given["oracle"]))],
-            "values": np.eye(len(given["oracle"])).tolist(),
+            "preferences": given["oracle"].tolist(),
+            "coefficients": np.eye(len(given["oracle"])).tolist(),
         },
     }
 

@@ -33,8 +33,9 @@ class Front:
 
 @dataclass(frozen=True)
 class Response:
-    """One sampled answer; scores are in the order of the objectives."""
+    """One sampled answer to a preference; preference and scores are in the order of the objectives."""
 
+    preference: tuple[float, ...]
     text: str
     reward: tuple[float, ...]
     gold: tuple[float, ...] | None
@@ -172,11 +173,17 @@ def _responses(rows: pd.DataFrame, prompt_id: str, objectives: Sequence[str]) ->
     reward = mine[[f"reward_{name}" for name in objectives]].to_numpy(float)
     columns = _gold_columns(mine, objectives)
     gold = mine[columns].to_numpy(float) if columns else [None] * len(mine)
+    preference = mine[[f"mu_{name}" for name in objectives]].to_numpy(float)
     return [
-        Response(str(text), tuple(r), None if g is None else tuple(g), int(tokens), bool(finished))
-        for text, r, g, tokens, finished in zip(
-            mine["response"], reward, gold, mine["tokens"], mine["finished"], strict=True
+        Response(
+            tuple(preference[row].tolist()),
+            str(mine["response"].iloc[row]),
+            tuple(reward[row].tolist()),
+            tuple(gold[row].tolist()) if columns else None,
+            int(mine["tokens"].iloc[row]),
+            bool(mine["finished"].iloc[row]),
         )
+        for row in range(len(mine))
     ]
 
 

@@ -1,24 +1,27 @@
 """Results as plain JSON, and that JSON as a sentence, a terminal table and Markdown.
 
-Everything shown is read from the JSON (out/metrics/report.json), so that a run with nothing changed prints the
-same table without computing anything.
+Everything shown is read from the JSON (out/metrics/report.json), so that a run with nothing changed prints
+the same table without computing anything.
 """
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bonesoup.evaluation.compare import BASELINE, Block, Results
+from bonesoup.evaluation.compare import BASELINE, CONSTANT, Block, Results
 from bonesoup.evaluation.statistics import Estimate
 
 NAMES = {"sft": "SFT", "rewarded": "Rewarded Soup", "bone": "Bone Soup", "oracle": "Oracle (MORLHF)"}
 UNITS = {"gold": "gold (true) score", "reward": "learned reward"}
+# Where more is neither better nor worse, or too weak a statistic to colour.
+_NEUTRAL = ("kl", "tokens", "cardinality", "sparsity", "spacing")
 # Digits after the point; the rest get three.
 _DIGITS = {"cardinality": 0, "kl": 2, "tokens": 1}
 
 
 def document(results: Results) -> dict:
-    """Results as nested plain data: floats, strings and short lists, no NaN; metrics `dvc metrics` can read."""
+    """Results as nested plain data without NaN, which `dvc metrics` and every function below can read."""
     found = {
         "objectives": list(results.objectives),
         "references": list(results.references),
@@ -55,15 +58,15 @@ def name(method: str) -> str:
 
 
 def label(metric: str) -> str:
-    """A metric's heading: 'hypervolume@-1' -> 'HV (ref -1)'."""
+    """A metric's heading: 'hypervolume@-1' -> 'HV above −1'."""
     if metric.startswith("hypervolume@"):
-        return f"Hypervolume (ref {metric.partition('@')[2]})"
+        return f"HV above {metric.partition('@')[2]}".replace("-", "−")
     return {
         "inner_product": "Inner product",
         "inner_product_interior": "Interior",
         "inner_product_edge": "Edge",
         "inner_product_vertex": "Vertex",
-        "controllability": "Control",
+        "controllability": "Controllability",
         "cardinality": "Points",
         "sparsity": "Sparsity",
         "spacing": "Spacing",
@@ -82,7 +85,7 @@ def number(metric: str, value: float, signed: bool = False) -> str:
 
 
 def interval(metric: str, found: dict, signed: bool = False) -> str:
-    return f"{number(metric, found['low'], signed)} to {number(metric, found['high'], signed)}"
+    return f"[{number(metric, found['low'], signed)}, {number(metric, found['high'], signed)}]"
 
 
 def finding(found: dict) -> str:
@@ -90,61 +93,69 @@ def finding(found: dict) -> str:
     grid = found["grids"]["full_grid"]
     unit = "gold" if "gold" in grid else "reward"
     differences = grid[unit][f"difference_to_{BASELINE}"]
-    method = next((m for m in ("bone", *differences) if m in differences and m != "sft"), None)
+    method = next((m for m in ("bone", *differences) if m in differences and m != CONSTANT), None)
     if method is None:
         return "There is nothing to compare: the whole grid needs Rewarded Soup and one more method."
     metric = "inner_product_interior" if "inner_product_interior" in differences[method] else "inner_product"
-    where = "at interior preferences" if metric.endswith("interior") else "over the grid"
+    where = "interior preferences" if metric.endswith("interior") else "the whole grid"
     gap = differences[method][metric]
     size = (
-        f"{number(metric, gap['value'], True)} SFT standard deviations of {UNITS[unit]} "
-        f"({found['confidence']:.0%} interval {interval(metric, gap, True)})"
+        f"{number(metric, gap['value'], True)} {interval(metric, gap, True)} SFT standard deviations of "
+        f"{UNITS[unit]}"
     )
+    pair = f"{name(method)} and {name(BASELINE)}"
     if gap["low"] > 0:
-        return f"{name(method)} serves people better than {name(BASELINE)} {where}, by {size}."
-    if gap["high"] < 0:
-        return f"{name(method)} serves people worse than {name(BASELINE)} {where}, by {size}."
-    return f"{name(method)} and {name(BASELINE)} are not distinguishable {where}: {size}."
+        said = f"{name(method)} serves {where} better than {name(BASELINE)}, by {size}"
+    elif gap["high"] < 0:
+        said = f"{name(method)} serves {where} worse than {name(BASELINE)}, by {size}"
+    else:
+        said = f"{pair} are not distinguishable at {where}: {size}"
+    ends = differences[method].get("inner_product_vertex")
+    if ends and ends["high"] < 0:
+        at_ends = f"{number(metric, ends['value'], True)} {interval(metric, ends, True)}"
+        said += f"; at the vertices it is worse, {at_ends}"
+    return said + "."
 
 
 def rows(grid: dict, unit: str) -> list[dict]:
-    """Table rows of one grid and unit: a row a method, then a row a comparison with Rewarded Soup.
+    """Table rows of one grid and unit: each method, and below it how it compares with Rewarded Soup.
 
-    A row is {"name", "method", "kind": "method"|"difference", "cells": {metric: {"text", "interval", "ratio",
-    "clear": whether the interval leaves out no difference, "sign"}}}.
+    A row is {"name", "method", "kind": "method" | "difference", "cells": {metric: cell}}; a cell has "text",
+    "interval", "half" (of its width), and for comparisons "clear" (no difference is outside the interval) and
+    "sign".
     """
     part = grid[unit]
     table = []
     for method, values in part["methods"].items():
-        cells = {
-            key: {"text": number(key, e["value"]), "interval": interval(key, e)} for key, e in values.items()
-        }
+        cells = {key: _cell(key, number(key, e["value"]), e) for key, e in values.items()}
         table.append({"name": name(method), "method": method, "kind": "method", "cells": cells})
-    for method, values in part[f"difference_to_{BASELINE}"].items():
-        if method == "sft":
-            continue
-        ratios = part[f"ratio_to_{BASELINE}"].get(method, {})
-        cells = {key: _gap(key, e, ratios.get(key)) for key, e in values.items()}
-        table.append(
-            {
-                "name": f"{name(method)} vs {name(BASELINE)}",
-                "method": method,
-                "kind": "difference",
-                "cells": cells,
-            }
-        )
+        differences = part[f"difference_to_{BASELINE}"].get(method)
+        if differences and method != CONSTANT:
+            ratios = part[f"ratio_to_{BASELINE}"][method]
+            cells = {key: _gap(key, e, ratios.get(key)) for key, e in differences.items()}
+            table.append(
+                {"name": f"vs {name(BASELINE)}", "method": method, "kind": "difference", "cells": cells}
+            )
     return table
+
+
+def _cell(metric: str, text: str, found: dict, signed: bool = False) -> dict:
+    half = number(metric, (found["high"] - found["low"]) / 2)
+    return {
+        "text": text,
+        "interval": interval(metric, found, signed),
+        "half": half,
+        "clear": False,
+        "sign": 0,
+    }
 
 
 def _gap(metric: str, difference: dict, ratio: dict | None) -> dict:
     """A cell of a comparison: the ratio for a hypervolume (its unit means little), else the difference."""
-    shown = ratio or difference
-    none = 1 if ratio else 0
-    text = f"×{number(metric, ratio['value'])}" if ratio else number(metric, difference["value"], True)
-    return {
-        "text": text,
-        "interval": interval(metric, shown, signed=not ratio),
-        "clear": shown["low"] > none or shown["high"] < none,
+    shown, none = (ratio, 1) if ratio else (difference, 0)
+    value = number(metric, shown["value"], signed=not ratio)
+    return _cell(metric, f"×{value}" if ratio else value, shown, signed=not ratio) | {
+        "clear": metric not in _NEUTRAL and (shown["low"] > none or shown["high"] < none),
         "sign": (shown["value"] > none) - (shown["value"] < none),
     }
 
@@ -154,53 +165,60 @@ def metrics_shown(grid: dict, unit: str, short: bool = False) -> list[str]:
     keys = list(next(iter(grid[unit]["methods"].values())))
     if not short:
         return keys
-    wanted = ("inner_product", "inner_product_interior", "controllability", "kl", "tokens")
+    wanted = ("inner_product", "inner_product_interior", "controllability", "kl")
     return [key for key in keys if key.startswith("hypervolume") or key in wanted]
 
 
 def title(key: str, grid: dict, unit: str) -> str:
-    """'Full grid, 11 preferences: gold (true) score'."""
+    """For example 'Full grid, 11 preferences: gold (true) score'."""
     return f"{key.replace('_', ' ').capitalize()}, {grid['points']} preferences: {UNITS[unit]}"
 
 
 def notes(found: dict) -> str:
     """What a reader needs to read the tables right."""
-    references = " and ".join(f"{r:g}" for r in found["references"])
+    references = " and ".join(f"{r:g}".replace("-", "−") for r in found["references"])
+    level = f"{found['confidence']:.0%}"
     return (
-        f"Scores in SFT standard deviations. {found['confidence']:.0%} intervals from {found['bootstrap']} "
-        f"resamples of {found['prompts']} prompts, paired for comparisons; they do not cover training seeds, "
-        f"which vary more. Hypervolume above {references} in every objective; its ratios depend on that choice. "
+        f"Scores in SFT standard deviations. {level} intervals from {found['bootstrap']} resamples of "
+        f"{found['prompts']} prompts, paired for comparisons. They leave out training seeds, "
+        "which vary more. "
+        f"Hypervolume (HV) above {references} in every objective: its ratios depend on that choice. "
         f"Interior: no weight below {found['interior']:g}. KL in nats per response."
     )
 
 
 def terminal(found: dict) -> Group:
-    """The tables for a terminal, from `document` or report.json: `Console().print(terminal(read_json(path)))`."""
+    """The tables for a terminal; `found` from `document` or report.json, printed by a rich Console."""
     parts: list[Table | Text] = []
     for key, grid in found["grids"].items():
         for unit in (unit for unit in UNITS if unit in grid):
             keys = metrics_shown(grid, unit, short=True)
             table = Table(
-                title=title(key, grid, unit), title_justify="left", title_style="bold", show_lines=False
+                title=title(key, grid, unit), title_justify="left", title_style="bold", box=SIMPLE_HEAD
             )
             table.add_column("", no_wrap=True)
             for metric in keys:
-                table.add_column(label(metric), justify="right")
-            kinds = rows(grid, unit)
-            for i, row in enumerate(kinds):
-                last = i + 1 < len(kinds) and kinds[i + 1]["kind"] != row["kind"]
+                table.add_column(label(metric).replace("Controllability", "Control"), justify="right")
+            for row in rows(grid, unit):
+                indent = "  " * (row["kind"] == "difference")
                 table.add_row(
-                    row["name"], *(_cell(row["cells"].get(metric)) for metric in keys), end_section=last
+                    indent + row["name"], *(_short(metric, row["cells"].get(metric)) for metric in keys)
                 )
             parts.append(table)
-    return Group(*parts, Text(notes(found), style="dim"), Text(found["finding"], style="bold"))
+    return Group(
+        *parts,
+        Text("± is half the interval. " + notes(found), style="dim"),
+        Text("\n" + found["finding"], style="bold"),
+    )
 
 
-def _cell(cell: dict | None) -> Text:
+def _short(metric: str, cell: dict | None) -> Text:
+    """A value and half its interval: the bounds themselves do not fit a terminal."""
     if cell is None:
         return Text("")
-    colour = {1: "green", -1: "red"}[cell["sign"]] if cell.get("clear") else ""
-    return Text.assemble((cell["text"], colour), "\n", (cell["interval"], "dim"))
+    colour = {1: "green", -1: "red", 0: ""}[cell["sign"]] if cell.get("clear") else ""
+    half = "" if metric == "kl" else f"\n±{cell['half']}"
+    return Text.assemble((cell["text"], colour), (half, "dim"))
 
 
 def markdown(found: dict) -> str:
@@ -216,7 +234,8 @@ def markdown(found: dict) -> str:
             ]
             for row in rows(grid, unit):
                 cells = [row["cells"].get(metric) for metric in keys]
-                texts = [f"{cell['text']} ({cell['interval']})" if cell else "" for cell in cells]
-                lines.append(f"| {row['name']} | " + " | ".join(texts) + " |")
+                texts = [f"{cell['text']} {cell['interval']}" if cell else "" for cell in cells]
+                first = "↳ " * (row["kind"] == "difference") + row["name"]
+                lines.append(f"| {first} | " + " | ".join(texts) + " |")
             parts.append("\n".join(lines))
     return "\n\n".join([*parts, notes(found), found["finding"]]) + "\n"

@@ -1,0 +1,240 @@
+"""Figures for documents (PNG): fronts, utility by preference, training curves.
+
+A method keeps its colour and marker everywhere (Okabe-Ito, safe for colour-blind readers); the HTML report
+uses the same table.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+from scipy.stats import chi2
+
+from bonesoup.evaluation.compare import BASELINE, CONSTANT, Block, Results, regions
+from bonesoup.evaluation.tables import UNITS, name
+from bonesoup.files import appearing
+
+COLOURS = {"sft": "#6e6e6e", "rewarded": "#d55e00", "bone": "#0072b2", "oracle": "#009e73"}
+MARKERS = {"sft": "X", "rewarded": "s", "bone": "o", "oracle": "D"}
+_OBJECTIVES = ("#cc79a7", "#56b4e9", "#e69f00", "#444444")
+_STYLE = {
+    "font.size": 9.5,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8a8a",
+    "axes.labelcolor": "#333333",
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8e8e6",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 170,
+}
+
+
+def write_plots(results: Results, training: Mapping[str, Sequence[dict]], out: Path) -> list[Path]:
+    """Write fronts.png, utility.png and, where there are logs, training.png into the folder `out`."""
+    with matplotlib.rc_context(_STYLE):
+        figures = {
+            "fronts": fronts(results),
+            "utility": utility(results),
+            "training": training_curves(training),
+        }
+        paths = []
+        for stem, figure in figures.items():
+            if figure is not None:
+                path = Path(out) / f"{stem}.png"
+                with appearing(path) as temporary:
+                    figure.savefig(temporary, format="png")
+                paths.append(path)
+    return paths
+
+
+def home(results: Results, method: str) -> Block:
+    """The largest grid that a method answers whole."""
+    return next(block for block in results.blocks if method in block.methods)
+
+
+def methods_of(results: Results) -> tuple[str, ...]:
+    """Every method, in the order of the last block, which holds them all."""
+    return results.blocks[-1].methods
+
+
+def fronts(results: Results) -> Figure:
+    """Mean scores of every method with ellipses of the mean: learned and gold, each pair of objectives."""
+    pairs = list(combinations(range(len(results.objectives)), 2))
+    units = results.units
+    # One pair leaves room to put the units side by side; several pairs need a row for each unit.
+    across = len(pairs) == 1
+    shape = (1, len(units)) if across else (len(units), len(pairs))
+    figure = Figure(figsize=(4.9 * shape[1] if across else 4.0 * shape[1], 4.3 * shape[0]))
+    axes = figure.subplots(*shape, squeeze=False)
+    for ax, (unit, pair) in zip(axes.flat, product(units, pairs), strict=True):
+        _front(ax, results, unit, pair)
+        ax.set_title(UNITS[unit].capitalize())
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure
+
+
+def _front(ax: Axes, results: Results, unit: str, pair: tuple[int, int]) -> None:
+    i, j = pair
+    radius = np.sqrt(chi2.ppf(results.confidence, 2))
+    for method in methods_of(results):
+        block = home(results, method)
+        points = block.points[unit][method][:, pair]
+        colour = COLOURS.get(method, "#444444")
+        for point, covariance in zip(points, block.covariances[unit][method], strict=True):
+            values, vectors = np.linalg.eigh(covariance[np.ix_(pair, pair)])
+            size = 2 * radius * np.sqrt(values.clip(0))
+            angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
+            ax.add_patch(Ellipse(point, *size, angle=angle, color=colour, alpha=0.10, lw=0))
+        # Beyond two objectives the grid has no order along which a line would mean anything.
+        if len(results.objectives) == 2 and block is results.blocks[0]:
+            ax.plot(*points.T, color=colour, lw=1.6, alpha=0.85)
+        ax.plot(
+            *points.T,
+            linestyle="none",
+            marker=MARKERS.get(method, "o"),
+            color=colour,
+            mec="white",
+            mew=0.8,
+            ms=9 if method == CONSTANT else 6.5,
+            label=name(method),
+            zorder=4 if method == CONSTANT else 3,
+        )
+    _label_points(ax, results, unit, pair)
+    ax.set_xlabel(f"{results.objectives[i]}  (SFT standard deviations)")
+    ax.set_ylabel(f"{results.objectives[j]}  (SFT standard deviations)")
+
+
+def _label_points(ax: Axes, results: Results, unit: str, pair: tuple[int, int]) -> None:
+    """Name the preference at the ends and the middle of one front; two objectives only."""
+    if len(results.objectives) > 2:
+        return
+    method = next(m for m in ("bone", *methods_of(results)) if m in methods_of(results) and m != CONSTANT)
+    block = home(results, method)
+    points = block.points[unit][method][:, pair]
+    for place in sorted({0, len(points) // 2, len(points) - 1}):
+        # Away from the middle of the front, in units of its extent: clear of the lines on either side.
+        away = (points[place] - points.mean(axis=0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
+        away /= max(np.linalg.norm(away), 1e-9)
+        weights = ", ".join(f"{w:g}" for w in block.preferences[place].round(3))
+        ax.annotate(
+            f"μ = ({weights})",
+            points[place],
+            xytext=away * 15,
+            textcoords="offset points",
+            fontsize=8,
+            color="#555555",
+            ha="left" if away[0] >= 0 else "right",
+            va="bottom" if away[1] >= 0 else "top",
+        )
+    ax.margins(0.2)
+
+
+def utility(results: Results) -> Figure | None:
+    """Gain in mu . R(mu) over Rewarded Soup: along the preference for two objectives, by region beyond."""
+    if BASELINE not in results.blocks[0].methods:
+        return None
+    draw = _gain_lines if len(results.objectives) == 2 else _gain_bars
+    figure = Figure(figsize=(4.9 * len(results.units), 3.6))
+    axes = figure.subplots(1, len(results.units), squeeze=False, sharey=True)[0]
+    for ax, unit in zip(axes, results.units, strict=True):
+        draw(ax, results, unit)
+        ax.axhline(0, color=COLOURS[BASELINE], lw=1.4)
+        ax.set_title(UNITS[unit].capitalize())
+    axes[0].set_ylabel(f"utility gained over {name(BASELINE)}")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=max(len(labels), 1))
+    return figure
+
+
+def _gain_lines(ax: Axes, results: Results, unit: str) -> None:
+    for method in _rivals(results):
+        block = home(results, method)
+        gain, mu, colour = block.gains[unit][method], block.preferences[:, 0], COLOURS.get(method, "#444444")
+        style = {"color": colour, "marker": MARKERS.get(method, "o"), "ms": 5, "mec": "white", "mew": 0.7}
+        if len(block.preferences) == len(results.blocks[0].preferences):
+            ax.fill_between(mu, gain.low, gain.high, color=colour, alpha=0.15, lw=0)
+            ax.plot(mu, gain.value, **style, lw=1.6, label=name(method))
+        else:
+            error = np.abs(np.stack([gain.low, gain.high]) - gain.value)
+            ax.errorbar(mu, gain.value, error, **style, lw=0, elinewidth=1.3, label=name(method))
+    grid = results.blocks[0].preferences
+    inside = grid[regions(grid, results.interior)["interior"], 0]
+    if len(inside):
+        ax.axvspan(inside.min(), inside.max(), color="#000000", alpha=0.035, lw=0)
+        ax.text(inside.mean(), 0.985, "interior", transform=ax.get_xaxis_transform(), ha="center", va="top",
+                fontsize=8, color="#777777")  # fmt: skip
+    ax.set_xlabel(f"weight on {results.objectives[0]}")
+
+
+def _gain_bars(ax: Axes, results: Results, unit: str) -> None:
+    names = ("interior", "edge", "vertex")
+    rivals = _rivals(results)
+    for place, method in enumerate(rivals):
+        found = home(results, method).differences[unit][method]
+        for x, region in enumerate(names):
+            if (e := found.get(f"inner_product_{region}")) is None:
+                continue
+            at, colour = x + (place - (len(rivals) - 1) / 2) * 0.28, COLOURS.get(method, "#444444")
+            ax.bar(at, e.value, 0.25, color=colour, label=name(method) if x == 0 else None)
+            ax.plot([at, at], [e.low, e.high], color="#222222", lw=1.2)
+    ax.set_xticks(range(3), names)
+    ax.grid(axis="x", visible=False)
+
+
+def _rivals(results: Results) -> list[str]:
+    return [m for m in methods_of(results) if m not in (BASELINE, CONSTANT)]
+
+
+def training_curves(training: Mapping[str, Sequence[dict]]) -> Figure | None:
+    """For every policy: mean normalised reward by objective, and below it KL to SFT; five policies a row."""
+    training = {slot: rows for slot, rows in training.items() if rows}
+    if not training:
+        return None
+    across = min(len(training), 5)
+    bands = -(-len(training) // across)
+    figure = Figure(figsize=(max(2.1 * across, 5), 3.9 * bands))
+    axes = figure.subplots(2 * bands, across, squeeze=False, sharex=True)
+    for ax in axes.flat:
+        ax.set_visible(False)
+    for place, (slot, rows) in enumerate(training.items()):
+        reward, kl = axes[2 * (place // across) : 2 * (place // across) + 2, place % across]
+        steps = [row["step"] for row in rows]
+        keys = [key for key in rows[0] if key.startswith("reward/")]
+        for key, colour in zip(keys, _OBJECTIVES, strict=False):
+            reward.plot(steps, [row[key] for row in rows], color=colour, lw=1.4, label=key[7:])
+        kl.plot(steps, [row["kl"] for row in rows], color="#333333", lw=1.4)
+        reward.set_title(slot, fontsize=9)
+        for ax in (reward, kl):
+            ax.set_visible(True)
+        if place % across == 0:
+            reward.set_ylabel("reward")
+            kl.set_ylabel("KL to SFT (nats)")
+    for row, axis in enumerate(axes):
+        shown = [ax for ax in axis if ax.get_visible()]
+        for ax in shown[1:]:
+            ax.sharey(shown[0])
+            ax.tick_params(labelleft=False)
+        shown[0].autoscale(axis="y")
+        if row == len(axes) - 1:
+            for ax in shown:
+                ax.set_xlabel("step")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    return figure

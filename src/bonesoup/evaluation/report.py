@@ -1,0 +1,180 @@
+"""The report: one self-contained HTML page, the figures as PNG, and the fronts as CSV for `dvc plots`."""
+
+import base64
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from bonesoup.evaluation import tables
+from bonesoup.evaluation.compare import BASELINE, CONSTANT, Results, regions
+from bonesoup.evaluation.plots import home, methods_of, write_plots
+from bonesoup.evaluation.samples import Example
+from bonesoup.files import appearing
+
+
+def write_report(
+    results: Results,
+    out: Path,
+    *,
+    examples: Sequence[Example],
+    coefficients: Mapping[str, dict],
+    normaliser: dict,
+    rewards: Mapping[str, dict],
+    training: Mapping[str, Sequence[dict]],
+    settings: str,
+    commit: str,
+) -> None:
+    """Write index.html, fronts.png, utility.png, training.png and front.csv into the folder `out`.
+
+    Args:
+        results: from `evaluate`.
+        out: folder, made if absent.
+        examples: from `read_examples`; responses are untrusted text and shown as text.
+        coefficients: {method: {"policies": [slot], "preferences": [point, objective], "coefficients":
+            [point, slot]}}: out/fronts/<method>/front.json plus the slots of out/soups/<method>.json.
+        normaliser: out/normaliser.json; its correlations are shown.
+        rewards: {objective: held-out metrics, out/metrics/reward-<objective>.json}.
+        training: {slot: rows of steps.jsonl}, from `read_training`.
+        settings: the text of params.yaml.
+        commit: git commit of the run.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    images = {path.stem: path for path in write_plots(results, training, out)}
+    _write_csv(results, out / "front.csv")
+    found = tables.document(results)
+    page = _template().render(
+        found=found,
+        tables=tables,
+        headline=_headline(found),
+        units=results.units,
+        objectives=results.objectives,
+        methods=methods_of(results),
+        normaliser=normaliser,
+        rewards=rewards,
+        settings=settings,
+        commit=commit,
+        images={
+            stem: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+            for stem, path in images.items()
+        },
+        data=_page_data(results, examples, coefficients, training),
+    )
+    with appearing(out / "index.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _template():
+    environment = Environment(
+        loader=PackageLoader("bonesoup.evaluation", "page"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # JSON in the page must be JSON: NaN would stop the script at its first line.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    return environment.get_template("report.html")
+
+
+def _headline(found: dict) -> list[dict]:
+    """The few numbers shown large: Bone Soup (or what there is) against Rewarded Soup on the full grid."""
+    grid = found["grids"]["full_grid"]
+    unit = next(unit for unit in tables.UNITS if unit in grid)
+    row = next(
+        (
+            r
+            for r in tables.rows(grid, unit)
+            if r["kind"] == "difference" and r["method"] in ("bone", "oracle")
+        ),
+        None,
+    )
+    if row is None:
+        return []
+    said = {
+        "inner_product_interior": "interior preferences",
+        "inner_product": "the whole grid",
+        "inner_product_vertex": "vertices",
+    }
+    tiles = [
+        row["cells"][key] | {"label": f"utility, {text}"} for key, text in said.items() if key in row["cells"]
+    ]
+    for key in (key for key in row["cells"] if key.startswith("hypervolume")):
+        tiles.append(
+            row["cells"][key] | {"label": f"hypervolume above {key.partition('@')[2]}".replace("-", "−")}
+        )
+    return tiles[:4]
+
+
+def _page_data(
+    results: Results,
+    examples: Sequence[Example],
+    coefficients: Mapping[str, dict],
+    training: Mapping[str, Sequence[dict]],
+) -> dict:
+    """What the page's script draws: plain data, embedded as JSON."""
+    grid = results.blocks[0].preferences
+    return {
+        "objectives": results.objectives,
+        "units": [{"key": unit, "name": tables.UNITS[unit]} for unit in results.units],
+        "baseline": BASELINE,
+        "confidence": results.confidence,
+        "grid": grid.tolist(),
+        "interior": regions(grid, results.interior)["interior"].tolist(),
+        "methods": [
+            _method_data(results, method, coefficients.get(method)) for method in methods_of(results)
+        ],
+        "regions": {
+            unit: {
+                method: {
+                    key.removeprefix("inner_product_"): asdict(e)
+                    for key, e in home(results, method).differences[unit].get(method, {}).items()
+                    if key.startswith("inner_product_")
+                }
+                for method in methods_of(results)
+                if method not in (BASELINE, CONSTANT)
+            }
+            for unit in results.units
+        },
+        "examples": [asdict(example) for example in examples],
+        "training": [{"slot": slot, "rows": list(rows)} for slot, rows in training.items() if rows],
+    }
+
+
+def _method_data(results: Results, method: str, coefficients: dict | None) -> dict:
+    """One method's mean scores at the preferences it answers, and how its weights are merged there."""
+    block = home(results, method)
+    keys = ("policies", "preferences", "coefficients")
+    return {
+        "key": method,
+        "name": tables.name(method),
+        "constant": method == CONSTANT,
+        "partial": len(block.preferences) < len(results.blocks[0].preferences),
+        "preferences": block.preferences.tolist(),
+        "points": {unit: block.points[unit][method].tolist() for unit in results.units},
+        "covariances": {unit: block.covariances[unit][method].tolist() for unit in results.units},
+        "gains": {
+            unit: {key: getattr(gain, key).tolist() for key in ("value", "low", "high")}
+            for unit in results.units
+            if (gain := block.gains[unit].get(method)) is not None
+        },
+        "merge": {key: coefficients[key] for key in keys} if coefficients else None,
+    }
+
+
+def _write_csv(results: Results, path: Path) -> None:
+    """Long format: method, unit, mu_<objective>..., <objective>...; a row per method, unit and preference."""
+    names = results.objectives
+    with appearing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["method", "unit", *(f"mu_{name}" for name in names), *names])
+        for method in methods_of(results):
+            block = home(results, method)
+            for unit in results.units:
+                points = np.broadcast_to(block.points[unit][method], block.preferences.shape)
+                for mu, point in zip(block.preferences, points, strict=True):
+                    writer.writerow([method, unit, *mu.tolist(), *point.tolist()])
