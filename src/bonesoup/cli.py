@@ -24,7 +24,8 @@ app = typer.Typer(
 )
 console = Console(highlight=False, soft_wrap=True)
 Preference = Annotated[
-    str, typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False)
+    str,
+    typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False),
 ]
 
 
@@ -57,15 +58,14 @@ def summary() -> None:
 
     Example: bonesoup summary
     """
-    from bonesoup.evaluation.tables import terminal_tables
+    from bonesoup.evaluation.tables import terminal
     from bonesoup.files import read_json
     from bonesoup.paths import METRICS, REPORT
 
     path = METRICS / "report.json"
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `bonesoup run` makes it")
-    for table in terminal_tables(read_json(path)):
-        Console(width=max(console.width, 110)).print(table)
+    Console(width=max(console.width, 110), highlight=False).print(terminal(read_json(path)))
     name = next(iter(config.load().preferences), "NAME")
     console.print(f"Report: {(REPORT / 'index.html').absolute()}\n\nTry next:")
     console.print(f"  bonesoup generate --preference {name} --prompt 'Please explain baking'")
@@ -200,7 +200,9 @@ def _recipe(method: str):
 
     path = SOUPS / f"{method}.json"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in SOUPS.glob("*.json"))) or "none yet: `bonesoup run` makes them"
+        known = (
+            ", ".join(sorted(p.stem for p in SOUPS.glob("*.json"))) or "none yet: `bonesoup run` makes them"
+        )
         raise ValueError(f"no soup {method!r} in {SOUPS}; there are: {known}")
     return Soup.read(path)
 

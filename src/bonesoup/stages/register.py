@@ -1,10 +1,20 @@
 """register: send to MLflow what it lacks. Only files decide what is sent, so it can run again at any time."""
 
-from bonesoup import config
-from bonesoup.config import Settings
+from pathlib import Path
+
+from bonesoup.config import PARAMS, Settings
 from bonesoup.files import write_json
 from bonesoup.paths import REGISTERED
+from bonesoup.tracking.register import register_all
 
 
 def run(settings: Settings, key: None) -> None:
-    raise NotImplementedError
+    sent = register_all(
+        Path("."),
+        PARAMS.read_text(),
+        settings.register_,
+        settings.objectives,
+        settings.preferences,
+        echo=lambda line: print(line, flush=True),
+    )
+    write_json(REGISTERED, sent)

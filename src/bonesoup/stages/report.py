@@ -1,1 +1,54 @@
-"""report."""
+"""report: statistics, plots and one HTML page from the kept samples. A new plot regenerates nothing."""
+
+import subprocess
+
+from bonesoup.config import PARAMS, Settings
+from bonesoup.evaluation import tables
+from bonesoup.evaluation.compare import evaluate
+from bonesoup.evaluation.report import write_report
+from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
+from bonesoup.files import appearing, read_json, write_json
+from bonesoup.paths import FRONTS, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
+
+
+def run(settings: Settings, key: None) -> None:
+    samples = {method: FRONTS / method / "samples.parquet" for method in settings.methods}
+    chosen = settings.evaluation
+    results = evaluate(
+        read_fronts(samples, settings.objectives),
+        chosen.references,
+        chosen.interior,
+        chosen.bootstrap,
+        chosen.confidence,
+        settings.seed,
+    )
+    logs = {
+        slot: POLICIES / group / slot / "steps.jsonl"
+        for group in settings.policies
+        for slot in read_json(ROWS / f"{group}.json")["slots"]
+    }
+    with appearing(REPORT) as folder:
+        write_report(
+            results,
+            folder,
+            examples=read_examples(samples, settings.objectives, settings.report.prompts),
+            coefficients={method: _coefficients(method) for method in settings.methods},
+            normaliser=read_json(NORMALISER),
+            rewards={name: read_json(REWARDS / name / "reward.json") for name in settings.objectives},
+            training=read_training(logs),
+            settings=PARAMS.read_text(),
+            commit=_commit(),
+        )
+    write_json(METRICS / "report.json", tables.document(results))
+
+
+def _coefficients(method: str) -> dict:
+    front = read_json(FRONTS / method / "front.json")
+    slots = [policy["slot"] for policy in read_json(SOUPS / f"{method}.json")["policies"]]
+    return {"policies": slots, "preferences": front["preferences"], "coefficients": front["coefficients"]}
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
