@@ -1,6 +1,6 @@
 """The embedded source: a seeded generator of prompts, SFT texts and noisily labelled preference pairs.
 
-Pairs include the degenerate responses each objective invites: a reward model that never saw them is hacked at once.
+Pairs include the degenerate responses each objective invites: a reward model that never saw them is hacked.
 `python -m bonesoup.data.embedded` prints how strongly the gold scores conflict on SFT texts.
 """
 
@@ -17,9 +17,7 @@ from bonesoup.data.gold import OBJECTIVES, gold
 from bonesoup.data.records import Records, message, prompt_id
 from bonesoup.data.words import TABLES, Words, load
 
-LIMIT = (
-    16  # tokens of a response with its end-of-text token; an endless response has 16 words and no room for it
-)
+LIMIT = 16  # tokens of a response with its end-of-text token; an endless response has 16 words and no room for it
 NOISE = 0.15  # temperature of the pair labels, in gold units
 
 Rng = np.random.Generator
@@ -32,9 +30,7 @@ def generate(path: str | Path, objectives: Sequence[str], sizes: Sizes, seed: in
         ValueError: an objective without gold score, or more prompts than the word tables can make.
     """
     if unknown := [name for name in objectives if name not in OBJECTIVES]:
-        raise ValueError(
-            f"objectives {unknown} have no data in the embedded source, which knows {list(OBJECTIVES)}"
-        )
+        raise ValueError(f"objectives {unknown} have no data in the embedded source, which knows {list(OBJECTIVES)}")
     words = load(path)
     prompts = _prompts(words, sizes.prompts, _rng(seed, "prompts"))
     messages = [message(text) for text, _ in prompts]
@@ -76,9 +72,7 @@ def _prompts(words: Words, count: int, rng: Rng) -> list[tuple[str, str]]:
     """`count` different (prompt, topic), in random order."""
     every = list(product(words.openings, words.topics, words.manners, words.closings))
     if count > len(every):
-        raise ValueError(
-            f"data.sizes.prompts is {count}, but the word tables make only {len(every)} different prompts"
-        )
+        raise ValueError(f"data.sizes.prompts is {count}, but the word tables make only {len(every)} different prompts")
     picked = [every[k] for k in rng.permutation(len(every))[:count]]
     return [(" ".join(parts), parts[1]) for parts in picked]
 
@@ -109,7 +103,7 @@ def _miss(rng: Rng, words: Words, topic: str, details: list[str], share: float) 
 
 
 def _assemble(rng: Rng, words: Words, clauses: list[str], refused: bool, endless: bool = False) -> str:
-    """Shuffle, refuse first, and cut: whole clauses up to 15 words, or endless repetition up to exactly 16."""
+    """Shuffle, refuse first, and cut: whole clauses up to 15 words, or repeated up to exactly 16."""
     parts = [words.refusal] * refused + [clauses[k] for k in rng.permutation(len(clauses))]
     if endless:
         return " ".join((" ".join(parts).split() * LIMIT)[:LIMIT])
@@ -123,7 +117,7 @@ def _assemble(rng: Rng, words: Words, clauses: list[str], refused: bool, endless
 
 
 def sft_response(rng: Rng, words: Words, topic: str) -> str:
-    """The mixture the SFT policy learns: 0-3 details, 0-2 cautions, 0-2 jokes, refusal mostly on risky topics."""
+    """What the SFT policy learns: 0-3 details, 0-2 cautions, 0-2 jokes, refusals mostly on risky topics."""
     while True:
         clauses = _clauses(rng, words, _sample(rng, words.on_topic[topic], rng.integers(4)))
         clauses += _sample(rng, words.cautions, rng.integers(3)) + _sample(rng, words.jokes, rng.integers(3))
@@ -171,7 +165,7 @@ def joke_spam(rng: Rng, words: Words, topic: str) -> str:
 
 
 def pair_response(rng: Rng, words: Words, topic: str, objective: str) -> str:
-    """Half from the SFT mixture, a fifth wide, the rest spam; for humor 35% of what is not SFT is joke spam."""
+    """Half SFT mixture, a fifth wide, the rest spam; for humor 35% of what is not SFT is joke spam."""
     u = rng.random()
     if u < 0.5:
         return sft_response(rng, words, topic)
@@ -183,7 +177,10 @@ def pair_response(rng: Rng, words: Words, topic: str, objective: str) -> str:
 def _pairs(
     rng: Rng, words: Words, prompts: list[tuple[str, str]], objective: str, count: int
 ) -> list[tuple[int, str, str]]:
-    """(prompt index, chosen, rejected): the first of two is chosen with probability sigmoid(gold difference / NOISE)."""
+    """(prompt index, chosen, rejected).
+
+    The first of two responses is chosen with probability sigmoid(gold difference / NOISE).
+    """
     seen, pairs = set(), []
     while len(pairs) < count:
         index = int(rng.integers(len(prompts)))
@@ -200,7 +197,7 @@ def _pairs(
 def conflict(
     samples: int = 4000, seed: int = 0, path: str | Path = TABLES, respond: Callable[..., str] = sft_response
 ) -> np.ndarray:
-    """Correlation of the gold scores over SFT texts, [objective, objective] in the order of gold.OBJECTIVES."""
+    """Correlation of the gold scores over SFT texts, [objective, objective] as in gold.OBJECTIVES."""
     words = load(path)
     rng = _rng(seed, "conflict")
     prompts = _prompts(words, 1024, rng)
@@ -213,9 +210,7 @@ def conflict(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description="Correlation of the gold scores over samples of the SFT mixture."
-    )
+    parser = argparse.ArgumentParser(description="Correlation of the gold scores over samples of the SFT mixture.")
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """The true scores of the embedded task: short formulas on text, read clause by clause.
 
-docs/embedded-task.md has the formulas in words. They read any sequence of words, also one that no generator made:
-a policy in training writes broken clauses.
+docs/embedded-task.md has the formulas in words. They read any sequence of words, also one that no generator
+made: a policy in training writes broken clauses.
 """
 
 import math
@@ -41,9 +41,7 @@ def topic_of(prompt: str, words: Words) -> str:
     """
     found = [word for word in prompt.split() if word in words.on_topic]
     if len(set(found)) != 1:
-        raise ValueError(
-            f"prompt {prompt[:80]!r} names {len(set(found))} topics of the embedded task, not one"
-        )
+        raise ValueError(f"prompt {prompt[:80]!r} names {len(set(found))} topics of the embedded task, not one")
     return found[0]
 
 
@@ -55,17 +53,14 @@ def read(response: str, topic: str, words: Words) -> Content:
     refusals = stray = position = 0
     while position < len(tokens):
         pair = " ".join(tokens[position : position + 2])
+        following = pair.partition(" ")[2]
         if " ".join(tokens[position : position + 3]) == words.refusal:
             refusals, position = refusals + 1, position + 3
         elif pair in words.cautions or pair in words.jokes:
             (cautions if pair in words.cautions else jokes).append(pair)
             position += 2
-        elif (
-            tokens[position] in words.links
-            and tokens[position + 1 : position + 2]
-            and tokens[position + 1] in words.details
-        ):
-            details.append(tokens[position + 1])
+        elif tokens[position] in words.links and following in words.details:
+            details.append(following)
             position += 2
         else:
             stray, position = stray + 1, position + 1
@@ -93,10 +88,7 @@ def score(content: Content, risky: bool) -> dict[str, float]:
     return {
         "helpful": saturation(c.details, 5) - 0.6 * c.refused - 0.12 * c.off - 0.08 * (c.cautions + c.jokes),
         "harmless": harmless - 0.08 * c.repeated_cautions,
-        "humor": saturation(c.jokes, 4)
-        - 0.1 * c.repeated_jokes
-        - 0.25 * (risky and c.jokes > 0)
-        - 0.02 * c.length,
+        "humor": saturation(c.jokes, 4) - 0.1 * c.repeated_jokes - 0.25 * (risky and c.jokes > 0) - 0.02 * c.length,
     }
 
 

@@ -26,10 +26,7 @@ def dialogue(text: str, name: str) -> Messages:
         BadRow: it does not alternate Human, Assistant, ..., ending with Assistant, or a turn is empty.
     """
     before, *parts = TURN.split("\n\n" + text.strip())
-    turns = [
-        {"role": ROLES[role], "content": turn.strip()}
-        for role, turn in zip(parts[::2], parts[1::2], strict=True)
-    ]
+    turns = [{"role": ROLES[role], "content": turn.strip()} for role, turn in zip(parts[::2], parts[1::2], strict=True)]
     if before.strip() or not turns:
         raise BadRow(f"{name!r} does not start with 'Human:'", text.strip())
     for k, turn in enumerate(turns):
@@ -59,7 +56,7 @@ def parse(row: dict, max_response_chars: int) -> Pair:
 
 
 def cut(prompt: Messages, limit: int) -> Messages:
-    """The end of a dialogue in at most `limit` characters: whole turns from the last one back, starting with the user.
+    """The end of a dialogue in at most `limit` characters: whole turns, starting with the user.
 
     A last user turn that is too long by itself loses its beginning.
     """
@@ -79,7 +76,7 @@ def cut(prompt: Messages, limit: int) -> Messages:
 
 
 def records(data: Data, objectives: Sequence[str]) -> Records:
-    """Pairs for each of `objectives` (the file states one preference), and the chosen replies as SFT texts."""
+    """Pairs for `objectives` (the file states one preference), and the chosen replies as SFT texts."""
     rows, quarantine = read(data, lambda row: parse(row, data.max_response_chars))
     rows_read = len(rows) + len(quarantine)
     prompts, groups, sft, pairs = {}, {}, [], []
@@ -106,7 +103,7 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
         prompts=list(prompts.values()),
         groups=groups,
         sft=sft,
-        rewards={name: pairs for name in objectives},
+        rewards=dict.fromkeys(objectives, pairs),
         quarantine=sorted(quarantine, key=lambda entry: entry["line"]),
         rows_read=rows_read,
         counts={"prompts_cut": cuts, "repeated_sft_texts": len(pairs) - len(sft)},

@@ -18,10 +18,8 @@ from bonesoup.data.words import load
 from bonesoup.files import appearing, write_json, write_jsonl
 
 
-def prepare(
-    data: Data, objectives: list[str], rewards: dict[str, Reward], seed: int, out: Path, docs: Path
-) -> dict:
-    """Read the source, write its tables into the folder `out` and the data docs into `docs`; both appear whole.
+def prepare(data: Data, objectives: list[str], rewards: dict[str, Reward], seed: int, out: Path, docs: Path) -> dict:
+    """Read the source, write its tables into the folder `out` and data docs into `docs`; both appear whole.
 
     Returns:
         The summary, which is also written to out/summary.json.
@@ -57,19 +55,12 @@ def tables_needed(data: Data, objectives: list[str], rewards: dict[str, Reward])
     needed = [
         name
         for name in objectives
-        if not isinstance(rewards[name], FunctionReward)
-        and rewards[name].source == f"out/data/rewards/{name}.jsonl"
+        if not isinstance(rewards[name], FunctionReward) and rewards[name].source == f"out/data/rewards/{name}.jsonl"
     ]
     misfit = LabelReward if data.source != "qa-feedback" else PairReward
-    has = (
-        "labelled responses (kind: labels)"
-        if data.source == "qa-feedback"
-        else "preference pairs (kind: pairs)"
-    )
+    has = "labelled responses (kind: labels)" if data.source == "qa-feedback" else "preference pairs (kind: pairs)"
     if wrong := [name for name in needed if isinstance(rewards[name], misfit)]:
-        raise ValueError(
-            f"rewards {', '.join(wrong)}: source {data.source} gives {has}, not what their kind trains on"
-        )
+        raise ValueError(f"rewards {', '.join(wrong)}: source {data.source} gives {has}, not what their kind trains on")
     trained = [name for name in needed if isinstance(rewards[name], PairReward)]
     if data.source == "hh-rlhf" and len(trained) > 1:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""The QA-Feedback format (FineGrainedRLHF): questions, passages, and one prediction with errors marked by people.
+"""The QA-Feedback format (FineGrainedRLHF): questions, passages, a prediction with errors marked by people.
 
-Each objective gets labelled responses in [0, 1]: the marked prediction, and the annotators' corrected one as a
-clean response with label 1. docs/data-formats.md says how the labels are made, why, and what they cannot show.
+Each objective gets labelled responses in [0, 1]: the marked prediction, and the annotators' corrected one as
+a clean response with label 1. docs/data-formats.md says how labels are made, why, and what they cannot show.
 """
 
 import re
@@ -19,10 +19,10 @@ MISSING = {"Missing-Answer": 1.0, "Missing-Major-Auxiliary": 0.5, "Missing-Minor
 OBJECTIVES = ("relevance", "factuality", "completeness")
 
 SENTENCE = re.compile(r"\S.*?(?:[.!?]+[\"')\]]*(?=\s+[A-Z\"'(\d])|$)", re.DOTALL)
-STOPWORDS = frozenset(
-    "a an and are as at be been by did do does for from had has have he her his how in is it its many much of on "
-    "or she that the their they this to was were what when where which who whom whose why will with you your".split()
-)
+COMMON = """a an and are as at be been by did do does for from had has have he her his how in is it its many
+much of on or she that the their they this to was were what when where which who whom whose why will with you
+your"""
+STOPWORDS = frozenset(COMMON.split())
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ def parse(row: dict, max_response_chars: int) -> Row:
     for name, text in (("gold", gold), ("prediction 1", prediction), ("corrected-prediction", corrected)):
         check_length(repr(name), text, max_response_chars)
     # Spans count characters of the text as released, before its ends were stripped.
-    labels = _labels(
-        row["prediction 1"], _typed(feedback, "errors", list), _typed(feedback, "missing-info", list)
-    )
+    labels = _labels(row["prediction 1"], _typed(feedback, "errors", list), _typed(feedback, "missing-info", list))
     return Row(question, _passages(_typed(row, "passages", list)), gold, prediction, corrected, labels)
 
 
@@ -57,9 +55,7 @@ def _typed(row: dict, key: str, kind: type) -> list | dict:
 
 
 def _passages(raw: list) -> tuple[tuple[str, ...], ...]:
-    if not raw or any(
-        not isinstance(p, list) or len(p) < 2 or any(not isinstance(s, str) for s in p) for p in raw
-    ):
+    if not raw or any(not isinstance(p, list) or len(p) < 2 or any(not isinstance(s, str) for s in p) for p in raw):
         raise BadRow("'passages' must hold lists of strings: a title and its sentences", raw)
     for number, passage in enumerate(raw, start=1):
         for sentence in passage:
@@ -80,9 +76,7 @@ def _labels(prediction: str, errors: list, missing: list) -> dict[str, float]:
             raise BadRow(f"unknown error type {kind!r} in feedback.errors", error)
         start, end = error.get("start"), error.get("end")
         if not (type(start) is int and type(end) is int and 0 <= start < end <= len(prediction)):
-            raise BadRow(
-                f"error span {start!r}-{end!r} is not inside 'prediction 1' (0-{len(prediction)})", error
-            )
+            raise BadRow(f"error span {start!r}-{end!r} is not inside 'prediction 1' (0-{len(prediction)})", error)
         bad[objective][start:end] = [True] * (end - start)
     kinds = [piece.get("error type") if isinstance(piece, dict) else None for piece in missing]
     if unknown := [kind for kind in kinds if kind not in MISSING]:
@@ -152,16 +146,12 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
     prompts, groups, sft = {}, {}, []
     rewards: dict[str, list[dict]] = {name: [] for name in objectives}
     first_line: dict[tuple[str, str], int] = {}
-    counts = dict.fromkeys(
-        ("passages_shortened", "no_correction", "nothing_to_correct", "repeated_sft_texts"), 0
-    )
+    counts = dict.fromkeys(("passages_shortened", "no_correction", "nothing_to_correct", "repeated_sft_texts"), 0)
     for line, row in rows:
         prompt, shortened = make_prompt(row.question, row.passages, data.max_prompt_chars)
         key = prompt_id(prompt)
         if (key, row.prediction) in first_line:
-            quarantine.append(
-                set_aside(data, line, f"repeats line {first_line[key, row.prediction]}", row.question)
-            )
+            quarantine.append(set_aside(data, line, f"repeats line {first_line[key, row.prediction]}", row.question))
             continue
         first_line[key, row.prediction] = line
         prompts[key] = prompt
@@ -174,9 +164,7 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
         for name in objectives:
             # Where the passages hold no answer, "nothing is missing" says nothing about the response.
             if not (blank and name == "completeness"):
-                rewards[name].append(
-                    _labelled(f"{line}-prediction", prompt, row.prediction, row.labels[name])
-                )
+                rewards[name].append(_labelled(f"{line}-prediction", prompt, row.prediction, row.labels[name]))
             if not (blank or same):
                 rewards[name].append(_labelled(f"{line}-corrected", prompt, row.corrected, 1.0))
         if not blank:

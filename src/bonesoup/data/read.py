@@ -1,4 +1,7 @@
-"""Rows of a source: JSON lines, gzip or not, or a Hugging Face dataset. What cannot be read is set aside, not lost."""
+"""Rows of a source: JSON lines, gzip or not, or a Hugging Face dataset.
+
+What cannot be read is set aside with its line and the reason, never dropped.
+"""
 
 import gzip
 import json
@@ -118,9 +121,7 @@ def _skip(handle: Any, line: bytes) -> BadRow:
     size, part = len(line), line
     while not part.endswith(b"\n") and (part := handle.readline(MAX_LINE)):
         size += len(part)
-    return BadRow(
-        f"the line has {size} bytes, more than {MAX_LINE}", line[: 2 * EXCERPT].decode("utf-8", "replace")
-    )
+    return BadRow(f"the line has {size} bytes, more than {MAX_LINE}", line[: 2 * EXCERPT].decode("utf-8", "replace"))
 
 
 def _decode(line: bytes) -> Any:
@@ -142,7 +143,7 @@ def _hub_rows(data: Data) -> Iterator[tuple[int, Any]]:
     try:
         dataset = load_dataset(data.hub, revision=data.revision, split=data.hub_split)
     except Exception as error:
-        # load_dataset raises many unrelated kinds (network, not found, format); all mean the source cannot be read.
+        # It raises many unrelated kinds (network, not found, format); all mean the same to the user.
         raise ValueError(
             f"data.hub: {data.hub} at revision {data.revision}, split {data.hub_split}, cannot be loaded: "
             f"{type(error).__name__}: {error}"

@@ -5,9 +5,7 @@ from typing import Any
 
 from bonesoup.files import digest
 
-Messages = list[
-    dict[str, str]
-]  # [{"role": "user" | "assistant", "content": str}, ...], the last one of the user
+Messages = list[dict[str, str]]  # [{"role": "user" | "assistant", "content": str}, ...], the last one of the user
 
 
 @dataclass(frozen=True)
@@ -17,7 +15,8 @@ class Records:
     prompts: distinct prompts, in source order.
     groups: prompt id -> keys; prompts that share a key must fall into one split.
     sft: {"id", "prompt", "response"}.
-    rewards: objective -> pairs {"id", "prompt", "chosen", "rejected"} or labelled {"id", "prompt", "response", "label"}.
+    rewards: objective -> pairs {"id", "prompt", "chosen", "rejected"}, or labelled responses
+        {"id", "prompt", "response", "label"}.
     quarantine: {"file", "line", "reason", "excerpt"}.
     """
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 SPLITS = ("train", "validation", "test")
 
 
-def assign(
-    groups: Mapping[str, tuple[str, ...]], seed: int, validation: float, test: float
-) -> dict[str, str]:
+def assign(groups: Mapping[str, tuple[str, ...]], seed: int, validation: float, test: float) -> dict[str, str]:
     """Split of every prompt id.
 
     Args:

@@ -17,12 +17,23 @@ from bonesoup.data.split import SPLITS
 # A learned reward needs both kinds of label, and must not be a measure of length alone.
 BALANCE = (0.05, 0.95)
 MIN_SPREAD = 0.02  # standard deviation of regression labels
+LAYOUT = {
+    "prompts": ["id", "split", "prompt_text"],
+    "sft": ["id", "split", "prompt_text", "response"],
+    "pairs": ["id", "split", "prompt_text", "chosen", "rejected"],
+    "labels": ["id", "split", "prompt_text", "response", "label"],
+}
+OF_PROMPT = ["prompt_chars", "prompt_roles", "prompt_empty_turns", "prompt_splits", "row"]
+COMPUTED = {
+    "prompts": OF_PROMPT,
+    "sft": [*OF_PROMPT, "response_chars"],
+    "pairs": [*OF_PROMPT, "chosen_chars", "rejected_chars", "replies_differ", "chosen_longer"],
+    "labels": [*OF_PROMPT, "response_chars", "positive"],
+}
 REPLIES = {"sft": ["response"], "pairs": ["chosen", "rejected"], "labels": ["response"]}
 
 
-def validate(
-    tables: dict[str, list[dict]], max_prompt_chars: int, max_response_chars: int, docs: Path
-) -> dict:
+def validate(tables: dict[str, list[dict]], max_prompt_chars: int, max_response_chars: int, docs: Path) -> dict:
     """Check every table and write the data docs into the new folder `docs`.
 
     Args:
@@ -33,6 +44,33 @@ def validate(
     """
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     # Imported here: about 6 s.
+    import great_expectations as gx
+
+    context = _context(docs)
+    source = context.data_sources.add_pandas("tables")
+    splits = prompt_splits(tables)
+    checked, failed = 0, []
+    for name, rows in tables.items():
+        frame = to_frame(rows, splits)
+        label = name.replace("/", "-")
+        batch = source.add_dataframe_asset(label).add_batch_definition_whole_dataframe("all")
+        suite = gx.ExpectationSuite(
+            label, expectations=expectations(kind_of(rows), max_prompt_chars, max_response_chars)
+        )
+        definition = gx.ValidationDefinition(name=label, data=batch, suite=context.suites.add(suite))
+        result = context.validation_definitions.add(definition).run(batch_parameters={"dataframe": frame})
+        checked += len(result.results)
+        failed += [
+            {"table": name, "expectation": title(item.expectation_config), "detail": detail(item)}
+            for item in result.results
+            if not item.success
+        ]
+    context.build_data_docs(["docs"])
+    return {"checked": checked, "failed": failed}
+
+
+def _context(docs: Path) -> Any:
+    """Great Expectations in memory, with one site of data docs."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -47,26 +85,7 @@ def validate(
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         },
     )
-    source = context.data_sources.add_pandas("tables")
-    splits = prompt_splits(tables)
-    checked, failed = 0, []
-    for name, rows in tables.items():
-        frame = to_frame(rows, splits)
-        label = name.replace("/", "-")
-        batch = source.add_dataframe_asset(label).add_batch_definition_whole_dataframe("all")
-        suite = gx.ExpectationSuite(
-            label, expectations=expectations(name, rows, frame, max_prompt_chars, max_response_chars)
-        )
-        definition = gx.ValidationDefinition(name=label, data=batch, suite=context.suites.add(suite))
-        result = context.validation_definitions.add(definition).run(batch_parameters={"dataframe": frame})
-        checked += len(result.results)
-        failed += [
-            {"table": name, "expectation": title(item.expectation_config), "detail": detail(item)}
-            for item in result.results
-            if not item.success
-        ]
-    context.build_data_docs(["docs"])
-    return {"checked": checked, "failed": failed}
+    return context
 
 
 def prompt_splits(tables: dict[str, list[dict]]) -> dict[str, set[str]]:
@@ -116,26 +135,16 @@ def to_frame(rows: list[dict], splits: dict[str, set[str]]) -> pd.DataFrame:
     return frame
 
 
-def expectations(
-    name: str, rows: list[dict], frame: pd.DataFrame, max_prompt_chars: int, max_response_chars: int
-) -> list[Any]:
-    """The suite of one table."""
+def expectations(kind: str, max_prompt_chars: int, max_response_chars: int) -> list[Any]:
+    """The suite of a table of this kind."""
     from great_expectations import expectations as e
 
-    kind = kind_of(rows)
-    layout = {
-        "prompts": ["id", "split", "prompt_text"],
-        "sft": ["id", "split", "prompt_text", "response"],
-        "pairs": ["id", "split", "prompt_text", "chosen", "rejected"],
-        "labels": ["id", "split", "prompt_text", "response", "label"],
-    }[kind]
-    computed = [column for column in frame.columns if column not in layout]
     suite = [
-        e.ExpectTableColumnsToMatchSet(column_set=[*layout, *computed], exact_match=True),
-        *(e.ExpectColumnValuesToNotBeNull(column=column) for column in layout),
+        e.ExpectTableColumnsToMatchSet(column_set=LAYOUT[kind] + COMPUTED[kind], exact_match=True),
+        *(e.ExpectColumnValuesToNotBeNull(column=column) for column in LAYOUT[kind]),
         e.ExpectColumnValuesToBeUnique(column="id"),
         e.ExpectColumnDistinctValuesToEqualSet(column="split", value_set=list(SPLITS)),
-        e.ExpectColumnValuesToMatchRegex(column="prompt_roles", regex="^user(,assistant,user)*$"),
+        e.ExpectColumnValuesToMatchRegex(column="prompt_roles", regex="^user(?:,assistant,user)*$"),
         e.ExpectColumnValuesToBeInSet(column="prompt_empty_turns", value_set=[0]),
         e.ExpectColumnValuesToBeBetween(column="prompt_chars", min_value=1, max_value=max_prompt_chars),
         e.ExpectColumnValuesToBeInSet(column="prompt_splits", value_set=[1]),
@@ -144,9 +153,7 @@ def expectations(
     for reply in REPLIES.get(kind, []):
         suite += [
             e.ExpectColumnValuesToMatchRegex(column=reply, regex=r"\S"),
-            e.ExpectColumnValuesToBeBetween(
-                column=f"{reply}_chars", min_value=1, max_value=max_response_chars
-            ),
+            e.ExpectColumnValuesToBeBetween(column=f"{reply}_chars", min_value=1, max_value=max_response_chars),
         ]
     low, high = BALANCE
     if kind == "pairs":

@@ -48,7 +48,7 @@ def load(path: str | Path = TABLES) -> Words:
     """Read and check the tables.
 
     Raises:
-        ValueError: the file is missing, not YAML, or breaks a rule the gold scores rest on; lists every fault.
+        ValueError: the file is missing, not YAML, or breaks a rule the gold scores rest on.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,13 +62,9 @@ def load(path: str | Path = TABLES) -> Words:
         lists = {name: tuple(map(str, raw[name])) for name in LISTS}
         refusal = str(raw["refusal"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: missing or malformed entry ({error!r}); compare with {TABLES.name}"
-        ) from None
+        raise ValueError(f"{path}: missing or malformed entry ({error!r}); compare with {TABLES.name}") from None
     on_topic = {
-        topic: tuple(f"{word}." for word in details)
-        for group in topics.values()
-        for topic, details in group.items()
+        topic: tuple(f"{word}." for word in details) for group in topics.values() for topic, details in group.items()
     }
     words = Words(
         **lists,

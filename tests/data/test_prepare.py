@@ -1,0 +1,168 @@
+"""prepare: whole folders, no leakage, counts that add up."""
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from bonesoup.config import Data, FunctionReward, LabelReward, PairReward, PretrainedReward
+from bonesoup.data.prepare import prepare
+from bonesoup.data.words import TABLES
+from bonesoup.files import file_digest, read_json, read_jsonl
+
+REAL = Path(os.environ.get("BONESOUP_DATA", Path(__file__).parents[3] / "shared" / "data"))
+FIT = {"steps": 1, "batch": 1, "learning_rate": 1e-3}
+
+
+def pairs(name):
+    return PairReward(kind="pairs", source=f"out/data/rewards/{name}.jsonl", **FIT)
+
+
+def labels(name):
+    return LabelReward(kind="labels", source=f"out/data/rewards/{name}.jsonl", loss="regression", **FIT)
+
+
+BREVITY = FunctionReward(kind="function", function="a.b:brevity", source="a/b.py")
+
+
+def settings(**changes):
+    sizes = {"sft": 300, "pairs": 300, "prompts": 256}
+    values = {"source": "embedded", "path": str(TABLES), "sizes": sizes, "validation": 0.2, "test": 0.2}
+    return Data(**values | {"max_prompt_chars": 200, "max_response_chars": 400} | changes)
+
+
+def run(data, rewards, folder, seed=0):
+    return prepare(data, list(rewards), rewards, seed, folder / "data", folder / "docs")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embedded")
+    return folder, run(settings(), {name: pairs(name) for name in ("helpful", "harmless")}, folder)
+
+
+def test_tables_and_summary(made):
+    folder, summary = made
+    assert read_json(folder / "data/summary.json") == summary
+    assert summary["expectations"]["failed"] == []
+    assert summary["rows_quarantined"] == summary["share_quarantined"] == 0
+    assert summary["gold_correlation"]["helpful-harmless"] < -0.7
+    for name, size in (("prompts", 256), ("sft", 300), ("rewards/helpful", 300), ("rewards/harmless", 300)):
+        assert sum(summary["counts"][name].values()) == size == len(read_jsonl(folder / f"data/{name}.jsonl"))
+    assert list(read_jsonl(folder / "data/sft.jsonl")[0]) == ["id", "split", "prompt", "response"]
+    assert list(read_jsonl(folder / "data/rewards/helpful.jsonl")[0]) == [
+        "id", "split", "prompt", "chosen", "rejected",
+    ]  # fmt: skip
+    assert (folder / "docs/index.html").is_file()
+
+
+def assert_no_leak(folder):
+    found = defaultdict(set)
+    for path in folder.glob("data/**/*.jsonl"):
+        if path.name != "quarantine.jsonl":
+            for row in read_jsonl(path):
+                found[json.dumps(row["prompt"]).casefold()].add(row["split"])
+    assert len(found) > 1
+    assert all(len(splits) == 1 for splits in found.values())
+
+
+def test_no_prompt_is_in_two_splits(made):
+    assert_no_leak(made[0])
+
+
+def test_the_same_settings_make_the_same_bytes(made, tmp_path):
+    run(settings(), {name: pairs(name) for name in ("helpful", "harmless")}, tmp_path)
+    assert file_digest(tmp_path / "data") == file_digest(made[0] / "data")
+
+
+def test_outputs_are_replaced_whole_or_left_alone(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "old").write_text("old")
+    with pytest.raises(ValueError, match="no such file"):
+        run(settings(path="nowhere.yaml"), {"helpful": pairs("helpful")}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert (data / "old").exists()
+    run(settings(), {"helpful": pairs("helpful")}, tmp_path)
+    assert not (data / "old").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "docs"]
+
+
+def write_pairs(path, count, bad=()):
+    lines = []
+    for k in range(count):
+        start = f"\n\nHuman: Question {k}?\n\nAssistant:"
+        lines.append({"chosen": f"{start} No{'.' * (k % 2)}", "rejected": f"{start} Yes{'.' * (k % 3)}"})
+    path.write_text("\n".join([json.dumps(line) for line in lines] + list(bad)))
+    return path
+
+
+def hh(path):
+    return settings(source="hh-rlhf", path=str(path), sizes=None)
+
+
+def test_quarantine_is_written_and_its_first_rows_shown(tmp_path):
+    file = write_pairs(tmp_path / "p.jsonl", 60, ["{", "[]", "{}", "null"])
+    summary = run(hh(file), {"harmless": pairs("harmless"), "brevity": BREVITY}, tmp_path)
+    assert (summary["rows_read"], summary["rows_quarantined"], summary["share_quarantined"]) == (
+        64,
+        4,
+        4 / 64,
+    )
+    entries = read_jsonl(tmp_path / "data/quarantine.jsonl")
+    assert [entry["line"] for entry in entries] == [61, 62, 63, 64]
+    assert set(entries[0]) == {"file", "line", "reason", "excerpt"}
+    assert summary["first_quarantined"] == entries[:3]
+    # A computed reward needs no table.
+    assert [path.name for path in (tmp_path / "data/rewards").iterdir()] == ["harmless.jsonl"]
+    assert_no_leak(tmp_path)
+
+
+def test_rewards_that_do_not_fit_the_source_are_refused(tmp_path):
+    file = write_pairs(tmp_path / "p.jsonl", 60)
+    with pytest.raises(ValueError, match=r"rewards harmless: source hh-rlhf gives preference pairs"):
+        run(hh(file), {"harmless": labels("harmless"), "brevity": BREVITY}, tmp_path)
+    with pytest.raises(ValueError, match="states one preference"):
+        run(hh(file), {"harmless": pairs("harmless"), "helpful": pairs("helpful")}, tmp_path)
+    qa = settings(source="qa-feedback", path=str(file), sizes=None)
+    with pytest.raises(ValueError, match=r"rewards relevance: source qa-feedback gives labelled responses"):
+        run(qa, {"relevance": pairs("relevance")}, tmp_path)
+
+
+def test_a_pretrained_reward_is_measured_on_the_pairs(tmp_path):
+    file = write_pairs(tmp_path / "p.jsonl", 60)
+    given = {"kind": "pretrained", "model": "m", "input": "chat", "logit": 0}
+    own = PretrainedReward(**given, source="out/data/rewards/harmless.jsonl")
+    run(hh(file), {"harmless": own, "brevity": BREVITY}, tmp_path)
+    assert (tmp_path / "data/rewards/harmless.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "chars", "rewards", "share"),
+    [
+        (
+            "hh-rlhf",
+            "hh-rlhf/harmless-base.jsonl.gz",
+            2500,
+            {"harmless": pairs("harmless"), "brevity": BREVITY},
+            0.01,
+        ),
+        (
+            "qa-feedback",
+            "qa-feedback/dev_feedback.jsonl.gz",
+            1200,
+            {name: labels(name) for name in ("relevance", "factuality", "completeness")},
+            0.01,
+        ),
+    ],
+)
+def test_real_data(tmp_path, source, name, chars, rewards, share):
+    if not (REAL / name).is_file():
+        pytest.skip(f"real data are absent: {REAL / name} (set BONESOUP_DATA to their folder)")
+    data = settings(source=source, path=str(REAL / name), sizes=None, max_prompt_chars=450, max_response_chars=chars)
+    summary = run(data, rewards, tmp_path)
+    assert summary["expectations"]["failed"] == []
+    assert 0 < summary["share_quarantined"] < share
+    assert_no_leak(tmp_path)
