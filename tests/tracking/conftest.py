@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).parents[2]
 OBJECTIVES = ["helpful", "harmless"]
 ROWS = {"backbone-1": [0.7, 0.3], "backbone-2": [0.3, 0.7]}
 GRID = [[0.0, 1.0], [0.5, 0.5], [0.7, 0.3], [1.0, 0.0]]
-WORDS = "how do i bake bread ? mix the flour and water then wait no sorry ask a person joke warm oven".split()
+WORDS = "how do i bake bread ? mix the flour and water then wait no sorry ask a person joke warm oven"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def git(root: Path, *arguments: str) -> str:
 def make_weights(out: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    tokenizer = words_tokenizer([" ".join(WORDS)])
+    tokenizer = words_tokenizer([WORDS])
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -104,7 +104,13 @@ def make_files(out: Path, settings: dict) -> None:
     rows = []
     for point, (a, b) in enumerate(GRID):
         for i in range(8):
-            row = {"method": "bone", "point": point, "prompt_id": f"p{i}", "prompt": "how", "response": "mix the flour"}
+            row = {
+                "method": "bone",
+                "point": point,
+                "prompt_id": f"p{i}",
+                "prompt": "how",
+                "response": "mix the flour",
+            }
             row |= {"tokens": 3, "finished": True, "kl": float(rng.uniform(0, 3))}
             row |= {"mu_helpful": a, "mu_harmless": b}
             for kind in ("reward", "gold"):

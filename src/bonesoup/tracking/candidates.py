@@ -30,7 +30,7 @@ class Candidate:
     Attributes:
         kind: backbone, soup or merged.
         soup: the soup file the version carries, its paths relative to the version's artifacts.
-        folders: artifacts that exist already (base, adapters); a merged soup's weights are made by `weights_of`.
+        folders: artifacts that exist already (base, adapters); merged weights are made by `merge`.
         default: the preference answered when none is given.
         fixed: whether it is the only one.
         coefficients: slot -> merging coefficient; empty where they follow from the preference.
@@ -76,29 +76,20 @@ def candidates(
         recipe = common | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
         folders = base | {policy.slot: policy.path}
         name = f"{prefix}-{policy.slot}"
-        found.append(
-            Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, at(policy.row))
-        )
+        found.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, at(policy.row)))
 
     even = dict.fromkeys(objectives, 1 / len(objectives))
     steerable = common | {"policies": policies}
     evidence = report_evidence(root, METHOD)
-    found.append(
-        Candidate(f"{prefix}-soup", "soup", steerable, base | adapter_folders, even, False, {}, evidence)
-    )
+    found.append(Candidate(f"{prefix}-soup", "soup", steerable, base | adapter_folders, even, False, {}, evidence))
     for name in merged:
         row = tuple(float(preferences[name][objective]) for objective in objectives)
         slots = dict(zip(adapter_folders, soup.coefficients(row).tolist(), strict=True))
         recipe = common | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
-        found.append(
-            Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row))
-        )
+        found.append(Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row)))
     weights = [file_digest(soup.base), [file_digest(path) for path in adapter_folders.values()]]
     answers = [settings["generation"], preferences, __version__]
-    return [
-        replace(c, fingerprint=digest(c.name, c.soup, c.coefficients, c.evidence, weights, answers))
-        for c in found
-    ]
+    return [replace(c, fingerprint=digest(c.name, c.soup, c.coefficients, c.evidence, weights, answers)) for c in found]
 
 
 def merge(root: Path, coefficients: dict[str, float], out: Path) -> None:
@@ -115,7 +106,8 @@ def report_evidence(root: Path, method: str) -> Evidence:
         return {}
     grid = read_json(file)["grids"]["full_grid"]
     return {
-        f"{unit}/{metric}": found
+        # These are of the responses, whoever scores them.
+        metric if metric in ("kl", "tokens") else f"{unit}/{metric}": found
         for unit in ("gold", "reward")
         if unit in grid
         for metric, found in grid[unit]["methods"].get(method, {}).items()

@@ -10,7 +10,7 @@ TEMPLATE = Path("mlflow/model-card.md")
 DESCRIPTION_CHARACTERS = 5000
 LICENCE = "apache-2.0"
 LICENCE_TEXT = (
-    "The code in this version is under Apache-2.0. Weights trained from scratch on the embedded data are too; otherwise "
+    "The code here is under Apache-2.0. Weights trained from scratch on the embedded data are too; otherwise "
     "the licences of the base model, the reward models and the data apply to them."
 )
 
@@ -41,7 +41,7 @@ def weights(preference: dict[str, float]) -> str:
 
 
 def description(card: str) -> str:
-    """What the registry shows: the card without its front matter, cut where the registry would refuse more."""
+    """What the registry shows: the card without front matter, cut where the registry would refuse it."""
     text = card.split("---\n", 2)[-1].strip()
     if len(text) <= DESCRIPTION_CHARACTERS:
         return text

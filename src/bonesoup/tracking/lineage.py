@@ -33,8 +33,8 @@ class Code:
 
     Attributes:
         commit: hash of HEAD, or "unknown" outside git.
-        changes: status and diff against HEAD; empty when the tree is clean. dvc.lock does not count: every run
-            rewrites it, and it is recorded whole.
+        changes: status and diff against HEAD; empty when the tree is clean. dvc.lock does not count: every
+            run rewrites it, and it is recorded whole.
     """
 
     commit: str
@@ -82,5 +82,9 @@ def environment() -> dict:
 
 
 def digests(root: Path, paths: list[Path]) -> dict[str, str]:
-    """SHA-256 of each path (a file, or a folder as a whole) that exists, by its path relative to `root`."""
-    return {path.relative_to(root).as_posix(): file_digest(path) for path in paths if path.exists()}
+    """SHA-256 of each path (a file, or a folder as a whole) that exists, by its path, inside `root` relative."""
+    return {
+        (path.relative_to(root) if path.is_relative_to(root) else path).as_posix(): file_digest(path)
+        for path in paths
+        if path.exists()
+    }

@@ -51,9 +51,7 @@ def stage_runs(
     common = {name: settings[name] for name in ("seed", "threads", "device")}
     found, missing = [], []
 
-    def add(
-        stage: str, key: str, params: dict, outs: list[Path], metrics: Path | None = None, **more
-    ) -> None:
+    def add(stage: str, key: str, params: dict, outs: list[Path], metrics: Path | None = None, **more) -> None:
         run = _run(root, stage, key, common | params, outs, metrics, **more)
         if run:
             found.append(run)
@@ -81,12 +79,8 @@ def stage_runs(
     )
     for group, slot, row in plan(out, groups):
         folder = out / "policies" / group / slot
-        params = {"group": group, "row": dict(zip(objectives, row, strict=True))} | section(
-            "rl", "generation"
-        )
-        add(
-            "policy", slot, params, [folder], artifacts=[folder / "policy.json"], steps=folder / "steps.jsonl"
-        )
+        params = {"group": group, "row": dict(zip(objectives, row, strict=True))} | section("rl", "generation")
+        add("policy", slot, params, [folder], artifacts=[folder / "policy.json"], steps=folder / "steps.jsonl")
     soups = [out / "soups" / f"{method}.json" for method in methods]
     add("soup", "", section("methods"), soups, artifacts=soups)
     for method in methods:

@@ -61,8 +61,8 @@ def register_all(
                 echo(f"{candidate.name}: version {version} registered ({time.monotonic() - start:.1f} s)")
         store.client.set_terminated(parent.info.run_id, "FINISHED")
     made = sum(model["new"] for model in models.values())
-    echo(
-        f"{len(sent)} runs sent, {len(had)} were there; {made} versions registered, {len(models) - made} were there"
-        + (f"; not made yet: {', '.join(missing)}" if missing else "")
-    )
+    echo(f"runs: {len(sent)} sent, {len(had)} there already")
+    echo(f"versions: {made} registered, {len(models) - made} there already")
+    if missing:
+        echo(f"not made yet, so not sent: {', '.join(missing)}")
     return {"runs": {"sent": sent, "had": had, "missing": missing}, "models": models}

@@ -1,7 +1,7 @@
 """Registered versions, each made once.
 
-A version is known by its fingerprint tag. Tags and description are written with the version in one request, after its
-files: a version that exists is whole.
+A version is known by its fingerprint tag. Tags and description are written with the version in one request,
+after its files: a version that exists is whole.
 """
 
 import tempfile
@@ -13,6 +13,8 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from bonesoup.files import digest
+from bonesoup.paths import DATA
 from bonesoup.tracking import card, runs
 from bonesoup.tracking.candidates import Candidate
 from bonesoup.tracking.pipeline import flatten
@@ -94,6 +96,7 @@ def version_tags(candidate: Candidate, shared: Origin) -> dict[str, str]:
         "git_commit": shared.code.commit,
         "git_dirty": str(shared.code.dirty).lower(),
         "seed": str(shared.settings["seed"]),
+        "data_digest": digest({k: v for k, v in shared.digests.items() if k.startswith(DATA.as_posix())}),
     }
     if candidate.fixed:
         tags["preference"] = ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items())

@@ -1,7 +1,7 @@
 """Send stage runs to MLflow, each once.
 
-A run is known by its fingerprint tag and done when it is FINISHED. One that was cut short keeps its tag and is
-filled again, so neither a crash nor a second call leaves two.
+A run is known by its fingerprint tag and done when it is FINISHED. One that was cut short keeps its tag and
+is filled again, so neither a crash nor a second call leaves two.
 """
 
 import re
@@ -52,7 +52,7 @@ def tags(stage: str, key: str, code: Code) -> dict[str, str]:
 
 
 def open_parent(store: Store, root: Path, settings: dict, stages: list[StageRun], code: Code) -> Run:
-    """The run above all others of one state of the pipeline: every setting, params.yaml, dvc.lock, gates, changes."""
+    """The run above all others of one state of the pipeline, with all settings, params.yaml, dvc.lock."""
     fingerprint = digest("pipeline", [run.fingerprint for run in stages])
     run = opened(store, f"pipeline {fingerprint[:8]}", fingerprint, tags("pipeline", "", code))
     if not finished(run):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import mlflow
 from mlflow import MlflowClient
@@ -20,12 +20,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 LOCAL_DATABASE = Path("var/mlflow.db")
 LOCAL_ARTIFACTS = Path("var/mlartifacts")
-PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+# Databases that this process writes to itself, so that artifacts go to its own disk.
+DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+SERVERS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
 class Store:
-    """A reachable MLflow store and the experiment this project writes to."""
+    """A reachable MLflow store and the id of the experiment this project writes to."""
 
     client: MlflowClient
     experiment: str
@@ -39,35 +41,35 @@ def tracking_uri(root: Path) -> str:
 def connect(root: Path, experiment: str, patience: float = 5) -> Store:
     """Open the store and the experiment of this name, made when new.
 
-    The default store keeps artifacts (models too: MLflow 3 puts them under the experiment) in var/mlartifacts;
-    any other decides for itself.
+    A store without a server keeps artifacts, models too (MLflow 3 puts them under the experiment), in
+    var/mlartifacts; a server decides for itself.
 
     Args:
         patience: seconds to wait for a server's first answer.
 
     Raises:
         ConnectionError: the store does not answer; what to do about it.
+        ValueError: the experiment was deleted there.
     """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = tracking_uri(root)
     with nothing_lost(uri):
         _probe(uri, patience)
-        mlflow.set_tracking_uri(uri)
-        # A registry set apart (MLFLOW_REGISTRY_URI) stays where the user put it.
         client = MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         with _impatient(patience):
             found = client.get_experiment_by_name(experiment)
+        # Parts of MLflow look at this global and not at the client they are called from.
+        mlflow.set_tracking_uri(uri)
         if found is None:
-            location = (
-                None if "MLFLOW_TRACKING_URI" in os.environ else (root / LOCAL_ARTIFACTS).absolute().as_uri()
-            )
+            own = _scheme(uri) in DATABASES
+            location = (root / LOCAL_ARTIFACTS).absolute().as_uri() if own else None
             return Store(client, client.create_experiment(experiment, location))
-        if found.lifecycle_stage == "deleted":
-            raise ValueError(
-                f"the experiment {experiment} of {shown(uri)} was deleted: restore it, or change register.name"
-            )
-        return Store(client, found.experiment_id)
+    if found.lifecycle_stage == "deleted":
+        raise ValueError(
+            f"the experiment {experiment} of {shown(uri)} was deleted: restore it, or change register.name"
+        )
+    return Store(client, found.experiment_id)
 
 
 @contextmanager
@@ -75,6 +77,7 @@ def nothing_lost(uri: str) -> Iterator[None]:
     """Turn what a failing store raises into one ConnectionError that says what to do."""
     try:
         yield
+    # Not OSError as a whole: a full disk is no failure of the store, and keeps its own message.
     except (
         MlflowException,
         RequestException,
@@ -83,37 +86,38 @@ def nothing_lost(uri: str) -> Iterator[None]:
         TimeoutError,
         socket.gaierror,
     ) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConnectionError(
-            f"the MLflow store {shown(uri)} failed ({reason[0][:300]}). Nothing is lost: every result is in out/, and "
-            "`bonesoup register` sends what is missing once the store answers. Check MLFLOW_TRACKING_URI, or unset it "
-            f"to use {LOCAL_DATABASE}"
+            f"the MLflow store {shown(uri)} failed: {reason[:300]}\n"
+            "Nothing is lost: every result is in out/, and `bonesoup register` sends what is missing once the "
+            f"store answers. Check MLFLOW_TRACKING_URI, or unset it to use {LOCAL_DATABASE}."
         ) from error
 
 
 def shown(uri: str) -> str:
     """The URI without user name and password."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    user = urlsplit(uri).netloc.rpartition("@")[0]
+    return uri.replace(f"{user}@", "", 1) if user else uri
+
+
+def _scheme(uri: str) -> str:
+    return urlsplit(uri).scheme.split("+")[0]
 
 
 def _probe(uri: str, patience: float) -> None:
-    """Fail within `patience` where nothing listens; MLflow itself retries for minutes."""
+    """Fail within `patience` where nothing listens; MLflow itself would try again for minutes."""
     parts = urlsplit(uri)
-    if parts.hostname:
-        port = parts.port or PORTS.get(parts.scheme.split("+")[0])
-        if port:
-            socket.create_connection((parts.hostname, port), timeout=patience).close()
-    elif parts.scheme == "sqlite":
-        folder = Path(uri.removeprefix("sqlite:///")).parent
-        folder.mkdir(parents=True, exist_ok=True)
+    if parts.hostname and (port := parts.port or (DATABASES | SERVERS).get(_scheme(uri))):
+        socket.create_connection((parts.hostname, port), timeout=patience).close()
+    if _scheme(uri) == "sqlite":
+        Path(uri.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def _impatient(patience: float) -> Iterator[None]:
     """Short time-outs for the first request; the user's own settings for what follows."""
     short = {
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(int(max(patience, 1))),
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(patience))),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     }
     before = {name: os.environ.get(name) for name in short}

@@ -1,7 +1,6 @@
 """The folder of one version: a pyfunc with weights, recipe, code, signature, example, card and lineage."""
 
 import shutil
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from mlflow.types.schema import Object, Property
 import bonesoup
 from bonesoup.config import preference_faults
 from bonesoup.files import read_json, write_json
-from bonesoup.paths import DATA, METRICS, NORMALISER, REWARDS, SFT, SUMMARY
+from bonesoup.paths import DATA, METRICS, NORMALISER, REWARDS, SFT, SOUPS, SUMMARY
 from bonesoup.tracking import card, lineage
-from bonesoup.tracking.candidates import CHECKPOINT, Candidate, merge
+from bonesoup.tracking.candidates import CHECKPOINT, METHOD, Candidate, merge
 
 STEERABLE = Path(__file__).with_name("steerable.py")
 EXAMPLE = "How do I bake bread?"
@@ -42,7 +41,7 @@ class Origin:
 
 
 def origin(root: Path, settings_text: str, settings: dict, preferences: dict, code: lineage.Code) -> Origin:
-    data = sorted((root / DATA).rglob("*.json*"))
+    data = [root / settings["data"]["path"], *sorted((root / DATA).rglob("*.json*"))]
     rewards = [root / REWARDS / name for name in settings["objectives"]]
     found = lineage.digests(root, [*data, *rewards, root / NORMALISER, root / SFT])
     return Origin(root, settings_text, settings, preferences, code, found)
@@ -64,20 +63,18 @@ def build(candidate: Candidate, shared: Origin, identity: Model, work: Path) -> 
         (work / CHECKPOINT / "README.md").write_text(text)
         folders = {CHECKPOINT: work / CHECKPOINT}
     folder = work / "model"
-    with warnings.catch_warnings():
-        # It asks for type hints, which would take the parameters out of the signature.
-        warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
-        mlflow.pyfunc.save_model(
-            path=folder,
-            mlflow_model=identity,
-            python_model=str(STEERABLE),
-            code_paths=[str(Path(bonesoup.__file__).parent)],
-            artifacts={name: str(path.absolute()) for name, path in (folders | {"soup": recipe}).items()},
-            model_config=model_config(candidate, shared),
-            signature=signature(candidate, shared),
-            input_example=([EXAMPLE], {"preference": candidate.default}),
-            pip_requirements=lineage.requirements(),
-        )
+    mlflow.pyfunc.save_model(
+        path=folder,
+        mlflow_model=identity,
+        python_model=str(STEERABLE),
+        code_paths=[str(Path(bonesoup.__file__).parent)],
+        artifacts={name: str(path.absolute()) for name, path in (folders | {"soup": recipe}).items()},
+        model_config=model_config(candidate, shared),
+        signature=signature(candidate, shared),
+        input_example=([EXAMPLE], {"preference": candidate.default}),
+        # Given, because MLflow otherwise loads the model in a subprocess to find them.
+        pip_requirements=lineage.requirements(),
+    )
     (folder / "README.md").write_text(text)
     write_lineage(candidate, shared, folder / "lineage")
     return folder, text
@@ -104,9 +101,7 @@ def model_config(candidate: Candidate, shared: Origin) -> dict[str, Any]:
 
 def signature(candidate: Candidate, shared: Origin) -> ModelSignature:
     """One column of strings, nameless so that a list and a DataFrame fit; the preference is an object."""
-    weights = Object(
-        [Property(name, DataType.double, required=False) for name in candidate.soup["objectives"]]
-    )
+    weights = Object([Property(name, DataType.double, required=False) for name in candidate.soup["objectives"]])
     generation = shared.settings["generation"]
     parameters = [
         ParamSpec("preference", weights, candidate.default),
@@ -149,9 +144,6 @@ def used(candidate: Candidate, slot: str) -> bool:
 
 def adapter_facts(shared: Origin) -> dict[str, dict]:
     """Row and digest of every policy of the registered soup, as the soup file names them."""
-    from bonesoup.paths import SOUPS
-    from bonesoup.tracking.candidates import METHOD
-
     policies = read_json(shared.root / SOUPS / f"{METHOD}.json")["policies"]
     return {p["slot"]: {"row": p["row"], "sha256": p["digest"]} for p in policies}
 

@@ -1,0 +1,123 @@
+"""Real MLflow processes on loopback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from bonesoup.config import Register
+from bonesoup.tracking.register import register_all
+from bonesoup.tracking.store import tracking_uri
+
+pytestmark = pytest.mark.slow
+
+MLFLOW = Path(sys.executable).with_name("mlflow")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextmanager
+def serving(arguments: list, port: int, folder: Path, path: str, **environment):
+    """An `mlflow ...` process that answers on `path`; stopped with its children."""
+    log = folder / f"server-{port}.log"
+    # `mlflow models serve` finds uvicorn by PATH.
+    variables = os.environ | {"PATH": f"{MLFLOW.parent}{os.pathsep}{os.environ['PATH']}"}
+    variables |= {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"} | environment
+    command = [str(MLFLOW), *map(str, arguments), "--host", "127.0.0.1", "--port", str(port)]
+    with open(log, "w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=variables, cwd=folder, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).close()
+                break
+            except OSError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(f"the server did not come up:\n{log.read_text()[-3000:]}")
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(15)
+
+
+def ask(url: str, **payload) -> tuple[int, dict | str]:
+    request = urllib.request.Request(
+        f"{url}/invocations", json.dumps(payload).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_models_serve_answers_any_preference(registered, project, tmp_path):
+    prompts = ["how do i bake bread ?", "ask a person"]
+    arguments = ["models", "serve", "-m", "models:/bonesoup-soup/1", "--env-manager", "local"]
+    store = {"MLFLOW_TRACKING_URI": tracking_uri(project.root)}
+    soup = mlflow.pyfunc.load_model("models:/bonesoup-soup/1")
+    with serving(arguments, free_port(), tmp_path, "/ping", **store) as url:
+        answers = []
+        for weights in ({"helpful": 1, "harmless": 0}, {"helpful": 0.2, "harmless": 0.8}):
+            status, answer = ask(url, inputs=prompts, params={"preference": weights, "seed": 5})
+            assert status == 200, answer
+            assert answer["predictions"] == soup.predict(prompts, params={"preference": weights, "seed": 5})
+            answers.append(answer["predictions"])
+        assert answers[0] != answers[1]
+        records = {"dataframe_records": [{"prompt": prompt} for prompt in prompts]}
+        status, answer = ask(url, **records, params={"named": "careful", "seed": 5})
+        assert (status, answer["predictions"]) == (200, answers[1])
+        status, answer = ask(url, inputs=prompts, params={"preference": {"helpful": 0.7, "harmless": 0.7}})
+        assert status == 400
+        assert "weights sum to 1.4, not 1" in answer
+        status, answer = ask(url, inputs=prompts, params={"preference": {"kindness": 1}})
+        assert status == 400
+        assert "kindness" in answer
+
+
+def test_a_dead_server_loses_nothing(project, tmp_path, monkeypatch):
+    """Refused by a dead server, sent to it once it lives, and not sent twice."""
+    before = mlflow.get_tracking_uri()
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    lines = []
+    register = Register(name="bonesoup", merged=["balanced"])
+    call = (project.root, project.settings_text, register, ["helpful", "harmless"], project.preferences, lines.append)
+    start = time.monotonic()
+    with pytest.raises(ConnectionError, match="Nothing is lost"):
+        register_all(*call)
+    assert time.monotonic() - start < 10
+    database = f"sqlite:///{tmp_path}/server.db"
+    arguments = ["server", "--backend-store-uri", database, "--artifacts-destination", tmp_path / "artifacts"]
+    arguments += ["--serve-artifacts", "--workers", "1"]
+    try:
+        with serving(arguments, port, tmp_path, "/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"):
+            first, second = register_all(*call), register_all(*call)
+            assert len(first["runs"]["sent"]) == 11
+            assert all(model["new"] for model in first["models"].values())
+            assert second["runs"]["sent"] == []
+            assert not any(model["new"] for model in second["models"].values())
+            folder = Path(mlflow.artifacts.download_artifacts("models:/bonesoup-merged-balanced/1"))
+            assert (folder / "artifacts/checkpoint/model.safetensors").exists()
+            assert (folder / "lineage/lineage.json").exists()
+    finally:
+        mlflow.set_tracking_uri(before)
