@@ -63,8 +63,7 @@ def coefficients_of(n: int) -> dict[str, dict]:
     """The merging coefficients of every method, as `write_report` takes them."""
     given = grids(n)
     slots = {
-        m: [f"{kind}-{k + 1}" for k in range(n)]
-        for m, kind in {"rewarded": "specialist", "bone": "backbone"}.items()
+        m: [f"{kind}-{k + 1}" for k in range(n)] for m, kind in {"rewarded": "specialist", "bone": "backbone"}.items()
     }
     return {
         "sft": {"policies": [], "preferences": [[1 / n] * n], "coefficients": [[]]},
@@ -121,3 +120,18 @@ def training_rows(n: int, steps: int = 30) -> dict[str, list[dict]]:
 @pytest.fixture
 def samples(tmp_path: Path) -> dict[str, Path]:
     return write_samples(tmp_path / "fronts")
+
+
+@pytest.fixture(scope="session")
+def make_samples():
+    return write_samples
+
+
+@pytest.fixture(scope="session")
+def make_coefficients():
+    return coefficients_of
+
+
+@pytest.fixture(scope="session")
+def make_training():
+    return training_rows

@@ -141,10 +141,7 @@ def test_order_of_a_methods_points_does_not_matter(samples, results):
 
 def test_gold_is_compared_only_where_every_method_has_it(samples):
     fronts = read_fronts(samples, OBJECTIVES)
-    bare = [
-        Front(f.method, f.objectives, f.prompts, f.preferences, f.reward, None, f.kl, f.tokens)
-        for f in fronts
-    ]
+    bare = [Front(f.method, f.objectives, f.prompts, f.preferences, f.reward, None, f.kl, f.tokens) for f in fronts]
     assert compare(bare).units == ("reward",)
     assert compare(fronts).units == ("gold", "reward")
 

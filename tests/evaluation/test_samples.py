@@ -35,9 +35,7 @@ def test_gold_is_none_where_the_source_knows_none(samples):
 
 def test_other_prompts_are_refused_with_method_and_id(samples):
     edit(samples["bone"], lambda rows: rows.replace({"prompt_id": {"test-0005": "test-9999"}}))
-    with pytest.raises(
-        ValueError, match=r"bone and sft .* position 5 bone has 'test-9999', sft has 'test-0005'"
-    ):
+    with pytest.raises(ValueError, match=r"bone and sft .* position 5 bone has 'test-9999', sft has 'test-0005'"):
         read_fronts(samples, OBJECTIVES)
 
 
@@ -55,9 +53,7 @@ def test_a_missing_prompt_is_refused(samples):
 
 def test_a_point_with_other_prompts_is_refused(samples):
     edit(samples["bone"], lambda rows: rows.drop(index=rows.index[(rows["point"] == 3)][2]))
-    with pytest.raises(
-        ValueError, match="point 3 of bone has 'test-0003' at position 2, point 0 has 'test-0002'"
-    ):
+    with pytest.raises(ValueError, match="point 3 of bone has 'test-0003' at position 2, point 0 has 'test-0002'"):
         read_fronts(samples, OBJECTIVES)
 
 
@@ -80,9 +76,7 @@ def test_missing_column_and_file_are_refused(samples, tmp_path):
 
 def test_examples_pair_the_same_prompt_across_methods(samples):
     examples = read_examples(samples, OBJECTIVES, 3)
-    assert [example.prompt for example in examples] == [
-        f"how do i plan trip number {i} ?" for i in (0, 32, 63)
-    ]
+    assert [example.prompt for example in examples] == [f"how do i plan trip number {i} ?" for i in (0, 32, 63)]
     rows = pd.read_parquet(samples["oracle"])
     expected = rows[rows["prompt_id"] == "test-0032"].sort_values("point")["response"].tolist()
     assert [response.text for response in examples[1].responses["oracle"]] == expected

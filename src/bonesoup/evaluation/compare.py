@@ -104,9 +104,7 @@ def evaluate(
         for front in partial:
             shared = shared[np.sort(_places(shared, front.preferences))]
         if not len(shared):
-            raise ValueError(
-                f"{', '.join(f.method for f in partial)} shares no preference with the other methods"
-            )
+            raise ValueError(f"{', '.join(f.method for f in partial)} shares no preference with the other methods")
         names = " and ".join(front.method for front in partial)
         blocks.append(_block(f"{names} grid", fronts, shared, weights, *level))
     return Results(
@@ -136,9 +134,7 @@ def _block(
     confidence: float,
 ) -> Block:
     units = ["reward"] + ["gold"] * all(front.gold is not None for front in fronts)
-    block = Block(
-        name, grid, tuple(front.method for front in fronts), *({u: {} for u in units} for _ in range(7))
-    )
+    block = Block(name, grid, tuple(front.method for front in fronts), *({u: {} for u in units} for _ in range(7)))
     for unit in units:
         draws, utilities = {}, {}
         for front in fronts:
@@ -162,11 +158,7 @@ def _block(
                 continue
             block.differences[unit][method] = summary({k: values[k] - base[k] for k in values if k in base})
             block.ratios[unit][method] = summary(
-                {
-                    k: values[k] / base[k]
-                    for k in values
-                    if k.startswith("hypervolume") and (base[k] > 0).all()
-                }
+                {k: values[k] / base[k] for k in values if k.startswith("hypervolume") and (base[k] > 0).all()}
             )
             block.gains[unit][method] = band(utilities[method] - utilities[BASELINE], confidence)
     return block

@@ -82,32 +82,30 @@ def _template():
 
 
 def _headline(found: dict) -> list[dict]:
-    """The few numbers shown large: Bone Soup (or what there is) against Rewarded Soup on the full grid."""
+    """The few numbers shown large: Bone Soup (or the oracle) against Rewarded Soup on the full grid."""
     grid = found["grids"]["full_grid"]
     unit = next(unit for unit in tables.UNITS if unit in grid)
     row = next(
-        (
-            r
-            for r in tables.rows(grid, unit)
-            if r["kind"] == "difference" and r["method"] in ("bone", "oracle")
-        ),
+        (r for r in tables.rows(grid, unit) if r["kind"] == "difference" and r["method"] in ("bone", "oracle")),
         None,
     )
     if row is None:
         return []
     said = {
-        "inner_product_interior": "interior preferences",
-        "inner_product": "the whole grid",
-        "inner_product_vertex": "vertices",
+        "inner_product_interior": "utility, interior preferences",
+        "inner_product": "utility, the whole grid",
+        "inner_product_vertex": "utility, vertices",
     }
-    tiles = [
-        row["cells"][key] | {"label": f"utility, {text}"} for key, text in said.items() if key in row["cells"]
+    said |= {
+        key: f"hypervolume above {key.partition('@')[2]}".replace("-", "−")
+        for key in row["cells"]
+        if key.startswith("hypervolume")
+    }
+    return [
+        row["cells"][key] | {"label": text, "of": tables.name(row["method"])}
+        for key, text in said.items()
+        if key in row["cells"]
     ]
-    for key in (key for key in row["cells"] if key.startswith("hypervolume")):
-        tiles.append(
-            row["cells"][key] | {"label": f"hypervolume above {key.partition('@')[2]}".replace("-", "−")}
-        )
-    return tiles[:4]
 
 
 def _page_data(
@@ -125,9 +123,7 @@ def _page_data(
         "confidence": results.confidence,
         "grid": grid.tolist(),
         "interior": regions(grid, results.interior)["interior"].tolist(),
-        "methods": [
-            _method_data(results, method, coefficients.get(method)) for method in methods_of(results)
-        ],
+        "methods": [_method_data(results, method, coefficients.get(method)) for method in methods_of(results)],
         "regions": {
             unit: {
                 method: {

@@ -100,8 +100,7 @@ def finding(found: dict) -> str:
     where = "interior preferences" if metric.endswith("interior") else "the whole grid"
     gap = differences[method][metric]
     size = (
-        f"{number(metric, gap['value'], True)} {interval(metric, gap, True)} SFT standard deviations of "
-        f"{UNITS[unit]}"
+        f"{number(metric, gap['value'], True)} {interval(metric, gap, True)} SFT standard deviations of {UNITS[unit]}"
     )
     pair = f"{name(method)} and {name(BASELINE)}"
     if gap["low"] > 0:
@@ -121,7 +120,7 @@ def rows(grid: dict, unit: str) -> list[dict]:
     """Table rows of one grid and unit: each method, and below it how it compares with Rewarded Soup.
 
     A row is {"name", "method", "kind": "method" | "difference", "cells": {metric: cell}}; a cell has "text",
-    "interval", "half" (of its width), and for comparisons "clear" (no difference is outside the interval) and
+    "interval", "half" (of its width), and for comparisons "distinct" (no difference is outside the interval) and
     "sign".
     """
     part = grid[unit]
@@ -133,9 +132,7 @@ def rows(grid: dict, unit: str) -> list[dict]:
         if differences and method != CONSTANT:
             ratios = part[f"ratio_to_{BASELINE}"][method]
             cells = {key: _gap(key, e, ratios.get(key)) for key, e in differences.items()}
-            table.append(
-                {"name": f"vs {name(BASELINE)}", "method": method, "kind": "difference", "cells": cells}
-            )
+            table.append({"name": f"vs {name(BASELINE)}", "method": method, "kind": "difference", "cells": cells})
     return table
 
 
@@ -145,7 +142,7 @@ def _cell(metric: str, text: str, found: dict, signed: bool = False) -> dict:
         "text": text,
         "interval": interval(metric, found, signed),
         "half": half,
-        "clear": False,
+        "distinct": False,
         "sign": 0,
     }
 
@@ -155,18 +152,16 @@ def _gap(metric: str, difference: dict, ratio: dict | None) -> dict:
     shown, none = (ratio, 1) if ratio else (difference, 0)
     value = number(metric, shown["value"], signed=not ratio)
     return _cell(metric, f"×{value}" if ratio else value, shown, signed=not ratio) | {
-        "clear": metric not in _NEUTRAL and (shown["low"] > none or shown["high"] < none),
+        "distinct": metric not in _NEUTRAL and (shown["low"] > none or shown["high"] < none),
         "sign": (shown["value"] > none) - (shown["value"] < none),
     }
 
 
-def metrics_shown(grid: dict, unit: str, short: bool = False) -> list[str]:
-    """Metrics of a table in their order; `short` keeps what fits a terminal."""
+def metrics_shown(grid: dict, unit: str, main: bool | None = None) -> list[str]:
+    """Metrics of a table in their order; `main` keeps what a reader needs first (True) or the others (False)."""
+    first = ("inner_product", "inner_product_interior", "inner_product_vertex", "controllability", "kl")
     keys = list(next(iter(grid[unit]["methods"].values())))
-    if not short:
-        return keys
-    wanted = ("inner_product", "inner_product_interior", "controllability", "kl")
-    return [key for key in keys if key.startswith("hypervolume") or key in wanted]
+    return [k for k in keys if main is None or (k.startswith("hypervolume") or k in first) == main]
 
 
 def title(key: str, grid: dict, unit: str) -> str:
@@ -192,18 +187,14 @@ def terminal(found: dict) -> Group:
     parts: list[Table | Text] = []
     for key, grid in found["grids"].items():
         for unit in (unit for unit in UNITS if unit in grid):
-            keys = metrics_shown(grid, unit, short=True)
-            table = Table(
-                title=title(key, grid, unit), title_justify="left", title_style="bold", box=SIMPLE_HEAD
-            )
+            keys = [key for key in metrics_shown(grid, unit, main=True) if key != "inner_product_vertex"]
+            table = Table(title=title(key, grid, unit), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
             table.add_column("", no_wrap=True)
             for metric in keys:
                 table.add_column(label(metric).replace("Controllability", "Control"), justify="right")
             for row in rows(grid, unit):
                 indent = "  " * (row["kind"] == "difference")
-                table.add_row(
-                    indent + row["name"], *(_short(metric, row["cells"].get(metric)) for metric in keys)
-                )
+                table.add_row(indent + row["name"], *(_short(metric, row["cells"].get(metric)) for metric in keys))
             parts.append(table)
     return Group(
         *parts,
@@ -216,7 +207,7 @@ def _short(metric: str, cell: dict | None) -> Text:
     """A value and half its interval: the bounds themselves do not fit a terminal."""
     if cell is None:
         return Text("")
-    colour = {1: "green", -1: "red", 0: ""}[cell["sign"]] if cell.get("clear") else ""
+    colour = {1: "green", -1: "red", 0: ""}[cell["sign"]] if cell.get("distinct") else ""
     half = "" if metric == "kl" else f"\n±{cell['half']}"
     return Text.assemble((cell["text"], colour), (half, "dim"))
 

@@ -94,7 +94,7 @@ function front(box, unit, pair = [0, 1]) {
   for (const k of two ? [0, Math.floor(labelled.preferences.length / 2), labelled.preferences.length - 1] : []) {
     const p = labelled.points[unit][k], at = [x(p[i]), y(p[j])], right = at[0] > mid[0];
     const share = labelled.preferences[k].map((w) => plain(w)).join(", ");
-    svg.append(node("text", { x: at[0] + (right ? 10 : -2), y: at[1] + (k && right && at[1] > mid[1] ? 22 : k ? -12 : 24), "text-anchor": k === labelled.preferences.length - 1 ? "end" : "start" }, `(${share})`));
+    svg.append(node("text", { x: at[0] + (right ? 14 : -2), y: at[1] + (k && right && at[1] > mid[1] ? 22 : k ? -12 : 24), "text-anchor": k === labelled.preferences.length - 1 ? "end" : "start" }, `(${share})`));
   }
   for (const method of data.methods) {
     const k = method.constant ? -1 : place(method, method.preferences);
@@ -166,7 +166,8 @@ function mixes() {
       return card;
     }
     const p = method.points[unit.key][k], utility = p.reduce((sum, v, i) => sum + v * mu[i], 0);
-    card.append(node("p", { class: "muted" }, `mean ${unit.name}; utility ${text(utility)}`), node("div", { class: "bars" }, ...data.objectives.flatMap((name, i) => bar(name, p[i], reach))));
+    card.firstChild.append(node("span", { class: "utility" }, `utility ${text(utility)}`));
+    card.append(node("p", { class: "muted" }, `mean ${unit.name}`), node("div", { class: "bars" }, ...data.objectives.flatMap((name, i) => bar(name, p[i], reach))));
     const merge = method.merge, own = merge ? place(method, merge.preferences) : -1;
     if (own >= 0 && merge.policies.length) {
       const mixed = merge.coefficients[own].map((c, i) => [merge.policies[i], c]).filter(([, c]) => !method.partial || c);
@@ -176,15 +177,15 @@ function mixes() {
   }));
 }
 function examples() {
-  const score = (values) => values.map((v, i) => `${data.objectives[i]} ${text(v)}`).join("  ");
+  const score = (name, values) => node("div", { class: "scores" }, name, ...values.map((v, i) => node("span", {}, `${data.objectives[i]} ${text(v)}`)));
   document.getElementById("examples").replaceChildren(...data.examples.map((example) => {
     const answers = data.methods.map((method) => {
       const rows = example.responses[method.key] || [], k = place(method, rows.map((r) => r.preference)), card = node("div", { class: `answer m-${method.key}` }, head(method));
       if (k < 0 || !rows.length) return card.append(node("p", { class: "muted" }, "no policy for this preference")), card;
       const r = rows[k];
       card.append(node("p", {}, r.text || "(empty)"));
-      if (r.gold) card.append(node("div", { class: "scores" }, `gold  ${score(r.gold)}`));
-      card.append(node("div", { class: "scores" }, `learned  ${score(r.reward)}`), node("div", { class: "scores" }, `${r.tokens} tokens${r.finished ? "" : ", cut at the limit"}`));
+      if (r.gold) card.append(score("gold", r.gold));
+      card.append(score("learned", r.reward), node("div", { class: "scores" }, `${r.tokens} tokens${r.finished ? "" : ", cut at the limit"}`));
       return card;
     });
     return node("article", { class: "example" }, node("h3", {}, example.prompt), node("div", { class: "answers" }, ...answers));

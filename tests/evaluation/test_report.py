@@ -1,0 +1,184 @@
+"""The report: whole, self-contained, safe with untrusted text, and true to the numbers."""
+
+import csv
+import json
+import math
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bonesoup.evaluation import tables
+from bonesoup.evaluation.compare import evaluate
+from bonesoup.evaluation.report import write_report
+from bonesoup.evaluation.samples import read_examples, read_fronts
+from bonesoup.files import write_json
+
+NAMES = {2: ["helpful", "harmless"], 3: ["helpful", "harmless", "humor"]}
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+@pytest.fixture(scope="module", params=[2, 3], ids=["two objectives", "three objectives"])
+def written(request, tmp_path_factory, make_samples, make_coefficients, make_training):
+    """(results, folder) of a report on synthetic samples, one response hostile."""
+    n, tmp_path = request.param, tmp_path_factory.mktemp("report")
+    names = NAMES[n]
+    paths = make_samples(tmp_path / "fronts", n)
+    rows = pd.read_parquet(paths["bone"])
+    rows.loc[rows["prompt_id"] == "test-0000", ["prompt", "response"]] = HOSTILE
+    rows.to_parquet(paths["bone"])
+    results = evaluate(read_fronts(paths, names), [-1, -2], 0.2, 50, 0.95, 0)
+    write_report(
+        results,
+        tmp_path / "report",
+        examples=read_examples({"bone": paths["bone"]} | paths, names, 2),
+        coefficients=make_coefficients(n),
+        normaliser={
+            "correlation": np.eye(n).tolist(),
+            "gold": {"correlation": np.eye(n).tolist(), "reward_correlation": [0.8] * n},
+        },
+        rewards={names[0]: {"accuracy": 0.84, "accuracy_low": 0.82, "accuracy_high": 0.86, "n": 2000}},
+        training=make_training(n),
+        settings="seed: 0  # <b>not markup</b>\n",
+        commit="0123abcd",
+    )
+    return results, tmp_path / "report"
+
+
+def page_data(folder) -> dict:
+    page = (folder / "index.html").read_text()
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    return json.loads(found[1], parse_constant=lambda name: pytest.fail(f"{name} in the page's data"))
+
+
+def test_every_file_is_there_and_no_scraps(written):
+    _, folder = written
+    expected = {"index.html", "fronts.png", "utility.png", "training.png", "front.csv"}
+    assert {path.name for path in folder.iterdir()} == expected
+    for path in folder.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_page_needs_no_network(written):
+    # Responses may well name an address: as text in the page's data it fetches nothing.
+    page = re.sub(r'(id="data">).*?(</script>)', r"\1\2", (written[1] / "index.html").read_text(), flags=re.S)
+    # The name of the SVG namespace is not an address that is fetched.
+    assert set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\"'\s]*", page)) <= {"http://www.w3.org/2000/svg"}
+    fetched = re.findall(r"(?:\bsrc=|\bhref=|url\(|@import\s+)[\"']?([^\"'\s>)]+)", page)
+    assert all(target.startswith(("data:image/png;base64,", "#")) for target in fetched)
+    assert "<link" not in page
+
+
+def test_responses_and_settings_are_text_never_markup(written):
+    _, folder = written
+    page = (folder / "index.html").read_text()
+    assert "<script>alert" not in page
+    assert "<img src=x" not in page
+    assert "&lt;b&gt;not markup&lt;/b&gt;" in page
+    assert page.count("</script>") == 2
+    assert page_data(folder)["examples"][0]["prompt"] == HOSTILE
+    # The page's script must set text as text.
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", page)
+
+
+def test_page_shows_the_finding_commit_and_settings(written):
+    results, folder = written
+    page = (folder / "index.html").read_text()
+    assert f"<h1>{tables.finding(tables.document(results))}</h1>" in page
+    assert "0123abcd" in page
+    assert "−1 and −2" in page
+
+
+def test_page_data_is_the_results(written):
+    results, folder = written
+    methods = {method["key"]: method for method in page_data(folder)["methods"]}
+    assert set(methods) == {"sft", "rewarded", "bone", "oracle"}
+    full, oracle = results.blocks
+    assert methods["bone"]["points"]["gold"] == full.points["gold"]["bone"].tolist()
+    assert methods["oracle"]["points"]["gold"] == oracle.points["gold"]["oracle"].tolist()
+    assert methods["oracle"]["partial"]
+    assert not methods["bone"]["partial"]
+    assert methods["bone"]["merge"]["policies"][0] == "backbone-1"
+
+
+def test_report_json_is_json_and_agrees(written, tmp_path):
+    results, _ = written
+    write_json(tmp_path / "report.json", tables.document(results))
+    found = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+
+    def numbers(value):
+        if isinstance(value, dict | list):
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from numbers(item)
+        elif not isinstance(value, str):
+            yield value
+
+    assert all(math.isfinite(value) for value in numbers(found))
+    cell = found["grids"]["full_grid"]["gold"]["difference_to_rewarded"]["bone"]["inner_product_interior"]
+    expected = results.blocks[0].differences["gold"]["bone"]["inner_product_interior"]
+    assert (cell["value"], cell["low"], cell["high"]) == (expected.value, expected.low, expected.high)
+
+
+def test_csv_is_long_and_whole(written):
+    results, folder = written
+    with open(folder / "front.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    names = list(results.objectives)
+    assert list(rows[0]) == ["method", "unit", *(f"mu_{name}" for name in names), *names]
+    full, oracle = (len(block.preferences) for block in results.blocks)
+    assert len(rows) == 2 * (3 * full + oracle)
+    one = next(r for r in rows if (r["method"], r["unit"]) == ("bone", "reward") and r[f"mu_{names[0]}"] == "1.0")
+    expected = results.blocks[0].points["reward"]["bone"][-1]
+    assert [float(one[name]) for name in names] == pytest.approx(expected)
+
+
+def test_tables_name_every_method_and_both_references(written):
+    found = tables.document(written[0])
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(tables.terminal(json.loads(json.dumps(found))))
+    for text in (console.export_text(), tables.markdown(found)):
+        for needed in ("SFT", "Rewarded Soup", "Bone Soup", "Oracle (MORLHF)", "HV above −1", "HV above −2"):
+            assert needed in text
+    assert max(map(len, console.export_text().splitlines() or [""])) <= 100
+
+
+def test_finding_says_what_the_interval_allows():
+    def found(low, high, vertex=None):
+        gap = {"inner_product_interior": {"value": (low + high) / 2, "low": low, "high": high}}
+        if vertex:
+            gap["inner_product_vertex"] = {"value": sum(vertex) / 2, "low": vertex[0], "high": vertex[1]}
+        return {"grids": {"full_grid": {"gold": {"difference_to_rewarded": {"bone": gap}}}}}
+
+    assert "better than Rewarded Soup, by +0.060 [+0.030, +0.090]" in tables.finding(found(0.03, 0.09))
+    assert "worse than Rewarded Soup" in tables.finding(found(-0.09, -0.03))
+    assert "are not distinguishable" in tables.finding(found(-0.01, 0.09))
+    assert "at the vertices it is worse, −0.200" in tables.finding(found(0.03, 0.09, (-0.3, -0.1)))
+    assert "vertices" not in tables.finding(found(0.03, 0.09, (-0.3, 0.1)))
+    nothing = {"grids": {"full_grid": {"reward": {"difference_to_rewarded": {}}}}}
+    assert "nothing to compare" in tables.finding(nothing)
+
+
+def test_report_without_gold_baseline_or_logs(samples, tmp_path):
+    """A real run may know no gold score, skip Rewarded Soup and use computed rewards."""
+    paths = {method: samples[method] for method in ("sft", "bone")}
+    for path in paths.values():
+        pd.read_parquet(path).drop(columns=["gold_helpful", "gold_harmless"]).to_parquet(path)
+    results = evaluate(read_fronts(paths, NAMES[2]), [-1], 0.2, 20, 0.9, 0)
+    write_report(
+        results,
+        tmp_path / "report",
+        examples=read_examples(paths, NAMES[2], 1),
+        coefficients={},
+        normaliser={"correlation": [[1, -0.5], [-0.5, 1]], "gold": None},
+        rewards={},
+        training={},
+        settings="",
+        commit="none",
+    )
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"index.html", "fronts.png", "front.csv"}
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "nothing to compare" in page
+    assert "computed, not learned" in page
+    assert "ratio_to_rewarded" in tables.document(results)["grids"]["full_grid"]["reward"]
