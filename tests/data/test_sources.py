@@ -174,6 +174,20 @@ def test_stages_of_one_conversation_share_a_key(tmp_path):
     assert set(first) & set(second)
 
 
+def test_prompts_that_differ_in_case_only_share_a_key(tmp_path):
+    """Also where what came before them, and was cut, differs."""
+    rows = [
+        {
+            side: f"\n\nHuman: {start}\n\nAssistant: Hm.\n\nHuman: {end}\n\nAssistant: {side}"
+            for side in ("chosen", "rejected")
+        }
+        for start, end in (("a" * 200, "Why?"), ("b" * 200, "why?"))
+    ]
+    result = hh.records(settings(write(tmp_path / "d.jsonl", rows)), ["harmless"])
+    first, second = result.groups.values()
+    assert set(first) & set(second) == {"why?"}
+
+
 def test_qa_labels_by_hand():
     text = "It rained. Bob wrote it."  # 20 letters; "It rained." has 9
     errors = [

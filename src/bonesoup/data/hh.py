@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bonesoup.config import Data
 from bonesoup.data.read import BadRow, check_length, read, set_aside, text_of
-from bonesoup.data.records import Messages, Records, normal, prompt_id
+from bonesoup.data.records import Messages, Records, normal, prompt_id, prompt_key
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -94,7 +94,8 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
         cuts += prompt != pair.prompt
         prompts[key] = prompt
         # Dialogues that open alike are often stages of one conversation: they share a split.
-        groups[key] = (*groups.get(key, ()), normal(pair.prompt[0]["content"]))
+        opening = normal(pair.prompt[0]["content"])
+        groups[key] = (*groups.get(key, ()), opening, prompt_key(prompt))
         pairs.append({"id": str(line), "prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected})
         if (key, pair.chosen) not in texts:
             texts.add((key, pair.chosen))

@@ -41,3 +41,8 @@ def prompt_id(prompt: Messages) -> str:
 def normal(text: str) -> str:
     """Text as compared for leakage: case and white space do not make a new prompt."""
     return " ".join(text.casefold().split())
+
+
+def prompt_key(prompt: Messages) -> str:
+    """A prompt as compared for leakage."""
+    return normal("\n".join(turn["content"] for turn in prompt))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from bonesoup.data.records import normal
+from bonesoup.data.records import prompt_key
 from bonesoup.data.split import SPLITS
 
 # A learned reward needs both kinds of label, and must not be a measure of length alone.
@@ -95,10 +95,6 @@ def prompt_splits(tables: dict[str, list[dict]]) -> dict[str, set[str]]:
         for row in rows:
             found[prompt_key(row["prompt"])].add(row["split"])
     return found
-
-
-def prompt_key(prompt: list[dict]) -> str:
-    return normal("\n".join(turn["content"] for turn in prompt))
 
 
 def kind_of(rows: list[dict]) -> str:
