@@ -55,12 +55,20 @@ def load_rewards(folders: list[Path], device: str = "cpu", batch: int = 256) -> 
 
 
 def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
-    """Load the reward that the reward stage left in `folder`."""
+    """Load the reward that the reward stage left in `folder`.
+
+    Raises:
+        ValueError: the function cannot be imported, or the model is no classifier with that logit.
+    """
     spec = read_json(folder / "reward.json")
     if spec["kind"] == "function":
         return Reward(spec["objective"], load_function(spec["function"]))
     source = spec.get("model") or folder / "model"
     model = load_classifier(source, spec.get("revision")).to(device).eval()
+    if not 0 <= spec["logit"] < model.config.num_labels:
+        raise ValueError(
+            f"reward {spec['objective']}: logit {spec['logit']} does not exist, {source} has {model.config.num_labels} labels"
+        )
     tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.get("revision"))
 
     def scores(prompts: list[Messages], responses: list[str]) -> np.ndarray:

@@ -25,6 +25,7 @@ from bonesoup.rewards.score import Reward, render
 
 
 def train_reward(
+    name: str,
     base: Path,
     rows: list[dict],
     reward: config.PairReward | config.LabelReward,
@@ -75,7 +76,7 @@ def train_reward(
             train_dataset=_labelled(tokenizer, rows, reward.loss),
         )
     quiet(trainer)
-    trainer.add_callback(StepLines(out.parent.name, ["loss", "accuracy"]))
+    trainer.add_callback(StepLines(name, ["loss", "accuracy"]))
     trainer.train()
     trainer.save_model(str(out))
     tokenizer.save_pretrained(out)

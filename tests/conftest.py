@@ -1,0 +1,52 @@
+"""Tiny policies made from a config in a second; nothing is downloaded."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+from pathlib import Path
+
+import pytest
+
+WORDS = [
+    "Please",
+    "explain",
+    "baking",
+    "chess",
+    "hacking",
+    "Use",
+    "Try",
+    "flour.",
+    "boards.",
+    "wire.",
+    "Stay",
+    "careful!",
+    "Sorry,",
+    "I",
+    "cannot.",
+    "yes",
+    "no",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_policy(tmp_path_factory) -> Path:
+    """Folder of an untrained Llama of two layers with a word tokenizer and the chat template."""
+    from bonesoup.config import Model
+    from bonesoup.training.base import base_policy
+
+    folder = tmp_path_factory.mktemp("policy") / "sft"
+    model, tokenizer = base_policy(Model(source="scratch", hidden=32, layers=2, heads=2, context=64), WORDS, seed=0)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prompts() -> list[list[dict[str, str]]]:
+    texts = ["Please explain baking", "explain chess", "Please explain hacking", "baking", "Please chess", "hacking no"]
+    return [[{"role": "user", "content": text}] for text in texts]

@@ -1,0 +1,75 @@
+"""Live adapters: a soup in memory equals the merged weights, for negative coefficients too."""
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from bonesoup.files import write_json
+from bonesoup.generation.sample import encode, sample
+from bonesoup.generation.soup import Soup, SoupModel, merge_adapters
+from bonesoup.weights.fold import fold
+
+ROWS = {"backbone-1": [0.7, 0.3], "backbone-2": [0.3, 0.7]}
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_policy, tmp_path_factory) -> Soup:
+    root = tmp_path_factory.mktemp("soup")
+    for k, slot in enumerate(ROWS, start=1):
+        torch.manual_seed(k)
+        config = LoraConfig(r=2 * k, lora_alpha=3, target_modules="all-linear", task_type="CAUSAL_LM")
+        policy = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_policy), config)
+        for name, value in policy.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(value, std=0.2)
+        policy.save_pretrained(root / slot)
+    policies = [{"slot": slot, "path": slot, "row": row, "digest": ""} for slot, row in ROWS.items()]
+    soup = {"method": "bone", "base": str(tiny_policy), "objectives": ["a", "b"], "mapping": "solve"}
+    write_json(root / "bone.json", soup | {"policies": policies, "preferences": [[0, 1], [0.5, 0.5], [1, 0]]})
+    return Soup.read(root / "bone.json", root)
+
+
+@pytest.mark.parametrize("preference", [[1.0, 0.0], [0.5, 0.5], [0.7, 0.3], [0.1, 0.9]])
+def test_live_adapters_equal_folded_weights(recipe, prompts, tmp_path, preference):
+    live = SoupModel.load(recipe)
+    values = live.at(preference)
+    adapter, merged = merge_adapters(recipe, preference)
+    np.testing.assert_allclose(values, merged)
+    fold(recipe.base, adapter, tmp_path / "full")
+    dense = AutoModelForCausalLM.from_pretrained(tmp_path / "full").eval()
+    inputs = encode(live.tokenizer, prompts)
+    with torch.inference_mode():
+        torch.testing.assert_close(live.model(**inputs).logits, dense(**inputs).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_vertex_uses_a_negative_coefficient(recipe):
+    np.testing.assert_allclose(recipe.coefficients([1.0, 0.0]), [1.75, -0.75])
+
+
+def test_scales_are_set_not_multiplied(recipe, prompts):
+    live = SoupModel.load(recipe)
+    live.at([1.0, 0.0])
+    first = sample(live.model, live.tokenizer, prompts, list(range(6)), 1.0, 8, 6)
+    live.at([0.0, 1.0])
+    other = sample(live.model, live.tokenizer, prompts, list(range(6)), 1.0, 8, 6)
+    live.at([1.0, 0.0])
+    assert sample(live.model, live.tokenizer, prompts, list(range(6)), 1.0, 8, 6) == first != other
+
+
+def test_base_alone_is_the_sft_policy(recipe, prompts, tiny_policy):
+    live = SoupModel.load(recipe)
+    live.at([1.0, 0.0])
+    inputs = encode(live.tokenizer, prompts)
+    with torch.inference_mode(), live.base_alone():
+        bare = live.model(**inputs).logits
+    with torch.inference_mode():
+        torch.testing.assert_close(bare, AutoModelForCausalLM.from_pretrained(tiny_policy)(**inputs).logits)
+
+
+def test_oracles_answer_only_their_own_preferences(recipe):
+    soup = Soup("oracle", recipe.base, ("a", "b"), "lookup", recipe.policies, ((0.7, 0.3), (0.3, 0.7)))
+    np.testing.assert_array_equal(soup.coefficients([0.3, 0.7]), [0, 1])
+    with pytest.raises(ValueError, match=r"oracle has no policy for preference \[0.5, 0.5\]"):
+        soup.coefficients([0.5, 0.5])

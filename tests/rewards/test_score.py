@@ -1,0 +1,112 @@
+"""Rewards: what they read, what they refuse, and how they are measured and scaled."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from bonesoup.files import write_json
+from bonesoup.rewards.brevity import brevity
+from bonesoup.rewards.normalise import Normaliser, fit
+from bonesoup.rewards.score import Reward, classify, load_reward, render
+from bonesoup.rewards.train import held_out
+
+
+def prompt(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny_policy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reward") / "model"
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_pretrained(tiny_policy, num_labels=2).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_policy).save_pretrained(folder)
+    return folder
+
+
+def test_batched_scores_equal_one_at_a_time(classifier):
+    model = AutoModelForSequenceClassification.from_pretrained(classifier).eval()
+    tokenizer = AutoTokenizer.from_pretrained(classifier)
+    texts = render(tokenizer, "chat", [prompt("baking")] * 3, ["yes", "Use flour. Stay careful!", "no no no"])
+    together = classify(model, tokenizer, texts, batch=3)
+    alone = np.concatenate([classify(model, tokenizer, [text], batch=1) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_the_named_logit_is_the_reward(classifier, tmp_path):
+    scores = []
+    for logit in (0, 1):
+        spec = {"objective": "humor", "kind": "pretrained", "model": str(classifier), "input": "chat", "logit": logit}
+        write_json(tmp_path / str(logit) / "reward.json", spec)
+        scores.append(load_reward(tmp_path / str(logit)).score([prompt("baking")], ["yes"]))
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(classifier),
+        AutoTokenizer.from_pretrained(classifier),
+    )
+    text = render(tokenizer, "chat", [prompt("baking")], ["yes"])
+    np.testing.assert_allclose(np.stack(scores, 1), classify(model.eval(), tokenizer, text, 1), atol=1e-6)
+
+
+def test_a_language_model_is_no_reward_model(tiny_policy, tmp_path):
+    spec = {"objective": "humor", "kind": "pretrained", "model": str(tiny_policy), "input": "chat", "logit": 0}
+    write_json(tmp_path / "reward.json", spec)
+    with pytest.raises(ValueError, match=r"no trained reward model: its checkpoint lacks score.weight"):
+        load_reward(tmp_path)
+
+
+def test_a_logit_the_model_lacks_is_refused(classifier, tmp_path):
+    spec = {"objective": "humor", "kind": "pretrained", "model": str(classifier), "input": "chat", "logit": 2}
+    write_json(tmp_path / "reward.json", spec)
+    with pytest.raises(ValueError, match=r"reward humor: logit 2 .* has 2 labels"):
+        load_reward(tmp_path)
+
+
+def test_input_formats():
+    dialogue = [*prompt("Hi"), {"role": "assistant", "content": "Hello"}, *prompt("How?")]
+    assert render(None, "response", [dialogue], ["So."]) == ["So."]
+    assert render(None, "hh", [dialogue], ["So."]) == [
+        "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: How?\n\nAssistant: So."
+    ]
+
+
+def test_accuracy_on_pairs_counts_ties_as_wrong():
+    reward = Reward("short", brevity)
+    rows = [
+        {"prompt": prompt("a"), "chosen": "x", "rejected": "x y"},
+        {"prompt": prompt("a"), "chosen": "x y", "rejected": "x"},
+        {"prompt": prompt("a"), "chosen": "x", "rejected": "y"},
+        {"prompt": prompt("a"), "chosen": "x", "rejected": "x y z"},
+    ]
+    found = held_out(reward, rows)
+    assert found["accuracy"] == 0.5
+    assert found["n"] == 4
+    # Clopper-Pearson for 2 of 4, from published tables.
+    assert found["accuracy_low"] == pytest.approx(0.0676, abs=1e-3)
+    assert found["accuracy_high"] == pytest.approx(0.9324, abs=1e-3)
+
+
+def test_accuracy_on_labels_is_one_for_a_perfect_reward_and_none_for_its_opposite():
+    rows = [{"id": str(k), "prompt": prompt("a"), "response": "x " * k, "label": 1 / k} for k in range(1, 21)]
+    assert held_out(Reward("short", brevity), rows)["accuracy"] == 1
+    assert held_out(Reward("long", lambda p, r: [-s for s in brevity(p, r)]), rows)["accuracy"] == 0
+
+
+def test_normalised_scores_have_mean_zero_and_variance_one():
+    scores = np.random.default_rng(0).normal([5, -1], [2, 9], (500, 2))
+    scaled = fit(scores, ["a", "b"])(scores)
+    np.testing.assert_allclose(scaled.mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(scaled.std(0), 1)
+
+
+def test_combining_normalised_rewards_is_linear():
+    """h = B r on the normalised scale, row by row."""
+    normaliser = Normaliser(np.array([1.0, 2.0]), np.array([2.0, 4.0]))
+    raw = np.array([[3.0, 10.0], [1.0, 2.0]])
+    rows = np.array([[0.7, 0.3], [0.3, 0.7]])
+    np.testing.assert_allclose(normaliser(raw) @ rows.T, [[0.7 + 0.6, 0.3 + 1.4], [0, 0]])
+
+
+def test_a_constant_reward_is_refused():
+    with pytest.raises(ValueError, match="reward b gives every response of the SFT policy the same score"):
+        fit(np.array([[1.0, 2.0], [2.0, 2.0]]), ["a", "b"])
