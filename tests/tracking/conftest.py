@@ -1,6 +1,5 @@
 """A finished pipeline in miniature: two backbones on a tiny model, evaluated at three points."""
 
-import json
 import subprocess
 from dataclasses import dataclass
 from io import StringIO
@@ -14,11 +13,13 @@ from peft import LoraConfig, get_peft_model
 from ruamel.yaml import YAML
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from bonesoup.config import Register
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.samples import read_fronts
 from bonesoup.evaluation.tables import document
 from bonesoup.files import file_digest, write_json, write_jsonl
 from bonesoup.generation.chat import words_tokenizer
+from bonesoup.tracking.register import register_all
 
 REPOSITORY = Path(__file__).parents[2]
 OBJECTIVES = ["helpful", "harmless"]
@@ -139,18 +140,14 @@ def make_files(out: Path, settings: dict) -> None:
 
 @pytest.fixture(scope="session")
 def registered(project):
-    """The project registered once in its own local store: (result, lines echoed)."""
-    from bonesoup.config import Register
-    from bonesoup.tracking.register import register_all
-
+    """The project registered once in its own local store: (result, lines echoed, call to do it again)."""
     lines = []
+
+    def again(settings_text=project.settings_text, merged=("balanced", "careful")):
+        register = Register(name="bonesoup", merged=list(merged))
+        return register_all(project.root, settings_text, register, OBJECTIVES, project.preferences, lines.append)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("MLFLOW_REGISTRY_URI", raising=False)
-        register = Register(name="bonesoup", merged=["balanced", "careful"])
-        call = (project.root, project.settings_text, register, OBJECTIVES, project.preferences)
-        yield register_all(*call, lines.append), lines, lambda: register_all(*call, lines.append)
-
-
-def read(path: Path) -> dict:
-    return json.loads(path.read_text())
+        yield again(), lines, again

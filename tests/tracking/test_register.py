@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from bonesoup.files import file_digest, read_json
 from bonesoup.tracking import lineage
@@ -113,6 +114,35 @@ def test_only_what_changed_is_sent_again(registered, project):
         file.write_text(before)
     assert result["runs"]["sent"] == ["reward@helpful"]
     assert not any(model["new"] for model in result["models"].values())
+
+
+def test_settings_changed_after_an_interruption_make_a_parent_of_their_own(registered, client, all_runs, project):
+    """MLflow refuses to overwrite a parameter of the old one."""
+    _, _, again = registered
+    (parent,) = [run for name, run in all_runs.items() if name.startswith("pipeline ")]
+    client.update_run(parent.info.run_id, status="RUNNING")
+    text = project.settings_text.replace("max_quarantined: 0.01", "max_quarantined: 0.02")
+    assert text != project.settings_text
+    assert again(settings_text=text)["runs"]["sent"] == []
+    again()
+    assert client.get_run(parent.info.run_id).info.status == "FINISHED"
+
+
+def test_a_version_cut_short_is_completed_by_the_next_call(registered, client, project, monkeypatch):
+    _, _, again = registered
+    with monkeypatch.context() as patch:
+
+        def gone(*arguments):
+            raise MlflowException("connection reset")
+
+        patch.setattr(MlflowClient, "log_model_artifacts", gone)
+        with pytest.raises(ConnectionError, match="connection reset"):
+            again(merged=["helpful-first"])
+    name = "bonesoup-merged-helpful-first"
+    assert client.search_model_versions(f"name='{name}'") == []
+    assert again(merged=["helpful-first"])["models"][name] == {"version": 1, "new": True}
+    assert len(client.search_runs(["1"], f"tags.key = '{name}'")) == 1
+    assert not list((project.root / "var").glob("version-*"))
 
 
 def test_stages_not_made_yet_are_named(project):

@@ -121,3 +121,17 @@ def test_a_dead_server_loses_nothing(project, tmp_path, monkeypatch):
             assert (folder / "lineage/lineage.json").exists()
     finally:
         mlflow.set_tracking_uri(before)
+
+
+def test_a_version_runs_the_package_it_carries(registered, project, tmp_path):
+    """Not the one that happens to be installed."""
+    program = (
+        "import mlflow, sys; m = mlflow.pyfunc.load_model('models:/bonesoup-soup/1');"
+        "print(m.predict(['ask a person'])); import bonesoup.generation.soup as s; print(s.__file__)"
+    )
+    variables = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri(project.root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = Path(done.stdout.splitlines()[-1])
+    assert loaded.parts[-4:] == ("code", "bonesoup", "generation", "soup.py")
+    assert "type hints" not in done.stderr

@@ -87,7 +87,8 @@ def candidates(
         slots = dict(zip(adapter_folders, soup.coefficients(row).tolist(), strict=True))
         recipe = common | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
         found.append(Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row)))
-    weights = [file_digest(soup.base), [file_digest(path) for path in adapter_folders.values()]]
+    # Of the weights alone: PEFT writes the module names of adapter_config.json in any order.
+    weights = [file_digest(soup.base), [policy["digest"] for policy in raw["policies"]]]
     answers = [settings["generation"], preferences, __version__]
     return [replace(c, fingerprint=digest(c.name, c.soup, c.coefficients, c.evidence, weights, answers)) for c in found]
 

@@ -52,6 +52,7 @@ def register(store: Store, candidate: Candidate, shared: Origin, parent: Run) ->
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
+    store.client.set_terminated(run.info.run_id, "FINISHED")
     version = store.client.create_model_version(
         candidate.name,
         f"models:/{model.model_id}",
@@ -60,7 +61,6 @@ def register(store: Store, candidate: Candidate, shared: Origin, parent: Run) ->
         description=card.description(text),
         model_id=model.model_id,
     )
-    store.client.set_terminated(run.info.run_id, "FINISHED")
     return version.version
 
 

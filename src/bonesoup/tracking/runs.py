@@ -53,7 +53,7 @@ def tags(stage: str, key: str, code: Code) -> dict[str, str]:
 
 def open_parent(store: Store, root: Path, settings: dict, stages: list[StageRun], code: Code) -> Run:
     """The run above all others of one state of the pipeline, with all settings, params.yaml, dvc.lock."""
-    fingerprint = digest("pipeline", [run.fingerprint for run in stages])
+    fingerprint = digest("pipeline", settings, [run.fingerprint for run in stages])
     run = opened(store, f"pipeline {fingerprint[:8]}", fingerprint, tags("pipeline", "", code))
     if not finished(run):
         log_params(store, run, flatten(settings))
