@@ -226,15 +226,15 @@ def training_curves(training: Mapping[str, Sequence[dict]]) -> Figure | None:
         if place % across == 0:
             reward.set_ylabel("reward")
             kl.set_ylabel("KL to SFT (nats)")
-    for row, axis in enumerate(axes):
+    for axis in axes:
         shown = [ax for ax in axis if ax.get_visible()]
         for ax in shown[1:]:
             ax.sharey(shown[0])
             ax.tick_params(labelleft=False)
         shown[0].autoscale(axis="y")
-        if row == len(axes) - 1:
-            for ax in shown:
-                ax.set_xlabel("step")
+    for kl in axes[1::2].flat:
+        kl.tick_params(labelbottom=True)
+        kl.set_xlabel("step")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return figure

@@ -45,7 +45,7 @@ function frame(box, range, { height, xLabel = "", yLabel = "", xTicks, names } =
   const x = (v) => left + ((v - x0) / (x1 - x0)) * (width - left - right);
   const y = (v) => height - bottom - ((v - y0) / (y1 - y0)) * (height - top - bottom);
   const svg = node("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img" });
-  for (const v of ticks(y0, y1, Math.max(2, Math.round(height / 60)))) {
+  for (const v of ticks(y0, y1, Math.max(3, Math.round(height / 60)))) {
     svg.append(node("line", { class: "rule", x1: left, x2: width - right, y1: y(v), y2: y(v) }), node("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, plain(v)));
   }
   for (const v of xTicks || ticks(x0, x1, Math.max(2, Math.round(width / 80)))) {
@@ -166,8 +166,7 @@ function mixes() {
       return card;
     }
     const p = method.points[unit.key][k], utility = p.reduce((sum, v, i) => sum + v * mu[i], 0);
-    card.firstChild.append(node("span", { class: "utility" }, `utility ${text(utility)}`));
-    card.append(node("p", { class: "muted" }, `mean ${unit.name}`), node("div", { class: "bars" }, ...data.objectives.flatMap((name, i) => bar(name, p[i], reach))));
+    card.append(node("p", { class: "muted split" }, node("span", {}, unit.key === "gold" ? "mean gold score" : "mean reward"), node("span", {}, `utility ${text(utility)}`)), node("div", { class: "bars" }, ...data.objectives.flatMap((name, i) => bar(name, p[i], reach))));
     const merge = method.merge, own = merge ? place(method, merge.preferences) : -1;
     if (own >= 0 && merge.policies.length) {
       const mixed = merge.coefficients[own].map((c, i) => [merge.policies[i], c]).filter(([, c]) => !method.partial || c);
@@ -177,15 +176,18 @@ function mixes() {
   }));
 }
 function examples() {
-  const score = (name, values) => node("div", { class: "scores" }, name, ...values.map((v, i) => node("span", {}, `${data.objectives[i]} ${text(v)}`)));
+  const scores = (r) => {
+    const box = node("div", { class: r.gold ? "scores" : "scores one" }, node("span"), ...(r.gold ? [node("i", {}, "gold")] : []), node("i", {}, "learned"));
+    data.objectives.forEach((name, i) => box.append(node("span", {}, name), ...(r.gold ? [node("span", {}, text(r.gold[i]))] : []), node("span", {}, text(r.reward[i]))));
+    return box;
+  };
   document.getElementById("examples").replaceChildren(...data.examples.map((example) => {
     const answers = data.methods.map((method) => {
       const rows = example.responses[method.key] || [], k = place(method, rows.map((r) => r.preference)), card = node("div", { class: `answer m-${method.key}` }, head(method));
       if (k < 0 || !rows.length) return card.append(node("p", { class: "muted" }, "no policy for this preference")), card;
       const r = rows[k];
       card.append(node("p", {}, r.text || "(empty)"));
-      if (r.gold) card.append(score("gold", r.gold));
-      card.append(score("learned", r.reward), node("div", { class: "scores" }, `${r.tokens} tokens${r.finished ? "" : ", cut at the limit"}`));
+      card.append(scores(r), node("p", { class: "muted small-print" }, `${r.tokens} tokens${r.finished ? "" : ", cut at the limit"}`));
       return card;
     });
     return node("article", { class: "example" }, node("h3", {}, example.prompt), node("div", { class: "answers" }, ...answers));
@@ -214,6 +216,7 @@ function control() {
     });
     box.append(triangle);
   }
+  document.getElementById("preference").className = "unseen";
   box.append(step(-1, "◂", "previous preference"), select, step(1, "▸", "next preference"));
   box.update = () => { select.value = chosen; dots.forEach((dot, k) => dot.setAttribute("class", k === chosen ? "on" : "")); };
 }
