@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
 from bonesoup.files import digest
@@ -114,10 +114,6 @@ def log_params(store: Store, run: Run, params: dict) -> None:
     rows = [Param(key(name), str(value)[:PARAM_CHARACTERS]) for name, value in params.items()]
     for start in range(0, len(rows), BATCH_PARAMS):
         store.client.log_batch(run.info.run_id, params=rows[start : start + BATCH_PARAMS])
-
-
-def set_tags(store: Store, run: Run, values: dict[str, str]) -> None:
-    store.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in values.items()])
 
 
 def key(name: str) -> str:
