@@ -31,6 +31,9 @@ Preference = Annotated[
 
 @app.callback()
 def options(debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False) -> None:
+    from bonesoup.pipeline import environment
+
+    os.environ.update(environment())
     if debug:
         os.environ["BONESOUP_DEBUG"] = "1"
 
@@ -88,7 +91,7 @@ def stage(
     die_with_parent()
     started = time.monotonic()
     settings = config.load()
-    os.environ.update(pipeline.environment() | _threads(settings.threads) | _offline(settings))
+    os.environ.update(_threads(settings.threads) | _offline(settings))
     warnings.filterwarnings("ignore")
     if not (Path(__file__).parent / "stages" / f"{name}.py").is_file():
         raise ValueError(f"no stage {name!r}")
@@ -200,9 +203,7 @@ def _recipe(method: str):
 
     path = SOUPS / f"{method}.json"
     if not path.is_file():
-        known = (
-            ", ".join(sorted(p.stem for p in SOUPS.glob("*.json"))) or "none yet: `bonesoup run` makes them"
-        )
+        known = ", ".join(sorted(p.stem for p in SOUPS.glob("*.json"))) or "none yet: `bonesoup run` makes them"
         raise ValueError(f"no soup {method!r} in {SOUPS}; there are: {known}")
     return Soup.read(path)
 

@@ -143,9 +143,7 @@ class Limits(Section):
 class Rl(Section):
     steps: Count = Field(description="optimiser steps, one batch of rollouts each")
     prompts: Count = Field(description="prompts per step")
-    generations: Annotated[int, Field(ge=2)] = Field(
-        description="responses per prompt (the leave-one-out group)"
-    )
+    generations: Annotated[int, Field(ge=2)] = Field(description="responses per prompt (the leave-one-out group)")
     micro_batch: Count = Field(description="rows per backward pass; divides prompts * generations")
     learning_rate: Positive = Field(description="peak; linear decay to zero")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
@@ -218,9 +216,7 @@ class Settings(Section):
     oracles: list[list[float]] = Field(description="preferences that get a policy of their own")
     rl: Rl
     policies: dict[Name, Group] = Field(description="groups of slots; a group is one stage")
-    methods: list[Literal["sft", "rewarded", "bone", "oracle"]] = Field(
-        min_length=1, description="what is evaluated"
-    )
+    methods: list[Literal["sft", "rewarded", "bone", "oracle"]] = Field(min_length=1, description="what is evaluated")
     evaluation: Evaluation
     report: Report
     preferences: dict[Name, dict[str, float]] = Field(description="named preferences")
@@ -275,7 +271,9 @@ def load(path: Path = PARAMS) -> Settings:
         ValueError: the file is missing or not YAML, or any setting is wrong; lists every fault.
     """
     if not path.is_file():
-        raise ValueError(f"{path.absolute()} does not exist: run from the project's root, or write it with `bonesoup profile`")
+        raise ValueError(
+            f"{path.absolute()} does not exist: run from the project's root, or write it with `bonesoup profile`"
+        )
     try:
         raw = YAML(typ="safe").load(path.read_text())
     except YAMLError as error:
@@ -340,12 +338,24 @@ def _rules(raw: dict) -> list[str]:
         if data.validation + data.test >= 1:
             faults.append("data: validation and test leave nothing to train on")
         if data.hub and not data.revision:
-            faults.append(f"data.revision: a commit of {data.hub} is required; `bonesoup profile NAME --pin` fills it")
+            faults.append(f"data.revision: {data.hub} needs the commit to use")
         if data.source == "embedded" and not data.sizes:
             faults.append("data.sizes: the embedded source needs it")
+    model = _parsed(Model, raw.get("model"))
+    if model and model.source != "scratch" and (fault := _unpinned(model.source, model.revision)):
+        faults.append(f"model.revision: {fault}")
     if (rl := _parsed(Rl, raw.get("rl"))) and rl.prompts * rl.generations % rl.micro_batch:
-        faults.append(f"rl.micro_batch: {rl.micro_batch} does not divide prompts * generations = {rl.prompts * rl.generations}")
+        faults.append(
+            f"rl.micro_batch: {rl.micro_batch} does not divide prompts * generations = {rl.prompts * rl.generations}"
+        )
     return faults
+
+
+def _unpinned(source: str, revision: str | None) -> str | None:
+    """Why a model is no fixed thing: a Hub id without a commit changes under one's feet."""
+    if revision or Path(source).is_dir():
+        return None
+    return f"{source} is no folder here; as a Hugging Face id it needs the commit to use"
 
 
 def _reward_rules(raw: dict, names: list[str]) -> list[str]:
@@ -358,6 +368,8 @@ def _reward_rules(raw: dict, names: list[str]) -> list[str]:
         reward = _parsed(Reward, value)
         if isinstance(reward, PairReward | LabelReward) and reward.source != f"out/data/rewards/{name}.jsonl":
             faults.append(f"rewards.{name}.source: must be out/data/rewards/{name}.jsonl, found {reward.source}")
+        if isinstance(reward, PretrainedReward) and (fault := _unpinned(reward.model, reward.revision)):
+            faults.append(f"rewards.{name}.revision: {fault}")
         if isinstance(reward, PretrainedReward) and "unknown" in (reward.input, reward.logit):
             faults.append(
                 f"rewards.{name}: input and logit of {reward.model} are unknown: look them up in its "
