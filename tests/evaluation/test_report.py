@@ -154,8 +154,12 @@ def test_finding_says_what_the_interval_allows():
     assert "better than Rewarded Soup, by +0.060 [+0.030, +0.090]" in tables.finding(found(0.03, 0.09))
     assert "worse than Rewarded Soup" in tables.finding(found(-0.09, -0.03))
     assert "are not distinguishable" in tables.finding(found(-0.01, 0.09))
-    assert "at the vertices it is worse, −0.200" in tables.finding(found(0.03, 0.09, (-0.3, -0.1)))
+    assert "it is worse at the vertices, −0.200" in tables.finding(found(0.03, 0.09, (-0.3, -0.1)))
     assert "vertices" not in tables.finding(found(0.03, 0.09, (-0.3, 0.1)))
+    whole = found(0.03, 0.09, (-0.3, -0.1))
+    gaps = whole["grids"]["full_grid"]["gold"]["difference_to_rewarded"]["bone"]
+    gaps["inner_product"] = {"value": -0.05, "low": -0.08, "high": -0.02}
+    assert ", and over the whole grid, −0.050 [−0.080, −0.020]." in tables.finding(whole)
     nothing = {"grids": {"full_grid": {"reward": {"difference_to_rewarded": {}}}}}
     assert "nothing to compare" in tables.finding(nothing)
 

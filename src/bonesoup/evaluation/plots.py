@@ -128,22 +128,22 @@ def _label_points(ax: Axes, results: Results, unit: str, pair: tuple[int, int]) 
     method = next(m for m in ("bone", *methods_of(results)) if m in methods_of(results) and m != CONSTANT)
     block = home(results, method)
     points = block.points[unit][method][:, pair]
-    for place in sorted({0, len(points) // 2, len(points) - 1}):
-        # Away from the middle of the front, in units of its extent: clear of the lines on either side.
-        away = (points[place] - points.mean(axis=0)) / np.maximum(np.ptp(points, axis=0), 1e-9)
-        away /= max(np.linalg.norm(away), 1e-9)
+    middle, last = len(points) // 2, len(points) - 1
+    # The ends are labelled on the side of the origin, the middle on the other: clear of every front.
+    sides = {0: (-6, -8, "right", "top"), middle: (9, 7, "left", "bottom"), last: (-7, -9, "right", "top")}
+    for place, (x, y, ha, va) in sides.items():
         weights = ", ".join(f"{w:g}" for w in block.preferences[place].round(3))
         ax.annotate(
             f"μ = ({weights})",
             points[place],
-            xytext=away * 15,
+            xytext=(x, y),
             textcoords="offset points",
             fontsize=8,
             color="#555555",
-            ha="left" if away[0] >= 0 else "right",
-            va="bottom" if away[1] >= 0 else "top",
+            ha=ha,
+            va=va,
         )
-    ax.margins(0.2)
+    ax.margins(0.1)
 
 
 def utility(results: Results) -> Figure | None:

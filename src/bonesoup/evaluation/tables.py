@@ -109,10 +109,15 @@ def finding(found: dict) -> str:
         said = f"{name(method)} serves {where} worse than {name(BASELINE)}, by {size}"
     else:
         said = f"{pair} are not distinguishable at {where}: {size}"
-    ends = differences[method].get("inner_product_vertex")
-    if ends and ends["high"] < 0:
-        at_ends = f"{number(metric, ends['value'], True)} {interval(metric, ends, True)}"
-        said += f"; at the vertices it is worse, {at_ends}"
+    # What the headline leaves out must not be lost: where the same comparison goes the other way.
+    costs = {"inner_product_vertex": "at the vertices", "inner_product": "over the whole grid"}
+    worse = [
+        f"{text}, {number(key, loss['value'], True)} {interval(key, loss, True)}"
+        for key, text in costs.items()
+        if key != metric and (loss := differences[method].get(key)) and loss["high"] < 0
+    ]
+    if worse:
+        said += "; it is worse " + ", and ".join(worse)
     return said + "."
 
 

@@ -90,11 +90,11 @@ function front(box, unit, pair = [0, 1]) {
     });
   }
   const labelled = data.methods.find((m) => m.key === "bone") || data.methods.find((m) => !m.constant);
-  const mid = [x((range.x[0] + range.x[1]) / 2), y((range.y[0] + range.y[1]) / 2)];
-  for (const k of two ? [0, Math.floor(labelled.preferences.length / 2), labelled.preferences.length - 1] : []) {
-    const p = labelled.points[unit][k], at = [x(p[i]), y(p[j])], right = at[0] > mid[0];
-    const share = labelled.preferences[k].map((w) => plain(w)).join(", ");
-    svg.append(node("text", { x: at[0] + (right ? 14 : -2), y: at[1] + (k && right && at[1] > mid[1] ? 22 : k ? -12 : 24), "text-anchor": k === labelled.preferences.length - 1 ? "end" : "start" }, `(${share})`));
+  const last = labelled.preferences.length - 1, middle = Math.floor(labelled.preferences.length / 2);
+  /* The ends are labelled on the side of the origin, the middle on the other: clear of every front. */
+  for (const [k, dx, dy, anchor] of two ? [[0, 0, 24, "start"], [middle, 12, -10, "start"], [last, -8, 18, "end"]] : []) {
+    const p = labelled.points[unit][k], share = labelled.preferences[k].map(plain).join(", ");
+    svg.append(node("text", { x: x(p[i]) + dx, y: y(p[j]) + dy, "text-anchor": anchor }, `(${share})`));
   }
   for (const method of data.methods) {
     const k = method.constant ? -1 : place(method, method.preferences);
