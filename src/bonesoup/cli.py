@@ -148,7 +148,7 @@ def soup(
     ] = False,
     method: Annotated[str, typer.Option(help="which soup")] = "bone",
 ) -> None:
-    """Merge the policies for one preference into an adapter or a full checkpoint. Exact, negative coefficients included.
+    """Merge the policies for one preference, exactly, into a PEFT adapter or a full checkpoint.
 
     Example: bonesoup soup --preference helpful=0.7,harmless=0.3 --full --out soups/mine
     """
@@ -214,9 +214,10 @@ def register() -> None:
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 bonesoup register
     """
-    from bonesoup.stages import register as stage_register
+    from bonesoup.stages.register import send
 
-    stage_register.run(config.load(), None)
+    # Not the stage: its out belongs to DVC, which compares it with what the stage wrote.
+    send(config.load())
 
 
 def main() -> None:

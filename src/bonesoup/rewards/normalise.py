@@ -31,6 +31,7 @@ def fit(scores: np.ndarray, names: list[str]) -> Normaliser:
     for name, spread in zip(names, std, strict=True):
         if spread < 1e-8:
             raise ValueError(
-                f"reward {name} gives every response of the SFT policy the same score: there is nothing to learn from it"
+                f"reward {name} gives every response of the SFT policy the same score: "
+                "there is nothing to learn from it"
             )
     return Normaliser(mean, std)

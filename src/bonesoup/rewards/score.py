@@ -67,7 +67,8 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
     model = load_classifier(source, spec.get("revision")).to(device).eval()
     if not 0 <= spec["logit"] < model.config.num_labels:
         raise ValueError(
-            f"reward {spec['objective']}: logit {spec['logit']} does not exist, {source} has {model.config.num_labels} labels"
+            f"reward {spec['objective']}: logit {spec['logit']} does not exist, "
+            f"{source} has {model.config.num_labels} labels"
         )
     tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.get("revision"))
 
@@ -88,9 +89,7 @@ def load_classifier(source: str | Path, revision: str | None):
         source, revision=revision, output_loading_info=True
     )
     if missing := sorted(info["missing_keys"]):
-        raise ValueError(
-            f"{source} is no trained reward model: its checkpoint lacks {', '.join(missing[:3])}"
-        )
+        raise ValueError(f"{source} is no trained reward model: its checkpoint lacks {', '.join(missing[:3])}")
     return model
 
 
@@ -107,9 +106,7 @@ def load_function(name: str) -> Callable[[list[Messages], list[str]], np.ndarray
         raise ValueError(f"reward function {name!r} cannot be imported: {error}") from None
 
 
-def render(
-    tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Messages], responses: list[str]
-) -> list[str]:
+def render(tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Messages], responses: list[str]) -> list[str]:
     """The text a reward model reads: its chat template, an hh-rlhf dialogue, or the response alone."""
     if style == "response":
         return list(responses)
@@ -135,8 +132,6 @@ def classify(model, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch:
     logits = np.empty((len(ids), model.config.num_labels))
     for start in range(0, len(ids), batch):
         rows = order[start : start + batch]
-        inputs = tokenizer.pad(
-            {"input_ids": [ids[i] for i in rows]}, padding_side="right", return_tensors="pt"
-        )
+        inputs = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, padding_side="right", return_tensors="pt")
         logits[rows] = model(**inputs.to(model.device)).logits.float().cpu().numpy()
     return logits

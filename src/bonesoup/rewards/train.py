@@ -133,8 +133,6 @@ def _accuracy(margins: np.ndarray, confidence: float) -> dict:
     """Share of positive margins; ties count as wrong."""
     n, right = len(margins), int((margins > 0).sum())
     if n == 0:
-        raise ValueError(
-            "no held-out rows to measure a reward on: raise data.validation, or give it more rows"
-        )
+        raise ValueError("no held-out rows to measure a reward on: raise data.validation, or give it more rows")
     interval = binomtest(right, n).proportion_ci(confidence_level=confidence)
     return {"accuracy": right / n, "accuracy_low": interval.low, "accuracy_high": interval.high, "n": n}

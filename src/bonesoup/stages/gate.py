@@ -36,8 +36,7 @@ def judge_data(summary: dict, gate: config.DataGate) -> list[str]:
             f"the first:\n{rows}\n      all of them: {DATA / 'quarantine.jsonl'}"
         )
     faults += [
-        f"{item['table']}: {item['expectation']}: {item['detail']}"
-        for item in summary["expectations"]["failed"]
+        f"{item['table']}: {item['expectation']}: {item['detail']}" for item in summary["expectations"]["failed"]
     ]
     return faults
 

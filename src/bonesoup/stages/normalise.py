@@ -47,12 +47,8 @@ def run(settings: Settings, key: None) -> None:
             "mean": fitted.mean.tolist(),
             "std": fitted.std.tolist(),
             "correlation": np.corrcoef(truth.T).tolist(),
-            "reward_correlation": [
-                float(np.corrcoef(scores[:, i], truth[:, i])[0, 1]) for i in range(len(names))
-            ],
+            "reward_correlation": [float(np.corrcoef(scores[:, i], truth[:, i])[0, 1]) for i in range(len(names))],
         }
-        print(
-            f"normalise: correlation of gold {names[0]} and {names[1]}: {facts['gold']['correlation'][0][1]:+.2f}"
-        )
+        print(f"normalise: correlation of gold {names[0]} and {names[1]}: {facts['gold']['correlation'][0][1]:+.2f}")
     write_json(NORMALISER, facts)
     print(f"normalise: correlation of reward {names[0]} and {names[1]}: {facts['correlation'][0][1]:+.2f}")

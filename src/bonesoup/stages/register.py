@@ -9,7 +9,12 @@ from bonesoup.tracking.register import register_all
 
 
 def run(settings: Settings, key: None) -> None:
-    sent = register_all(
+    write_json(REGISTERED, send(settings))
+
+
+def send(settings: Settings) -> dict:
+    """Send what the tracking store lacks; returns what was sent and the versions there are now."""
+    return register_all(
         Path("."),
         PARAMS.read_text(),
         settings.register_,
@@ -17,4 +22,3 @@ def run(settings: Settings, key: None) -> None:
         settings.preferences,
         echo=lambda line: print(line, flush=True),
     )
-    write_json(REGISTERED, sent)

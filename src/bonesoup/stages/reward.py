@@ -21,9 +21,7 @@ def run(settings: Settings, key: str) -> None:
             spec |= reward.model_dump(include={"model", "revision", "input", "logit"})
         else:
             rows = [row for row in read_jsonl(Path(reward.source)) if row["split"] == "train"]
-            spec |= train_reward(
-                f"reward@{key}", SFT, rows, reward, settings.seed, folder / "model", settings.device
-            )
+            spec |= train_reward(f"reward@{key}", SFT, rows, reward, settings.seed, folder / "model", settings.device)
         write_json(folder / "reward.json", spec)
         if reward.kind != "function":
             rows = [row for row in read_jsonl(Path(reward.source)) if row["split"] == "test"]

@@ -12,15 +12,11 @@ def run(settings: Settings, key: None) -> None:
     n = len(settings.objectives)
     grid = lattice(n, settings.evaluation.parts).tolist()
     # Slots come from basis's plan, never from a listing: a removed slot's folder stays on disk.
-    where = {
-        slot: group for group in settings.policies for slot in read_json(ROWS / f"{group}.json")["slots"]
-    }
+    where = {slot: group for group in settings.policies for slot in read_json(ROWS / f"{group}.json")["slots"]}
     with appearing(SOUPS) as folder:
         folder.mkdir()
         for method in settings.methods:
-            policies = [
-                _policy(f"{where[slot]}/{slot}") for slot in method_slots(method, n, len(settings.oracles))
-            ]
+            policies = [_policy(f"{where[slot]}/{slot}") for slot in method_slots(method, n, len(settings.oracles))]
             preferences = [policy["row"] for policy in policies] if method == "oracle" else grid
             soup = {
                 "method": method,

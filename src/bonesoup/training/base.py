@@ -14,9 +14,7 @@ from bonesoup import config
 from bonesoup.generation.chat import bpe_tokenizer, with_template, words_tokenizer
 
 
-def base_policy(
-    model: config.Model, texts: list[str], seed: int
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def base_policy(model: config.Model, texts: list[str], seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer before SFT; `texts` are what a from-scratch tokenizer learns its tokens from."""
     if model.source != "scratch":
         dtype = getattr(torch, model.dtype)
@@ -24,10 +22,7 @@ def base_policy(
         policy = AutoModelForCausalLM.from_pretrained(model.source, revision=model.revision, dtype=dtype)
         return policy, with_template(tokenizer)
     torch.manual_seed(seed)
-    if model.tokenizer == "words":
-        tokenizer = words_tokenizer(texts)
-    else:
-        tokenizer = bpe_tokenizer(texts, model.vocabulary)
+    tokenizer = words_tokenizer(texts) if model.tokenizer == "words" else bpe_tokenizer(texts, model.vocabulary)
     tokenizer.model_max_length = model.context
     policy = LlamaForCausalLM(
         LlamaConfig(
