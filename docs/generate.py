@@ -1,0 +1,331 @@
+"""Pages and blocks of the documentation that are made from the code or from a run, so that they cannot drift.
+
+    python docs/generate.py              write settings.md (from the settings classes) and cli.md (from the commands)
+    python docs/generate.py --check      exit with 1 if either is out of date
+    python docs/generate.py --measured [PROFILE]
+                                         also put the numbers of the finished run in out/ into the documents
+
+Numbers stand between <!-- NAME:begin --> and <!-- NAME:end -->: in docs/results.md under the name of the profile
+that ran, and for the default (embedded) also in README.md and docs/operations.md.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import typer
+from ruamel.yaml import YAML
+
+from bonesoup.cli import app
+from bonesoup.config import Settings
+from bonesoup.profiles import DEFAULT
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+
+SETTINGS_INTRO = """\
+# Settings
+
+Every key of `params.yaml`. The file holds all values a run depends on; `bonesoup profile NAME` writes it, an editor
+or `dvc exp run -S key=value` changes it. All faults are reported at once, before anything runs. A value in
+`params.yaml` is used as it stands: no environment variable overrides one.
+
+"Default" says what holds where the key is left out; *required* keys have none (`profiles/embedded.yaml` has a value for
+each). `<name>` stands for a name of your choice: lower-case letters, digits, `-` and `_`, starting with a letter.
+"""
+
+RULES = """\
+## Rules that span keys
+
+- `objectives` has no name twice, and `rewards` has exactly one entry for each.
+- `basis.beta` lies in (1/n, 1] for n objectives. At 1/n all backbones would be the same policy.
+- Every preference (`preferences.<name>`, and each row of `oracles`) has one weight per objective, none negative, with
+  sum 1. A row of `oracles` lies on the evaluation grid: its weights are multiples of 1/`evaluation.parts`.
+- `register.merged` names keys of `preferences`.
+- `policies` trains each slot that `methods` needs once, and no other: `rewarded` needs specialist-1 to -n, `bone`
+  backbone-1 to -n, `oracle` one slot for each row of `oracles`.
+- `rl.micro_batch` divides `rl.prompts` * `rl.generations`.
+- `data.validation` + `data.test` is below 1; the embedded source needs `data.sizes`; `data.hub` needs `data.revision`.
+- A `pairs` or `labels` reward reads the file that `prepare` writes for its objective,
+  `out/data/rewards/<objective>.jsonl`; a `pretrained` reward states its `input` and `logit`.
+"""
+
+
+def settings_page() -> str:
+    """Every key of params.yaml, from the JSON schema of the settings classes."""
+    schema = Settings.model_json_schema(by_alias=True)
+    parts = [SETTINGS_INTRO, _stages_table()]
+    plain, sections = [], []
+    for key, field in schema["properties"].items():
+        if key == "rewards":
+            sections.append(_rewards(schema, field))
+        elif _section(schema, field) or _entries(schema, field):
+            sections.append(f"## {key}\n\n{_table(_rows(schema, key, field, key in schema['required']))}")
+        else:
+            plain += _rows(schema, key, field, key in schema["required"])
+    return "\n".join([*parts, f"## Top level\n\n{_table(plain)}", *sections, RULES])
+
+
+def _rewards(schema: dict, field: dict) -> str:
+    """One section per kind of reward."""
+    union = _values(field)
+    text = [
+        "## rewards\n",
+        f"`rewards.<objective>`: {field['description']}. `kind` decides which other keys it has. "
+        "[Writing your own objective](objective.md) shows each kind.\n",
+    ]
+    for kind, reference in union["discriminator"]["mapping"].items():
+        model = _resolve(schema, {"$ref": reference})
+        text.append(f"### kind: {kind}\n\n{model['description']}\n")
+        text.append(_table(_members(schema, "rewards.<objective>", model)))
+    return "\n".join(text)
+
+
+def _rows(schema: dict, name: str, field: dict, required: bool) -> list[list[str]]:
+    """Table rows of one key, and of the keys below it."""
+    if entry := _entries(schema, field):
+        return _members(schema, f"{name}.<name>", entry)
+    section = _section(schema, field)
+    if section and required:
+        return _members(schema, name, section)
+    default = "*required*" if required else f"`{json.dumps(field.get('default'))}`"
+    kind, allowed = _kind(schema, field)
+    what = field.get("description", "selects this section" if "const" in field else "")
+    row = [f"`{name}`", kind, default, allowed, what]
+    return [row, *(_members(schema, name, section) if section else [])]
+
+
+def _members(schema: dict, prefix: str, model: dict) -> list[list[str]]:
+    rows = []
+    for key, field in model["properties"].items():
+        rows += _rows(schema, f"{prefix}.{key}", field, key in model.get("required", []))
+    return rows
+
+
+def _resolve(schema: dict, field: dict) -> dict:
+    reference = field.get("$ref", "")
+    return schema["$defs"][reference.rpartition("/")[2]] if reference else field
+
+
+def _section(schema: dict, field: dict) -> dict | None:
+    """The settings class behind a key, also an optional one."""
+    for option in [field, *field.get("anyOf", [])]:
+        if "properties" in (found := _resolve(schema, option)):
+            return found
+    return None
+
+
+def _entries(schema: dict, field: dict) -> dict | None:
+    """The settings class of each entry, where a key holds named sections."""
+    return _section(schema, _values(field)) if _values(field) else None
+
+
+def _values(field: dict) -> dict | None:
+    """The schema of the values of a mapping with free names."""
+    return next(iter(field.get("patternProperties", {}).values()), field.get("additionalProperties"))
+
+
+def _kind(schema: dict, field: dict) -> tuple[str, str]:
+    """(type, allowed values) of a key, in words."""
+    if "anyOf" in field:
+        found = [_kind(schema, option) for option in field["anyOf"]]
+        return " or ".join(kind for kind, _ in found), ", ".join(filter(None, (values for _, values in found)))
+    field = _resolve(schema, field)
+    if "properties" in field:
+        return "section", ""
+    if "const" in field or "enum" in field:
+        values = field.get("enum", [field.get("const")])
+        return "text", ", ".join(f"`{value}`" for value in values)
+    if field["type"] == "array":
+        kind, allowed = _kind(schema, field["items"])
+        least = f"at least {field['minItems']}" if "minItems" in field else ""
+        return f"list of {kind}", "; ".join(filter(None, (least, allowed)))
+    if field["type"] == "object":
+        kind, allowed = _kind(schema, _values(field))
+        return f"names to {kind}", allowed
+    names = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "null": "null"}
+    return names[field["type"]], _bounds(field)
+
+
+def _bounds(field: dict) -> str:
+    found = [f"{sign} {field[key]:g}" for key, sign in _SIGNS.items() if key in field]
+    if "pattern" in field:
+        found.append(f"matches `{field['pattern']}`")
+    return ", ".join(found)
+
+
+_SIGNS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
+
+
+def _table(rows: list[list[str]]) -> str:
+    head = ["key", "type", "default", "allowed", "what it is"]
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(_escape, line)) + " |" for line in lines) + "\n"
+
+
+def _escape(cell: str) -> str:
+    """Keep a table cell whole, and <names> from being read as HTML outside code."""
+    parts = cell.replace("|", "\\|").split("`")
+    parts[::2] = [part.replace("<", "\\<") for part in parts[::2]]
+    return "`".join(parts)
+
+
+def _stages_table() -> str:
+    """Which keys each stage reads, from dvc.yaml."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    lines = ["| stage | keys it reads |", "|---|---|"]
+    for name, stage in stages.items():
+        body = stage.get("do", stage)
+        keys = [re.sub(r"\$\{\w+\}", "<name>", str(key)) for key in body.get("params", [])]
+        read = ", ".join(f"`{key}`" for key in keys)
+        if "params.yaml" in body["deps"]:
+            read = "the whole file"
+        title = f"{name}@<name>" if "foreach" in stage else name
+        lines.append(f"| `{title}` | {read} |")
+    return (
+        "## What a change re-runs\n\nThe stages that read the key, and the stages that read what those write, "
+        "if it came out different.\n\n" + "\n".join(lines) + "\n"
+    )
+
+
+CLI_INTRO = """\
+# Command line
+
+`bonesoup` is run from the project's root. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Errors go to
+standard error as one readable block; `bonesoup --debug COMMAND` adds the traceback.
+"""
+
+
+def cli_page() -> str:
+    """Every command with its help, arguments, options and example."""
+    group = typer.main.get_command(app)
+    parts = [CLI_INTRO]
+    for name, command in group.commands.items():
+        text, _, example = command.help.partition("Example:")
+        context = command.make_context(name, [], resilient_parsing=True)
+        usage = " ".join(["bonesoup", name, *command.collect_usage_pieces(context)]).replace("{name}", "name")
+        parts.append(f"## bonesoup {name}\n\n{' '.join(text.split())}\n\nUsage: `{usage}`\n")
+        rows = [_parameter(parameter, context) for parameter in command.params]
+        if rows:
+            lines = ["| argument or option | default | what it is |", "|---|---|---|", *rows]
+            parts.append("\n".join(lines) + "\n")
+        parts.append(f"```bash\n{example.strip()}\n```\n")
+    return "\n".join(parts)
+
+
+def _parameter(parameter, context) -> str:
+    if parameter.param_type_name == "argument":
+        name = parameter.name.upper() + "..." * (parameter.nargs == -1)
+    else:
+        value = "" if parameter.is_flag else f" {_METAVARS[parameter.display_type(context)]}"
+        name = "`, `".join([*parameter.opts, *parameter.secondary_opts]) + value
+    if parameter.required:
+        default = "*required*"
+    elif parameter.param_type_name == "option" and parameter.is_flag:
+        default = f"`{(parameter.opts if parameter.default else parameter.secondary_opts or ['off'])[0]}`"
+    else:
+        default = "" if parameter.default is None else f"`{parameter.default}`"
+    return f"| `{name}` | {default} | {parameter.help} |"
+
+
+_METAVARS = {"<str>": "TEXT", "<list[str]>": "TEXT", "<int>": "INTEGER", "<float>": "NUMBER", "<path>": "PATH"}
+
+PAGES = {DOCS / "settings.md": settings_page, DOCS / "cli.md": cli_page}
+
+
+def stale() -> list[str]:
+    """Generated pages that differ from what the code says now."""
+    return [
+        path.name
+        for path, make in PAGES.items()
+        if not path.is_file() or path.read_text(encoding="utf-8") != make() + "\n"
+    ]
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """`text` with what stands between the marks of block `name` replaced.
+
+    Raises:
+        ValueError: the text has no such block.
+    """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if begin not in text or end not in text:
+        raise ValueError(f"no block {begin} ... {end}")
+    before, rest = text.split(begin, 1)
+    return f"{before}{begin}\n{content.strip()}\n{end}{rest.split(end, 1)[1]}"
+
+
+def stage_times(lines: list[str]) -> str:
+    """Table of the last run of each stage in var/stages.jsonl."""
+    last = {row["stage"]: row for row in map(json.loads, lines)}
+    table = ["| stage | wall time, s | peak memory, MB |", "|---|---:|---:|"]
+    table += [f"| `{name}` | {row['seconds']:.1f} | {row['peak_mb']} |" for name, row in last.items()]
+    total = sum(row["seconds"] for row in last.values())
+    return "\n".join([*table, f"| sum | {total:.0f} | |"])
+
+
+def measured(block: str) -> None:
+    """Put the numbers of the finished run in out/ into the block of docs/results.md named after its profile.
+
+    The default's also go to README.md, docs/operations.md (var/stages.jsonl) and docs/fronts.png.
+    """
+    from bonesoup.evaluation.tables import markdown
+
+    found = json.loads((ROOT / "out/metrics/report.json").read_text(encoding="utf-8"))
+    _fill_file(DOCS / "results.md", block, markdown(found))
+    if block == DEFAULT:
+        _fill_file(ROOT / "README.md", "table", markdown_main(found))
+        times = (ROOT / "var/stages.jsonl").read_text(encoding="utf-8").splitlines()
+        _fill_file(DOCS / "operations.md", "stages", stage_times(times))
+        shutil.copyfile(ROOT / "out/report/fronts.png", DOCS / "fronts.png")
+
+
+def _fill_file(path: Path, block: str, content: str) -> None:
+    path.write_text(fill(path.read_text(encoding="utf-8"), block, content), encoding="utf-8")
+
+
+def markdown_main(found: dict) -> str:
+    """One table with what a reader needs first: every grid, scored by the truest unit."""
+    from bonesoup.evaluation import tables
+
+    grids = found["grids"]
+    unit = next(unit for unit in tables.UNITS if unit in grids["full_grid"])
+    metrics = [key for key in tables.metrics_shown(grids["full_grid"], unit, main=True) if key != "kl"]
+    lines = ["| method | " + " | ".join(tables.label(metric) for metric in metrics) + " |"]
+    lines.append("|---" + "|---:" * len(metrics) + "|")
+    for key, grid in grids.items():
+        heading = f"**{key.replace('_', ' ').capitalize()}, {grid['points']} preferences**"
+        lines.append(f"| {heading} |" + " |" * len(metrics))
+        for row in tables.rows(grid, unit):
+            cells = [row["cells"].get(metric) for metric in metrics]
+            texts = [f"{cell['text']} {cell['interval']}" if cell else "" for cell in cells]
+            lines.append(f"| {'↳ ' * (row['kind'] == 'difference')}{row['name']} | " + " | ".join(texts) + " |")
+    return "\n".join([*lines, "", f"**{found['finding']}** {tables.notes(found)}"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if a page is out of date")
+    parser.add_argument(
+        "--measured",
+        nargs="?",
+        const=DEFAULT,
+        metavar="PROFILE",
+        help=f"also put the numbers of the last run into the documents; {DEFAULT} by default",
+    )
+    arguments = parser.parse_args()
+    if arguments.check:
+        if old := stale():
+            sys.exit(f"docs/{', docs/'.join(old)}: out of date; run `make docs`")
+        return
+    for path, make in PAGES.items():
+        path.write_text(make() + "\n", encoding="utf-8")
+    if arguments.measured:
+        measured(arguments.measured)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Every command in README and docs exists with the options, names and files it is shown with; the cheap ones run."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dvc.cli.parser
+import pytest
+import typer
+from ruamel.yaml import YAML
+
+from bonesoup import config, pipeline, profiles
+from bonesoup.cli import app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Programs whose commands are not taken apart.
+OTHERS = {"curl", "source", "export", "tail", "du"}
+
+
+def commands(text: str) -> list[list[str]]:
+    """Words of every command in the ```bash blocks of a page."""
+    found = []
+    for block in re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words:
+                end = words.index("&&") if "&&" in words else len(words)
+                found.append(words[:end])
+                words = words[end + 1 :]
+    return found
+
+
+SHOWN = [(page.name, words) for page in PAGES for words in commands(page.read_text())]
+
+
+def program(words: list[str]) -> list[str]:
+    """Words without leading VARIABLE=value."""
+    while words and re.match(r"^[A-Z_]+=", words[0]):
+        words = words[1:]
+    return words
+
+
+def test_commands_are_found():
+    assert commands("```bash\nA=1 x --b 'c d' \\\n  -e  # why\ny && z\n```\n") == [
+        ["A=1", "x", "--b", "c d", "-e"],
+        ["y"],
+        ["z"],
+    ]
+    assert {"README.md", "cli.md", "objective.md", "operations.md"} <= {page for page, _ in SHOWN}
+
+
+@pytest.mark.parametrize(("page", "words"), SHOWN, ids=[f"{page}: {' '.join(words)}" for page, words in SHOWN])
+def test_a_shown_command_is_valid(page, words):
+    name, *arguments = program(words)
+    check = {"bonesoup": check_bonesoup, "make": check_make, "dvc": check_dvc, "mlflow": check_mlflow}.get(name)
+    if check:
+        check(arguments)
+    elif name == "python":
+        assert (ROOT / arguments[0]).is_file()
+    else:
+        assert name in OTHERS, f"{page} shows {name}: check it, or name it in OTHERS"
+
+
+def check_bonesoup(arguments: list[str]) -> None:
+    """Parse with the app's own parser, without running; then look up the names it was given."""
+    group = typer.main.get_command(app)
+    context = group.make_context("bonesoup", list(arguments))
+    name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
+    given = command.make_context(name, rest, parent=context).params
+    settings = config.load(ROOT / "profiles/embedded.yaml")
+    if "preference" in given:
+        settings.preference(given["preference"])
+    if "method" in given:
+        assert given["method"] in settings.methods
+    if name == "profile" and given["name"] and given["name"] != "mine":  # `mine` is written on the page
+        assert (ROOT / profiles.PROFILES / f"{given['name']}.yaml").is_file()
+    for target in given.get("targets") or []:
+        assert target in stage_names()
+    if name == "stage":
+        assert "@".join(filter(None, (given["name"], given["key"]))) in stage_names()
+
+
+def stage_names() -> set[str]:
+    """Stages of dvc.yaml with the default's foreach groups expanded."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+    values = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
+    names = set()
+    for name, stage in stages.items():
+        over = stage.get("foreach")
+        if isinstance(over, str):
+            over = values[over.strip("${}")]
+        names |= {f"{name}@{key}" for key in over} if over else {name}
+    return names
+
+
+def check_make(arguments: list[str]) -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert arguments[0] in targets
+
+
+def check_dvc(arguments: list[str]) -> None:
+    parsed = dvc.cli.parser.get_main_parser().parse_args(arguments)
+    values = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
+    for change in getattr(parsed, "set_param", None) or []:
+        inner = values
+        for key in change.partition("=")[0].split("."):
+            inner = inner[key]
+    if parsed.cmd in ("repro", "commit"):
+        assert set(parsed.targets or []) <= stage_names()
+
+
+def check_mlflow(arguments: list[str]) -> None:
+    from mlflow.cli import cli
+
+    command, rest = cli, arguments
+    context = command.make_context("mlflow", list(rest))
+    while hasattr(command, "commands"):
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bonesoup generate --preference careful",
+        "bonesoup generate --preference nobody --prompt x",
+        "bonesoup soup --preference balanced --out x --fuller",
+        "bonesoup cook",
+        "bonesoup profile no-such-profile",
+        "bonesoup run no-such-stage",
+        "bonesoup stage policy no-such-group",
+        "make coffee",
+        "dvc reproduce",
+        "dvc repro no-such-stage",
+        "dvc exp run -S sead=2",
+        "dvc exp run --no-such-option",
+        "mlflow models serve --no-such-option",
+        "python docs/no-such-file.py",
+        "rm -rf out",
+    ],
+)
+def test_a_wrong_command_would_be_noticed(line):
+    with pytest.raises(BaseException):  # noqa: B017, PT011  each parser has its own kind
+        test_a_shown_command_is_valid("page", shlex.split(line))
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in anchors(file.read_text()), f"{page.name} links to {target}"
+
+
+def test_the_index_names_every_page():
+    index = (ROOT / "docs/index.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index
+
+
+def test_no_block_opens_the_first_screen_but_the_promised_ones():
+    """One sentence, one figure, two commands, one table."""
+    first = (ROOT / "README.md").read_text().split("\n## ")[0]
+    assert first.count("![") == 1
+    assert commands(first) == [["make", "demo"], ["make", "test"]]
+    assert first.count("|---|") + first.count("|---\n") <= 1
+
+
+CHEAP = [
+    "bonesoup summary",
+    "bonesoup profile",
+    "bonesoup generate",
+    "bonesoup soup",
+    "dvc status",
+    "dvc dag",
+    "dvc metrics diff",
+    "dvc plots show",
+    "dvc repro --dry",
+]
+
+
+def cheap() -> list[list[str]]:
+    chosen = [words for _, words in SHOWN if any(words[: len(c.split())] == c.split() for c in CHEAP)]
+    unique = {" ".join(words): words for words in chosen if words[:2] != ["bonesoup", "profile"] or len(words) == 2}
+    return list(unique.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", cheap(), ids=" ".join)
+def test_a_cheap_command_runs_after_a_finished_pipeline(words, tmp_path):
+    made = [ROOT / "out/metrics/report.json", ROOT / "out/soups/bone.json"]
+    if not all(path.is_file() for path in made):
+        pytest.skip("out/ holds no finished run: `bonesoup run` makes one")
+    if config.load(ROOT / "params.yaml").objectives != ["helpful", "harmless"]:
+        pytest.skip("the commands shown are for the embedded default, params.yaml holds another profile")
+    if "--out" in words:
+        where = words.index("--out") + 1
+        words = [*words[:where], str(tmp_path / "made"), *words[where + 1 :]]
+    if words[:3] == ["dvc", "plots", "show"]:
+        words = [*words, "--out", str(tmp_path / "plots")]
+    executable = shutil.which(words[0], path=Path(sys.executable).parent)
+    ran = subprocess.run(
+        [executable, *words[1:]], cwd=ROOT, env=pipeline.environment(), capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr
+    if words[:2] == ["bonesoup", "generate"]:
+        assert ran.stdout.strip()
+    if "--out" in words:
+        assert any(Path(words[words.index("--out") + 1]).iterdir())
