@@ -1,0 +1,114 @@
+"""The reward stage, whole, for every kind of reward."""
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from bonesoup import config
+from bonesoup.files import read_json, write_jsonl
+from bonesoup.paths import REWARDS, SFT
+from bonesoup.rewards.score import load_reward
+from bonesoup.stages import reward as stage
+
+FIT = {"steps": 40, "batch": 8, "learning_rate": 0.01}
+
+
+def prompt(k: int) -> list[dict]:
+    return [{"role": "user", "content": ["baking", "chess", "hacking"][k % 3]}]
+
+
+def pairs() -> list[dict]:
+    """The better response has more 'yes'."""
+    words = [("yes yes yes", "no no"), ("yes Use", "no Use"), ("yes", "no"), ("Try yes", "Try no no")]
+    return [
+        {"id": str(k), "split": "train" if k < 48 else "test", "prompt": prompt(k), "chosen": a, "rejected": b}
+        for k, (a, b) in enumerate(words * 16)
+    ]
+
+
+def labelled(labels: list[float]) -> list[dict]:
+    texts = ["no no no", "no yes no", "yes yes no", "yes yes yes"]
+    return [
+        {"id": str(k), "split": "train" if k < 48 else "test", "prompt": prompt(k), "response": t, "label": label}
+        for k, (t, label) in enumerate(list(zip(texts, labels, strict=True)) * 16)
+    ]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, tiny_policy):
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    SFT.parent.mkdir()
+    SFT.symlink_to(tiny_policy)
+    return tmp_path
+
+
+def settings(repository, reward: dict) -> config.Settings:
+    raw = YAML(typ="safe").load((repository / "profiles/embedded.yaml").read_text())
+    raw["rewards"]["helpful"] = reward
+    return config.check(raw)
+
+
+@pytest.fixture
+def repository(request):
+    return request.config.rootpath
+
+
+def run(repository, reward: dict) -> dict:
+    stage.run(settings(repository, reward), "helpful")
+    return read_json(REWARDS / "helpful/reward.json")
+
+
+SOURCE = "out/data/rewards/helpful.jsonl"
+
+
+def test_pairs_learn_the_preference(project, repository):
+    write_jsonl(project / SOURCE, pairs())
+    found = run(repository, {"kind": "pairs", "source": SOURCE, **FIT})
+    assert found["accuracy"] > 0.9
+    assert found["n"] == 16
+    good, bad = load_reward(REWARDS / "helpful").score([prompt(0)] * 2, ["yes yes", "no no"])
+    assert good > bad
+
+
+@pytest.mark.parametrize(("loss", "labels"), [("regression", [0.0, 0.3, 0.7, 1.0]), ("classification", [0, 0, 1, 1])])
+def test_labels_learn_their_order(project, repository, loss, labels):
+    write_jsonl(project / SOURCE, labelled(labels))
+    found = run(repository, {"kind": "labels", "source": SOURCE, "loss": loss, **FIT, "steps": 80})
+    assert found["accuracy"] > 0.8
+    assert found["correlation"] > 0.8
+
+
+def test_classification_refuses_graded_labels(project, repository):
+    write_jsonl(project / SOURCE, labelled([0.0, 0.3, 0.7, 1.0]))
+    with pytest.raises(ValueError, match=r"label of row 1 is 0.3: classification needs 0 or 1"):
+        run(repository, {"kind": "labels", "source": SOURCE, "loss": "classification", **FIT})
+    assert not (REWARDS / "helpful").exists()
+
+
+def test_pretrained_is_taken_as_it_is_and_measured(project, repository, tiny_policy):
+    write_jsonl(project / SOURCE, pairs())
+    torch.manual_seed(1)
+    AutoModelForSequenceClassification.from_pretrained(tiny_policy, num_labels=2).save_pretrained("theirs")
+    AutoTokenizer.from_pretrained(tiny_policy).save_pretrained("theirs")
+    reward = {"kind": "pretrained", "model": "theirs", "input": "chat", "logit": 1, "source": SOURCE}
+    found = run(repository, reward)
+    assert found["n"] == 16
+    assert not (REWARDS / "helpful/model").exists()
+
+
+def test_function_needs_no_data(project, repository):
+    source = "src/bonesoup/rewards/brevity.py"
+    (project / source).parent.mkdir(parents=True)
+    (project / source).write_text((repository / source).read_text())
+    found = run(repository, {"kind": "function", "function": "bonesoup.rewards.brevity:brevity", "source": source})
+    assert "accuracy" not in found
+    short, long = load_reward(REWARDS / "helpful").score([prompt(0)] * 2, ["yes", "yes yes yes"])
+    assert short > long
+
+
+def test_a_missing_function_is_named(project, repository):
+    reward = {"kind": "function", "function": "bonesoup.rewards.brevity:wit", "source": "x.py"}
+    with pytest.raises(ValueError, match=r"reward function 'bonesoup.rewards.brevity:wit' cannot be imported"):
+        run(repository, reward)

@@ -1,0 +1,78 @@
+"""SFT: from a config or an existing folder, every weight or LoRA, always an ordinary Hugging Face folder."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from bonesoup.config import Lora, Model, Sft
+from bonesoup.training.base import base_policy
+from bonesoup.training.sft import conversation, train_sft
+
+ROWS = [
+    {"prompt": [{"role": "user", "content": f"Please explain {topic}"}], "response": answer}
+    for topic, answer in [("baking", "Use flour."), ("chess", "Try boards."), ("hacking", "Sorry, I cannot.")] * 4
+]
+
+
+def fit(policy, tokenizer, tmp_path, lora=None, steps=12):
+    sft = Sft(steps=steps, batch=4, learning_rate=0.01, lora=lora)
+    return train_sft(policy, tokenizer, ROWS, ROWS[:3], sft, 64, seed=0, scratch=tmp_path, device="cpu")
+
+
+def test_full_training_moves_every_weight_and_learns(tiny_policy, tmp_path):
+    policy, tokenizer = base_policy(Model(source=str(tiny_policy)), [], seed=0)
+    before = {name: value.clone() for name, value in policy.named_parameters()}
+    trained, metrics = fit(policy, tokenizer, tmp_path)
+    for name, value in trained.named_parameters():
+        assert not torch.equal(value, before[name]), name
+    assert metrics["validation_loss"] < metrics["validation_loss_before"] - 0.5
+
+
+def test_lora_training_ends_as_a_plain_model_whose_unadapted_weights_did_not_move(tiny_policy, tmp_path):
+    policy, tokenizer = base_policy(Model(source=str(tiny_policy)), [], seed=0)
+    trained, metrics = fit(policy, tokenizer, tmp_path, Lora(rank=4, alpha=8))
+    trained.save_pretrained(tmp_path / "out")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    start = AutoModelForCausalLM.from_pretrained(tiny_policy).state_dict()
+    assert again.keys() == start.keys()
+    moved = {name for name in start if not torch.equal(start[name], again[name])}
+    assert moved == {name for name in start if "_proj" in name}
+    assert metrics["validation_loss"] < metrics["validation_loss_before"]
+
+
+def test_prompt_tokens_carry_no_loss(tiny_policy, tmp_path):
+    """The loss TRL reports is the mean over response tokens and the end token, computed here by hand."""
+    policy, tokenizer = base_policy(Model(source=str(tiny_policy)), [], seed=0)
+    _, metrics = fit(policy, tokenizer, tmp_path, steps=1)
+    model = AutoModelForCausalLM.from_pretrained(tiny_policy).eval()
+    losses = []
+    for row in ROWS[:3]:
+        prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"]
+        answer = tokenizer(row["response"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        with torch.inference_mode():
+            logs = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
+        losses += [-logs[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer)]
+    assert metrics["validation_loss_before"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+
+
+def test_scratch_policies_follow_their_seed():
+    one, _ = base_policy(Model(source="scratch", hidden=16, heads=2), ["a b"], seed=1)
+    same, _ = base_policy(Model(source="scratch", hidden=16, heads=2), ["a b"], seed=1)
+    other, _ = base_policy(Model(source="scratch", hidden=16, heads=2), ["a b"], seed=2)
+    weight = "model.embed_tokens.weight"
+    assert torch.equal(one.state_dict()[weight], same.state_dict()[weight])
+    assert not torch.equal(one.state_dict()[weight], other.state_dict()[weight])
+
+
+def test_a_pretrained_tokenizer_without_template_gets_ours(tiny_policy, tmp_path):
+    bare = AutoTokenizer.from_pretrained(tiny_policy)
+    bare.chat_template = None
+    bare.save_pretrained(tmp_path / "bare")
+    AutoModelForCausalLM.from_pretrained(tiny_policy).save_pretrained(tmp_path / "bare")
+    (tmp_path / "bare" / "chat_template.jinja").unlink(missing_ok=True)
+    _, tokenizer = base_policy(Model(source=str(tmp_path / "bare")), [], seed=0)
+    shared = AutoTokenizer.from_pretrained(tiny_policy)
+    messages = conversation(ROWS[0])["prompt"]
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == shared.apply_chat_template(
+        messages, tokenize=False
+    )
