@@ -48,7 +48,9 @@ RULES = """\
 - `policies` trains each slot that `methods` needs once, and no other: `rewarded` needs specialist-1 to -n, `bone`
   backbone-1 to -n, `oracle` one slot for each row of `oracles`.
 - `rl.micro_batch` divides `rl.prompts` * `rl.generations`.
-- `data.validation` + `data.test` is below 1; the embedded source needs `data.sizes`; `data.hub` needs `data.revision`.
+- `data.validation` + `data.test` is below 1; the embedded source needs `data.sizes`.
+- What comes from the Hugging Face Hub is pinned to a commit: `data.hub` needs `data.revision`; a `model.source` or a
+  `rewards.<objective>.model` that is no folder needs the `revision` beside it.
 - A `pairs` or `labels` reward reads the file that `prepare` writes for its objective,
   `out/data/rewards/<objective>.jsonl`; a `pretrained` reward states its `input` and `logit`.
 """

@@ -97,11 +97,12 @@ def changed(path: str, value) -> dict:
         ("data.test", 0.9, "leave nothing to train on"),
         ("data.sizes", None, "the embedded source needs it"),
         ("data.hub", "somebody/something", "data.revision: .*somebody/something"),
+        ("model.source", "somebody/something", "model.revision: .*needs the commit"),
         ("rewards.helpful.source", "elsewhere.jsonl", "must be out/data/rewards/helpful.jsonl"),
         (
             "rewards.helpful",
             {"kind": "pretrained", "model": "m", "input": "unknown", "logit": 0, "source": "s"},
-            "are unknown",
+            "(?s)rewards.helpful.revision: .*needs the commit.*are unknown",
         ),
     ],
 )
