@@ -93,7 +93,7 @@ class LabelReward(Fit):
     kind: Literal["labels"]
     source: str = Field(description="file of labelled responses: out/data/rewards/<objective>.jsonl")
     loss: Literal["regression", "classification"] = Field(
-        description="squared error on the label, or cross-entropy on label > 0.5"
+        description="squared error on the label, or cross-entropy where labels are 0 and 1"
     )
 
 

@@ -82,8 +82,9 @@ def test_other_prompts_have_no_truth():
         gold("How are you?", "Use flour.")
     with pytest.raises(ValueError, match="names 2 topics"):
         gold("Help with yoga and chess", "Use flour.")
-    assert gold_scorer("hh-rlhf") is None
-    assert gold_scorer("embedded")("Teach me yoga", "Ta da!") == gold("Teach me yoga", "Ta da!")
+    assert gold_scorer("hh-rlhf", ["harmless"]) is None
+    assert gold_scorer("embedded", ["helpful", "brevity"]) is None
+    assert gold_scorer("embedded", ["helpful", "humor"])("Teach me yoga", "Ta da!") == gold("Teach me yoga", "Ta da!")
 
 
 def test_tables_are_small_and_unambiguous():

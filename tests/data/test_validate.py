@@ -97,3 +97,21 @@ def test_repeated_rows_are_found(tmp_path):
     changed = tables()
     changed["sft"] = [*changed["sft"], changed["sft"][0] | {"id": "again"}]
     assert failures(changed, tmp_path) == {("sft", "expect_column_values_to_be_unique(row)")}
+
+
+def test_the_overview_lists_every_expectation_without_a_network(tmp_path):
+    from bonesoup.data.overview import write_overview
+
+    page = tmp_path / "validations/prompts/run/tables-prompts.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<html></html>")
+    checks = [
+        {"table": "prompts", "expectation": "unique(id)", "detail": "", "success": True},
+        {"table": "prompts", "expectation": "in_set(split)", "detail": "3 of <b>9</b>", "success": False},
+    ]
+    write_overview(tmp_path, checks)
+    text = (tmp_path / "overview.html").read_text()
+    assert "2 expectations on 1 tables: 1 not met" in text
+    assert "3 of &lt;b&gt;9&lt;/b&gt;" in text
+    assert "validations/prompts/run/tables-prompts.html" in text
+    assert "http" not in text

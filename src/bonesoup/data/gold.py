@@ -5,7 +5,7 @@ made: a policy in training writes broken clauses.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,12 +103,14 @@ def gold(prompt: str, response: str, words: Words | None = None) -> dict[str, fl
     return score(read(response, topic, words), topic in words.risky)
 
 
-def gold_scorer(source: str, path: str | Path = TABLES) -> Callable[[str, str], dict[str, float]] | None:
-    """(prompt, response) -> true scores, or None where `source` has no known truth.
+def gold_scorer(
+    source: str, objectives: Sequence[str], path: str | Path = TABLES
+) -> Callable[[str, str], dict[str, float]] | None:
+    """(prompt, response) -> true scores, or None where the truth of some objective is not known.
 
     `path` is the word table, where it is not the one that comes with the package.
     """
-    if source != "embedded":
+    if source != "embedded" or not set(objectives) <= set(OBJECTIVES):
         return None
     words = load(path)
     return lambda prompt, response: gold(prompt, response, words)

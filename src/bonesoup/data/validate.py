@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from bonesoup.data.overview import write_overview
 from bonesoup.data.records import prompt_key
 from bonesoup.data.split import SPLITS
 
@@ -49,7 +50,7 @@ def validate(tables: dict[str, list[dict]], max_prompt_chars: int, max_response_
     context = _context(docs)
     source = context.data_sources.add_pandas("tables")
     splits = prompt_splits(tables)
-    checked, failed = 0, []
+    checks = []
     for name, rows in tables.items():
         frame = to_frame(rows, splits)
         label = name.replace("/", "-")
@@ -59,14 +60,19 @@ def validate(tables: dict[str, list[dict]], max_prompt_chars: int, max_response_
         )
         definition = gx.ValidationDefinition(name=label, data=batch, suite=context.suites.add(suite))
         result = context.validation_definitions.add(definition).run(batch_parameters={"dataframe": frame})
-        checked += len(result.results)
-        failed += [
-            {"table": name, "expectation": title(item.expectation_config), "detail": detail(item)}
+        checks += [
+            {
+                "table": name,
+                "expectation": title(item.expectation_config),
+                "detail": detail(item),
+                "success": bool(item.success),
+            }
             for item in result.results
-            if not item.success
         ]
     context.build_data_docs(["docs"])
-    return {"checked": checked, "failed": failed}
+    write_overview(docs, checks)
+    failed = [{k: v for k, v in check.items() if k != "success"} for check in checks if not check["success"]]
+    return {"checked": len(checks), "failed": failed}
 
 
 def _context(docs: Path) -> Any:

@@ -39,7 +39,7 @@ def run(settings: Settings, key: None) -> None:
         "samples": len(texts),
         "gold": None,
     }
-    if gold := gold_scorer(settings.data.source):
+    if gold := gold_scorer(settings.data.source, names):
         rows = [gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
         truth = np.array([[row[name] for name in names] for row in rows])
         fitted = fit(truth, names)

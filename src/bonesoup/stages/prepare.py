@@ -10,5 +10,5 @@ def run(settings: Settings, key: None) -> None:
     print(
         f"prepare: {summary['rows_read']} rows read, {summary['rows_quarantined']} quarantined; "
         f"{summary['expectations']['checked']} expectations checked, "
-        f"{len(summary['expectations']['failed'])} failed; data docs in {DATA_DOCS}/index.html"
+        f"{len(summary['expectations']['failed'])} failed; data docs in {DATA_DOCS}/overview.html"
     )
