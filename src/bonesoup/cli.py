@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import re
 import sys
 import time
 import traceback
@@ -23,6 +24,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 console = Console(highlight=False, soft_wrap=True)
+INTERRUPTED = 130
+# Writers in C and Rust (torch, safetensors, sqlite) raise errors of their own for a full disk.
+FULL = re.compile(r"No space left on device|os error 28|disk is full|PytorchStreamWriter failed writing file")
 Preference = Annotated[
     str,
     typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False),
@@ -46,10 +50,9 @@ def run(targets: Annotated[list[str] | None, typer.Argument(help="stages; all by
     """
     from bonesoup import pipeline
 
-    config.load()
+    pipeline.check_inputs(config.load())
     started = time.monotonic()
-    if pipeline.reproduce(targets or [], console.print):
-        raise typer.Exit(1)
+    pipeline.reproduce(targets or [], console.print)
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
     if not targets:
         summary()
@@ -224,21 +227,29 @@ def main() -> None:
     """Run the command line; an error becomes one readable block on standard error and exit status 1."""
     try:
         app()
-    except (ValueError, RuntimeError, OSError, KeyboardInterrupt) as error:
+    except SystemExit as end:
+        # Typer has turned Ctrl-C into status 130 by now.
+        if end.code == INTERRUPTED:
+            print(f"bonesoup: {explain(KeyboardInterrupt())}", file=sys.stderr)
+        raise
+    except Exception as error:
         if os.environ.get("BONESOUP_DEBUG"):
             traceback.print_exc()
         print(f"bonesoup: {explain(error)}", file=sys.stderr)
-        sys.exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+        sys.exit(1)
 
 
 def explain(error: BaseException) -> str:
     """One message that says what happened and what to do."""
+    text = str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; run the same command again to resume"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" while writing {error.filename}" if error.filename else ""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) or FULL.search(text):
+        where = f" while writing {error.filename}" if getattr(error, "filename", None) else ""
         return f"the disk is full{where}. Free some space and run again: finished stages and checkpoints are kept"
-    return str(error) or type(error).__name__
+    if isinstance(error, ValueError | RuntimeError | OSError) and text:
+        return text
+    return f"unexpected {type(error).__name__}: {text}\n`bonesoup --debug ...` shows where it comes from"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Files as the stages write them: whole or absent, with digests, one JSON object a line."""
 
+import glob
 import gzip
 import hashlib
 import json
@@ -15,10 +16,14 @@ from typing import Any
 def appearing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` for a file or folder; rename it into place on success.
 
-    On an error the temporary is removed and `path` is left as it was.
+    On an error the temporary is removed and `path` is left as it was. What a killed writer left behind is removed
+    by the next one; .dvcignore hides it meanwhile from stages that read the parent folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not _alive(int(leftover.name.split(".")[-2])):
+            _remove(leftover)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _remove(temporary)
     try:
@@ -29,6 +34,16 @@ def appearing(path: Path) -> Iterator[Path]:
     if path.is_dir():
         _remove(path)
     os.replace(temporary, path)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -10,8 +10,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bonesoup.config import FunctionReward, PretrainedReward, Settings
+from bonesoup.locks import die_with_parent
+
 RUNNING = re.compile(r"^Running stage '(.+)':")
 SKIPPED = re.compile(r"^Stage '(.+)' (didn't change, skipping|is cached - skipping run.*)$")
+# What DVC says to people who call it themselves.
+NOISE = re.compile(
+    r"^(> bonesoup stage|(Generating|Updating) lock file|To track the changes with git|\s+git add|"
+    r"To enable auto staging|\s+dvc config core\.autostage|Use `dvc push`)"
+)
+ERROR = re.compile(r"^(bonesoup: |ERROR: )")
+# DVC's last word on a stage that has already said what went wrong.
+EPILOGUE = re.compile(r"^ERROR: failed to reproduce '.+': failed to run: .+, exited with \d+$")
 TIMES = Path("var/stages.jsonl")
 
 
@@ -48,32 +59,69 @@ def stage_count() -> int:
     return len(listing.stdout.split())
 
 
-def reproduce(targets: list[str], echo: Callable[[str], None]) -> int:
+def check_inputs(settings: Settings) -> None:
+    """DVC names a missing input only as "missing data 'source'"; say which setting asks for it.
+
+    Raises:
+        ValueError: a file that a setting names does not exist.
+    """
+    named = {"data.path": settings.data.path}
+    for name, reward in settings.rewards.items():
+        if isinstance(reward, FunctionReward | PretrainedReward) and not reward.source.startswith("out/"):
+            named[f"rewards.{name}.source"] = reward.source
+    if faults := [f"{key}: {path}: no such file" for key, path in named.items() if not Path(path).exists()]:
+        listing = "\n".join(f"  - {fault}" for fault in faults)
+        raise ValueError(
+            f"params.yaml names files that do not exist:\n{listing}\nPut them there or change the settings."
+        )
+
+
+def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
     """Run dvc repro, passing its output on with a heading per stage.
 
-    Returns:
-        0, or 1 where a stage failed (DVC itself says 255).
+    Raises:
+        RuntimeError: a stage or DVC itself failed; what it said.
     """
-    total, seen, started = stage_count(), 0, time.monotonic()
-    command = [sys.executable, "-m", "dvc", "repro", *targets]
+    total, seen, started, current, errors = stage_count(), 0, time.monotonic(), None, []
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment()
+        [sys.executable, "-m", "dvc", "repro", *targets],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment(),
+        # A killed `bonesoup run` leaves no pipeline behind.
+        preexec_fn=die_with_parent,
     )
     try:
         for line in process.stdout:
             line = line.rstrip("\n")
             if match := RUNNING.match(line):
-                seen += 1
+                seen, current = seen + 1, match[1]
                 echo(f"[bold][{seen}/{total}] {match[1]}[/bold]  ({time.monotonic() - started:.0f} s so far)")
             elif match := SKIPPED.match(line):
                 seen += 1
-                echo(f"[dim][{seen}/{total}] {match[1]}: unchanged[/dim]")
-            elif line and not line.startswith(("> bonesoup stage", "Generating lock file", "Updating lock file")):
+                how = "unchanged" if match[2].startswith("didn't") else "restored from the cache"
+                echo(f"[dim][{seen}/{total}] {match[1]}: {how}[/dim]")
+            elif errors or ERROR.match(line):
+                errors.append(line)
+            elif line and not NOISE.match(line):
                 echo(escape(line))
-        return min(process.wait(), 1)
-    except KeyboardInterrupt:
         process.wait()
+    except KeyboardInterrupt:
+        # The terminal has sent the signal to DVC and the stage too; let them end, and drain what they say.
+        process.communicate()
         raise
+    if process.returncode:
+        raise RuntimeError(failure(current, errors))
+
+
+def failure(stage: str | None, lines: list[str]) -> str:
+    """One message from what a failed stage and DVC have printed."""
+    told = [line for line in lines if line and not EPILOGUE.match(line)]
+    text = "\n".join(told or lines).replace("bonesoup: ", "", 1).replace("ERROR: ", "", 1)
+    where = f"stage {stage} failed: " if stage and not text.startswith(f"{stage} failed") else ""
+    return f"{where}{text}\nFinished stages are kept: the same command goes on from here."
 
 
 def escape(line: str) -> str:

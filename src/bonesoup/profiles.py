@@ -40,7 +40,7 @@ def compose(name: str, data: str | None = None) -> dict:
     if data:
         document["data"]["path"] = data
         document["data"].pop("hub", None)
-    config.check(_plain(document), f"profile {name}")
+    config.check(plain(document), f"profile {name}")
     return document
 
 
@@ -62,11 +62,11 @@ def _overlay(document: dict, changes: dict) -> None:
             document[key] = value
 
 
-def _plain(value):
+def plain(value):
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

@@ -1,0 +1,209 @@
+"""dvc.yaml against the code: every stage depends on exactly the modules it imports and the settings it reads."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from bonesoup import config, paths, profiles
+
+ROOT = Path(__file__).parents[2]
+SRC = ROOT / "src"
+GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+STAGES = sorted(path.stem for path in (SRC / "bonesoup/stages").glob("[a-z]*.py"))
+PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
+
+# No stage's result depends on these: settings reach DVC as params, paths.py only repeats names that stand in
+# dvc.yaml, progress.py only prints, and the package's root holds the version.
+UNSEEN = {"bonesoup", "bonesoup.config", "bonesoup.paths", "bonesoup.progress"}
+# Files of the package that a stage reads without importing them.
+READ = {
+    "normalise": {"src/bonesoup/data/embedded.yaml"},
+    "front": {"src/bonesoup/data/embedded.yaml"},
+    "prepare": {"src/bonesoup/data/overview.html"},
+    "report": {"src/bonesoup/evaluation/page", "params.yaml"},
+    "register": {"src/bonesoup/tracking/steerable.py", "mlflow/model-card.md", "params.yaml"},
+}
+
+
+def spec(stage: str) -> dict:
+    return GRAPH[stage].get("do", GRAPH[stage])
+
+
+def file_of(module: str) -> Path | None:
+    stem = SRC / Path(*module.split("."))
+    for path in (stem / "__init__.py", stem.with_suffix(".py")):
+        if path.is_file():
+            return path
+    return None
+
+
+def imported(module: str) -> set[str]:
+    """Modules of this package that a module imports anywhere, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(file_of(module).read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively; write the absolute name"
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        found |= {name for name in names if name.split(".")[0] == "bonesoup" and file_of(name)}
+    return found
+
+
+def closure(module: str) -> set[str]:
+    """The files, from the project's root, of all that importing a module of this package brings in."""
+    waiting, seen = {module}, set()
+    while waiting:
+        seen.add(current := waiting.pop())
+        waiting |= imported(current) - seen - UNSEEN
+    files = {file_of(name) for name in seen - UNSEEN}
+    return {str(path.relative_to(ROOT)) for path in files if path.name != "__init__.py"}
+
+
+def test_every_stage_module_is_a_stage():
+    assert sorted(GRAPH) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_modules_it_imports(stage):
+    needed = closure(f"bonesoup.stages.{stage}") | READ.get(stage, set())
+    listed = {dep for dep in spec(stage)["deps"] if dep.endswith(".py") or dep in READ.get(stage, set())}
+    assert listed == needed, f"missing: {sorted(needed - listed)}; too much: {sorted(listed - needed)}"
+
+
+def test_inits_are_empty_enough_to_be_no_dependency():
+    """Packages' __init__.py are left out of deps, so they must not import from the package."""
+    for path in (SRC / "bonesoup").rglob("__init__.py"):
+        assert not re.search(r"^\s*(from|import)\s+(bonesoup|\.)", path.read_text(), re.MULTILINE), path
+
+
+def test_the_walk_sees_imports_inside_functions_and_through_modules():
+    assert "src/bonesoup/training/sft.py" in closure("bonesoup.stages.policy")
+    assert "src/bonesoup/rewards/score.py" in closure("bonesoup.stages.policy")
+    assert "src/bonesoup/training/rloo.py" not in closure("bonesoup.stages.front")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_file_of_the_repository_among_the_deps_exists(stage):
+    for dep in spec(stage)["deps"]:
+        if "${" not in dep and not dep.startswith("out/"):
+            assert (ROOT / dep).exists(), dep
+
+
+def settings_read(stage: str) -> set[str]:
+    """Dotted settings a stage module reads: `settings.X.Y`, a method counted as what it reads."""
+    tree = ast.parse((SRC / f"bonesoup/stages/{stage}.py").read_text())
+    chains = set()
+    for node in ast.walk(tree):
+        names, inner = [], node
+        while isinstance(inner, ast.Attribute):
+            names.insert(0, inner.attr)
+            inner = inner.value
+        if names and isinstance(inner, ast.Name) and inner.id == "settings":
+            chains.add(".".join(names))
+    # Keep the longest: settings.rl.steps also shows up as settings.rl.
+    longest = {c for c in chains if not any(other.startswith(f"{c}.") for other in chains)}
+    known = {field.alias or name: name for name, field in config.Settings.model_fields.items()}
+    names = {name: alias for alias, name in known.items()}
+    read = set()
+    for chain in longest:
+        first, *rest = chain.split(".")
+        assert first in names, f"{stage} reads settings.{chain}, which is no setting"
+        # Methods of a value are not keys of the file.
+        keys = [part for part in rest if part not in {"items", "keys", "values", "get", "model_dump"}]
+        read.add(".".join([names[first], *keys]))
+    return read
+
+
+@pytest.mark.parametrize("stage", [s for s in STAGES if "params.yaml" not in spec(s)["deps"]])
+def test_a_stage_declares_the_settings_it_reads(stage):
+    declared = [param.replace(".${key}", "") for param in spec(stage).get("params", [])]
+    for setting in settings_read(stage):
+        assert any(setting == param or setting.startswith(f"{param}.") for param in declared), (
+            f"{stage} reads settings.{setting}; its params are {declared}"
+        )
+
+
+@pytest.mark.parametrize("stage", [s for s in STAGES if "params.yaml" not in spec(s)["deps"]])
+def test_a_stage_declares_no_setting_that_does_not_exist(stage):
+    settings = profiles.compose("embedded")
+    for param in spec(stage).get("params", []):
+        section = settings
+        for key in param.replace(".${key}", "").split("."):
+            assert key in section, f"{stage}: {param}"
+            section = section[key]
+
+
+def test_the_walk_over_settings_sees_what_it_should():
+    assert {"rl", "generation", "seed"} <= settings_read("policy")
+    assert "evaluation.samples" in settings_read("front")
+    assert "gates.data" in settings_read("gate")
+
+
+def test_paths_in_the_graph_are_those_of_paths_py():
+    known = {str(v) for k, v in vars(paths).items() if k.isupper()}
+    for stage in STAGES:
+        outs = [*spec(stage).get("outs", []), *spec(stage).get("metrics", [])]
+        for path in [*outs, *(dep for dep in spec(stage)["deps"] if dep.startswith("out/"))]:
+            fixed = path.split("/${")[0]
+            assert fixed in known or str(Path(fixed).parent) in known, f"{stage}: {path} is not made from paths.py"
+
+
+def test_every_dependency_under_out_is_made_by_a_stage():
+    made = [out.split("/${")[0] for s in STAGES for out in [*spec(s).get("outs", []), *spec(s).get("metrics", [])]]
+    for stage in STAGES:
+        for dep in spec(stage)["deps"]:
+            if dep.startswith("out/"):
+                fixed = dep.split("/${")[0]
+                assert any(fixed.startswith(out) or out.startswith(fixed) for out in made), f"{stage}: {dep}"
+
+
+def foreach_keys(stage: str, settings: dict) -> list[str]:
+    groups = GRAPH[stage]["foreach"]
+    return list(settings[groups.strip("${}")] if isinstance(groups, str) else groups)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_gives_valid_settings_and_groups(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    document = profiles.compose(name)
+    settings = config.check(profiles.plain(document), name)
+    assert foreach_keys("reward", document) == settings.objectives
+    assert foreach_keys("policy", document) == list(settings.policies)
+    assert foreach_keys("front", document) == settings.methods
+    assert set(foreach_keys("gate", document)) == set(type(settings.gates).model_fields)
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_dvc_parses_the_graph_of_every_profile(name, tmp_path, monkeypatch):
+    """DVC itself expands the groups, so that a profile never fails before its first stage."""
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    profiles.write(name, path=tmp_path / "params.yaml")
+    command = [sys.executable, "-m", "dvc"]
+    quiet = os.environ | {"DVC_NO_ANALYTICS": "1"}
+    subprocess.run([*command, "init", "--no-scm", "--quiet"], cwd=tmp_path, env=quiet, check=True)
+    listing = subprocess.run(
+        [*command, "stage", "list", "--name-only"], cwd=tmp_path, env=quiet, capture_output=True, text=True
+    )
+    assert listing.returncode == 0, listing.stderr
+    document = profiles.compose(name)
+    expected = {
+        label
+        for stage, body in GRAPH.items()
+        for label in ([f"{stage}@{key}" for key in foreach_keys(stage, document)] if "foreach" in body else [stage])
+    }
+    assert set(listing.stdout.split()) == expected
+
+
+def test_params_yaml_is_the_embedded_profile():
+    read = YAML(typ="safe").load
+    assert read(ROOT / "params.yaml") == read(ROOT / "profiles/embedded.yaml")
