@@ -6,7 +6,7 @@ from ruamel.yaml import YAML
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bonesoup import config
-from bonesoup.files import read_json, write_jsonl
+from bonesoup.files import file_digest, read_json, write_jsonl
 from bonesoup.paths import REWARDS, SFT
 from bonesoup.rewards.score import load_reward
 from bonesoup.stages import reward as stage
@@ -112,3 +112,14 @@ def test_a_missing_function_is_named(project, repository):
     reward = {"kind": "function", "function": "bonesoup.rewards.brevity:wit", "source": "x.py"}
     with pytest.raises(ValueError, match=r"reward function 'bonesoup.rewards.brevity:wit' cannot be imported"):
         run(repository, reward)
+
+
+@pytest.mark.parametrize("kind", [{"kind": "pairs"}, {"kind": "labels", "loss": "regression"}])
+def test_the_same_run_gives_the_same_bytes(project, repository, kind):
+    """Everything after a reward is keyed by its digest."""
+    write_jsonl(project / SOURCE, pairs() if kind["kind"] == "pairs" else labelled([0.0, 0.3, 0.7, 1.0]))
+    digests = []
+    for _ in range(2):
+        run(repository, {**kind, "source": SOURCE, **FIT, "steps": 3})
+        digests.append(file_digest(REWARDS / "helpful"))
+    assert digests[0] == digests[1]

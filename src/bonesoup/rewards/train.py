@@ -78,7 +78,9 @@ def train_reward(
     quiet(trainer)
     trainer.add_callback(StepLines(name, ["loss", "accuracy"]))
     trainer.train()
-    trainer.save_model(str(out))
+    # Not trainer.save_model: it adds its arguments, which name a temporary folder, and the same run must give the
+    # same bytes.
+    trainer.model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return {"input": "chat", "logit": classes - 1}
 
