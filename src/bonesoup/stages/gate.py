@@ -13,7 +13,8 @@ def run(settings: Settings, key: str) -> None:
     if key == "data":
         faults, warnings = judge_data(read_json(SUMMARY), settings.gates.data), []
     else:
-        found = [read_json(path) for path in sorted(REWARDS.glob("*/reward.json"))]
+        # Never by listing the folder: the reward of an objective no longer used stays on disk.
+        found = [read_json(REWARDS / name / "reward.json") for name in settings.objectives]
         faults, warnings = judge_rewards(found, settings.gates.reward)
     for warning in warnings:
         print(f"gate@{key}: warning: {warning}")
