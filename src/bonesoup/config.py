@@ -241,12 +241,15 @@ def parse_weights(text: str, known: list[str]) -> dict[str, float]:
     """'a=0.7,b=0.3' -> {'a': 0.7, 'b': 0.3}."""
     try:
         pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): float(value) for name, value in pairs}
+        weights = {name.strip(): float(value) for name, value in pairs}
     except ValueError:
         raise ValueError(
             f"preference {text!r} is neither a named preference ({', '.join(known) or 'none defined'}) "
             "nor of the form helpful=0.7,harmless=0.3"
         ) from None
+    if len(weights) < len(pairs):
+        raise ValueError(f"preference {text!r} names an objective twice")
+    return weights
 
 
 def preference_faults(weights: dict[str, float], objectives: list[str]) -> list[str]:
@@ -274,11 +277,19 @@ def load(path: Path = PARAMS) -> Settings:
         raise ValueError(
             f"{path.absolute()} does not exist: run from the project's root, or write it with `bonesoup profile`"
         )
+    return check(parse_yaml(path.read_bytes(), str(path)), str(path))
+
+
+def parse_yaml(content: bytes, name: str) -> Any:
+    """Plain data of a YAML file; `name` stands for it in the message.
+
+    Raises:
+        ValueError: it is not YAML, or not UTF-8.
+    """
     try:
-        raw = YAML(typ="safe").load(path.read_text())
-    except YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from None
-    return check(raw, str(path))
+        return YAML(typ="safe").load(content.decode())
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name} is not valid YAML in UTF-8: {error}") from None
 
 
 def check(raw: Any, path: str = "params") -> Settings:

@@ -22,7 +22,8 @@ def appearing(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not _alive(int(leftover.name.split(".")[-2])):
+        writer = leftover.name.split(".")[-2]
+        if writer.isdigit() and not _alive(int(writer)):
             _remove(leftover)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     _remove(temporary)

@@ -1,5 +1,6 @@
 """One worker at a time: a lock that the kernel drops when its holder dies, and a worker that dies with its parent."""
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -7,9 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 PR_SET_PDEATHSIG = 1
 
@@ -48,18 +51,29 @@ def die_with_parent() -> None:
     """Make this process end when the one that started it ends, also by kill -9.
 
     DVC starts a stage through a shell and leaves it running when killed; a second `dvc repro` would then train
-    beside it. On Linux the kernel sends SIGKILL; elsewhere a thread looks every second.
+    beside it. On Linux the kernel sends SIGKILL; elsewhere a thread looks every second. Most shells replace themselves
+    with the one command they are given; behind one that does not, a thread looks for DVC itself.
     """
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+        _watch(os.getppid, parent)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+    with contextlib.suppress(psutil.Error):
+        shell = psutil.Process(parent)
+        if (starter := shell.parent()) and any("dvc" in word for word in starter.cmdline()):
+            _watch(shell.ppid, starter.pid)
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGKILL)
+def _watch(ancestor: Callable[[], int], expected: int) -> None:
+    """End this process, from a thread, once `ancestor` no longer returns `expected`."""
+
+    def look() -> None:
+        with contextlib.suppress(psutil.Error):
+            while ancestor() == expected:
+                time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=look, daemon=True).start()

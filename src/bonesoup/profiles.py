@@ -33,10 +33,14 @@ def compose(name: str, data: str | None = None) -> dict:
         raise ValueError(f"no profile {name!r}; there are: {', '.join(names())}")
     document = yaml.load((PROFILES / f"{DEFAULT}.yaml").read_text())
     if name != DEFAULT:
-        text = (PROFILES / f"{name}.yaml").read_text()
+        path = PROFILES / f"{name}.yaml"
+        if not isinstance(config.parse_yaml(path.read_bytes(), f"profile {path}"), dict):
+            raise ValueError(f"profile {path} must be a mapping of settings")
+        text = path.read_text()
         _overlay(document, yaml.load(text))
         heading = "".join(line[1:].lstrip() + "\n" for line in _heading(text))
-        document.yaml_set_start_comment(heading.rstrip())
+        if heading:
+            document.yaml_set_start_comment(heading.rstrip())
     if data:
         document["data"]["path"] = data
         document["data"].pop("hub", None)

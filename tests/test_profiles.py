@@ -1,0 +1,95 @@
+"""A profile is the embedded default with changes, valid before anything is written."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from bonesoup import config, profiles
+
+ROOT = Path(__file__).parents[1]
+read = YAML(typ="safe").load
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder of profiles of our own, beside the default."""
+    (tmp_path / "embedded.yaml").write_bytes((ROOT / "profiles/embedded.yaml").read_bytes())
+    monkeypatch.setattr(profiles, "PROFILES", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", profiles.names() or sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml")))
+def test_a_written_profile_reads_back_as_valid_settings(name, tmp_path):
+    path = tmp_path / "params.yaml"
+    profiles.write(name, path=path)
+    written = config.load(path)
+    assert written == config.check(profiles.plain(profiles.compose(name)))
+    overlay = read((ROOT / f"profiles/{name}.yaml").read_text())
+    for section in set(overlay) & profiles.WHOLE:
+        assert read(path.read_text())[section] == overlay[section], "replaced whole, nothing of the default left"
+
+
+def test_writing_the_default_gives_params_yaml_back(tmp_path):
+    profiles.write("embedded", path=tmp_path / "params.yaml")
+    assert read((tmp_path / "params.yaml").read_text()) == read((ROOT / "params.yaml").read_text())
+
+
+def test_sections_merge_key_by_key_and_named_entries_are_replaced(own):
+    changes = [
+        "rl: {lora: {rank: 2}}",
+        "preferences: {even: {helpful: 0.5, harmless: 0.5}}",
+        "register: {merged: [even]}",
+    ]
+    (own / "mine.yaml").write_text("\n".join(changes))
+    document = profiles.compose("mine")
+    assert document["rl"]["lora"] == {"rank": 2, "alpha": 16}
+    assert document["rl"]["steps"] == 30
+    assert list(document["preferences"]) == ["even"]
+
+
+def test_the_heading_says_which_profile_it_is(own, tmp_path):
+    (own / "mine.yaml").write_text("# Mine, for a test.\nseed: 3\n")
+    profiles.write("mine", path=tmp_path / "params.yaml")
+    assert (tmp_path / "params.yaml").read_text().startswith("# Mine, for a test.\n")
+
+
+def test_data_replaces_the_profiles_own_file():
+    assert profiles.compose("qa-feedback", "elsewhere/rows.jsonl")["data"]["path"] == "elsewhere/rows.jsonl"
+
+
+def test_an_unknown_profile_lists_the_known_ones():
+    with pytest.raises(ValueError, match="no profile 'embeded'; there are: .*embedded"):
+        profiles.compose("embeded")
+
+
+@pytest.mark.parametrize("name", ["../params", "", "embedded.yaml"])
+def test_a_name_is_no_path(name):
+    with pytest.raises(ValueError, match="no profile"):
+        profiles.compose(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("basis: {beta: 0.1}\n", "basis.beta"),
+        ("sede: 1\n", "sede"),
+        ("a: [\n", "YAML"),
+        ("", "mapping"),
+        ("- 1\n", "mapping"),
+    ],
+)
+def test_a_wrong_profile_is_named_and_writes_nothing(own, tmp_path, text, reason):
+    (own / "wrong.yaml").write_text(text)
+    target = tmp_path / "written.yaml"
+    target.write_text("schema: 1\n")
+    with pytest.raises(ValueError, match="profile") as caught:
+        profiles.write("wrong", path=target)
+    assert "wrong" in str(caught.value)
+    assert reason in str(caught.value)
+    assert target.read_text() == "schema: 1\n"
