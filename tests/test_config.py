@@ -15,6 +15,8 @@ from bonesoup import config
 ROOT = Path(__file__).parents[1]
 DEFAULT = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
 
+PRETRAINED = {"kind": "pretrained", "model": "owner/judge", "input": "unknown", "logit": 0, "source": "pairs.jsonl"}
+
 
 def changed(path: str, value) -> dict:
     """The default settings with one key set (or removed, for ...)."""
@@ -84,6 +86,9 @@ def test_the_default_is_valid():
         ("data.test", 0.9, "data: validation and test leave nothing to train on"),
         ("data.sizes", None, "data.sizes: the embedded source needs it"),
         ("data.hub", "owner/set", "data.revision: owner/set needs the commit"),
+        ("model.source", "owner/model", "model.revision: owner/model is no folder here, and a Hub id needs the commit"),
+        ("rewards.helpful", PRETRAINED, "rewards.helpful.revision: owner/judge is no folder here"),
+        ("rewards.helpful", PRETRAINED, "rewards.helpful: input and logit of owner/judge are unknown"),
         ("rl.micro_batch", 100, "rl.micro_batch: 100 does not divide prompts * generations = 128"),
     ],
 )

@@ -355,6 +355,8 @@ def _rules(raw: dict) -> list[str]:
     model = _parsed(Model, raw.get("model"))
     if model and model.source != "scratch" and (fault := _unpinned(model.source, model.revision)):
         faults.append(f"model.revision: {fault}")
+    if (model := _parsed(Model, raw.get("model"))) and model.source != "scratch":
+        faults += _pin_faults("model", model.source, model.revision)
     if (rl := _parsed(Rl, raw.get("rl"))) and rl.prompts * rl.generations % rl.micro_batch:
         faults.append(
             f"rl.micro_batch: {rl.micro_batch} does not divide prompts * generations = {rl.prompts * rl.generations}"
@@ -369,6 +371,12 @@ def _unpinned(source: str, revision: str | None) -> str | None:
     return f"{source} is no folder here; as a Hugging Face id it needs the commit to use"
 
 
+def _pin_faults(key: str, source: str, revision: str | None) -> list[str]:
+    if revision or Path(source).is_dir():
+        return []
+    return [f"{key}.revision: {source} is no folder here, and a Hub id needs the commit to use"]
+
+
 def _reward_rules(raw: dict, names: list[str]) -> list[str]:
     rewards = raw.get("rewards")
     if not isinstance(rewards, dict):
@@ -381,6 +389,8 @@ def _reward_rules(raw: dict, names: list[str]) -> list[str]:
             faults.append(f"rewards.{name}.source: must be out/data/rewards/{name}.jsonl, found {reward.source}")
         if isinstance(reward, PretrainedReward) and (fault := _unpinned(reward.model, reward.revision)):
             faults.append(f"rewards.{name}.revision: {fault}")
+        if isinstance(reward, PretrainedReward):
+            faults += _pin_faults(f"rewards.{name}", reward.model, reward.revision)
         if isinstance(reward, PretrainedReward) and "unknown" in (reward.input, reward.logit):
             faults.append(
                 f"rewards.{name}: input and logit of {reward.model} are unknown: look them up in its "
