@@ -91,19 +91,32 @@ def stage(
     from bonesoup import pipeline
     from bonesoup.locks import die_with_parent, exclusive
 
+    settings = config.load()
+    _check_stage(settings, name, key)
     die_with_parent()
     started = time.monotonic()
-    settings = config.load()
     os.environ.update(_threads(settings.threads) | _offline(settings))
     warnings.filterwarnings("ignore")
-    if not (Path(__file__).parent / "stages" / f"{name}.py").is_file():
-        raise ValueError(f"no stage {name!r}")
     label = f"{name}@{key}" if key else name
     with exclusive(Path("scratch") / f"{label}.lock"):
         module = importlib.import_module(f"bonesoup.stages.{name}")
         _use_threads(settings.threads)
         module.run(settings, key)
     console.print(pipeline.record(label, started), style="dim")
+
+
+def _check_stage(settings: config.Settings, name: str, key: str | None) -> None:
+    """Bad usage, status 2, unless the stage exists and its key is one of those dvc.yaml expands to."""
+    stages = sorted(path.stem for path in (Path(__file__).parent / "stages").glob("[a-z]*.py"))
+    if name not in stages:
+        raise typer.BadParameter(f"no stage {name!r}: {', '.join(stages)}")
+    gates = list(type(settings.gates).model_fields)
+    keys = {"gate": gates, "reward": settings.rewards, "policy": settings.policies, "front": settings.methods}.get(name)
+    if keys is None and key is not None:
+        raise typer.BadParameter(f"stage {name} takes no key")
+    if keys is not None and key not in keys:
+        problem = f"has no key {key!r}" if key else "needs a key"
+        raise typer.BadParameter(f"stage {name} {problem}: {', '.join(keys)}")
 
 
 def _threads(count: int) -> dict[str, str]:
@@ -155,13 +168,14 @@ def soup(
 
     Example: bonesoup soup --preference helpful=0.7,harmless=0.3 --full --out soups/mine
     """
+    weights = config.load().preference(preference)
+    if out.exists():
+        raise ValueError(f"{out} exists already: choose another folder, or remove it")
+    recipe = _recipe(method)
     from bonesoup.generation.soup import merge_adapters
     from bonesoup.weights.adapters import save
     from bonesoup.weights.fold import fold
 
-    recipe, weights = _recipe(method), config.load().preference(preference)
-    if out.exists():
-        raise ValueError(f"{out} exists already: choose another folder, or remove it")
     adapter, values = merge_adapters(recipe, weights)
     if full:
         fold(recipe.base, adapter, out)
@@ -201,13 +215,15 @@ def generate(
 
 
 def _recipe(method: str):
-    from bonesoup.generation.soup import Soup
     from bonesoup.paths import SOUPS
 
     path = SOUPS / f"{method}.json"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in SOUPS.glob("*.json"))) or "none yet: `bonesoup run` makes them"
         raise ValueError(f"no soup {method!r} in {SOUPS}; there are: {known}")
+    # After the cheap checks: it imports torch.
+    from bonesoup.generation.soup import Soup
+
     return Soup.read(path)
 
 
@@ -217,10 +233,11 @@ def register() -> None:
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 bonesoup register
     """
+    settings = config.load()
     from bonesoup.stages.register import send
 
     # Not the stage: its out belongs to DVC, which compares it with what the stage wrote.
-    send(config.load())
+    send(settings)
 
 
 def main() -> None:

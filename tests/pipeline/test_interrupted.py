@@ -1,0 +1,169 @@
+"""Whatever kills a run, the next one resumes and ends with the same adapters, one trainer at a time."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+GROUP = "out/policies/backbones"
+STEPS = 24
+
+
+@pytest.fixture(scope="session")
+def longer(finished, tmp_path_factory):
+    """The finished pipeline with a longer training set in params.yaml, not yet run."""
+    project = finished.project.copy(tmp_path_factory.mktemp("longer") / "project")
+    project.set(rl__steps=STEPS)
+    return project
+
+
+@pytest.fixture(scope="session")
+def unbroken(longer, tmp_path_factory) -> dict[str, bytes]:
+    """All files of the group from a run that nothing disturbed."""
+    project = longer.copy(tmp_path_factory.mktemp("unbroken") / "project")
+    result = project.repro("policy@backbones")
+    assert result.ran == ["policy@backbones"], result.output
+    return project.files(GROUP)
+
+
+@pytest.fixture
+def project(longer, tmp_path):
+    return longer.copy(tmp_path / "project")
+
+
+def checkpoints(project) -> set[Path]:
+    return set(project.folder.glob("scratch/policies/*/checkpoint-*/complete.json"))
+
+
+def test_the_unbroken_run_is_what_it_should_be(unbroken):
+    assert set(unbroken) == {
+        f"backbone-{k}/{name}"
+        for k in (1, 2)
+        for name in ("adapter_config.json", "adapter_model.safetensors", "policy.json", "steps.jsonl")
+    }
+    for k in (1, 2):
+        assert len(unbroken[f"backbone-{k}/steps.jsonl"].splitlines()) == STEPS
+    assert unbroken["backbone-1/adapter_model.safetensors"] != unbroken["backbone-2/adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("how", "command"),
+    [
+        ("dvc", ["dvc", "repro", "policy@backbones"]),
+        ("stage", ["dvc", "repro", "policy@backbones"]),
+        ("group", ["bonesoup", "run", "policy@backbones"]),
+        ("dvc", ["bonesoup", "run", "policy@backbones"]),
+    ],
+    ids=["kill -9 of dvc", "kill -9 of the stage", "Ctrl-C", "kill -9 of bonesoup run"],
+)
+def test_an_interrupted_policy_resumes_to_the_same_adapter(project, unbroken, interrupt, tmp_path, how, command):
+    printed = interrupt(project, command, lambda: checkpoints(project), how, tmp_path / "log")
+    assert project.files(GROUP) == {}, "an out appeared before it was whole"
+    assert "Traceback" not in printed
+    if how == "group":
+        assert printed.rstrip().endswith("bonesoup: interrupted; run the same command again to resume")
+
+    again = project.repro("policy@backbones")
+    assert again.status == 0, again.output
+    assert again.ran == ["policy@backbones"]
+    resumed = re.search(rf"backbone-1: resuming at step (\d+) of {STEPS}", again.output)
+    assert resumed, again.output
+    assert 0 < int(resumed[1]) < STEPS
+    assert project.files(GROUP) == unbroken
+    assert sorted(p.name for p in (project.folder / "out/policies").iterdir()) == [
+        "backbones",
+        "oracles",
+        "specialists",
+    ]
+
+
+def test_a_kill_in_the_second_policy_keeps_the_first(project, unbroken, interrupt, tmp_path):
+    before = done(project)
+
+    def in_the_second() -> bool:
+        finished = {adapter.parent for adapter in done(project)}
+        started = {path.parents[1] for path in checkpoints(project)} - finished
+        return len(done(project) - before) == 1 and bool(started)
+
+    interrupt(project, ["dvc", "repro", "policy@backbones"], in_the_second, "stage", tmp_path / "log")
+    again = project.repro("policy@backbones")
+    assert "backbone-1: row [0.7, 0.3] is trained already" in again.output
+    assert "backbone-2: resuming at step" in again.output
+    assert project.files(GROUP) == unbroken
+
+
+def done(project) -> set[Path]:
+    return set(project.folder.glob("scratch/policies/*/adapter"))
+
+
+def test_a_kill_while_the_result_is_copied_leaves_no_trace(project, unbroken, interrupt, tmp_path):
+    """A folder half written beside the outs must not become part of what depends on their parent."""
+    torn = project.folder / "out/policies/.backbones.999999999.tmp"
+    torn.mkdir()
+    (torn / "half").write_text("half")
+    status = project.run("dvc", "status", "soup")
+    assert "out/policies" not in status.output, status.output
+    shutil.rmtree(project.folder / GROUP)
+    assert project.repro("policy@backbones").status == 0
+    assert not torn.exists()
+    assert project.files(GROUP) == unbroken
+
+
+def test_a_torn_checkpoint_is_not_resumed(project, unbroken, interrupt, tmp_path):
+    """A kill while a checkpoint is written leaves its folder without the mark of a whole one."""
+    interrupt(
+        project, ["dvc", "repro", "policy@backbones"], lambda: len(checkpoints(project)) > 1, "dvc", tmp_path / "log"
+    )
+    newest = max(checkpoints(project), key=lambda path: int(path.parent.name.split("-")[1])).parent
+    (newest / "complete.json").unlink()
+    next(newest.glob("*.safetensors")).write_bytes(b"torn")
+    assert project.repro("policy@backbones").status == 0
+    assert project.files(GROUP) == unbroken
+
+
+def trainers(project) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if words[-3:-1] == ["stage", "policy"] and Path(process.cwd()) == project.folder:
+            found.append(process)
+    return found
+
+
+def test_two_repros_at_once_train_once(project, unbroken, tmp_path):
+    """The second is turned away by DVC's lock or waits; afterwards one more call finds nothing to do."""
+    command = ["dvc", "repro", "policy@backbones"]
+    processes = [project.start(*command, log=tmp_path / f"log{i}") for i in (1, 2)]
+    most = 0
+    while any(process.poll() is None for process in processes):
+        most = max(most, len(trainers(project)))
+        time.sleep(0.05)
+    assert most == 1
+    assert 0 in [process.returncode for process in processes]
+    assert project.repro("policy@backbones").ran == []
+    assert project.files(GROUP) == unbroken
+
+
+def test_two_groups_with_the_same_row_train_it_once(project, tmp_path):
+    """Without DVC between them, the lock on the row makes the second take the first one's adapter."""
+    logs = [tmp_path / name for name in ("specialists", "oracles")]
+    processes = [project.start("bonesoup", "stage", "policy", log.name, log=log) for log in logs]
+    assert [process.wait(300) for process in processes] == [0, 0]
+    printed = [log.read_text() for log in logs]
+    # Specialist 1 and 2 are oracle 3 and 1.
+    assert sum(text.count("is trained already, taking its adapter") for text in printed) == 2
+    specialists, oracles = project.files("out/policies/specialists"), project.files("out/policies/oracles")
+    for a, b in (("specialist-1", "oracle-3"), ("specialist-2", "oracle-1")):
+        assert specialists[f"{a}/adapter_model.safetensors"] == oracles[f"{b}/adapter_model.safetensors"]
+
+
+def test_the_same_stage_twice_by_hand_waits_for_the_other(project, unbroken, tmp_path):
+    logs = [tmp_path / "one", tmp_path / "two"]
+    processes = [project.start("bonesoup", "stage", "policy", "backbones", log=log) for log in logs]
+    assert [process.wait(300) for process in processes] == [0, 0]
+    assert any("waiting for process" in log.read_text() for log in logs)
+    assert project.files(GROUP) == unbroken
