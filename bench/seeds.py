@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 from scipy import stats
 
-from bonesoup import config, profiles
+from bonesoup import params, profiles
 from bonesoup.evaluation.tables import label, name
 from bonesoup.pipeline import environment
 
@@ -37,7 +37,7 @@ def run_seed(profile: str, seed: int, data: str | None) -> dict:
             subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
         document = profiles.compose(profile, data)
         document["seed"] = seed
-        config.check(json.loads(json.dumps(document)), f"profile {profile}")
+        params.check(json.loads(json.dumps(document)), f"profile {profile}")
         with open(clone / "params.yaml", "w") as out:
             profiles.yaml.dump(document, out)
         # The clone's own code, not that of the installed checkout.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from bonesoup import config
+from bonesoup import config, params
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
@@ -34,7 +34,7 @@ def changed(path: str, value) -> dict:
 
 def refused(raw) -> str:
     with pytest.raises(ValueError, match="^params") as caught:
-        config.check(raw)
+        params.check(raw)
     return str(caught.value)
 
 
@@ -45,7 +45,7 @@ def faults(raw) -> list[str]:
 
 
 def test_the_default_is_valid():
-    assert config.check(copy.deepcopy(DEFAULT)).basis.beta == 0.7
+    assert params.check(copy.deepcopy(DEFAULT)).basis.beta == 0.7
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_one_wrong_field_hides_no_rule_of_its_section():
 @pytest.mark.parametrize("schema", [0, None, "1", 2, 1.5])
 def test_another_schema_says_what_to_do(schema):
     message = refused(changed("schema", schema))
-    assert f"schema {schema!r}, this version reads {config.SCHEMA}" in message
+    assert f"schema {schema!r}, this version reads {params.SCHEMA}" in message
     assert "bonesoup profile" in message
 
 
@@ -131,7 +131,7 @@ def test_a_file_without_settings_is_refused(raw):
 
 def test_a_missing_file_says_how_to_get_one(tmp_path):
     with pytest.raises(ValueError, match=r"params\.yaml does not exist.*bonesoup profile"):
-        config.load(tmp_path / "params.yaml")
+        params.load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def test_what_is_no_yaml_is_named_with_the_reason(tmp_path, content, reason):
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="params.yaml is not valid YAML") as caught:
-        config.load(path)
+        params.load(path)
     assert reason in str(caught.value)
 
 
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "params.yaml").touch()
     with pytest.raises(ValueError, match="must be a mapping"):
-        config.load(tmp_path / "params.yaml")
+        params.load(tmp_path / "params.yaml")
 
 
 @given(beta=st.floats(allow_nan=True, allow_infinity=True), n=st.integers(2, 5))
@@ -172,7 +172,7 @@ def test_beta_is_accepted_exactly_inside_its_interval(beta, n):
         "basis": {"beta": beta},
     }
     if 1 / n < beta <= 1:
-        assert config.check(raw).basis.beta == beta
+        assert params.check(raw).basis.beta == beta
     else:
         assert [line.split(":")[0] for line in faults(raw)] == ["basis.beta"]
 
@@ -193,11 +193,11 @@ ANYTHING = st.recursive(
 def test_no_value_whatever_breaks_the_check(value, key):
     """Anything in place of a section is accepted or reported, never a crash inside the rules."""
     with contextlib.suppress(ValueError):
-        config.check(changed(key, value))
+        params.check(changed(key, value))
 
 
 def test_a_named_and_a_written_preference_agree():
-    settings = config.check(copy.deepcopy(DEFAULT))
+    settings = params.check(copy.deepcopy(DEFAULT))
     assert settings.preference("helpful-first") == [0.8, 0.2]
     assert settings.preference("harmless=0.2, helpful=0.8") == [0.8, 0.2]
 
@@ -217,11 +217,11 @@ def test_a_named_and_a_written_preference_agree():
 )
 def test_a_wrong_preference_on_the_command_line_is_explained(text, reason):
     with pytest.raises(ValueError, match="preference") as caught:
-        config.check(copy.deepcopy(DEFAULT)).preference(text)
+        params.check(copy.deepcopy(DEFAULT)).preference(text)
     assert reason in str(caught.value)
 
 
 def test_settings_are_frozen():
-    settings = config.check(copy.deepcopy(DEFAULT))
+    settings = params.check(copy.deepcopy(DEFAULT))
     with pytest.raises(ValueError, match="frozen"):
         settings.seed = 3

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from bonesoup import config, profiles
+from bonesoup import params, profiles
 
 ROOT = Path(__file__).parents[1]
 read = YAML(typ="safe").load
@@ -28,8 +28,8 @@ def own(tmp_path, monkeypatch):
 def test_a_written_profile_reads_back_as_valid_settings(name, tmp_path):
     path = tmp_path / "params.yaml"
     profiles.write(name, path=path)
-    written = config.load(path)
-    assert written == config.check(profiles.plain(profiles.compose(name)))
+    written = params.load(path)
+    assert written == params.check(profiles.plain(profiles.compose(name)))
     overlay = read((ROOT / f"profiles/{name}.yaml").read_text())
     for section in set(overlay) & profiles.WHOLE:
         assert read(path.read_text())[section] == overlay[section], "replaced whole, nothing of the default left"

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bonesoup import config
+from bonesoup import config, params
 
 app = typer.Typer(
     help="Controllable multi-objective text generation by merging backbone policies.",
@@ -50,7 +50,7 @@ def run(targets: Annotated[list[str] | None, typer.Argument(help="stages; all by
     """
     from bonesoup import pipeline
 
-    pipeline.check_inputs(config.load())
+    pipeline.check_inputs(params.load())
     started = time.monotonic()
     pipeline.reproduce(targets or [], console.print)
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
@@ -72,7 +72,7 @@ def summary() -> None:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `bonesoup run` makes it")
     Console(width=max(console.width, 110), highlight=False).print(terminal(read_json(path)))
-    name = next(iter(config.load().preferences), "NAME")
+    name = next(iter(params.load().preferences), "NAME")
     console.print(f"Report: {(REPORT / 'index.html').absolute()}\n\nTry next:")
     console.print(f"  bonesoup generate --preference {name} --prompt 'Please explain baking'")
     console.print(f"  bonesoup soup --preference {name} --full --out soups/{name}")
@@ -91,7 +91,7 @@ def stage(
     from bonesoup import pipeline
     from bonesoup.locks import die_with_parent, exclusive
 
-    settings = config.load()
+    settings = params.load()
     _check_stage(settings, name, key)
     die_with_parent()
     started = time.monotonic()
@@ -168,7 +168,7 @@ def soup(
 
     Example: bonesoup soup --preference helpful=0.7,harmless=0.3 --full --out soups/mine
     """
-    weights = config.load().preference(preference)
+    weights = params.load().preference(preference)
     if out.exists():
         raise ValueError(f"{out} exists already: choose another folder, or remove it")
     recipe = _recipe(method)
@@ -196,7 +196,7 @@ def generate(
 
     Example: bonesoup generate --preference careful --prompt 'Please explain baking'
     """
-    settings = config.load()
+    settings = params.load()
     weights = settings.preference(preference)
     recipe = _recipe(method)
     warnings.filterwarnings("ignore")
@@ -233,7 +233,7 @@ def register() -> None:
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 bonesoup register
     """
-    settings = config.load()
+    settings = params.load()
     from bonesoup.stages.register import send
 
     # Not the stage: its out belongs to DVC, which compares it with what the stage wrote.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from bonesoup import config
+from bonesoup import params
 
 PROFILES = Path("profiles")
 DEFAULT = "embedded"
@@ -34,7 +34,7 @@ def compose(name: str, data: str | None = None) -> dict:
     document = yaml.load((PROFILES / f"{DEFAULT}.yaml").read_text())
     if name != DEFAULT:
         path = PROFILES / f"{name}.yaml"
-        if not isinstance(config.parse_yaml(path.read_bytes(), f"profile {path}"), dict):
+        if not isinstance(params.parse_yaml(path.read_bytes(), f"profile {path}"), dict):
             raise ValueError(f"profile {path} must be a mapping of settings")
         text = path.read_text()
         _overlay(document, yaml.load(text))
@@ -44,7 +44,7 @@ def compose(name: str, data: str | None = None) -> dict:
     if data:
         document["data"]["path"] = data
         document["data"].pop("hub", None)
-    config.check(plain(document), f"profile {name}")
+    params.check(plain(document), f"profile {name}")
     return document
 
 
@@ -74,7 +74,7 @@ def plain(value):
     return value
 
 
-def write(name: str, data: str | None = None, path: Path = config.PARAMS) -> None:
+def write(name: str, data: str | None = None, path: Path = params.PARAMS) -> None:
     """Write a profile into params.yaml."""
     document = compose(name, data)
     with open(path, "w") as out:

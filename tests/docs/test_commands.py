@@ -12,7 +12,7 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from bonesoup import config, pipeline, profiles
+from bonesoup import params, pipeline, profiles
 from bonesoup.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +71,7 @@ def check_bonesoup(arguments: list[str]) -> None:
     context = group.make_context("bonesoup", list(arguments))
     name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
     given = command.make_context(name, rest, parent=context).params
-    settings = config.load(ROOT / "profiles/embedded.yaml")
+    settings = params.load(ROOT / "profiles/embedded.yaml")
     if "preference" in given:
         settings.preference(given["preference"])
     if "method" in given:
@@ -205,7 +205,7 @@ def test_a_cheap_command_runs_after_a_finished_pipeline(words, tmp_path):
     made = [ROOT / "out/metrics/report.json", ROOT / "out/soups/bone.json"]
     if not all(path.is_file() for path in made):
         pytest.skip("out/ holds no finished run: `bonesoup run` makes one")
-    if config.load(ROOT / "params.yaml").objectives != ["helpful", "harmless"]:
+    if params.load(ROOT / "params.yaml").objectives != ["helpful", "harmless"]:
         pytest.skip("the commands shown are for the embedded default, params.yaml holds another profile")
     if "--out" in words:
         where = words.index("--out") + 1
@@ -229,7 +229,7 @@ def test_a_cheap_command_runs_after_a_finished_pipeline(words, tmp_path):
 def test_the_python_of_the_readme_runs_after_a_finished_pipeline(tmp_path):
     if not (ROOT / "out/soups/bone.json").is_file() or not (ROOT / "var/mlflow.db").is_file():
         pytest.skip("out/ or var/ hold no finished run: `bonesoup run` makes one")
-    if config.load(ROOT / "params.yaml").objectives != ["helpful", "harmless"]:
+    if params.load(ROOT / "params.yaml").objectives != ["helpful", "harmless"]:
         pytest.skip("the calls shown are for the embedded default, params.yaml holds another profile")
     folder, registry = re.findall(r"^```python\n(.*?)^```$", PAGES[0].read_text(), re.MULTILINE | re.DOTALL)
     bonesoup = shutil.which("bonesoup", path=Path(sys.executable).parent)

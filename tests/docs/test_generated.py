@@ -9,7 +9,7 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from bonesoup import config
+from bonesoup import params
 from bonesoup.cli import app
 
 ROOT = Path(__file__).parents[2]
@@ -107,9 +107,9 @@ def changed(path: str, value) -> dict:
     ],
 )
 def test_the_rules_on_the_settings_page_are_enforced(path, value, said):
-    config.check(EMBEDDED)
+    params.check(EMBEDDED)
     with pytest.raises(ValueError, match=said):
-        config.check(changed(path, value))
+        params.check(changed(path, value))
 
 
 def test_a_block_is_filled_again_and_again(generate):

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from bonesoup import config, profiles
+from bonesoup import config, params, profiles
 from bonesoup.data.prepare import read_source, tables_needed
 from bonesoup.rewards.score import Reward, load_function
 
@@ -42,7 +42,7 @@ def project(tmp_path, monkeypatch):
 
 def test_the_profile_is_valid_and_lands_in_params(project):
     profiles.write("mine")
-    settings = config.load()
+    settings = params.load()
     assert settings.objectives == ["preferred", "asks"]
     assert settings.preference("balanced") == [0.5, 0.5]
     # Not said in the profile, so the default's.
@@ -52,7 +52,7 @@ def test_the_profile_is_valid_and_lands_in_params(project):
 
 def test_the_function_scores_what_the_page_says(project):
     profiles.write("mine")
-    function = load_function(config.load().rewards["asks"].function)
+    function = load_function(params.load().rewards["asks"].function)
     reward = Reward("asks", function)
     prompts = [[{"role": "user", "content": "I need a tent."}]] * 4
     responses = ["Tents exist.", "Gladly. For how many?", "Good. For whom? For when?", "? ? ? ?"]
@@ -63,7 +63,7 @@ def test_the_function_scores_what_the_page_says(project):
 
 def test_the_data_line_is_read_and_only_the_trained_reward_needs_it(project):
     profiles.write("mine")
-    settings = config.load()
+    settings = params.load()
     needed = tables_needed(settings.data, settings.objectives, settings.rewards)
     assert needed == ["preferred"]
     (pair,) = read_source(settings.data, needed, settings.seed).rewards["preferred"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from bonesoup import config, paths, profiles
+from bonesoup import config, params, paths, profiles
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
@@ -20,7 +20,7 @@ PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
 # No stage's result depends on these: settings reach DVC as params, paths.py only repeats names that stand in
 # dvc.yaml, progress.py only prints, and the package's root holds the version.
-UNSEEN = {"bonesoup", "bonesoup.config", "bonesoup.paths", "bonesoup.progress"}
+UNSEEN = {"bonesoup", "bonesoup.config", "bonesoup.params", "bonesoup.paths", "bonesoup.progress"}
 # Files of the package that a stage reads without importing them.
 READ = {
     "normalise": {"src/bonesoup/data/embedded.yaml"},
@@ -175,7 +175,7 @@ def foreach_keys(stage: str, settings: dict) -> list[str]:
 def test_every_profile_gives_valid_settings_and_groups(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     document = profiles.compose(name)
-    settings = config.check(profiles.plain(document), name)
+    settings = params.check(profiles.plain(document), name)
     assert foreach_keys("reward", document) == settings.objectives
     assert foreach_keys("policy", document) == list(settings.policies)
     assert foreach_keys("front", document) == settings.methods

@@ -5,7 +5,7 @@ import torch
 from ruamel.yaml import YAML
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from bonesoup import config
+from bonesoup import config, params
 from bonesoup.files import file_digest, read_json, write_jsonl
 from bonesoup.paths import REWARDS, SFT
 from bonesoup.rewards.score import load_reward
@@ -22,7 +22,7 @@ def pairs() -> list[dict]:
     """The better response has more 'yes'."""
     words = [("yes yes yes", "no no"), ("yes Use", "no Use"), ("yes", "no"), ("Try yes", "Try no no")]
     return [
-        {"id": str(k), "split": "train" if k < 48 else "test", "prompt": prompt(k), "chosen": a, "rejected": b}
+        {"id": str(k), "split": "train" if k < 48 else "validation", "prompt": prompt(k), "chosen": a, "rejected": b}
         for k, (a, b) in enumerate(words * 16)
     ]
 
@@ -30,7 +30,7 @@ def pairs() -> list[dict]:
 def labelled(labels: list[float]) -> list[dict]:
     texts = ["no no no", "no yes no", "yes yes no", "yes yes yes"]
     return [
-        {"id": str(k), "split": "train" if k < 48 else "test", "prompt": prompt(k), "response": t, "label": label}
+        {"id": str(k), "split": "train" if k < 48 else "validation", "prompt": prompt(k), "response": t, "label": label}
         for k, (t, label) in enumerate(list(zip(texts, labels, strict=True)) * 16)
     ]
 
@@ -47,7 +47,7 @@ def project(tmp_path, monkeypatch, tiny_policy):
 def settings(repository, reward: dict) -> config.Settings:
     raw = YAML(typ="safe").load((repository / "profiles/embedded.yaml").read_text())
     raw["rewards"]["helpful"] = reward
-    return config.check(raw)
+    return params.check(raw)
 
 
 @pytest.fixture
@@ -123,3 +123,12 @@ def test_the_same_run_gives_the_same_bytes(project, repository, kind):
         run(repository, {**kind, "source": SOURCE, **FIT, "steps": 3})
         digests.append(file_digest(REWARDS / "helpful"))
     assert digests[0] == digests[1]
+
+
+def test_a_dialogue_that_does_not_fit_is_refused_not_cut(project, repository, tiny_policy):
+    """Cut at the end, chosen and rejected would be the same tokens."""
+    rows = pairs()
+    rows[5]["prompt"] = [{"role": "user", "content": "baking " * 70}]
+    write_jsonl(project / SOURCE, rows)
+    with pytest.raises(ValueError, match=r"1 dialogues with their chosen do not fit model.context = 64: row 5 has 7"):
+        run(repository, {"kind": "pairs", "source": SOURCE, **FIT})

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from bonesoup.config import PARAMS, Settings
+from bonesoup.config import Settings
 from bonesoup.files import write_json
+from bonesoup.params import PARAMS
 from bonesoup.paths import REGISTERED
 from bonesoup.tracking.register import register_all
 

@@ -2,12 +2,13 @@
 
 import subprocess
 
-from bonesoup.config import PARAMS, Settings
+from bonesoup.config import Settings
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
 from bonesoup.files import appearing, read_json, write_json
+from bonesoup.params import PARAMS
 from bonesoup.paths import FRONTS, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
 
 

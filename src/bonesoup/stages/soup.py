@@ -1,9 +1,10 @@
 """soup: for each method, its policies and how a preference becomes merging coefficients. No weights are copied."""
 
-from bonesoup.config import Settings, method_slots
+from bonesoup.config import Settings
 from bonesoup.files import appearing, file_digest, read_json, write_json
 from bonesoup.method.preferences import lattice
 from bonesoup.paths import POLICIES, ROWS, SFT, SOUPS
+from bonesoup.slots import method_slots
 
 MAPPING = {"sft": "none", "rewarded": "solve", "bone": "solve", "oracle": "lookup"}
 

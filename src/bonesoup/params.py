@@ -1,0 +1,187 @@
+"""params.yaml read and checked: every key, and every rule that spans keys.
+
+`load` reports all faults in one ValueError.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from bonesoup.config import (
+    Basis,
+    Data,
+    Evaluation,
+    Group,
+    LabelReward,
+    Model,
+    Name,
+    PairReward,
+    PretrainedReward,
+    Register,
+    Reward,
+    Rl,
+    Settings,
+    preference_faults,
+)
+from bonesoup.slots import method_slots
+
+SCHEMA = 1
+PARAMS = Path("params.yaml")
+
+
+def load(path: Path = PARAMS) -> Settings:
+    """Read and check a params file.
+
+    Raises:
+        ValueError: the file is missing or not YAML, or any setting is wrong; lists every fault.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"{path.absolute()} does not exist: run from the project's root, or write it with `bonesoup profile`"
+        )
+    return check(parse_yaml(path.read_bytes(), str(path)), str(path))
+
+
+def parse_yaml(content: bytes, name: str) -> Any:
+    """Plain data of a YAML file; `name` stands for it in the message.
+
+    Raises:
+        ValueError: it is not YAML, or not UTF-8.
+    """
+    try:
+        return YAML(typ="safe").load(content.decode())
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name} is not valid YAML in UTF-8: {error}") from None
+
+
+def check(raw: Any, path: str = "params") -> Settings:
+    """Validate plain data as settings; `path` names it in the message."""
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} must be a mapping of settings, found {type(raw).__name__}")
+    if raw.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{path} has schema {raw.get('schema')!r}, this version reads {SCHEMA}: write a fresh one with "
+            "`bonesoup profile NAME` and carry your changes over"
+        )
+    faults = []
+    settings = None
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        faults += [_message(item) for item in error.errors()]
+    faults += _rules(raw)
+    if faults:
+        listing = "\n".join(f"  - {fault}" for fault in faults)
+        raise ValueError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listing}")
+    return settings
+
+
+def _message(item: dict) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{where}: unknown key"
+    if item["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where}: {item['msg']}, found {item['input']!r}"
+
+
+def _parsed(kind: Any, value: Any) -> Any:
+    """`value` as `kind`, or None where its own section already reports it."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _rules(raw: dict) -> list[str]:
+    """Faults that span keys. Works on raw data, so that they are reported beside the faults of fields."""
+    names = _parsed(list[Name], raw.get("objectives"))
+    if not names or len(names) < 2:
+        return []
+    faults = []
+    n = len(names)
+    if len(set(names)) < n:
+        faults.append(f"objectives: {names} repeats a name")
+    faults += _reward_rules(raw, names)
+    if (basis := _parsed(Basis, raw.get("basis"))) and not 1 / n < basis.beta <= 1:
+        faults.append(f"basis.beta: must be in (1/{n}, 1] for {n} objectives, found {basis.beta}")
+    faults += _preference_rules(raw, names)
+    faults += _slot_rules(raw, n)
+    if data := _parsed(Data, raw.get("data")):
+        if data.validation + data.test >= 1:
+            faults.append("data: validation and test leave nothing to train on")
+        if data.hub and not data.revision:
+            faults.append(f"data.revision: {data.hub} needs the commit to use")
+        if data.source == "embedded" and not data.sizes:
+            faults.append("data.sizes: the embedded source needs it")
+    model = _parsed(Model, raw.get("model"))
+    if model and model.source != "scratch" and (fault := _unpinned(model.source, model.revision)):
+        faults.append(f"model.revision: {fault}")
+    if (rl := _parsed(Rl, raw.get("rl"))) and rl.prompts * rl.generations % rl.micro_batch:
+        faults.append(
+            f"rl.micro_batch: {rl.micro_batch} does not divide prompts * generations = {rl.prompts * rl.generations}"
+        )
+    return faults
+
+
+def _unpinned(source: str, revision: str | None) -> str | None:
+    """Why a model is no fixed thing: a Hub id without a commit changes under one's feet."""
+    if revision or Path(source).is_dir():
+        return None
+    return f"{source} is no folder here, and a Hub id needs the commit to use"
+
+
+def _reward_rules(raw: dict, names: list[str]) -> list[str]:
+    rewards = raw.get("rewards")
+    if not isinstance(rewards, dict):
+        return []
+    faults = [f"rewards.{name}: not among objectives {names}" for name in rewards if name not in names]
+    faults += [f"rewards.{name}: missing" for name in names if name not in rewards]
+    for name, value in rewards.items():
+        reward = _parsed(Reward, value)
+        if isinstance(reward, PairReward | LabelReward) and reward.source != f"out/data/rewards/{name}.jsonl":
+            faults.append(f"rewards.{name}.source: must be out/data/rewards/{name}.jsonl, found {reward.source}")
+        if isinstance(reward, PretrainedReward) and (fault := _unpinned(reward.model, reward.revision)):
+            faults.append(f"rewards.{name}.revision: {fault}")
+        if isinstance(reward, PretrainedReward) and "unknown" in (reward.input, reward.logit):
+            faults.append(
+                f"rewards.{name}: input and logit of {reward.model} are unknown: look them up in its "
+                "model card and fill them in"
+            )
+    return faults
+
+
+def _preference_rules(raw: dict, names: list[str]) -> list[str]:
+    faults = []
+    named = _parsed(dict[str, dict[str, float]], raw.get("preferences")) or {}
+    for key, weights in named.items():
+        faults += [f"preferences.{key}: {fault}" for fault in preference_faults(weights, names)]
+    if register := _parsed(Register, raw.get("register")):
+        faults += [f"register.merged: {key!r} is no named preference" for key in register.merged if key not in named]
+    parts = (_parsed(Evaluation, raw.get("evaluation")) or Evaluation.model_construct(parts=None)).parts
+    for k, row in enumerate(_parsed(list[list[float]], raw.get("oracles")) or [], start=1):
+        if len(row) != len(names):
+            faults.append(f"oracles.{k}: has {len(row)} weights for {len(names)} objectives")
+            continue
+        faults += [f"oracles.{k}: {fault}" for fault in preference_faults(dict(zip(names, row, strict=True)), names)]
+        if parts and any(abs(weight * parts - round(weight * parts)) > 1e-6 for weight in row):
+            faults.append(f"oracles.{k}: {row} is not on the evaluation grid of {parts} parts")
+    return faults
+
+
+def _slot_rules(raw: dict, n: int) -> list[str]:
+    groups = _parsed(dict[str, Group], raw.get("policies"))
+    methods = _parsed(list[str], raw.get("methods"))
+    oracles = _parsed(list[list[float]], raw.get("oracles"))
+    if groups is None or methods is None or oracles is None:
+        return []
+    given = [slot for group in groups.values() for slot in group.slots]
+    needed = [slot for method in methods for slot in method_slots(method, n, len(oracles))]
+    faults = [f"policies: slot {slot} is listed twice" for slot in sorted({s for s in given if given.count(s) > 1})]
+    faults += [f"policies: unknown slot {slot}" for slot in given if slot not in needed]
+    if missing := [slot for slot in needed if slot not in given]:
+        faults.append(f"policies: no group trains {', '.join(missing)}; add {{slots: [{', '.join(missing)}]}}")
+    return faults
