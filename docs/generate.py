@@ -43,11 +43,13 @@ RULES = """\
 - `objectives` has no name twice, and `rewards` has exactly one entry for each.
 - `basis.beta` lies in (1/n, 1] for n objectives. At 1/n all backbones would be the same policy.
 - Every preference (`preferences.<name>`, and each row of `oracles`) has one weight per objective, none negative, with
-  sum 1. A row of `oracles` lies on the evaluation grid: its weights are multiples of 1/`evaluation.parts`.
+  sum 1. A row of `oracles` lies on the evaluation grid: its weights are multiples of 1/`evaluation.parts`. No row
+  stands there twice.
 - `register.merged` names keys of `preferences`.
 - `policies` trains each slot that `methods` needs once, and no other: `rewarded` needs specialist-1 to -n, `bone`
   backbone-1 to -n, `oracle` one slot for each row of `oracles`.
-- `rl.micro_batch` divides `rl.prompts` * `rl.generations`.
+- `rl.micro_batch` divides `rl.prompts` * `rl.generations`. `rl.lora.dropout` is 0: RLOO switches dropout off, so another
+  value would do nothing.
 - `data.validation` + `data.test` is below 1; the embedded source needs `data.sizes`.
 - What comes from the Hugging Face Hub is pinned to a commit: `data.hub` needs `data.revision`; a `model.source` or a
   `rewards.<objective>.model` that is no folder needs the `revision` beside it.

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -38,8 +39,8 @@ class Data(Section):
     revision: str | None = Field(None, description="commit of the Hub dataset; required with `hub`")
     hub_split: str = Field("train", description="split of the Hub dataset")
     sizes: Sizes | None = Field(None, description="row counts; embedded source only")
-    validation: Share = Field(description="share of prompts held out for choosing settings")
-    test: Share = Field(description="share of prompts held out for the report")
+    validation: Part = Field(description="share of prompts held out for choosing settings")
+    test: Part = Field(description="share of prompts held out for the report")
     max_prompt_chars: Count = Field(description="a longer prompt is cut at the front (counted, not dropped)")
     max_response_chars: Count = Field(description="a longer response goes to quarantine")
 
@@ -59,7 +60,7 @@ class Model(Section):
 class Lora(Section):
     rank: Count = Field(description="rank r of every adapted matrix")
     alpha: Positive = Field(description="adapter scale is alpha / rank")
-    dropout: Share = Field(0.0, description="dropout on the adapter input")
+    dropout: Share = Field(0.0, description="dropout on the adapter input; 0 in `rl.lora`, as RLOO switches it off")
     targets: str | list[str] = Field("all-linear", description="module names, or all-linear")
 
 
@@ -164,7 +165,7 @@ class Evaluation(Section):
     )
     interior: Share = Field(description="a preference is interior when no weight is below this")
     bootstrap: Count = Field(description="resamples of prompts for the intervals")
-    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(description="level of the intervals")
+    confidence: Part = Field(description="level of the intervals")
 
 
 class Report(Section):

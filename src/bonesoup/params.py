@@ -120,10 +120,12 @@ def _rules(raw: dict) -> list[str]:
     model = _parsed(Model, raw.get("model"))
     if model and model.source != "scratch" and (fault := _unpinned(model.source, model.revision)):
         faults.append(f"model.revision: {fault}")
-    if (rl := _parsed(Rl, raw.get("rl"))) and rl.prompts * rl.generations % rl.micro_batch:
-        faults.append(
-            f"rl.micro_batch: {rl.micro_batch} does not divide prompts * generations = {rl.prompts * rl.generations}"
-        )
+    if rl := _parsed(Rl, raw.get("rl")):
+        if rl.prompts * rl.generations % rl.micro_batch:
+            rows = rl.prompts * rl.generations
+            faults.append(f"rl.micro_batch: {rl.micro_batch} does not divide prompts * generations = {rows}")
+        if rl.lora.dropout:
+            faults.append(f"rl.lora.dropout: must be 0, as RLOO switches dropout off; found {rl.lora.dropout}")
     return faults
 
 
@@ -162,7 +164,10 @@ def _preference_rules(raw: dict, names: list[str]) -> list[str]:
     if register := _parsed(Register, raw.get("register")):
         faults += [f"register.merged: {key!r} is no named preference" for key in register.merged if key not in named]
     parts = (_parsed(Evaluation, raw.get("evaluation")) or Evaluation.model_construct(parts=None)).parts
-    for k, row in enumerate(_parsed(list[list[float]], raw.get("oracles")) or [], start=1):
+    rows = _parsed(list[list[float]], raw.get("oracles")) or []
+    for k, row in enumerate(rows, start=1):
+        if row in rows[: k - 1]:
+            faults.append(f"oracles.{k}: {row} repeats oracles.{rows.index(row) + 1}")
         if len(row) != len(names):
             faults.append(f"oracles.{k}: has {len(row)} weights for {len(names)} objectives")
             continue
