@@ -12,7 +12,7 @@ import typer
 from ruamel.yaml import YAML
 
 from bonesoup.cli import app, main
-from bonesoup.pipeline import failure
+from bonesoup.pipeline import check_targets, failure
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "mlflow", "pandas", "great_expectations", "matplotlib", "dvc", "datasets"}
@@ -205,6 +205,13 @@ def test_a_profile_is_written(project, bonesoup):
     done = bonesoup("profile", "embedded-3")
     assert (done.status, done.err) == (0, "")
     assert "humor" in (project / "params.yaml").read_text()
+
+
+def test_a_target_is_a_stage_or_a_group_of_stages():
+    names = ["prepare", "policy@backbones", "policy@oracles"]
+    check_targets(["prepare", "policy", "policy@oracles"], names)
+    with pytest.raises(ValueError, match="no stage 'polcy'; there are: prepare, policy@backbones"):
+        check_targets(["prepare", "polcy"], names)
 
 
 def test_the_message_of_a_failed_stage_stands_alone():

@@ -47,8 +47,8 @@ def environment() -> dict[str, str]:
     return os.environ | quiet | {"PATH": path}
 
 
-def stage_count() -> int:
-    """Stages in dvc.yaml with foreach groups expanded."""
+def stage_names() -> list[str]:
+    """Stages in dvc.yaml with foreach groups expanded; empty where DVC cannot read it."""
     listing = subprocess.run(
         [sys.executable, "-m", "dvc", "stage", "list", "--name-only", "--quiet"],
         capture_output=True,
@@ -56,7 +56,14 @@ def stage_count() -> int:
         env=environment(),
         check=False,
     )
-    return len(listing.stdout.split())
+    return listing.stdout.split()
+
+
+def check_targets(targets: list[str], names: list[str]) -> None:
+    """Raises ValueError: a target is neither a stage nor a group of stages."""
+    known = {*names, *(name.split("@")[0] for name in names)}
+    if unknown := [target for target in targets if target not in known]:
+        raise ValueError(f"no stage {', '.join(map(repr, unknown))}; there are: {', '.join(names)}")
 
 
 def check_inputs(settings: Settings) -> None:
@@ -81,8 +88,12 @@ def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
 
     Raises:
         RuntimeError: a stage or DVC itself failed; what it said.
+        ValueError: a target is no stage.
     """
-    total, seen, started, current, errors = stage_count(), 0, time.monotonic(), None, []
+    names = stage_names()
+    if names:
+        check_targets(targets, names)
+    total, seen, started, current, errors = len(names), 0, time.monotonic(), None, []
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", *targets],
         stdout=subprocess.PIPE,
