@@ -292,22 +292,20 @@ def _fill_file(path: Path, block: str, content: str) -> None:
 
 
 def markdown_main(found: dict) -> str:
-    """One table with what a reader needs first: every grid, scored by the truest unit."""
+    """One table with what a reader needs first: the grid that every method answers, scored by the truest unit."""
     from bonesoup.evaluation import tables
 
-    grids = found["grids"]
-    unit = next(unit for unit in tables.UNITS if unit in grids["full_grid"])
-    metrics = [key for key in tables.metrics_shown(grids["full_grid"], unit, main=True) if key != "kl"]
-    lines = ["| method | " + " | ".join(tables.label(metric) for metric in metrics) + " |"]
+    key, grid = list(found["grids"].items())[-1]
+    unit = next(unit for unit in tables.UNITS if unit in grid)
+    metrics = [key for key in tables.metrics_shown(grid, unit, main=True) if key != "kl"]
+    lines = ["| | " + " | ".join(tables.label(metric) for metric in metrics) + " |"]
     lines.append("|---" + "|---:" * len(metrics) + "|")
-    for key, grid in grids.items():
-        heading = f"**{key.replace('_', ' ').capitalize()}, {grid['points']} preferences**"
-        lines.append(f"| {heading} |" + " |" * len(metrics))
-        for row in tables.rows(grid, unit):
-            cells = [row["cells"].get(metric) for metric in metrics]
-            texts = [f"{cell['text']} {cell['interval']}" if cell else "" for cell in cells]
-            lines.append(f"| {'↳ ' * (row['kind'] == 'difference')}{row['name']} | " + " | ".join(texts) + " |")
-    return "\n".join([*lines, "", f"**{found['finding']}** {tables.notes(found)}"])
+    for row in tables.rows(grid, unit):
+        cells = [row["cells"].get(metric) for metric in metrics]
+        texts = [f"{cell['text']} ± {cell['half']}" if cell else "" for cell in cells]
+        lines.append(f"| {'↳ ' * (row['kind'] == 'difference')}{row['name']} | " + " | ".join(texts) + " |")
+    title = tables.title(key, grid, unit)
+    return "\n".join([*lines, "", f"{title}; ± is half a 95% interval over test prompts. {found['finding']}"])
 
 
 def main() -> None:

@@ -110,3 +110,47 @@ def test_combining_normalised_rewards_is_linear():
 def test_a_constant_reward_is_refused():
     with pytest.raises(ValueError, match="reward b gives every response of the SFT policy the same score"):
         fit(np.array([[1.0, 2.0], [2.0, 2.0]]), ["a", "b"])
+
+
+def test_a_tokenizer_without_padding_token_scores_batches_right(tmp_path):
+    """GPT-2 reward models have none; the classifier needs it to find the last token."""
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    from bonesoup.chat import words_tokenizer
+
+    torch.manual_seed(0)
+    tokenizer = words_tokenizer(["yes no Use flour. Stay careful!"])
+    GPT2ForSequenceClassification(
+        GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=len(tokenizer), n_positions=32, num_labels=1)
+    ).save_pretrained(tmp_path / "model")
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "model")
+    spec = {"objective": "humor", "kind": "pretrained", "model": str(tmp_path / "model")}
+    write_json(tmp_path / "reward.json", spec | {"input": "response", "logit": 0})
+    reward = load_reward(tmp_path)
+    texts = ["yes", "Use flour. Stay careful! no", "no no"]
+    alone = np.concatenate([reward.score([prompt("yes")], [text]) for text in texts])
+    np.testing.assert_allclose(reward.score([prompt("yes")] * 3, texts), alone, atol=1e-6)
+
+
+def test_plain_text_gets_the_special_tokens_of_its_tokenizer(tmp_path):
+    """A reward model that reads the response alone keeps its [CLS], also where its tokenizer has a chat template."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from bonesoup.chat import words_tokenizer
+
+    tokenizer = words_tokenizer(["yes no"])
+    start = ("<|user|>", tokenizer.convert_tokens_to_ids("<|user|>"))
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{start[0]} $A", special_tokens=[start])
+    torch.manual_seed(0)
+    config = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), num_labels=1, **config)).eval()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    spec = {"objective": "humor", "kind": "pretrained", "model": str(tmp_path / "model")}
+    write_json(tmp_path / "reward.json", spec | {"input": "response", "logit": 0})
+    with torch.inference_mode():
+        expected = model(torch.tensor([[start[1], *tokenizer("yes no", add_special_tokens=False)["input_ids"]]])).logits
+    found = load_reward(tmp_path).score([prompt("yes")], ["yes no"])
+    np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-6)

@@ -25,7 +25,7 @@ def count(word: str):
     return lambda prompts, responses: [float(response.split().count(word)) for response in responses]
 
 
-def make_task(base: Path, prompts: list, **changes) -> rloo.Task:
+def make_task(base: Path, texts: list, **changes) -> rloo.Task:
     settings = {
         "steps": 6,
         "prompts": 2,
@@ -41,7 +41,7 @@ def make_task(base: Path, prompts: list, **changes) -> rloo.Task:
     }
     return rloo.Task(
         base=base,
-        prompts=prompts,
+        prompts=texts,
         rewards=[Reward("flour", count("flour.")), Reward("yes", count("yes"))],
         normaliser=Normaliser(np.array([0.1, 0.2]), np.array([0.5, 2.0])),
         rl=config.Rl(**(settings | changes)),
@@ -151,8 +151,8 @@ def test_text_scored_is_the_tokens_trained_on(tiny_policy, prompts, tmp_path):
     trainer.train()
     assert len(seen) == 16
     for text, ids in seen:
-        kept = [token for token in ids if token not in tokenizer.all_special_ids]
-        assert tokenizer(text, add_special_tokens=False)["input_ids"] == kept
+        ended = [tokenizer.eos_token_id] if ids[-1] == tokenizer.eos_token_id else []
+        assert tokenizer(text, add_special_tokens=False)["input_ids"] + ended == ids
 
 
 def test_reward_is_the_plain_weighted_sum_of_normalised_rewards(tiny_policy, prompts, tmp_path):
@@ -241,3 +241,8 @@ def test_kill_9_and_resume_in_another_process_gives_the_same_adapter(tiny_policy
     for name in ["adapter_model.safetensors", "adapter_config.json", "steps.jsonl"]:
         whole, killed = (tmp_path / kind / "adapter" / name for kind in ("whole", "killed"))
         assert whole.read_bytes() == killed.read_bytes(), name
+
+
+def test_too_few_prompts_for_a_step_are_refused(tiny_policy, prompts, tmp_path):
+    with pytest.raises(ValueError, match=r"few: 6 training prompts cannot fill a step of rl.prompts = 8"):
+        rloo.train_policy(make_task(tiny_policy, prompts, prompts=8, micro_batch=32), "few", ROW, tmp_path)

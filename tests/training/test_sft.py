@@ -5,11 +5,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bonesoup.config import Lora, Model, Sft
+from bonesoup.generation.sample import sample
 from bonesoup.training.base import base_policy
 from bonesoup.training.sft import conversation, train_sft
 
 ROWS = [
-    {"prompt": [{"role": "user", "content": f"Please explain {topic}"}], "response": answer}
+    {"id": topic, "prompt": [{"role": "user", "content": f"Please explain {topic}"}], "response": answer}
     for topic, answer in [("baking", "Use flour."), ("chess", "Try boards."), ("hacking", "Sorry, I cannot.")] * 4
 ]
 
@@ -76,3 +77,23 @@ def test_a_pretrained_tokenizer_without_template_gets_ours(tiny_policy, tmp_path
     assert tokenizer.apply_chat_template(messages, tokenize=False) == shared.apply_chat_template(
         messages, tokenize=False
     )
+
+
+def test_sampling_defaults_of_a_pretrained_base_are_dropped(tiny_policy, tmp_path):
+    """They would act in evaluation and not in training, so that the two sample from different distributions."""
+    theirs = AutoModelForCausalLM.from_pretrained(tiny_policy)
+    theirs.generation_config.update(repetition_penalty=5.0, top_p=0.5, do_sample=True)
+    theirs.save_pretrained(tmp_path / "theirs")
+    AutoTokenizer.from_pretrained(tiny_policy).save_pretrained(tmp_path / "theirs")
+    prompts, seeds = [ROWS[0]["prompt"]] * 16, list(range(16))
+    policy, tokenizer = base_policy(Model(source=str(tmp_path / "theirs")), [], seed=0)
+    plain = AutoModelForCausalLM.from_pretrained(tiny_policy).eval()
+    assert sample(policy.eval(), tokenizer, prompts, seeds, 1.0, 12, 16) == sample(
+        plain, tokenizer, prompts, seeds, 1.0, 12, 16
+    )
+
+
+def test_a_text_that_does_not_fit_the_context_is_named(tiny_policy, tmp_path):
+    policy, tokenizer = base_policy(Model(source=str(tiny_policy), context=8), [], seed=0)
+    with pytest.raises(ValueError, match=r"4 SFT texts do not fit model.context = 8: row hacking has 9 tokens"):
+        fit(policy, tokenizer, tmp_path)

@@ -29,9 +29,7 @@ class Scorer:
         raw = np.stack([reward.score(prompts, texts) for reward in self.rewards], axis=1)
         table = _columns("reward", self.objectives, self.normaliser(raw))
         if self.gold:
-            rows = [
-                self.gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)
-            ]
+            rows = [self.gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
             truth = np.array([[row[name] for name in self.objectives] for row in rows])
             table |= _columns("gold", self.objectives, self.gold_normaliser(truth))
         return table
@@ -70,13 +68,9 @@ def front_rows(
             batch,
         )
         texts = [response.text for response in responses]
-        own = log_probabilities(
-            policy.model, policy.tokenizer, messages, responses, batch, generation.temperature
-        )
+        own = log_probabilities(policy.model, policy.tokenizer, messages, responses, batch, generation.temperature)
         with policy.base_alone():
-            base = log_probabilities(
-                policy.model, policy.tokenizer, messages, responses, batch, generation.temperature
-            )
+            base = log_probabilities(policy.model, policy.tokenizer, messages, responses, batch, generation.temperature)
         table = {
             "method": policy.soup.method,
             "point": index,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
+from bonesoup.chat import never_sampled
+
 Messages = list[dict[str, str]]
 
 
@@ -69,10 +71,8 @@ def sample(
         output = model.generate(
             **inputs,
             do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
             max_new_tokens=max_new_tokens,
+            suppress_tokens=never_sampled(tokenizer),
             logits_processor=LogitsProcessorList([RowNoise(seeds[start : start + batch], temperature)]),
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,

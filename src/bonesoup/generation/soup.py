@@ -73,9 +73,7 @@ class Soup:
             return coefficients(rows, np.asarray(preference, float))
         match = np.isclose(rows, preference, atol=1e-6).all(axis=1)
         if not match.any():
-            raise ValueError(
-                f"{self.method} has no policy for preference {list(preference)}; it has {rows.tolist()}"
-            )
+            raise ValueError(f"{self.method} has no policy for preference {list(preference)}; it has {rows.tolist()}")
         return np.eye(len(rows))[match.argmax()]
 
 

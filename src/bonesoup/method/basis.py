@@ -62,13 +62,9 @@ def coefficients(rows: ArrayLike, preference: ArrayLike, scale: ArrayLike | None
     target = finite(preference, "preference")
     m, n = rows.shape
     if m < n:
-        raise ValueError(
-            f"{m} policies cannot reach every preference over {n} objectives: train at least {n}"
-        )
+        raise ValueError(f"{m} policies cannot reach every preference over {n} objectives: train at least {n}")
     if target.ndim == 0 or target.shape[-1] != n:
-        raise ValueError(
-            f"preference must be [..., {n}] for {n} objectives, found shape {list(target.shape)}"
-        )
+        raise ValueError(f"preference must be [..., {n}] for {n} objectives, found shape {list(target.shape)}")
     if scale is not None:
         scale = finite(scale, "scale")
         if scale.shape != (n,):

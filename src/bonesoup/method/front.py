@@ -45,8 +45,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     reference = finite(reference, "reference")
     if reference.shape != points.shape[1:]:
         raise ValueError(
-            f"reference must be [{points.shape[1]}], one value per objective, "
-            f"found shape {list(reference.shape)}"
+            f"reference must be [{points.shape[1]}], one value per objective, found shape {list(reference.shape)}"
         )
     import moocore
 

@@ -71,10 +71,17 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
             f"{source} has {model.config.num_labels} labels"
         )
     tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.get("revision"))
+    # Where a dialogue is longer than the model reads, its start is given up, never the response.
+    tokenizer.truncation_side = "left"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
 
     def scores(prompts: list[Messages], responses: list[str]) -> np.ndarray:
         texts = render(tokenizer, spec["input"], prompts, responses)
-        return classify(model, tokenizer, texts, batch)[:, spec["logit"]]
+        # A chat template brings its own special tokens; plain text needs the tokenizer's.
+        return classify(model, tokenizer, texts, batch, special=spec["input"] != "chat")[:, spec["logit"]]
 
     return Reward(spec["objective"], scores)
 
@@ -123,10 +130,10 @@ def render(tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Message
 
 
 @torch.inference_mode()
-def classify(model, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch: int) -> np.ndarray:
-    """Logits [batch, labels]; rows of like length share a forward pass."""
-    # A chat template brings its own special tokens; plain text needs the tokenizer's.
-    special = tokenizer.chat_template is None
+def classify(
+    model, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch: int, special: bool = False
+) -> np.ndarray:
+    """Logits [batch, labels]; rows of like length share a forward pass. `special` adds the tokenizer's own tokens."""
     ids = [tokenizer(text, add_special_tokens=special, truncation=True)["input_ids"] for text in texts]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     logits = np.empty((len(ids), model.config.num_labels))

@@ -20,6 +20,7 @@ from transformers import (
 from trl import RewardConfig, RewardTrainer
 
 from bonesoup import config
+from bonesoup.chat import check_room
 from bonesoup.progress import StepLines, quiet
 from bonesoup.rewards.score import Reward, render
 
@@ -38,10 +39,10 @@ def train_reward(
     Returns:
         What reward.json needs to read the model back: its input format and logit.
     """
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    classes = 2 if reward.kind == "labels" and reward.loss == "classification" else 1
+    # Padding on the right, as scoring pads: with learned positions the side matters.
+    tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right")
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=classes, dtype=torch.float32)
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
     arguments = {
         "output_dir": str(out.with_name(out.name + ".trainer")),
         "max_steps": reward.steps,
@@ -68,7 +69,9 @@ def train_reward(
             train_dataset=_pairs(tokenizer, rows),
         )
     else:
-        model.config.problem_type = "regression" if classes == 1 else "single_label_classification"
+        # One logit and binary cross-entropy: the score is the log-odds of the label, with no free offset.
+        graded = reward.loss == "regression"
+        model.config.problem_type = "regression" if graded else "multi_label_classification"
         trainer = Trainer(
             model=model,
             args=TrainingArguments(**arguments),
@@ -82,12 +85,13 @@ def train_reward(
     # same bytes.
     trainer.model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    return {"input": "chat", "logit": classes - 1}
+    return {"input": "chat", "logit": 0}
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, rows: list[dict], column: str) -> list[list[int]]:
     texts = render(tokenizer, "chat", [row["prompt"] for row in rows], [row[column] for row in rows])
-    return tokenizer(texts, add_special_tokens=False, truncation=True)["input_ids"]
+    check_room(tokenizer, [row["id"] for row in rows], texts, 0, f"dialogues with their {column}")
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 
 def _pairs(tokenizer: PreTrainedTokenizerBase, rows: list[dict]) -> Dataset:
@@ -105,7 +109,7 @@ def _labelled(tokenizer: PreTrainedTokenizerBase, rows: list[dict], loss: str) -
                 f"label of row {odd[0]['id']} is {odd[0]['label']}: classification needs 0 or 1; "
                 "set loss: regression for graded labels"
             )
-        labels = [int(label) for label in labels]
+        labels = [[float(label)] for label in labels]
     return Dataset.from_dict({"input_ids": _ids(tokenizer, rows, "response"), "labels": labels})
 
 
@@ -115,6 +119,8 @@ def held_out(reward: Reward, rows: list[dict], confidence: float = 0.95) -> dict
     Pairs: the share whose chosen response scores higher. Labelled responses: the share of pairs of rows with
     unlike labels that the score puts in the label's order (each row meets one other), and Pearson's r.
     """
+    if not rows:
+        raise ValueError(f"reward {reward.objective}: no held-out rows to measure it on; raise data.validation")
     if "chosen" in rows[0]:
         prompts = [row["prompt"] for row in rows]
         better = reward.score(prompts, [row["chosen"] for row in rows])
@@ -135,6 +141,6 @@ def _accuracy(margins: np.ndarray, confidence: float) -> dict:
     """Share of positive margins; ties count as wrong."""
     n, right = len(margins), int((margins > 0).sum())
     if n == 0:
-        raise ValueError("no held-out rows to measure a reward on: raise data.validation, or give it more rows")
+        raise ValueError("no two held-out rows with unlike labels to measure a reward on; raise data.validation")
     interval = binomtest(right, n).proportion_ci(confidence_level=confidence)
     return {"accuracy": right / n, "accuracy_low": interval.low, "accuracy_high": interval.high, "n": n}

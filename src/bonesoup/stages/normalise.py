@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from bonesoup.chat import check_room
 from bonesoup.config import Settings
 from bonesoup.data.gold import gold_scorer
 from bonesoup.files import read_jsonl, write_json
-from bonesoup.generation.sample import sample
+from bonesoup.generation.sample import render, sample
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import fit
@@ -14,10 +15,15 @@ from bonesoup.rewards.score import load_rewards
 
 def run(settings: Settings, key: None) -> None:
     names = settings.objectives
-    pool = [row["prompt"] for row in read_jsonl(PROMPTS) if row["split"] == "train"]
+    rows = read_jsonl(PROMPTS)
+    pool = [row["prompt"] for row in rows if row["split"] == "train"]
     prompts = [pool[i % len(pool)] for i in range(settings.normalise.samples)]
     alone = Soup("sft", SFT, tuple(names), "none", (), ())
     policy = SoupModel.load(alone, settings.device)
+    # The first stage that has tokenizer and prompts: none may outgrow the context later, in training.
+    texts = render(policy.tokenizer, [row["prompt"] for row in rows])
+    limit = settings.generation.max_new_tokens
+    check_room(policy.tokenizer, [row["id"] for row in rows], texts, limit, "prompts with their responses")
     responses = sample(
         policy.model,
         policy.tokenizer,
@@ -40,8 +46,8 @@ def run(settings: Settings, key: None) -> None:
         "gold": None,
     }
     if gold := gold_scorer(settings.data.source, names):
-        rows = [gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
-        truth = np.array([[row[name] for name in names] for row in rows])
+        scored = [gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
+        truth = np.array([[row[name] for name in names] for row in scored])
         fitted = fit(truth, names)
         facts["gold"] = {
             "mean": fitted.mean.tolist(),

@@ -1,9 +1,10 @@
 """policy@GROUP: train the policies of a group, one after another in this process; each row is trained once."""
 
 import shutil
+import sys
+from importlib.metadata import version
 
 import numpy as np
-import torch
 
 from bonesoup.config import Settings
 from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl, write_json
@@ -12,6 +13,15 @@ from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS, SCRATCH
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import load_rewards
 from bonesoup.training.rloo import Task, train_policy
+
+CODE = (
+    __name__,
+    "bonesoup.chat",
+    "bonesoup.rewards.normalise",
+    "bonesoup.rewards.score",
+    "bonesoup.training.rloo",
+    "bonesoup.training.sft",
+)
 
 
 def run(settings: Settings, key: str) -> None:
@@ -33,7 +43,7 @@ def run(settings: Settings, key: str) -> None:
             fingerprint = digest(row, shared)
             scratch = SCRATCH / "policies" / fingerprint
             # Another group may be training the same row right now; it trains, this one takes the result.
-            with exclusive(scratch.with_suffix(".lock")):
+            with exclusive(scratch.with_suffix(".lock"), wait=float("inf")):
                 known = (scratch / "adapter").is_dir()
                 scratch.mkdir(parents=True, exist_ok=True)
                 adapter = train_policy(task, slot, row, scratch)
@@ -46,11 +56,16 @@ def run(settings: Settings, key: str) -> None:
 
 
 def _inputs(settings: Settings) -> list:
-    """Everything but the row that decides what an adapter is."""
+    """Everything but the row that decides what an adapter is, code and libraries included.
+
+    Limits and checkpoints decide whether a run gets to its end, not what is there.
+    """
     return [
-        settings.rl.model_dump(),
+        settings.rl.model_dump(exclude={"limits", "checkpoint_every"}),
         settings.generation.model_dump(),
-        [settings.seed, settings.threads, settings.device, torch.__version__],
+        [settings.seed, settings.threads, settings.device],
+        [version(package) for package in ("torch", "transformers", "trl", "peft", "accelerate")],
+        [file_digest(sys.modules[name].__file__) for name in CODE],
         [file_digest(SFT), file_digest(NORMALISER), file_digest(PROMPTS)],
         [file_digest(REWARDS / name) for name in settings.objectives],
     ]

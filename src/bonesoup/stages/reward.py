@@ -24,7 +24,7 @@ def run(settings: Settings, key: str) -> None:
             spec |= train_reward(f"reward@{key}", SFT, rows, reward, settings.seed, folder / "model", settings.device)
         write_json(folder / "reward.json", spec)
         if reward.kind != "function":
-            rows = [row for row in read_jsonl(Path(reward.source)) if row["split"] == "test"]
+            rows = [row for row in read_jsonl(Path(reward.source)) if row["split"] == "validation"]
             spec |= held_out(load_reward(folder, settings.device), rows)
             write_json(folder / "reward.json", spec)
     write_json(METRICS / f"reward-{key}.json", {k: v for k, v in spec.items() if isinstance(v, float | int)})

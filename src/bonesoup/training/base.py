@@ -11,16 +11,18 @@ from transformers import (
 )
 
 from bonesoup import config
-from bonesoup.generation.chat import bpe_tokenizer, with_template, words_tokenizer
+from bonesoup.chat import bpe_tokenizer, only_ours, with_template, words_tokenizer
 
 
 def base_policy(model: config.Model, texts: list[str], seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer before SFT; `texts` are what a from-scratch tokenizer learns its tokens from."""
     if model.source != "scratch":
         dtype = getattr(torch, model.dtype)
-        tokenizer = AutoTokenizer.from_pretrained(model.source, revision=model.revision)
+        tokenizer = with_template(AutoTokenizer.from_pretrained(model.source, revision=model.revision))
+        tokenizer.model_max_length = model.context
         policy = AutoModelForCausalLM.from_pretrained(model.source, revision=model.revision, dtype=dtype)
-        return policy, with_template(tokenizer)
+        only_ours(policy, tokenizer)
+        return policy, tokenizer
     torch.manual_seed(seed)
     tokenizer = words_tokenizer(texts) if model.tokenizer == "words" else bpe_tokenizer(texts, model.vocabulary)
     tokenizer.model_max_length = model.context

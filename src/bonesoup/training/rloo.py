@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import RLOOConfig, RLOOTrainer
 
 from bonesoup import config
+from bonesoup.chat import never_sampled
 from bonesoup.files import appearing, read_json, write_json
 from bonesoup.progress import Throttle, quiet
 from bonesoup.rewards.normalise import Normaliser
@@ -62,8 +63,12 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path) -> Path
 
     Raises:
         Collapse: KL above its limit, entropy below its limit.
-        ValueError: a reward that is not finite.
+        ValueError: a reward that is not finite, or too few prompts for one step.
     """
+    if len(task.prompts) < task.rl.prompts:
+        raise ValueError(
+            f"{name}: {len(task.prompts)} training prompts cannot fill a step of rl.prompts = {task.rl.prompts}"
+        )
     done = scratch / "adapter"
     if done.is_dir():
         return done
@@ -75,6 +80,8 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path) -> Path
     if checkpoint:
         print(f"{name}: resuming at step {read_step(checkpoint)} of {task.rl.steps}", flush=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.state.global_step != task.rl.steps:
+        raise RuntimeError(f"{name}: training ended at step {trainer.state.global_step} of {task.rl.steps}")
     with appearing(done) as folder:
         save_adapter(trainer.model, folder)
         shutil.copyfile(scratch / "steps.jsonl", folder / "steps.jsonl")
@@ -86,6 +93,7 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path) -> Path
 def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
     rl = task.rl
     batch = rl.prompts * rl.generations
+    tokenizer = AutoTokenizer.from_pretrained(task.base, padding_side="left")
     arguments = RLOOConfig(
         output_dir=str(scratch),
         max_steps=rl.steps,
@@ -98,6 +106,7 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
         temperature=task.generation.temperature,
         top_k=0,
         top_p=1.0,
+        generation_kwargs={"suppress_tokens": never_sampled(tokenizer)},
         beta=rl.kl,
         reward_weights=list(row),
         learning_rate=rl.learning_rate,
@@ -120,7 +129,6 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
         gradient_checkpointing=False,
         dataloader_pin_memory=False,
     )
-    tokenizer = AutoTokenizer.from_pretrained(task.base, padding_side="left")
     return RLOOTrainer(
         model=AutoModelForCausalLM.from_pretrained(task.base),
         args=arguments,
@@ -171,7 +179,8 @@ class _StepLog(TrainerCallback):
         self.name, self.task, self.path = name, task, path
         self.throttle = Throttle()
         kept = path.read_text().splitlines()[:start] if path.exists() else []
-        path.write_text("".join(line + "\n" for line in kept))
+        with appearing(path) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "reward" not in logs:

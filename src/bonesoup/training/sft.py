@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from bonesoup import config
+from bonesoup.chat import check_room
 from bonesoup.progress import StepLines, quiet
 
 
@@ -44,7 +45,13 @@ def train_sft(
 
     Returns:
         The trained policy (adapters folded in), and metrics: validation loss in nats per token before and after.
+
+    Raises:
+        ValueError: a row that does not fit the context.
     """
+    messages = [[*row["prompt"], {"role": "assistant", "content": row["response"]}] for row in rows]
+    texts = [tokenizer.apply_chat_template(dialogue, tokenize=False) for dialogue in messages]
+    check_room(tokenizer, [row["id"] for row in rows], texts, 0, "SFT texts")
     arguments = SFTConfig(
         output_dir=str(scratch),
         max_steps=sft.steps,

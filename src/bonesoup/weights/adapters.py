@@ -110,9 +110,7 @@ def concatenate(parts: Sequence[tuple[Adapter, float]]) -> Adapter:
     tensors = {}
     for module in dict.fromkeys(name for adapter, _ in parts for name in adapter.tensors):
         terms = [(adapter, float(c)) for adapter, c in parts if module in adapter.tensors]
-        shapes = {
-            (adapter.tensors[module][1].shape[0], adapter.tensors[module][0].shape[1]) for adapter, _ in terms
-        }
+        shapes = {(adapter.tensors[module][1].shape[0], adapter.tensors[module][0].shape[1]) for adapter, _ in terms}
         if len(shapes) > 1:
             raise ValueError(
                 f"module {module} has weights of shapes {sorted(shapes)} in different adapters: "
@@ -120,9 +118,7 @@ def concatenate(parts: Sequence[tuple[Adapter, float]]) -> Adapter:
             )
         tensors[module] = (
             torch.cat([adapter.tensors[module][0] for adapter, _ in terms]),
-            torch.cat(
-                [adapter.tensors[module][1] * (c * adapter.scale[module]) for adapter, c in terms], dim=1
-            ),
+            torch.cat([adapter.tensors[module][1] * (c * adapter.scale[module]) for adapter, c in terms], dim=1),
         )
     return Adapter(_plain_config(parts[0][0].config), tensors, dict.fromkeys(tensors, 1.0))
 
@@ -199,9 +195,7 @@ def _read_config(path: Path) -> dict:
     if refused := [key for key in _REFUSED if config.get(key)]:
         raise ValueError(f"{path} sets {', '.join(refused)}: only plain LoRA can be merged exactly")
     if config.get("bias", "none") != "none":
-        raise ValueError(
-            f"{path} has bias {config['bias']!r}: only adapters without biases can be merged exactly"
-        )
+        raise ValueError(f"{path} has bias {config['bias']!r}: only adapters without biases can be merged exactly")
     if config.get("init_lora_weights") not in _PLAIN_INIT:
         raise ValueError(
             f"{path} has init_lora_weights {config['init_lora_weights']!r}, which changes the base itself: "
@@ -229,9 +223,7 @@ def _read_factors(path: Path) -> dict[str, dict[str, torch.Tensor]]:
                     )
                 tensor = file.get_tensor(name).float()
                 if tensor.ndim != 2:
-                    raise ValueError(
-                        f"{path}: tensor {name} has shape {list(tensor.shape)}, expected a matrix"
-                    )
+                    raise ValueError(f"{path}: tensor {name} has shape {list(tensor.shape)}, expected a matrix")
                 if not torch.isfinite(tensor).all():
                     raise ValueError(f"{path}: tensor {name} has values that are not finite")
                 found.setdefault(match["module"], {})[match["factor"]] = tensor

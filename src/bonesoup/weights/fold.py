@@ -87,9 +87,7 @@ def _skeleton(folder: Path, config: dict) -> PreTrainedModel:
     names = config.get("architectures") or []
     kind = getattr(transformers, names[0], None) if len(names) == 1 else None
     if kind is None:
-        raise ValueError(
-            f"{folder / 'config.json'}: architectures is {names}, expected one known to Transformers"
-        )
+        raise ValueError(f"{folder / 'config.json'}: architectures is {names}, expected one known to Transformers")
     with torch.device("meta"):
         return kind(AutoConfig.from_pretrained(folder))
 
@@ -100,9 +98,7 @@ def _check_module(model: PreTrainedModel, module: str, adapter: Adapter, folder:
     except AttributeError:
         raise ValueError(f"the adapter changes module {module}, which {folder} does not have") from None
     if not isinstance(found, torch.nn.Linear | Conv1D):
-        raise ValueError(
-            f"the adapter changes module {module}, a {type(found).__name__}: expected a linear layer"
-        )
+        raise ValueError(f"the adapter changes module {module}, a {type(found).__name__}: expected a linear layer")
     shape = list(found.weight.shape)
     a, b = adapter.tensors[module]
     delta = [len(b), a.shape[1]]

@@ -7,7 +7,7 @@ A from-scratch tokenizer gets TEMPLATE; a pretrained one keeps its own, or gets 
 from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 USER, ASSISTANT, END, PAD, UNKNOWN = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>", "<|unknown|>"
 SPECIAL = [PAD, END, USER, ASSISTANT, UNKNOWN]
@@ -65,3 +65,38 @@ def with_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase
     if tokenizer.chat_template is None:
         tokenizer.chat_template = TEMPLATE
     return tokenizer
+
+
+def only_ours(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Drop the sampling defaults a pretrained model brings (repetition penalty, top-p, several end tokens).
+
+    They would apply wherever generate() is called, so that evaluation would sample from another distribution than
+    training does.
+    """
+    model.generation_config = GenerationConfig(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
+
+
+def never_sampled(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Special tokens other than the end: decoding drops them, so a reward would not see what is trained on."""
+    return [token for token in tokenizer.all_special_ids if token != tokenizer.eos_token_id]
+
+
+def check_room(tokenizer: PreTrainedTokenizerBase, ids: list[str], texts: list[str], extra: int, what: str) -> None:
+    """Refuse texts that do not fit the context, rather than cut a response off unseen.
+
+    Args:
+        ids: names of the rows, for the message.
+        extra: tokens still to be generated after each text.
+
+    Raises:
+        ValueError: naming the longest row, and how many are too long.
+    """
+    limit = tokenizer.model_max_length - extra
+    lengths = [len(row) for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    if (longest := max(lengths)) > limit:
+        raise ValueError(
+            f"{sum(length > limit for length in lengths)} {what} do not fit model.context = "
+            f"{tokenizer.model_max_length}: row {ids[lengths.index(longest)]} has {longest} tokens"
+            + (f" and {extra} are to be generated" if extra else "")
+            + "; raise model.context, or lower data.max_prompt_chars or data.max_response_chars"
+        )

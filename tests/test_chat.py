@@ -3,7 +3,7 @@
 import pytest
 from trl.data_utils import maybe_apply_chat_template
 
-from bonesoup.generation.chat import bpe_tokenizer, words_tokenizer
+from bonesoup.chat import bpe_tokenizer, words_tokenizer
 from bonesoup.generation.sample import encode
 from bonesoup.rewards.score import render
 
