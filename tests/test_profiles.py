@@ -35,6 +35,31 @@ def test_a_written_profile_reads_back_as_valid_settings(name, tmp_path):
         assert read(path.read_text())[section] == overlay[section], "replaced whole, nothing of the default left"
 
 
+def left_out(raw, used, prefix: str = "") -> list[str]:
+    """Keys of the settings in use that the file does not state."""
+    if isinstance(used, dict):
+        missing = [f"{prefix}{key}" for key in used if key not in raw]
+        shared = [(raw[key], used[key], f"{prefix}{key}.") for key in used if key in raw]
+    elif isinstance(used, list | tuple):
+        missing, shared = [], [(a, b, f"{prefix}{k}.") for k, (a, b) in enumerate(zip(raw, used, strict=True))]
+    else:
+        return []
+    return missing + [key for pair in shared for key in left_out(*pair)]
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml")))
+def test_no_value_of_a_profile_is_a_default_of_the_code(name):
+    """DVC compares params.yaml only: a default that changes in config.py would re-run nothing."""
+    raw = profiles.plain(profiles.compose(name))
+    assert left_out(raw, params.check(raw).model_dump(by_alias=True)) == []
+    del raw["rl"]["lora"]["targets"]
+    raw["rewards"][raw["objectives"][0]] = {
+        "kind": "pretrained", "model": ".", "input": "chat", "logit": 0, "source": "x"
+    }  # fmt: skip
+    used = params.check(raw).model_dump(by_alias=True)
+    assert left_out(raw, used) == [f"rewards.{raw['objectives'][0]}.revision", "rl.lora.targets"]
+
+
 def test_writing_the_default_gives_params_yaml_back(tmp_path):
     profiles.write("embedded", path=tmp_path / "params.yaml")
     assert read((tmp_path / "params.yaml").read_text()) == read((ROOT / "params.yaml").read_text())
@@ -48,7 +73,7 @@ def test_sections_merge_key_by_key_and_named_entries_are_replaced(own):
     ]
     (own / "mine.yaml").write_text("\n".join(changes))
     document = profiles.compose("mine")
-    assert document["rl"]["lora"] == {"rank": 2, "alpha": 16}
+    assert document["rl"]["lora"] == {"rank": 2, "alpha": 16, "dropout": 0.0, "targets": "all-linear"}
     assert document["rl"]["steps"] == 30
     assert list(document["preferences"]) == ["even"]
 

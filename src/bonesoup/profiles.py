@@ -14,6 +14,7 @@ WHOLE = {"rewards", "policies", "preferences"}
 yaml = YAML()
 yaml.width = 120
 yaml.preserve_quotes = True
+yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 def names() -> list[str]:
@@ -43,7 +44,7 @@ def compose(name: str, data: str | None = None) -> dict:
             document.yaml_set_start_comment(heading.rstrip())
     if data:
         document["data"]["path"] = data
-        document["data"].pop("hub", None)
+        document["data"] |= {"hub": None, "revision": None}
     params.check(plain(document), f"profile {name}")
     return document
 
