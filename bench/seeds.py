@@ -2,15 +2,14 @@
 
     python bench/seeds.py embedded --seeds 0 1 2 3 4 --jobs 1
 
-Each seed runs `dvc repro report` in a clone of HEAD under var/seeds/; a finished seed is not run again, an
-interrupted one resumes. Prints the mean over seeds with its t interval, and each seed's paired difference to
+Each seed runs `dvc repro report` in a clone of HEAD under var/seeds/; a finished seed is not run again (delete
+var/seeds/ after a change that matters), an interrupted one resumes. Prints the mean over seeds with its t interval, and each seed's paired difference to
 Rewarded Soup: prompts are only part of the noise, seeds are the larger part.
 """
 
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from scipy import stats
 
 from bonesoup import params, profiles
 from bonesoup.evaluation.tables import label, name
+from bonesoup.files import read_json, write_json
 from bonesoup.pipeline import environment
 
 RESULTS = Path("var/seeds")
@@ -47,9 +47,11 @@ def run_seed(profile: str, seed: int, data: str | None) -> dict:
             done = subprocess.run(command, cwd=clone, env=environment() | path, stdout=log, stderr=log, check=False)
         if done.returncode:
             raise SystemExit(f"seed {seed} failed: see {log.name}")
-        shutil.copyfile(clone / "out/metrics/report.json", result)
-        shutil.copyfile(clone / "out/normaliser.json", RESULTS / f"{profile}-{seed}.normaliser.json")
-    return json.loads(result.read_text())
+        head = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], cwd=clone, capture_output=True, text=True, check=True
+        )
+        write_json(result, read_json(clone / "out/metrics/report.json") | {"commit": head.stdout.strip()})
+    return read_json(result)
 
 
 def interval(values: list[float]) -> str:
@@ -62,7 +64,8 @@ def interval(values: list[float]) -> str:
 
 def markdown(reports: list[dict]) -> str:
     """One table per grid and unit: methods over seeds, then differences and ratios to Rewarded Soup per seed."""
-    parts = []
+    commits = ", ".join(sorted({report["commit"] for report in reports}))
+    parts = [f"{len(reports)} seeds, each {reports[0]['prompts']} test prompts; measured at {commits}."]
     for key, grid in reports[0]["grids"].items():
         for unit in ("gold", "reward"):
             if unit in grid:
