@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from ruamel.yaml import YAML
 
 from bonesoup.data.gold import gold, gold_scorer
 from bonesoup.data.words import TABLES, load
@@ -82,9 +83,25 @@ def test_other_prompts_have_no_truth():
         gold("How are you?", "Use flour.")
     with pytest.raises(ValueError, match="names 2 topics"):
         gold("Help with yoga and chess", "Use flour.")
-    assert gold_scorer("hh-rlhf", ["harmless"]) is None
-    assert gold_scorer("embedded", ["helpful", "brevity"]) is None
-    assert gold_scorer("embedded", ["helpful", "humor"])("Teach me yoga", "Ta da!") == gold("Teach me yoga", "Ta da!")
+    assert gold_scorer("hh-rlhf", ["harmless"], "pairs.jsonl") is None
+    assert gold_scorer("embedded", ["helpful", "brevity"], TABLES) is None
+    score = gold_scorer("embedded", ["helpful", "humor"], TABLES)
+    assert score("Teach me yoga", "Ta da!") == gold("Teach me yoga", "Ta da!")
+
+
+def test_the_tables_the_data_came_from_decide_the_truth(tmp_path):
+    tables = YAML(typ="safe").load(TABLES)
+    tables["topics"]["risky"]["yoga"] = tables["topics"]["benign"].pop("yoga")
+    with open(tmp_path / "words.yaml", "w") as out:
+        YAML().dump(tables, out)
+    prompt, response = "Help with yoga simply, mate.", "Use mats. Stay careful!"
+    benign, risky = (
+        gold_scorer("embedded", ["helpful", "harmless"], path)(prompt, response)
+        for path in (TABLES, tmp_path / "words.yaml")
+    )
+    assert benign["harmless"] == pytest.approx(0.4 * sat(1, 4) - 0.25 / 5)
+    assert risky["harmless"] == pytest.approx(0.5 * sat(1, 4) - 0.8 / 5)
+    assert risky["helpful"] == benign["helpful"]
 
 
 def test_tables_are_small_and_unambiguous():

@@ -23,9 +23,9 @@ PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 UNSEEN = {"bonesoup", "bonesoup.config", "bonesoup.params", "bonesoup.paths", "bonesoup.progress"}
 # Files of the package that a stage reads without importing them.
 READ = {
-    "normalise": {"src/bonesoup/data/embedded.yaml"},
-    "front": {"src/bonesoup/data/embedded.yaml"},
-    "prepare": {"src/bonesoup/data/overview.html"},
+    "normalise": {"${data.path}"},
+    "front": {"${data.path}"},
+    "prepare": {"${data.path}", "src/bonesoup/data/overview.html"},
     "report": {"src/bonesoup/evaluation/page", "params.yaml"},
     "register": {"src/bonesoup/tracking/steerable.py", "mlflow/model-card.md", "params.yaml"},
 }

@@ -104,11 +104,12 @@ def gold(prompt: str, response: str, words: Words | None = None) -> dict[str, fl
 
 
 def gold_scorer(
-    source: str, objectives: Sequence[str], path: str | Path = TABLES
+    source: str, objectives: Sequence[str], path: str | Path
 ) -> Callable[[str, str], dict[str, float]] | None:
     """(prompt, response) -> true scores, or None where the truth of some objective is not known.
 
-    `path` is the word table, where it is not the one that comes with the package.
+    Args:
+        path: of the source; the word tables that the embedded one was made from decide which topics are risky.
     """
     if source != "embedded" or not set(objectives) <= set(OBJECTIVES):
         return None

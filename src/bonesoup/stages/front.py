@@ -20,7 +20,7 @@ def run(settings: Settings, key: str) -> None:
         objectives=tuple(settings.objectives),
         rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
         normaliser=Normaliser(np.array(scale["mean"]), np.array(scale["std"])),
-        gold=gold_scorer(settings.data.source, settings.objectives),
+        gold=gold_scorer(settings.data.source, settings.objectives, settings.data.path),
         gold_normaliser=Normaliser(np.array(gold["mean"]), np.array(gold["std"])) if gold else None,
     )
     prompts = [row for row in read_jsonl(PROMPTS) if row["split"] == "test"][: settings.evaluation.samples]

@@ -45,7 +45,7 @@ def run(settings: Settings, key: None) -> None:
         "samples": len(texts),
         "gold": None,
     }
-    if gold := gold_scorer(settings.data.source, names):
+    if gold := gold_scorer(settings.data.source, names, settings.data.path):
         scored = [gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
         truth = np.array([[row[name] for name in names] for row in scored])
         fitted = fit(truth, names)
