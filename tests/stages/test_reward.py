@@ -99,9 +99,7 @@ def test_pretrained_is_taken_as_it_is_and_measured(project, repository, tiny_pol
 
 
 def test_function_needs_no_data(project, repository):
-    source = "src/bonesoup/rewards/brevity.py"
-    (project / source).parent.mkdir(parents=True)
-    (project / source).write_text((repository / source).read_text())
+    source = str(repository / "src/bonesoup/rewards/brevity.py")
     found = run(repository, {"kind": "function", "function": "bonesoup.rewards.brevity:brevity", "source": source})
     assert "accuracy" not in found
     short, long = load_reward(REWARDS / "helpful").score([prompt(0)] * 2, ["yes", "yes yes yes"])
@@ -112,6 +110,16 @@ def test_a_missing_function_is_named(project, repository):
     reward = {"kind": "function", "function": "bonesoup.rewards.brevity:wit", "source": "x.py"}
     with pytest.raises(ValueError, match=r"reward function 'bonesoup.rewards.brevity:wit' cannot be imported"):
         run(repository, reward)
+
+
+@pytest.mark.parametrize("source", ["mine.py", "nowhere.py"])
+def test_the_source_of_a_function_is_the_file_that_defines_it(project, repository, source):
+    """DVC watches the source: another file there, even with the same text, hides an edit of the function."""
+    (project / "mine.py").write_text((repository / "src/bonesoup/rewards/brevity.py").read_text())
+    reward = {"kind": "function", "function": "bonesoup.rewards.brevity:brevity", "source": source}
+    with pytest.raises(ValueError, match=rf"defined in .*rewards/brevity\.py, not in its source {source}"):
+        run(repository, reward)
+    assert not (REWARDS / "helpful").exists()
 
 
 @pytest.mark.parametrize("kind", [{"kind": "pairs"}, {"kind": "labels", "loss": "regression"}])

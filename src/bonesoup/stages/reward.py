@@ -1,5 +1,7 @@
 """reward@OBJECTIVE: train, load or import the reward of one objective, and measure it on held-out rows."""
 
+import inspect
+import sys
 from pathlib import Path
 
 from bonesoup.config import Settings
@@ -15,7 +17,7 @@ def run(settings: Settings, key: str) -> None:
     with appearing(REWARDS / key) as folder:
         folder.mkdir()
         if reward.kind == "function":
-            load_function(reward.function)
+            check_source(reward.function, reward.source)
             spec |= {"function": reward.function, "digest": file_digest(Path(reward.source))}
         elif reward.kind == "pretrained":
             spec |= reward.model_dump(include={"model", "revision", "input", "logit"})
@@ -31,3 +33,17 @@ def run(settings: Settings, key: str) -> None:
     if "accuracy" in spec:
         interval = f"[{spec['accuracy_low']:.3f}, {spec['accuracy_high']:.3f}]"
         print(f"reward@{key}: held-out accuracy {spec['accuracy']:.3f} {interval} on {spec['n']}")
+
+
+def check_source(name: str, source: str) -> None:
+    """DVC watches `source`: were it not the file that runs, an edited reward would re-run nothing.
+
+    Raises:
+        ValueError: the function cannot be imported, or another file defines it.
+    """
+    function = inspect.unwrap(load_function(name))
+    # A callable object has no source of its own; the module that names it made it.
+    owner = function if inspect.isfunction(function) else sys.modules[name.partition(":")[0]]
+    file = inspect.getsourcefile(owner)
+    if not (file and Path(source).exists() and Path(file).samefile(source)):
+        raise ValueError(f"reward function {name!r} is defined in {file}, not in its source {source}: correct `source`")
