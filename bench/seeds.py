@@ -2,9 +2,9 @@
 
     python bench/seeds.py embedded --seeds 0 1 2 3 4 --jobs 1
 
-Each seed runs `dvc repro report` in a clone of HEAD under var/seeds/; a finished seed is not run again (delete
-var/seeds/ after a change that matters), an interrupted one resumes. Prints the mean over seeds with its t interval, and each seed's paired difference to
-Rewarded Soup: prompts are only part of the noise, seeds are the larger part.
+Each seed runs `dvc repro report` in a clone of HEAD under var/seeds/. A finished seed is not run again (delete
+var/seeds/ after a change that matters); an interrupted one resumes. Prints the mean over seeds with its t interval,
+and each seed's paired difference to Rewarded Soup: prompts are only part of the noise, seeds are the larger part.
 """
 
 import argparse

@@ -1,0 +1,93 @@
+"""The policy stage: what decides an adapter decides its fingerprint, and each row is trained once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from bonesoup import params
+from bonesoup.files import file_digest, read_json, write_json, write_jsonl
+from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS, SFT
+from bonesoup.stages import policy
+
+SOURCE = "src/bonesoup/rewards/brevity.py"
+# They decide whether and how files appear, not what is in them.
+HARMLESS = {"src/bonesoup/files.py", "src/bonesoup/locks.py"}
+
+
+@pytest.fixture
+def repository(request) -> Path:
+    return request.config.rootpath
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, tiny_policy, prompts) -> Path:
+    """Inputs of the stage with two computed rewards."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    SFT.parent.mkdir()
+    SFT.symlink_to(tiny_policy)
+    for name in ("helpful", "harmless"):
+        spec = {"objective": name, "kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
+        write_json(REWARDS / name / "reward.json", spec)
+    write_json(NORMALISER, {"mean": [-1.0, -1.0], "std": [1.0, 2.0]})
+    write_jsonl(PROMPTS, [{"id": str(k), "split": "train", "prompt": p} for k, p in enumerate(prompts)])
+    return tmp_path
+
+
+def settings(repository: Path, **rl):
+    raw = YAML(typ="safe").load((repository / "profiles/embedded.yaml").read_text())
+    raw["rl"] |= {"steps": 2, "prompts": 2, "generations": 2, "micro_batch": 4, "lora": raw["rl"]["lora"] | {"rank": 2}}
+    raw["rl"] |= rl
+    return params.check(raw)
+
+
+def test_the_fingerprint_covers_every_module_the_stage_depends_on(repository):
+    """DVC re-runs the stage when one changes; a fingerprint that missed it would bring the old adapter back."""
+    deps = YAML(typ="safe").load((repository / "dvc.yaml").read_text())["stages"]["policy"]["do"]["deps"]
+    modules = {dep for dep in deps if dep.endswith(".py")} - HARMLESS
+    assert {f"src/{name.replace('.', '/')}.py" for name in policy.CODE} == modules
+
+
+def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(project, repository, capfd):
+    rows = {"specialist-1": [1.0, 0.0], "oracle-1": [0.3, 0.7], "oracle-2": [1.0, 0.0]}
+    write_json(ROWS / "oracles.json", {"slots": rows})
+    policy.run(settings(repository), "oracles")
+    adapter = {slot: file_digest(POLICIES / "oracles" / slot / "adapter_model.safetensors") for slot in rows}
+    assert adapter["specialist-1"] == adapter["oracle-2"] != adapter["oracle-1"]
+    assert "oracle-2: row [1.0, 0.0] is trained already" in capfd.readouterr().out
+    facts = read_json(POLICIES / "oracles/oracle-2/policy.json")
+    assert facts["row"] == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"limits": {"kl": 7, "entropy": 0.0}}, True),
+        ({"checkpoint_every": 1}, True),
+        ({"kl": 0.2}, False),
+        ({"learning_rate": 0.001}, False),
+    ],
+)
+def test_what_decides_a_result_decides_the_fingerprint(project, repository, change, same):
+    assert (policy._inputs(settings(repository)) == policy._inputs(settings(repository, **change))) == same
+
+
+@pytest.mark.parametrize("path", [NORMALISER, PROMPTS, REWARDS / "harmless/reward.json"])
+def test_a_changed_input_file_changes_the_fingerprint(project, repository, path):
+    before = policy._inputs(settings(repository))
+    path.write_text(path.read_text() + " ")
+    assert policy._inputs(settings(repository)) != before
+
+
+def test_slots_of_a_group_start_from_the_same_adapter(project, repository):
+    """One seed for all rows: differences between policies are due to their rewards."""
+    write_json(ROWS / "g.json", {"slots": {"a": [1.0, 0.0], "b": [0.0, 1.0]}})
+    policy.run(settings(repository, steps=1, warmup_steps=1), "g")
+    # With one step of warm-up the learning rate of step 1 is zero: both adapters are still the initial one.
+    logs = [(POLICIES / "g" / slot / "steps.jsonl").read_text() for slot in "ab"]
+    digests = {file_digest(POLICIES / "g" / slot / "adapter_model.safetensors") for slot in "ab"}
+    assert len(digests) == 1
+    assert np.all([log.count("\n") == 1 for log in logs])
