@@ -16,7 +16,7 @@ LAYERS = [
     ["method"],
     ["weights"],
     ["data"],
-    ["progress"],
+    ["chat", "progress"],
     ["rewards"],
     ["generation"],
     ["training"],
@@ -117,9 +117,7 @@ def reached(start: Path) -> dict[str, list[str]]:
             for end in range(1, len(parts) + 1):
                 target = PACKAGE.joinpath(*parts[1:end])
                 files = [target / "__init__.py", target.with_suffix(".py")]
-                waiting += [
-                    (file, [*chain, str(file.relative_to(PACKAGE))]) for file in files if file.is_file()
-                ]
+                waiting += [(file, [*chain, str(file.relative_to(PACKAGE))]) for file in files if file.is_file()]
     return chains
 
 

@@ -70,9 +70,7 @@ def test_renaming_the_objectives_renames_the_coefficients(data):
     preference = data.draw(simplex(n))
     order = data.draw(st.permutations(range(n)))
     found = coefficients(circulant(n, beta), preference)
-    np.testing.assert_allclose(
-        coefficients(circulant(n, beta), preference[list(order)]), found[list(order)], atol=1e-9
-    )
+    np.testing.assert_allclose(coefficients(circulant(n, beta), preference[list(order)]), found[list(order)], atol=1e-9)
 
 
 @given(objectives, st.integers(1, 6))

@@ -58,9 +58,7 @@ def test_duplicates_all_stay():
 
 @given(fronts())
 def test_dominance_by_brute_force(points):
-    expected = [
-        not any((other >= point).all() and (other > point).any() for other in points) for point in points
-    ]
+    expected = [not any((other >= point).all() and (other > point).any() for other in points) for point in points]
     assert nondominated(points).tolist() == expected
 
 
@@ -141,9 +139,7 @@ def test_controllability_at_its_ends():
 @given(answered())
 def test_inner_product_by_brute_force(pair):
     preferences, points = pair
-    expected = np.mean(
-        [sum(m * r for m, r in zip(mu, point, strict=True)) for mu, point in zip(*pair, strict=True)]
-    )
+    expected = np.mean([sum(m * r for m, r in zip(mu, point, strict=True)) for mu, point in zip(*pair, strict=True)])
     assert inner_product(preferences, points) == pytest.approx(expected)
 
 
@@ -155,11 +151,7 @@ def test_shape_metrics_by_brute_force(points):
         column = sorted(p[i] for p in front)
         gaps += sum((high - low) ** 2 for low, high in zip(column, column[1:], strict=False))
     assert sparsity(points) == pytest.approx(gaps / (len(front) - 1) if len(front) > 1 else 0)
-    near = [
-        min(abs(p - q).sum() for k, q in enumerate(front) if k != j)
-        for j, p in enumerate(front)
-        if len(front) > 1
-    ]
+    near = [min(abs(p - q).sum() for k, q in enumerate(front) if k != j) for j, p in enumerate(front) if len(front) > 1]
     assert spacing(points) == pytest.approx(np.std(near, ddof=1) if len(front) > 2 else 0, abs=1e-12)
 
 

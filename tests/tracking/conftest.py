@@ -13,12 +13,12 @@ from peft import LoraConfig, get_peft_model
 from ruamel.yaml import YAML
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from bonesoup.chat import words_tokenizer
 from bonesoup.config import Register
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.samples import read_fronts
 from bonesoup.evaluation.tables import document
 from bonesoup.files import file_digest, write_json, write_jsonl
-from bonesoup.generation.chat import words_tokenizer
 from bonesoup.tracking.register import register_all
 
 REPOSITORY = Path(__file__).parents[2]

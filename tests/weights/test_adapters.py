@@ -34,16 +34,12 @@ def llama(tied=False):
 
 
 def gpt2():
-    return GPT2LMHeadModel(
-        GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=16, initializer_range=0.3, **COMMON)
-    )
+    return GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=16, initializer_range=0.3, **COMMON))
 
 
 def random_adapter(base, folder, seed, rank, targets, **settings):
     """A PEFT adapter with random A and B, written by PEFT."""
-    config = LoraConfig(
-        r=rank, target_modules=targets, task_type="CAUSAL_LM", **({"lora_alpha": 6} | settings)
-    )
+    config = LoraConfig(r=rank, target_modules=targets, task_type="CAUSAL_LM", **({"lora_alpha": 6} | settings))
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
     generator = torch.Generator().manual_seed(seed)
     for name, weight in model.named_parameters():
@@ -102,9 +98,7 @@ def test_a_soup_is_the_dense_sum(world, tmp_path, coefficients):
     soup = concatenate([(load(f), c) for f, c in zip(folders, coefficients, strict=True)])
     save(soup, tmp_path / "soup", str(base))
     expected = logits(dense_soup(base, folders, coefficients))
-    assert (expected - logits(base_model(base))).abs().max() > 0.1, (
-        "the adapters do nothing: the test is empty"
-    )
+    assert (expected - logits(base_model(base))).abs().max() > 0.1, "the adapters do nothing: the test is empty"
     close(logits(PeftModel.from_pretrained(base_model(base), tmp_path / "soup")), expected)
     fold(base, soup, tmp_path / "folded")
     close(logits(base_model(tmp_path / "folded")), expected)
@@ -126,14 +120,10 @@ def test_averaging_the_factors_apart_is_not_the_soup(world):
     base, folders = world
     parts = [load(folders[0]), load(folders[0])]
     generator = torch.Generator().manual_seed(5)
-    other = {
-        m: tuple(torch.randn(t.shape, generator=generator) for t in pair)
-        for m, pair in parts[0].tensors.items()
-    }
+    other = {m: tuple(torch.randn(t.shape, generator=generator) for t in pair) for m, pair in parts[0].tensors.items()}
     parts[1] = Adapter(parts[0].config, other, parts[0].scale)
     apart = {
-        m: tuple(sum(c * p.tensors[m][i] for p, c in zip(parts, BONE, strict=True)) for i in (0, 1))
-        for m in other
+        m: tuple(sum(c * p.tensors[m][i] for p, c in zip(parts, BONE, strict=True)) for i in (0, 1)) for m in other
     }
     wrong = dense(Adapter(parts[0].config, apart, parts[0].scale))
     right = dense(concatenate(list(zip(parts, BONE, strict=True))))
@@ -190,13 +180,8 @@ def test_the_deltas_are_pefts(world, tmp_path):
 def test_a_soup_of_rank_stabilised_adapters_is_exact(world, tmp_path):
     """PEFT's own cat is not, for these (peft issue 3449)."""
     base, _ = world
-    folders = [
-        random_adapter(base, tmp_path / str(k), k, k + 2, ["q_proj", "c_attn"], use_rslora=True)
-        for k in (1, 2)
-    ]
-    save(
-        concatenate([(load(f), c) for f, c in zip(folders, BONE, strict=True)]), tmp_path / "soup", str(base)
-    )
+    folders = [random_adapter(base, tmp_path / str(k), k, k + 2, ["q_proj", "c_attn"], use_rslora=True) for k in (1, 2)]
+    save(concatenate([(load(f), c) for f, c in zip(folders, BONE, strict=True)]), tmp_path / "soup", str(base))
     expected = logits(dense_soup(base, folders, BONE))
     close(logits(PeftModel.from_pretrained(base_model(base), tmp_path / "soup")), expected)
 

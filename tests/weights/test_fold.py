@@ -71,9 +71,7 @@ def check(base, adapter, out):
     fold(base, load(adapter), out)
     expected = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter))
     assert (expected - logits(AutoModelForCausalLM.from_pretrained(base))).abs().max() > 0.1
-    torch.testing.assert_close(
-        logits(AutoModelForCausalLM.from_pretrained(out)), expected, atol=2e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(out)), expected, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +96,7 @@ def test_folded_weights_answer_as_the_adapter_does(tmp_path, kind, targets):
 def test_ties_stay_where_the_head_is_not_changed(tmp_path):
     base = make("tied", tmp_path / "base")
     fold(base, load(adapt(base, tmp_path / "adapter", ["q_proj"])), tmp_path / "out")
-    assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(
-        load_file(base / "model.safetensors")
-    )
+    assert set(load_file(tmp_path / "out" / "model.safetensors")) == set(load_file(base / "model.safetensors"))
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is True
 
 
