@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint docs clean
+.PHONY: help install demo test test-slow test-all lint docs clean
 
 help:
 	@head -1 Makefile | cut -c3-
@@ -29,6 +29,9 @@ lint: install
 
 test: lint
 	$(BIN)/pytest
+
+test-slow: install
+	$(BIN)/pytest -m slow -x
 
 test-all: lint
 	$(BIN)/pytest -m "slow or not slow"
