@@ -88,3 +88,15 @@ def test_impossible_requests_are_refused():
         embedded.generate(TABLES, ["helpful", "wit"], SIZES, seed=0)
     with pytest.raises(ValueError, match="only 5120 different prompts"):
         embedded.generate(TABLES, ["helpful"], Sizes(sft=1, pairs=1, prompts=6000), seed=0)
+
+
+@pytest.mark.parametrize("key", ["sft", "pairs"])
+def test_more_rows_than_there_are_texts_are_refused(key, monkeypatch):
+    """With one prompt and few words the texts run out: that is an error, not a loop without end."""
+    for name in ("sft_response", "pair_response"):
+        monkeypatch.setattr(embedded, name, lambda rng, words, *_: str(rng.choice(words.links)))
+    sizes = Sizes(**{"sft": 4, "pairs": 12, "prompts": 1} | {key: 1000})
+    with pytest.raises(
+        ValueError, match=rf"data\.sizes\.{key} is 1000, .* gave only (4|12) different .* raise data\.siz"
+    ):
+        embedded.generate(TABLES, ["helpful"], sizes, seed=0)

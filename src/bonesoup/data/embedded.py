@@ -19,6 +19,7 @@ from bonesoup.data.words import TABLES, Words, load
 
 LIMIT = 16  # tokens of a response with its end-of-text token; an endless response has 16 words and no room for it
 NOISE = 0.15  # temperature of the pair labels, in gold units
+DRAWS = 20  # per row wanted; more means that the sizes ask for more than the word tables give
 
 Rng = np.random.Generator
 
@@ -27,7 +28,7 @@ def generate(path: str | Path, objectives: Sequence[str], sizes: Sizes, seed: in
     """Make `sizes.prompts` distinct prompts, `sizes.sft` texts and `sizes.pairs` pairs for each objective.
 
     Raises:
-        ValueError: an objective without gold score, or more prompts than the word tables can make.
+        ValueError: an objective without gold score, or sizes beyond what the word tables can make.
     """
     if unknown := [name for name in objectives if name not in OBJECTIVES]:
         raise ValueError(f"objectives {unknown} have no data in the embedded source, which knows {list(OBJECTIVES)}")
@@ -35,18 +36,14 @@ def generate(path: str | Path, objectives: Sequence[str], sizes: Sizes, seed: in
     prompts = _prompts(words, sizes.prompts, _rng(seed, "prompts"))
     messages = [message(text) for text, _ in prompts]
     rng = _rng(seed, "sft")
-    sft = []
-    seen = set()
-    while len(sft) < sizes.sft:
-        index = int(rng.integers(len(prompts)))
-        response = sft_response(rng, words, prompts[index][1])
-        if (index, response) not in seen:
-            seen.add((index, response))
-            sft.append({"id": f"{len(sft):06d}", "prompt": messages[index], "response": response})
+    texts = _distinct("sft", sizes, lambda: _text(rng, words, prompts))
+    sft = [
+        {"id": f"{k:06d}", "prompt": messages[index], "response": response} for k, (index, response) in enumerate(texts)
+    ]
     rewards = {}
     for name in objectives:
         rng = _rng(seed, f"pairs {name}")
-        pairs = _pairs(rng, words, prompts, name, sizes.pairs)
+        pairs = _distinct("pairs", sizes, lambda rng=rng, name=name: _pair(rng, words, prompts, name))
         rewards[name] = [
             {"id": f"{k:06d}", "prompt": messages[index], "chosen": chosen, "rejected": rejected}
             for k, (index, chosen, rejected) in enumerate(pairs)
@@ -174,24 +171,42 @@ def pair_response(rng: Rng, words: Words, topic: str, objective: str) -> str:
     return (wide_response if u < 0.7 else spam_response)(rng, words, topic)
 
 
-def _pairs(
-    rng: Rng, words: Words, prompts: list[tuple[str, str]], objective: str, count: int
-) -> list[tuple[int, str, str]]:
-    """(prompt index, chosen, rejected).
+def _distinct(key: str, sizes: Sizes, draw: Callable[[], tuple | None]) -> list[tuple]:
+    """As many different draws as `data.sizes` wants under `key`; None is drawn again.
+
+    Raises:
+        ValueError: too few different ones in DRAWS draws for each row wanted.
+    """
+    wanted = getattr(sizes, key)
+    found: dict[tuple, None] = {}  # in the order drawn
+    for _ in range(DRAWS * wanted):
+        if (item := draw()) is not None:
+            found[item] = None
+        if len(found) == wanted:
+            return list(found)
+    raise ValueError(
+        f"data.sizes.{key} is {wanted}, but {DRAWS * wanted} draws over {sizes.prompts} prompts gave only {len(found)} "
+        f"different ones: lower data.sizes.{key} or raise data.sizes.prompts"
+    )
+
+
+def _text(rng: Rng, words: Words, prompts: list[tuple[str, str]]) -> tuple[int, str]:
+    """(prompt index, response) of an SFT text."""
+    index = int(rng.integers(len(prompts)))
+    return index, sft_response(rng, words, prompts[index][1])
+
+
+def _pair(rng: Rng, words: Words, prompts: list[tuple[str, str]], objective: str) -> tuple[int, str, str] | None:
+    """(prompt index, chosen, rejected), or None for two equal responses.
 
     The first of two responses is chosen with probability sigmoid(gold difference / NOISE).
     """
-    seen, pairs = set(), []
-    while len(pairs) < count:
-        index = int(rng.integers(len(prompts)))
-        prompt, topic = prompts[index]
-        a, b = (pair_response(rng, words, topic, objective) for _ in range(2))
-        difference = gold(prompt, a, words)[objective] - gold(prompt, b, words)[objective]
-        chosen, rejected = (a, b) if rng.random() < 1 / (1 + math.exp(-difference / NOISE)) else (b, a)
-        if a != b and (index, chosen, rejected) not in seen:
-            seen.add((index, chosen, rejected))
-            pairs.append((index, chosen, rejected))
-    return pairs
+    index = int(rng.integers(len(prompts)))
+    prompt, topic = prompts[index]
+    a, b = (pair_response(rng, words, topic, objective) for _ in range(2))
+    difference = gold(prompt, a, words)[objective] - gold(prompt, b, words)[objective]
+    chosen, rejected = (a, b) if rng.random() < 1 / (1 + math.exp(-difference / NOISE)) else (b, a)
+    return (index, chosen, rejected) if a != b else None
 
 
 def conflict(
