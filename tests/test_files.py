@@ -135,6 +135,7 @@ def test_a_folder_digest_sees_names_places_and_contents(tmp_path):
         OSError(errno.EDQUOT, "Disk quota exceeded", "out/x"),
         Exception('Error while serializing: Os { code: 28, message: "No space left on device" }'),
         RuntimeError("[enforce fail at inline_container.cc:672] . PytorchStreamWriter failed writing file data/0"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
         Exception("(sqlite3.OperationalError) database or disk is full"),
     ],
 )

@@ -26,7 +26,9 @@ app = typer.Typer(
 console = Console(highlight=False, soft_wrap=True)
 INTERRUPTED = 130
 # Writers in C and Rust (torch, safetensors, sqlite) raise errors of their own for a full disk.
-FULL = re.compile(r"No space left on device|os error 28|disk is full|PytorchStreamWriter failed writing file")
+FULL = re.compile(
+    r"No space left on device|os error 28|disk is full|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
+)
 Preference = Annotated[
     str,
     typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False),

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 def pair(k: int) -> dict:
     # Real hh-rlhf dialogues differ from their first words on; so do these, or they would count as duplicates.
     asked = f"\n\nHuman: What do you think of the number {k} and of {k * k}?\n\nAssistant:"
-    return {"chosen": f"{asked} It is a fine number, {k}.", "rejected": f"{asked} I hate {k}, as you do."}
+    # Neither reply is the longer one always: the checks of the data would take that for a fault.
+    rude = f"I hate {k}." if k % 2 else f"I hate {k}, as much as you do, and more."
+    return {"chosen": f"{asked} It is a fine number, {k}.", "rejected": f"{asked} {rude}"}
 
 
 def write_pairs(path: Path, bad: dict[int, str]) -> None:
@@ -72,7 +74,7 @@ def test_five_percent_of_broken_lines_fail_the_gate_and_keep_the_evidence(real):
 
     real.set(gates__data__max_quarantined=0.05)
     passed = real.repro("gate@data")
-    assert (passed.status, passed.ran) == (0, ["gate@data"])
+    assert (passed.status, passed.ran) == (0, ["gate@data"]), passed.output
 
 
 @pytest.mark.parametrize("how", ["truncated", "damaged"])
@@ -136,7 +138,8 @@ def disk(tmp_path):
 @pytest.mark.parametrize(("where", "spare"), [("scratch", 100), ("scratch", 500), ("out", 20), (".", 300)])
 def test_a_full_disk_is_said_and_the_next_run_finishes(project, disk, where, spare):
     project.set(rl__steps=12)
-    project.run("find", ".", "-name", "__pycache__", "-prune", "-exec", "rm", "-r", "{}", "+")
+    # DVC removes the group before it trains it again, which would make room.
+    shutil.rmtree(project.folder / "out/policies/backbones")
     grow = disk(project.folder / where, spare)
     failed = project.run("bonesoup", "run", "policy@backbones", PYTHONDONTWRITEBYTECODE="1")
     said_once(failed, "disk is full")

@@ -185,4 +185,10 @@ def detail(item: Any) -> str:
     if result.get("unexpected_count"):
         some = [str(value)[:60] for value in result.get("partial_unexpected_list", [])[:3]]
         return f"{result['unexpected_count']} of {result['element_count']} values, for example {some}"
-    return f"found {result.get('observed_value')}"[:200]
+    limits = item.expectation_config.kwargs
+    wanted = [
+        f"{word} {limits[name]}"
+        for word, name in (("at least", "min_value"), ("at most", "max_value"))
+        if limits.get(name) is not None
+    ]
+    return f"found {result.get('observed_value')}, wanted {' and '.join(wanted) or limits}"[:200]
