@@ -48,13 +48,17 @@ RULES = """\
 - `register.merged` names keys of `preferences`.
 - `policies` trains each slot that `methods` needs once, and no other: `rewarded` needs specialist-1 to -n, `bone`
   backbone-1 to -n, `oracle` one slot for each row of `oracles`.
-- `rl.micro_batch` divides `rl.prompts` * `rl.generations`. `rl.lora.dropout` is 0: RLOO switches dropout off, so another
-  value would do nothing.
+- `rl.micro_batch` divides `rl.prompts` * `rl.generations`. `rl.lora.dropout` is 0: RLOO switches dropout off, so
+  another value would do nothing.
 - `data.validation` + `data.test` is below 1; the embedded source needs `data.sizes`.
 - What comes from the Hugging Face Hub is pinned to a commit: `data.hub` needs `data.revision`; a `model.source` or a
   `rewards.<objective>.model` that is no folder needs the `revision` beside it.
+- `data.labels` has no name twice, and only names that the source has labels for: helpful, harmless and humor
+  (embedded), relevance, factuality and completeness (qa-feedback), any name (hh-rlhf, whose pairs are about one thing).
 - A `pairs` or `labels` reward reads the file that `prepare` writes for its objective,
-  `out/data/rewards/<objective>.jsonl`; a `pretrained` reward states its `input` and `logit`.
+  `out/data/rewards/<objective>.jsonl`, so its objective is in `data.labels`. `labels` rewards are trained on
+  qa-feedback only, `pairs` rewards on the other sources; hh-rlhf trains one. A `pretrained` reward states its `input` and
+  `logit`.
 """
 
 

@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from bonesoup import config, params
+from bonesoup.data import gold, qa
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
 
 PRETRAINED = {"kind": "pretrained", "model": "owner/judge", "input": "unknown", "logit": 0, "source": "pairs.jsonl"}
+
+
+LABELLED = DEFAULT["rewards"]["helpful"] | {"kind": "labels", "loss": "regression"}
 
 
 def changed(path: str, value) -> dict:
@@ -65,6 +69,13 @@ def test_the_default_is_valid():
         ("basis.beta", math.nan, "basis.beta: must be in (1/2, 1] for 2 objectives, found nan"),
         ("basis.beta", -math.inf, "basis.beta: must be in (1/2, 1]"),
         ("basis.beta", "big", "basis.beta: Input should be a valid number"),
+        ("data.labels", ["helpful"], "rewards.harmless.source: prepare makes this file only for names in data.labels"),
+        ("data.labels", ["helpful", "harmless", "wit"], "data.labels: the embedded source has no labels for wit"),
+        ("data.labels", ["helpful", "harmless", "helpful"], "data.labels: ['helpful', 'harmless', 'helpful'] repeats"),
+        ("data.source", "hh-rlhf", "rewards: an hh-rlhf file states one preference, so it trains one reward, not hel"),
+        ("data.source", "qa-feedback", "rewards.helpful.kind: the qa-feedback source gives labelled responses"),
+        ("data.source", "qa-feedback", "data.labels: the qa-feedback source has no labels for helpful"),
+        ("rewards.helpful", LABELLED, "rewards.helpful.kind: the embedded source gives preference pairs, labels do"),
         ("rewards.humor", DEFAULT["rewards"]["helpful"], "rewards.humor: not among objectives"),
         ("rewards.helpful", ..., "rewards.helpful: missing"),
         ("rewards.helpful.kind", "guess", "rewards.helpful: Input tag 'guess' found"),
@@ -164,10 +175,9 @@ def test_an_empty_file_is_refused(tmp_path):
 @given(beta=st.floats(allow_nan=True, allow_infinity=True), n=st.integers(2, 5))
 def test_beta_is_accepted_exactly_inside_its_interval(beta, n):
     names = [f"objective-{i}" for i in range(n)]
-    reward = DEFAULT["rewards"]["helpful"]
     raw = copy.deepcopy(DEFAULT) | {
         "objectives": names,
-        "rewards": {name: reward | {"source": f"out/data/rewards/{name}.jsonl"} for name in names},
+        "rewards": dict.fromkeys(names, {"kind": "function", "function": "a:b", "source": "a.py"}),
         "oracles": [],
         "methods": ["bone"],
         "policies": {"backbones": {"slots": [f"backbone-{k}" for k in range(1, n + 1)]}},
@@ -223,6 +233,10 @@ def test_a_wrong_preference_on_the_command_line_is_explained(text, reason):
     with pytest.raises(ValueError, match="preference") as caught:
         params.check(copy.deepcopy(DEFAULT)).preference(text)
     assert reason in str(caught.value)
+
+
+def test_the_labels_of_the_settings_are_those_of_the_sources():
+    assert params.LABELS == {"embedded": gold.OBJECTIVES, "qa-feedback": qa.OBJECTIVES}
 
 
 def test_settings_are_frozen():

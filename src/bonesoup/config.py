@@ -38,6 +38,9 @@ class Data(Section):
     hub: str | None = Field(None, description="Hugging Face dataset id to read instead of `path`")
     revision: str | None = Field(None, description="commit of the Hub dataset; required with `hub`")
     hub_split: str = Field("train", description="split of the Hub dataset")
+    labels: list[Name] = Field(
+        description="objectives that `prepare` writes a table of pairs or labels for; the source must have them"
+    )
     sizes: Sizes | None = Field(None, description="row counts; embedded source only")
     validation: Part = Field(description="share of prompts held out for choosing settings")
     test: Part = Field(description="share of prompts held out for the report")

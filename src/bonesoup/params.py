@@ -30,6 +30,11 @@ from bonesoup.slots import method_slots
 
 SCHEMA = 1
 PARAMS = Path("params.yaml")
+# What a source can label; pairs in the hh-rlhf format may be about anything.
+LABELS = {
+    "embedded": ("helpful", "harmless", "humor"),
+    "qa-feedback": ("relevance", "factuality", "completeness"),
+}
 
 
 def load(path: Path = PARAMS) -> Settings:
@@ -106,6 +111,7 @@ def _rules(raw: dict) -> list[str]:
     if len(set(names)) < n:
         faults.append(f"objectives: {names} repeats a name")
     faults += _reward_rules(raw, names)
+    faults += _label_rules(raw)
     if (basis := _parsed(Basis, raw.get("basis"))) and not 1 / n < basis.beta <= 1:
         faults.append(f"basis.beta: must be in (1/{n}, 1] for {n} objectives, found {basis.beta}")
     faults += _preference_rules(raw, names)
@@ -153,6 +159,37 @@ def _reward_rules(raw: dict, names: list[str]) -> list[str]:
                 f"rewards.{name}: input and logit of {reward.model} are unknown: look them up in its "
                 "model card and fill them in"
             )
+    return faults
+
+
+def _label_rules(raw: dict) -> list[str]:
+    """The tables of `prepare` against the source they are made from and the rewards that read them."""
+    data = _parsed(Data, raw.get("data"))
+    if data is None:
+        return []
+    known = LABELS.get(data.source, data.labels)
+    faults = [
+        f"data.labels: the {data.source} source has no labels for {name}, it has {', '.join(known)}"
+        for name in data.labels
+        if name not in known
+    ]
+    if len(set(data.labels)) < len(data.labels):
+        faults.append(f"data.labels: {data.labels} repeats a name")
+    # As an hh-rlhf file, the embedded generator gives pairs.
+    wrong, has = ("pairs", "labelled responses") if data.source == "qa-feedback" else ("labels", "preference pairs")
+    sections = raw.get("rewards") if isinstance(raw.get("rewards"), dict) else {}
+    rewards = {name: reward for name, value in sections.items() if (reward := _parsed(Reward, value))}
+    for name, reward in rewards.items():
+        if reward.source == f"out/data/rewards/{name}.jsonl" and name not in data.labels:
+            faults.append(f"rewards.{name}.source: prepare makes this file only for names in data.labels: add {name}")
+        if reward.kind == wrong:
+            faults.append(f"rewards.{name}.kind: the {data.source} source gives {has}, {wrong} do not fit")
+    pairs = [name for name, reward in rewards.items() if reward.kind == "pairs"]
+    if data.source == "hh-rlhf" and len(pairs) > 1:
+        faults.append(
+            f"rewards: an hh-rlhf file states one preference, so it trains one reward, not {', '.join(pairs)}; "
+            "give the others kind function or pretrained"
+        )
     return faults
 
 

@@ -7,40 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from bonesoup.config import Data, FunctionReward, LabelReward, PairReward, PretrainedReward
+from bonesoup.config import Data
 from bonesoup.data.prepare import prepare
 from bonesoup.data.words import TABLES
 from bonesoup.files import file_digest, read_json, read_jsonl
 
 REAL = Path(os.environ.get("BONESOUP_DATA", Path(__file__).parents[3] / "shared" / "data"))
-FIT = {"steps": 1, "batch": 1, "learning_rate": 1e-3}
-
-
-def pairs(name):
-    return PairReward(kind="pairs", source=f"out/data/rewards/{name}.jsonl", **FIT)
-
-
-def labels(name):
-    return LabelReward(kind="labels", source=f"out/data/rewards/{name}.jsonl", loss="regression", **FIT)
-
-
-BREVITY = FunctionReward(kind="function", function="a.b:brevity", source="a/b.py")
 
 
 def settings(**changes):
     sizes = {"sft": 300, "pairs": 300, "prompts": 256}
-    values = {"source": "embedded", "path": str(TABLES), "sizes": sizes, "validation": 0.2, "test": 0.2}
-    return Data(**values | {"max_prompt_chars": 200, "max_response_chars": 400} | changes)
+    values = {"source": "embedded", "path": str(TABLES), "labels": ["helpful", "harmless"], "sizes": sizes}
+    return Data(
+        **values | {"validation": 0.2, "test": 0.2, "max_prompt_chars": 200, "max_response_chars": 400} | changes
+    )
 
 
-def run(data, rewards, folder, seed=0):
-    return prepare(data, list(rewards), rewards, seed, folder / "data", folder / "docs")
+def run(data, folder, seed=0):
+    return prepare(data, seed, folder / "data", folder / "docs")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
-    return folder, run(settings(), {name: pairs(name) for name in ("helpful", "harmless")}, folder)
+    return folder, run(settings(), folder)
 
 
 def test_tables_and_summary(made):
@@ -73,7 +63,7 @@ def test_no_prompt_is_in_two_splits(made):
 
 
 def test_the_same_settings_make_the_same_bytes(made, tmp_path):
-    run(settings(), {name: pairs(name) for name in ("helpful", "harmless")}, tmp_path)
+    run(settings(), tmp_path)
     assert file_digest(tmp_path / "data") == file_digest(made[0] / "data")
 
 
@@ -82,10 +72,10 @@ def test_outputs_are_replaced_whole_or_left_alone(tmp_path):
     data.mkdir()
     (data / "old").write_text("old")
     with pytest.raises(ValueError, match="no such file"):
-        run(settings(path="nowhere.yaml"), {"helpful": pairs("helpful")}, tmp_path)
+        run(settings(path="nowhere.yaml"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert (data / "old").exists()
-    run(settings(), {"helpful": pairs("helpful")}, tmp_path)
+    run(settings(), tmp_path)
     assert not (data / "old").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "docs"]
 
@@ -100,12 +90,12 @@ def write_pairs(path, count, bad=()):
 
 
 def hh(path):
-    return settings(source="hh-rlhf", path=str(path), sizes=None)
+    return settings(source="hh-rlhf", path=str(path), labels=["harmless"], sizes=None)
 
 
 def test_quarantine_is_written_and_its_first_rows_shown(tmp_path):
     file = write_pairs(tmp_path / "p.jsonl", 60, ["{", "[]", "{}", "null"])
-    summary = run(hh(file), {"harmless": pairs("harmless"), "brevity": BREVITY}, tmp_path)
+    summary = run(hh(file), tmp_path)
     assert (summary["rows_read"], summary["rows_quarantined"], summary["share_quarantined"]) == (
         64,
         4,
@@ -115,54 +105,23 @@ def test_quarantine_is_written_and_its_first_rows_shown(tmp_path):
     assert [entry["line"] for entry in entries] == [61, 62, 63, 64]
     assert set(entries[0]) == {"file", "line", "reason", "excerpt"}
     assert summary["first_quarantined"] == entries[:3]
-    # A computed reward needs no table.
     assert [path.name for path in (tmp_path / "data/rewards").iterdir()] == ["harmless.jsonl"]
     assert_no_leak(tmp_path)
 
 
-def test_rewards_that_do_not_fit_the_source_are_refused(tmp_path):
-    file = write_pairs(tmp_path / "p.jsonl", 60)
-    with pytest.raises(ValueError, match=r"rewards harmless: source hh-rlhf gives preference pairs"):
-        run(hh(file), {"harmless": labels("harmless"), "brevity": BREVITY}, tmp_path)
-    with pytest.raises(ValueError, match="states one preference"):
-        run(hh(file), {"harmless": pairs("harmless"), "helpful": pairs("helpful")}, tmp_path)
-    qa = settings(source="qa-feedback", path=str(file), sizes=None)
-    with pytest.raises(ValueError, match=r"rewards relevance: source qa-feedback gives labelled responses"):
-        run(qa, {"relevance": pairs("relevance")}, tmp_path)
-
-
-def test_a_pretrained_reward_is_measured_on_the_pairs(tmp_path):
-    file = write_pairs(tmp_path / "p.jsonl", 60)
-    given = {"kind": "pretrained", "model": "m", "input": "chat", "logit": 0}
-    own = PretrainedReward(**given, source="out/data/rewards/harmless.jsonl")
-    run(hh(file), {"harmless": own, "brevity": BREVITY}, tmp_path)
-    assert (tmp_path / "data/rewards/harmless.jsonl").is_file()
-
-
 @pytest.mark.parametrize(
-    ("source", "name", "chars", "rewards", "share"),
+    ("source", "name", "chars", "labels", "share"),
     [
-        (
-            "hh-rlhf",
-            "hh-rlhf/harmless-base.jsonl.gz",
-            2500,
-            {"harmless": pairs("harmless"), "brevity": BREVITY},
-            0.01,
-        ),
-        (
-            "qa-feedback",
-            "qa-feedback/dev_feedback.jsonl.gz",
-            1200,
-            {name: labels(name) for name in ("relevance", "factuality", "completeness")},
-            0.01,
-        ),
+        ("hh-rlhf", "hh-rlhf/harmless-base.jsonl.gz", 2500, ["harmless"], 0.01),
+        ("qa-feedback", "qa-feedback/dev_feedback.jsonl.gz", 1200, ["relevance", "factuality", "completeness"], 0.01),
     ],
 )
-def test_real_data(tmp_path, source, name, chars, rewards, share):
+def test_real_data(tmp_path, source, name, chars, labels, share):
     if not (REAL / name).is_file():
         pytest.skip(f"real data are absent: {REAL / name} (set BONESOUP_DATA to their folder)")
-    data = settings(source=source, path=str(REAL / name), sizes=None, max_prompt_chars=450, max_response_chars=chars)
-    summary = run(data, rewards, tmp_path)
+    own = {"source": source, "path": str(REAL / name), "labels": labels, "sizes": None}
+    data = settings(**own, max_prompt_chars=450, max_response_chars=chars)
+    summary = run(data, tmp_path)
     assert summary["expectations"]["failed"] == []
     assert 0 < summary["share_quarantined"] < share
     assert_no_leak(tmp_path)

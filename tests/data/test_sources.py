@@ -15,7 +15,7 @@ REAL = Path(os.environ.get("BONESOUP_DATA", ROOT.parent / "shared" / "data"))
 
 
 def settings(path, source="hh-rlhf", **changes):
-    values = {"validation": 0.15, "test": 0.25, "max_prompt_chars": 200, "max_response_chars": 300}
+    values = {"labels": [], "validation": 0.15, "test": 0.25, "max_prompt_chars": 200, "max_response_chars": 300}
     return Data(source=source, path=str(path), **values | changes)
 
 

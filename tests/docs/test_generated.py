@@ -100,6 +100,10 @@ def changed(path: str, value) -> dict:
         ("data.sizes", None, "the embedded source needs it"),
         ("data.hub", "somebody/something", "data.revision: .*somebody/something"),
         ("model.source", "somebody/something", "model.revision: .*needs the commit"),
+        ("data.labels", ["helpful", "helpful"], "repeats a name"),
+        ("data.labels", ["helpful"], "only for names in data.labels: add harmless"),
+        ("data.source", "qa-feedback", "(?s)no labels for helpful.*pairs do not fit"),
+        ("data.source", "hh-rlhf", "trains one reward"),
         ("rewards.helpful.source", "elsewhere.jsonl", "must be out/data/rewards/helpful.jsonl"),
         (
             "rewards.helpful",

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from bonesoup import config, params, profiles
-from bonesoup.data.prepare import read_source, tables_needed
+from bonesoup.data.prepare import read_source
 from bonesoup.rewards.score import Reward, load_function
 
 ROOT = Path(__file__).parents[2]
@@ -64,9 +64,9 @@ def test_the_function_scores_what_the_page_says(project):
 def test_the_data_line_is_read_and_only_the_trained_reward_needs_it(project):
     profiles.write("mine")
     settings = params.load()
-    needed = tables_needed(settings.data, settings.objectives, settings.rewards)
-    assert needed == ["preferred"]
-    (pair,) = read_source(settings.data, needed, settings.seed).rewards["preferred"]
+    tables = read_source(settings.data, settings.seed).rewards
+    assert list(tables) == ["preferred"]
+    (pair,) = tables["preferred"]
     asks = load_function(settings.rewards["asks"].function)
     better, worse = asks([], [pair["chosen"]])[0], asks([], [pair["rejected"]])[0]
     assert better > worse

@@ -1,4 +1,4 @@
-"""A source -> prompts, SFT texts and a table per objective, split by prompt and validated."""
+"""A source -> prompts, SFT texts and a table per labelled objective, split by prompt and validated."""
 
 from collections import Counter
 from itertools import combinations
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bonesoup.config import Data, FunctionReward, LabelReward, PairReward, Reward
+from bonesoup.config import Data
 from bonesoup.data import embedded, hh, qa
 from bonesoup.data.gold import OBJECTIVES as GOLD_OBJECTIVES
 from bonesoup.data.gold import gold
@@ -18,17 +18,16 @@ from bonesoup.data.words import load
 from bonesoup.files import appearing, write_json, write_jsonl
 
 
-def prepare(data: Data, objectives: list[str], rewards: dict[str, Reward], seed: int, out: Path, docs: Path) -> dict:
+def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:
     """Read the source, write its tables into the folder `out` and data docs into `docs`; both appear whole.
 
     Returns:
         The summary, which is also written to out/summary.json.
 
     Raises:
-        ValueError: the source cannot be read, has no usable row, or does not fit the rewards.
+        ValueError: the source cannot be read, has no usable row, or no labels for a name in `data.labels`.
     """
-    needed = tables_needed(data, objectives, rewards)
-    records = read_source(data, needed, seed)
+    records = read_source(data, seed)
     split_of = assign(records.groups, seed, data.validation, data.test)
     tables = split_tables(records, split_of)
     for name, rows in tables.items():
@@ -46,34 +45,10 @@ def prepare(data: Data, objectives: list[str], rewards: dict[str, Reward], seed:
     return summary
 
 
-def tables_needed(data: Data, objectives: list[str], rewards: dict[str, Reward]) -> list[str]:
-    """Objectives that need a table: those whose reward is trained, or measured, on one.
-
-    Raises:
-        ValueError: a reward wants pairs where the source has labels, or the other way round.
-    """
-    needed = [
-        name
-        for name in objectives
-        if not isinstance(rewards[name], FunctionReward) and rewards[name].source == f"out/data/rewards/{name}.jsonl"
-    ]
-    misfit = LabelReward if data.source != "qa-feedback" else PairReward
-    has = "labelled responses (kind: labels)" if data.source == "qa-feedback" else "preference pairs (kind: pairs)"
-    if wrong := [name for name in needed if isinstance(rewards[name], misfit)]:
-        raise ValueError(f"rewards {', '.join(wrong)}: source {data.source} gives {has}, not what their kind trains on")
-    trained = [name for name in needed if isinstance(rewards[name], PairReward)]
-    if data.source == "hh-rlhf" and len(trained) > 1:
-        raise ValueError(
-            f"rewards {', '.join(trained)}: an hh-rlhf file states one preference, so it trains one reward; "
-            "give the others kind function or pretrained"
-        )
-    return needed
-
-
-def read_source(data: Data, objectives: list[str], seed: int) -> Records:
+def read_source(data: Data, seed: int) -> Records:
     if data.source == "embedded":
-        return embedded.generate(data.path, objectives, data.sizes, seed)
-    return (hh if data.source == "hh-rlhf" else qa).records(data, objectives)
+        return embedded.generate(data.path, data.labels, data.sizes, seed)
+    return (hh if data.source == "hh-rlhf" else qa).records(data, data.labels)
 
 
 def split_tables(records: Records, split_of: dict[str, str]) -> dict[str, list[dict]]:

@@ -6,7 +6,7 @@ from bonesoup.paths import DATA, DATA_DOCS
 
 
 def run(settings: Settings, key: None) -> None:
-    summary = prepare(settings.data, settings.objectives, settings.rewards, settings.seed, out=DATA, docs=DATA_DOCS)
+    summary = prepare(settings.data, settings.seed, out=DATA, docs=DATA_DOCS)
     print(
         f"prepare: {summary['rows_read']} rows read, {summary['rows_quarantined']} quarantined; "
         f"{summary['expectations']['checked']} expectations checked, "
