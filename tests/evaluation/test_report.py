@@ -55,7 +55,7 @@ def page_data(folder) -> dict:
 
 def test_every_file_is_there_and_no_scraps(written):
     _, folder = written
-    expected = {"index.html", "fronts.png", "utility.png", "training.png", "front.csv"}
+    expected = {"index.html", "fronts.png", "utility.png", "training.png", "front.csv", "utility.csv"}
     assert {path.name for path in folder.iterdir()} == expected
     for path in folder.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
@@ -134,6 +134,24 @@ def test_csv_is_long_and_whole(written):
     assert [float(one[name]) for name in names] == pytest.approx(expected)
 
 
+def test_the_utility_file_is_the_same_for_any_objectives(written):
+    """`dvc plots` names its columns; its values are those of front.csv, weighted."""
+    results, folder = written
+    with open(folder / "utility.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == ["method", "unit", "preference", "weight", "utility", "low", "high", "grid"]
+    with open(folder / "front.csv", newline="") as handle:
+        points = list(csv.DictReader(handle))
+    assert len(rows) == len(points)
+    for row, point in zip(rows, points, strict=True):
+        assert (row["method"], row["unit"]) == (point["method"], point["unit"])
+        assert float(row["weight"]) == float(point[f"mu_{results.objectives[0]}"])
+        weighted = sum(float(point[f"mu_{name}"]) * float(point[name]) for name in results.objectives)
+        assert float(row["utility"]) == pytest.approx(weighted)
+        assert float(row["low"]) <= float(row["utility"]) <= float(row["high"])
+    assert {row["method"] for row in rows if row["grid"] == "part"} == {"oracle"}
+
+
 def test_tables_name_every_method_and_both_references(written):
     found = tables.document(written[0])
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
@@ -181,7 +199,8 @@ def test_report_without_gold_baseline_or_logs(samples, tmp_path):
         settings="",
         commit="none",
     )
-    assert {path.name for path in (tmp_path / "report").iterdir()} == {"index.html", "fronts.png", "front.csv"}
+    files = {"index.html", "fronts.png", "front.csv", "utility.csv"}
+    assert {path.name for path in (tmp_path / "report").iterdir()} == files
     page = (tmp_path / "report" / "index.html").read_text()
     assert "nothing to compare" in page
     assert "computed, not learned" in page

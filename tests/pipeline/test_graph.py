@@ -207,3 +207,13 @@ def test_dvc_parses_the_graph_of_every_profile(name, tmp_path, monkeypatch):
 def test_params_yaml_is_the_embedded_profile():
     read = YAML(typ="safe").load
     assert read(ROOT / "params.yaml") == read(ROOT / "profiles/embedded.yaml")
+
+
+def test_the_plots_name_no_objective():
+    """`dvc plots show` draws any profile: its columns stay, its template is in the repository."""
+    document = YAML(typ="safe").load(ROOT / "dvc.yaml")
+    objectives = {name for profile in PROFILES for name in profiles.compose(profile)["objectives"]}
+    for plot in document["plots"]:
+        ((_, settings),) = plot.items()
+        assert not objectives & {settings["x"], *settings["y"].values()}
+        assert (ROOT / f".dvc/plots/{settings['template']}.json").is_file()

@@ -28,7 +28,7 @@ def write_report(
     settings: str,
     commit: str,
 ) -> None:
-    """Write index.html, fronts.png, utility.png, training.png and front.csv into the folder `out`.
+    """Write index.html, fronts.png, utility.png, training.png, front.csv and utility.csv into the folder `out`.
 
     Args:
         results: from `evaluate`.
@@ -46,6 +46,7 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     images = {path.stem: path for path in write_plots(results, training, out)}
     _write_csv(results, out / "front.csv")
+    _write_utility(results, out / "utility.csv")
     found = tables.document(results)
     page = _template().render(
         found=found,
@@ -174,3 +175,22 @@ def _write_csv(results: Results, path: Path) -> None:
                 points = np.broadcast_to(block.points[unit][method], block.preferences.shape)
                 for mu, point in zip(block.preferences, points, strict=True):
                     writer.writerow([method, unit, *mu.tolist(), *point.tolist()])
+
+
+def _write_utility(results: Results, path: Path) -> None:
+    """Utility per method, unit and preference, under columns that do not depend on the objectives (`dvc plots`).
+
+    `weight` is the first weight of the preference; `grid` is full, or part for a method that answers only part of it.
+    """
+    with appearing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["method", "unit", "preference", "weight", "utility", "low", "high", "grid"])
+        for method in methods_of(results):
+            block = home(results, method)
+            grid = "full" if block is results.blocks[0] else "part"
+            for unit in results.units:
+                found = block.utility[unit][method]
+                rows = zip(block.preferences.tolist(), found.value, found.low, found.high, strict=True)
+                for mu, *values in rows:
+                    preference = " ".join(f"{weight:g}" for weight in mu)
+                    writer.writerow([method, unit, preference, mu[0], *map(float, values), grid])
