@@ -57,8 +57,8 @@ RULES = """\
   (embedded), relevance, factuality and completeness (qa-feedback), any name (hh-rlhf, whose pairs are about one thing).
 - A `pairs` or `labels` reward reads the file that `prepare` writes for its objective,
   `out/data/rewards/<objective>.jsonl`, so its objective is in `data.labels`. `labels` rewards are trained on
-  qa-feedback only, `pairs` rewards on the other sources; hh-rlhf trains one. A `pretrained` reward states its `input` and
-  `logit`.
+  qa-feedback only, `pairs` rewards on the other sources; hh-rlhf trains one. A `pretrained` reward states its `input`
+  and `logit`.
 """
 
 

@@ -149,8 +149,8 @@ def test_measured_numbers_land_in_the_documents(generate):
         "grids": {"full_grid": {"points": 3, "gold": unit(2.0), "reward": unit(9.0)}},
     }
     table = generate.markdown_main(found)
-    assert "| Bone Soup | 2.000 [1.000, 3.000] |" in table
-    assert "↳ vs Rewarded Soup | +0.500 [+0.400, +0.600] |" in table
+    assert "| Bone Soup | 2.000 ± 1.000 |" in table
+    assert "↳ vs Rewarded Soup | +0.500 ± 0.100 |" in table
     assert "9.000" not in table
     assert "Bone Soup wins." in table
 
