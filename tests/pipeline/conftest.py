@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bonesoup import profiles
+from bonesoup.profiles import yaml
 
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
@@ -89,7 +89,7 @@ class Project:
     def set(self, **changes) -> None:
         """Change params.yaml; a double underscore stands for a dot: set(basis__beta=0.8)."""
         path = self.folder / "params.yaml"
-        document = profiles.yaml.load(path)
+        document = yaml.load(path)
         for name, value in changes.items():
             *outer, last = name.split("__")
             section = document
@@ -97,7 +97,7 @@ class Project:
                 section = section[key]
             section[last] = value
         with open(path, "w") as out:
-            profiles.yaml.dump(document, out)
+            yaml.dump(document, out)
 
     def files(self, folder: str) -> dict[str, bytes]:
         """Relative name -> content of every file under a folder; empty when there is none."""
@@ -110,21 +110,25 @@ class Project:
         return Project(folder)
 
 
-def shrink(folder: Path) -> None:
-    """Settings with which every stage works and the whole takes about a minute and a half."""
-    document = profiles.compose("quick")
-    document["data"]["sizes"] = {"sft": 600, "pairs": 600, "prompts": 256}
-    document["gates"]["reward"] = {"min_accuracy": 0.1, "on_failure": "warn"}
-    document["model"]["hidden"] = 32
-    document["sft"]["steps"] = 20
-    for reward in document["rewards"].values():
-        reward.update(steps=10, batch=32)
-    document["normalise"]["samples"] = 64
-    document["rl"].update(steps=6, prompts=4, generations=4, micro_batch=16, checkpoint_every=2)
-    document["evaluation"].update(samples=32, parts=2, bootstrap=50)
-    document["report"]["prompts"] = 2
-    with open(folder / "params.yaml", "w") as out:
-        profiles.yaml.dump(document, out)
+# Every stage works with these, and the whole takes about a minute and a half.
+TINY = {
+    "data__sizes": {"sft": 600, "pairs": 600, "prompts": 256},
+    "gates__reward": {"min_accuracy": 0.1, "on_failure": "warn"},
+    "model__hidden": 32,
+    "sft__steps": 20,
+    **{f"rewards__{name}__steps": 10 for name in ("helpful", "harmless")},
+    **{f"rewards__{name}__batch": 32 for name in ("helpful", "harmless")},
+    "normalise__samples": 64,
+    "rl__steps": 6,
+    "rl__prompts": 4,
+    "rl__generations": 4,
+    "rl__micro_batch": 16,
+    "rl__checkpoint_every": 2,
+    "evaluation__samples": 32,
+    "evaluation__parts": 2,
+    "evaluation__bootstrap": 50,
+    "report__prompts": 2,
+}
 
 
 @pytest.fixture(scope="session")
@@ -133,10 +137,9 @@ def fresh(tmp_path_factory) -> Project:
     folder = tmp_path_factory.mktemp("fresh") / "project"
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
     (folder / "dvc.lock").unlink(missing_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        shrink(folder)
     project = Project(folder)
+    assert project.run("bonesoup", "profile", "quick").status == 0
+    project.set(**TINY)
     project.run("git", "commit", "--quiet", "--all", "--message", "tiny settings")
     return project
 

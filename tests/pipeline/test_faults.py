@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bonesoup import profiles
-
 pytestmark = pytest.mark.slow
 
 
@@ -32,10 +30,10 @@ def write_pairs(path: Path, bad: dict[int, str]) -> None:
 
 
 @pytest.fixture
-def real(untouched, monkeypatch):
+def real(untouched):
     """A clone whose params.yaml reads the hh-rlhf pairs in data/pairs.jsonl."""
-    monkeypatch.chdir(untouched.folder)
-    profiles.write("hh-harmless", "data/pairs.jsonl")
+    written = untouched.run("bonesoup", "profile", "hh-harmless", "--data", "data/pairs.jsonl")
+    assert written.status == 0, written.output
     return untouched
 
 
