@@ -64,10 +64,9 @@ def test_generate_and_soup_answer_as_the_end_of_a_run_suggests(project):
     answered = project.run("bonesoup", "generate", "--preference", "balanced", "--prompt", "Please explain baking")
     assert answered.status == 0, answered.output
     assert len(answered.output.splitlines()) == 1, answered.output
-    for kind in ("--full", "--adapter"):
-        made = project.run(
-            "bonesoup", "soup", "--preference", "helpful=0.7,harmless=0.3", kind, "--out", f"soups/{kind}"
-        )
+    written = "helpful=0.7,harmless=0.3"
+    for kind in ("full", "adapter"):
+        made = project.run("bonesoup", "soup", "--preference", written, f"--{kind}", "--out", f"soups/{kind}")
         assert made.status == 0, made.output
         assert len(made.output.splitlines()) == 1, made.output
     assert (project.folder / "soups/full/model.safetensors").is_file()
