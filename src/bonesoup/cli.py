@@ -4,6 +4,7 @@ import errno
 import importlib
 import os
 import re
+import shutil
 import sys
 import time
 import traceback
@@ -23,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+# As the user has to type it: without an activated environment, by its path.
+COMMAND = "bonesoup" if shutil.which("bonesoup") else os.path.relpath(Path(sys.executable).with_name("bonesoup"))
 console = Console(highlight=False, soft_wrap=True)
 INTERRUPTED = 130
 # Writers in C and Rust (torch, safetensors, sqlite) raise errors of their own for a full disk.
@@ -74,11 +77,14 @@ def summary() -> None:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `bonesoup run` makes it")
     Console(width=max(console.width, 110), highlight=False).print(terminal(read_json(path)))
-    name = next(iter(params.load().preferences), "NAME")
+    settings = params.load()
+    name = next(iter(settings.preferences), "NAME")
+    known = settings.data.source == "embedded"
+    prompt = "Please explain baking simply, thanks." if known else "Who wrote this?"
     console.print(f"Report: {(REPORT / 'index.html').absolute()}\n\nTry next:")
-    console.print(f"  bonesoup generate --preference {name} --prompt 'Please explain baking'")
-    console.print(f"  bonesoup soup --preference {name} --full --out soups/{name}")
-    console.print("  bonesoup profile embedded-3 && bonesoup run")
+    console.print(f"  {COMMAND} generate --preference {name} --prompt '{prompt}'")
+    console.print(f"  {COMMAND} soup --preference {name} --full --out soups/{name}")
+    console.print(f"  {COMMAND} profile embedded-3 && {COMMAND} run")
 
 
 @app.command()
