@@ -74,7 +74,7 @@ def test_sections_merge_key_by_key_and_named_entries_are_replaced(own):
     (own / "mine.yaml").write_text("\n".join(changes))
     document = profiles.compose("mine")
     assert document["rl"]["lora"] == {"rank": 2, "alpha": 16, "dropout": 0.0, "targets": "all-linear"}
-    assert document["rl"]["steps"] == 30
+    assert document["rl"]["steps"] == profiles.compose(profiles.DEFAULT)["rl"]["steps"]
     assert list(document["preferences"]) == ["even"]
 
 
