@@ -24,6 +24,9 @@ def run(settings: Settings, key: str) -> None:
         gold_normaliser=Normaliser(np.array(gold["mean"]), np.array(gold["std"])) if gold else None,
     )
     prompts = [row for row in read_jsonl(PROMPTS) if row["split"] == "test"][: settings.evaluation.samples]
+    if len(prompts) < settings.evaluation.samples:
+        wanted = settings.evaluation.samples
+        print(f"front@{key}: the test split has {len(prompts)} prompts, fewer than evaluation.samples = {wanted}")
     rows = front_rows(
         SoupModel.load(soup, settings.device),
         prompts,
