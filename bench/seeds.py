@@ -8,7 +8,6 @@ and each seed's paired difference to Rewarded Soup: prompts are only part of the
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from scipy import stats
 
-from bonesoup import params, profiles
+from bonesoup import profiles
 from bonesoup.evaluation.tables import label, name
 from bonesoup.files import read_json, write_json
 from bonesoup.pipeline import environment
@@ -28,29 +27,32 @@ RESULTS = Path("var/seeds")
 SHOWN = ["hypervolume@", "inner_product", "inner_product_interior", "inner_product_vertex", "controllability", "kl"]
 
 
-def run_seed(profile: str, seed: int, data: str | None) -> dict:
+def make_clone(profile: str, seed: int, data: str | None) -> Path:
+    """A clone of HEAD whose params.yaml holds the profile with this seed."""
+    clone = (RESULTS / f"{profile}-{seed}").absolute()
+    if not clone.is_dir():
+        subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
+    document = profiles.compose(profile, data)
+    document["seed"] = seed
+    with open(clone / "params.yaml", "w") as out:
+        profiles.yaml.dump(document, out)
+    return clone
+
+
+def run_seed(clone: Path) -> dict:
     """report.json of one seed; run if it is not there yet."""
-    result = RESULTS / f"{profile}-{seed}.json"
+    result = clone.with_suffix(".json")
     if not result.is_file():
-        clone = (RESULTS / f"{profile}-{seed}").absolute()
-        if not clone.is_dir():
-            subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
-        document = profiles.compose(profile, data)
-        document["seed"] = seed
-        params.check(json.loads(json.dumps(document)), f"profile {profile}")
-        with open(clone / "params.yaml", "w") as out:
-            profiles.yaml.dump(document, out)
         # The clone's own code, not that of the installed checkout.
         path = {"PYTHONPATH": str(clone / "src")}
-        with open(RESULTS / f"{profile}-{seed}.log", "w") as log:
+        with open(clone.with_suffix(".log"), "w") as log:
             command = [sys.executable, "-m", "dvc", "repro", "report"]
             done = subprocess.run(command, cwd=clone, env=environment() | path, stdout=log, stderr=log, check=False)
         if done.returncode:
-            raise SystemExit(f"seed {seed} failed: see {log.name}")
-        head = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=clone, capture_output=True, text=True, check=True
-        )
-        write_json(result, read_json(clone / "out/metrics/report.json") | {"commit": head.stdout.strip()})
+            raise SystemExit(f"{clone.name} failed: see {log.name}")
+        head = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(head, cwd=clone, capture_output=True, text=True, check=True).stdout.strip()
+        write_json(result, read_json(clone / "out/metrics/report.json") | {"commit": commit})
     return read_json(result)
 
 
@@ -103,8 +105,9 @@ def main() -> None:
     arguments = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
     data = os.path.abspath(arguments.data) if arguments.data else None
+    clones = [make_clone(arguments.profile, seed, data) for seed in arguments.seeds]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        reports = list(pool.map(lambda seed: run_seed(arguments.profile, seed, data), arguments.seeds))
+        reports = list(pool.map(run_seed, clones))
     Console(soft_wrap=True, highlight=False).print(markdown(reports), markup=False)
 
 
