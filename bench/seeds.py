@@ -2,9 +2,9 @@
 
     python bench/seeds.py embedded --seeds 0 1 2 3 4 --jobs 1
 
-Each seed runs `dvc repro report` in a clone of HEAD under var/seeds/. A finished seed is not run again (delete
-var/seeds/ after a change that matters); an interrupted one resumes. Prints the mean over seeds with its t interval,
-and each seed's paired difference to Rewarded Soup: prompts are only part of the noise, seeds are the larger part.
+Each seed runs `dvc repro report` in a clone of HEAD under var/seeds/. At the same commit a finished seed is not run
+again and an interrupted one resumes. Prints the mean over seeds with its t interval, and each seed's paired
+difference to Rewarded Soup: prompts are only part of the noise, seeds are the larger part.
 """
 
 import argparse
@@ -28,8 +28,9 @@ SHOWN = ["hypervolume@", "inner_product", "inner_product_interior", "inner_produ
 
 
 def make_clone(profile: str, seed: int, data: str | None) -> Path:
-    """A clone of HEAD whose params.yaml holds the profile with this seed."""
-    clone = (RESULTS / f"{profile}-{seed}").absolute()
+    """A clone of HEAD, named after it, whose params.yaml holds the profile with this seed."""
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    clone = (RESULTS / f"{profile}-{seed}-{head.stdout.strip()}").absolute()
     if not clone.is_dir():
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
     document = profiles.compose(profile, data)
@@ -50,8 +51,7 @@ def run_seed(clone: Path) -> dict:
             done = subprocess.run(command, cwd=clone, env=environment() | path, stdout=log, stderr=log, check=False)
         if done.returncode:
             raise SystemExit(f"{clone.name} failed: see {log.name}")
-        head = ["git", "rev-parse", "--short", "HEAD"]
-        commit = subprocess.run(head, cwd=clone, capture_output=True, text=True, check=True).stdout.strip()
+        commit = clone.name.rpartition("-")[2]
         write_json(result, read_json(clone / "out/metrics/report.json") | {"commit": commit})
     return read_json(result)
 

@@ -50,3 +50,17 @@ def test_bpe_keeps_any_text():
     tokenizer = bpe_tokenizer(TEXTS, 300)
     for text in [*TEXTS, "never seen: 数 \t <s>yes</s>"]:
         assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_unnamed_special_tokens_are_never_sampled_either():
+    """Decoding drops them as it drops the named ones, for example the reserved tokens of large vocabularies."""
+    from tokenizers import AddedToken
+
+    from bonesoup.chat import never_sampled
+
+    tokenizer = words_tokenizer(TEXTS)
+    tokenizer.add_tokens([AddedToken("<|reserved|>", special=True)])
+    token = tokenizer.convert_tokens_to_ids("<|reserved|>")
+    assert tokenizer.decode([token], skip_special_tokens=True) == ""
+    assert token in never_sampled(tokenizer)
+    assert tokenizer.eos_token_id not in never_sampled(tokenizer)

@@ -78,7 +78,8 @@ def only_ours(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Non
 
 def never_sampled(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Special tokens other than the end: decoding drops them, so a reward would not see what is trained on."""
-    return [token for token in tokenizer.all_special_ids if token != tokenizer.eos_token_id]
+    added = [token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special]
+    return sorted({*tokenizer.all_special_ids, *added} - {tokenizer.eos_token_id})
 
 
 def check_room(tokenizer: PreTrainedTokenizerBase, ids: list[str], texts: list[str], extra: int, what: str) -> None:

@@ -99,10 +99,10 @@ def stage(
     from bonesoup import pipeline
     from bonesoup.locks import die_with_parent, exclusive
 
-    settings = params.load()
-    _check_stage(settings, name, key)
     die_with_parent()
     started = time.monotonic()
+    settings = params.load()
+    _check_stage(settings, name, key)
     os.environ.update(_threads(settings.threads) | _offline(settings))
     warnings.filterwarnings("ignore")
     label = f"{name}@{key}" if key else name

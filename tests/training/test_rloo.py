@@ -246,3 +246,10 @@ def test_kill_9_and_resume_in_another_process_gives_the_same_adapter(tiny_policy
 def test_too_few_prompts_for_a_step_are_refused(tiny_policy, prompts, tmp_path):
     with pytest.raises(ValueError, match=r"few: 6 training prompts cannot fill a step of rl.prompts = 8"):
         rloo.train_policy(make_task(tiny_policy, prompts, prompts=8, micro_batch=32), "few", ROW, tmp_path)
+
+
+def test_tighter_limits_also_hold_for_a_policy_that_is_trained_already(tiny_policy, prompts, tmp_path):
+    rloo.train_policy(make_task(tiny_policy, prompts, steps=2), "done", ROW, tmp_path)
+    limits = {"kl": 1000, "entropy": 50.0}
+    with pytest.raises(rloo.Collapse, match="again collapsed at step 1: token entropy"):
+        rloo.train_policy(make_task(tiny_policy, prompts, steps=2, limits=limits), "again", ROW, tmp_path)

@@ -21,7 +21,7 @@ def fit(policy, tokenizer, tmp_path, lora=None, steps=12):
 
 
 def test_full_training_moves_every_weight_and_learns(tiny_policy, tmp_path):
-    policy, tokenizer = base_policy(Model(source=str(tiny_policy)), [], seed=0)
+    policy, tokenizer = base_policy(Model(source=str(tiny_policy), context=64), [], seed=0)
     before = {name: value.clone() for name, value in policy.named_parameters()}
     trained, metrics = fit(policy, tokenizer, tmp_path)
     for name, value in trained.named_parameters():
@@ -30,7 +30,7 @@ def test_full_training_moves_every_weight_and_learns(tiny_policy, tmp_path):
 
 
 def test_lora_training_ends_as_a_plain_model_whose_unadapted_weights_did_not_move(tiny_policy, tmp_path):
-    policy, tokenizer = base_policy(Model(source=str(tiny_policy)), [], seed=0)
+    policy, tokenizer = base_policy(Model(source=str(tiny_policy), context=64), [], seed=0)
     trained, metrics = fit(policy, tokenizer, tmp_path, Lora(rank=4, alpha=8))
     trained.save_pretrained(tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
@@ -43,7 +43,7 @@ def test_lora_training_ends_as_a_plain_model_whose_unadapted_weights_did_not_mov
 
 def test_prompt_tokens_carry_no_loss(tiny_policy, tmp_path):
     """The loss TRL reports is the mean over response tokens and the end token, computed here by hand."""
-    policy, tokenizer = base_policy(Model(source=str(tiny_policy)), [], seed=0)
+    policy, tokenizer = base_policy(Model(source=str(tiny_policy), context=64), [], seed=0)
     _, metrics = fit(policy, tokenizer, tmp_path, steps=1)
     model = AutoModelForCausalLM.from_pretrained(tiny_policy).eval()
     losses = []
@@ -71,7 +71,7 @@ def test_a_pretrained_tokenizer_without_template_gets_ours(tiny_policy, tmp_path
     bare.save_pretrained(tmp_path / "bare")
     AutoModelForCausalLM.from_pretrained(tiny_policy).save_pretrained(tmp_path / "bare")
     (tmp_path / "bare" / "chat_template.jinja").unlink(missing_ok=True)
-    _, tokenizer = base_policy(Model(source=str(tmp_path / "bare")), [], seed=0)
+    _, tokenizer = base_policy(Model(source=str(tmp_path / "bare"), context=64), [], seed=0)
     shared = AutoTokenizer.from_pretrained(tiny_policy)
     messages = conversation(ROWS[0])["prompt"]
     assert tokenizer.apply_chat_template(messages, tokenize=False) == shared.apply_chat_template(
@@ -86,7 +86,7 @@ def test_sampling_defaults_of_a_pretrained_base_are_dropped(tiny_policy, tmp_pat
     theirs.save_pretrained(tmp_path / "theirs")
     AutoTokenizer.from_pretrained(tiny_policy).save_pretrained(tmp_path / "theirs")
     prompts, seeds = [ROWS[0]["prompt"]] * 16, list(range(16))
-    policy, tokenizer = base_policy(Model(source=str(tmp_path / "theirs")), [], seed=0)
+    policy, tokenizer = base_policy(Model(source=str(tmp_path / "theirs"), context=64), [], seed=0)
     plain = AutoModelForCausalLM.from_pretrained(tiny_policy).eval()
     assert sample(policy.eval(), tokenizer, prompts, seeds, 1.0, 12, 16) == sample(
         plain, tokenizer, prompts, seeds, 1.0, 12, 16
@@ -97,3 +97,8 @@ def test_a_text_that_does_not_fit_the_context_is_named(tiny_policy, tmp_path):
     policy, tokenizer = base_policy(Model(source=str(tiny_policy), context=8), [], seed=0)
     with pytest.raises(ValueError, match=r"4 SFT texts do not fit model.context = 8: row hacking has 9 tokens"):
         fit(policy, tokenizer, tmp_path)
+
+
+def test_a_context_beyond_a_pretrained_models_positions_is_refused(tiny_policy):
+    with pytest.raises(ValueError, match=r"model.context = 65, but .* has 64 positions"):
+        base_policy(Model(source=str(tiny_policy), context=65), [], seed=0)

@@ -73,6 +73,8 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
     tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.get("revision"))
     # Where a dialogue is longer than the model reads, its start is given up, never the response.
     tokenizer.truncation_side = "left"
+    if positions := getattr(model.config, "max_position_embeddings", None):
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if model.config.pad_token_id is None:

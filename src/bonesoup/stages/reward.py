@@ -44,6 +44,9 @@ def check_source(name: str, source: str) -> None:
     function = inspect.unwrap(load_function(name))
     # A callable object has no source of its own; the module that names it made it.
     owner = function if inspect.isfunction(function) else sys.modules[name.partition(":")[0]]
-    file = inspect.getsourcefile(owner)
+    try:
+        file = inspect.getsourcefile(owner)
+    except TypeError:  # of a module that is not written in Python
+        file = None
     if not (file and Path(source).exists() and Path(file).samefile(source)):
         raise ValueError(f"reward function {name!r} is defined in {file}, not in its source {source}: correct `source`")

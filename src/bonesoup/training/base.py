@@ -15,12 +15,19 @@ from bonesoup.chat import bpe_tokenizer, only_ours, with_template, words_tokeniz
 
 
 def base_policy(model: config.Model, texts: list[str], seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer before SFT; `texts` are what a from-scratch tokenizer learns its tokens from."""
+    """Model and tokenizer before SFT; `texts` are what a from-scratch tokenizer learns its tokens from.
+
+    Raises:
+        ValueError: a context longer than a pretrained model has positions.
+    """
     if model.source != "scratch":
         dtype = getattr(torch, model.dtype)
         tokenizer = with_template(AutoTokenizer.from_pretrained(model.source, revision=model.revision))
         tokenizer.model_max_length = model.context
         policy = AutoModelForCausalLM.from_pretrained(model.source, revision=model.revision, dtype=dtype)
+        positions = getattr(policy.config, "max_position_embeddings", None)
+        if positions and model.context > positions:
+            raise ValueError(f"model.context = {model.context}, but {model.source} has {positions} positions")
         only_ours(policy, tokenizer)
         return policy, tokenizer
     torch.manual_seed(seed)

@@ -22,7 +22,7 @@ from trl import RLOOConfig, RLOOTrainer
 
 from bonesoup import config
 from bonesoup.chat import never_sampled
-from bonesoup.files import appearing, read_json, write_json
+from bonesoup.files import appearing, read_json, read_jsonl, write_json
 from bonesoup.progress import Throttle, quiet
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Messages, Reward
@@ -71,6 +71,9 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path) -> Path
         )
     done = scratch / "adapter"
     if done.is_dir():
+        # The limits may be tighter by now than when it was trained.
+        for step in read_jsonl(done / "steps.jsonl"):
+            check_step(name, step, task.rl.limits)
         return done
     checkpoint = last_checkpoint(scratch)
     trainer = _trainer(task, row, scratch)
@@ -179,6 +182,8 @@ class _StepLog(TrainerCallback):
         self.name, self.task, self.path = name, task, path
         self.throttle = Throttle()
         kept = path.read_text().splitlines()[:start] if path.exists() else []
+        for line in kept:
+            check_step(name, json.loads(line), task.rl.limits)
         with appearing(path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept))
 
@@ -189,7 +194,7 @@ class _StepLog(TrainerCallback):
         with open(self.path, "a") as out:
             out.write(json.dumps(step) + "\n")
         self._show(step, last=state.global_step == state.max_steps)
-        self._check(step)
+        check_step(self.name, step, self.task.rl.limits)
 
     def on_save(self, args, state, control, **kwargs):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -221,18 +226,19 @@ class _StepLog(TrainerCallback):
             flush=True,
         )
 
-    def _check(self, step: dict[str, float]) -> None:
-        limits = self.task.rl.limits
-        where = f"{self.name} collapsed at step {step['step']}"
-        if not all(np.isfinite(value) for value in step.values()):
-            raise Collapse(f"{where}: its log holds a value that is not finite: {step}")
-        if step["kl"] > limits.kl:
-            raise Collapse(
-                f"{where}: KL to the SFT policy is {step['kl']:.1f} nats per response, above rl.limits.kl = "
-                f"{limits.kl:g}; raise rl.kl or lower rl.learning_rate"
-            )
-        if step["entropy"] < limits.entropy:
-            raise Collapse(
-                f"{where}: token entropy is {step['entropy']:.4f} nats, below rl.limits.entropy = "
-                f"{limits.entropy:g}; raise rl.kl or lower rl.learning_rate"
-            )
+
+def check_step(name: str, step: dict[str, float], limits: config.Limits) -> None:
+    """Raises Collapse where a step of the log lies outside the limits."""
+    where = f"{name} collapsed at step {step['step']}"
+    if not all(np.isfinite(value) for value in step.values()):
+        raise Collapse(f"{where}: its log holds a value that is not finite: {step}")
+    if step["kl"] > limits.kl:
+        raise Collapse(
+            f"{where}: KL to the SFT policy is {step['kl']:.1f} nats per response, above rl.limits.kl = "
+            f"{limits.kl:g}; raise rl.kl or lower rl.learning_rate"
+        )
+    if step["entropy"] < limits.entropy:
+        raise Collapse(
+            f"{where}: token entropy is {step['entropy']:.4f} nats, below rl.limits.entropy = "
+            f"{limits.entropy:g}; raise rl.kl or lower rl.learning_rate"
+        )

@@ -49,9 +49,10 @@ def train_sft(
     Raises:
         ValueError: a row that does not fit the context.
     """
-    messages = [[*row["prompt"], {"role": "assistant", "content": row["response"]}] for row in rows]
+    every = [*rows, *validation]
+    messages = [[*row["prompt"], {"role": "assistant", "content": row["response"]}] for row in every]
     texts = [tokenizer.apply_chat_template(dialogue, tokenize=False) for dialogue in messages]
-    check_room(tokenizer, [row["id"] for row in rows], texts, 0, "SFT texts")
+    check_room(tokenizer, [row["id"] for row in every], texts, 0, "SFT texts")
     arguments = SFTConfig(
         output_dir=str(scratch),
         max_steps=sft.steps,
