@@ -95,7 +95,7 @@ def test_sampling_defaults_of_a_pretrained_base_are_dropped(tiny_policy, tmp_pat
 
 def test_a_text_that_does_not_fit_the_context_is_named(tiny_policy, tmp_path):
     policy, tokenizer = base_policy(Model(source=str(tiny_policy), context=8), [], seed=0)
-    with pytest.raises(ValueError, match=r"4 SFT texts do not fit model.context = 8: row hacking has 9 tokens"):
+    with pytest.raises(ValueError, match=r"5 SFT texts do not fit model.context = 8: row hacking has 9 tokens"):
         fit(policy, tokenizer, tmp_path)
 
 
