@@ -56,12 +56,12 @@ def run_seed(clone: Path) -> dict:
     return read_json(result)
 
 
-def interval(values: list[float]) -> str:
-    """Mean over seeds, with half its 95% t interval."""
+def interval(values: list[float], form: str) -> str:
+    """Mean over seeds, with half its 95% t interval; `form` is how to write a number."""
     if len(values) < 2:
-        return f"{values[0]:+.3f}"
+        return form.format(values[0])
     half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return f"{np.mean(values):+.3f} ± {half:.3f}"
+    return f"{form.format(np.mean(values))} ± {half:.3f}"
 
 
 def markdown(reports: list[dict]) -> str:
@@ -84,15 +84,18 @@ def _table(seeds: list[dict]) -> list[str]:
         return f"| {title} | " + " | ".join(cell(metric) for metric in metrics) + " |"
 
     for method in seeds[0]["methods"]:
-        lines.append(row(name(method), lambda m, k=method: interval([s["methods"][k][m]["value"] for s in seeds])))
+        lines.append(
+            row(name(method), lambda m, k=method: interval([s["methods"][k][m]["value"] for s in seeds], "{:.3f}"))
+        )
     for method in (m for m in seeds[0]["difference_to_rewarded"] if m != "sft"):
 
         def gap(metric: str, method: str = method) -> str:
-            kind = "ratio_to_rewarded" if metric.startswith("hyper") else "difference_to_rewarded"
+            ratio = metric.startswith("hypervolume")
+            kind, form = ("ratio_to_rewarded", "×{:.3f}") if ratio else ("difference_to_rewarded", "{:+.3f}")
             values = [s[kind][method][metric]["value"] for s in seeds]
-            return f"{interval(values)}<br>{' '.join(f'{value:.3f}' for value in values)}"
+            return f"{interval(values, form)}<br>{' '.join(form.format(value) for value in values)}"
 
-        lines.append(row(f"{name(method)} against Rewarded Soup (ratio for HV)", gap))
+        lines.append(row(f"{name(method)} against Rewarded Soup", gap))
     return lines
 
 
