@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DONE := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-all lint docs clean
+.PHONY: help install demo test test-slow test-all lint docs
 
 help:
 	@head -1 Makefile | cut -c3-
@@ -38,6 +38,3 @@ test-all: lint
 
 docs: install
 	$(BIN)/python docs/generate.py
-
-clean:
-	rm -rf out scratch var
