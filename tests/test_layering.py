@@ -25,6 +25,8 @@ LAYERS = [
     ["serving"],
     ["stages"],
     ["pipeline"],
+    ["graph", "checkout"],
+    ["cli_registry", "cli_upkeep"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -147,20 +147,26 @@ def _offline(settings: config.Settings) -> dict[str, str]:
 def profile(
     name: Annotated[str | None, typer.Argument(help="which; none lists them")] = None,
     data: Annotated[str | None, typer.Option(help="file to read instead of the profile's own")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="a single setting, such as rl.steps=20; may be repeated"),
+    ] = None,
 ) -> None:
-    """Write a profile into params.yaml, or list the profiles.
+    """Write a profile or single settings into params.yaml, or list the profiles.
 
     Example: bonesoup profile qa-feedback --data dev_feedback.jsonl.gz
     """
     from bonesoup import profiles
 
-    if name is None:
+    settings = dict(map(profiles.parse_change, changes or []))
+    if name is None and not data and not settings:
         for known in profiles.names():
             first = (profiles.PROFILES / f"{known}.yaml").read_text().splitlines()[0].lstrip("# ")
             console.print(f"{known:16} {first}")
         return
-    profiles.write(name, data)
-    console.print(f"params.yaml now holds the profile {name}; `bonesoup run` runs it")
+    profiles.write(name, data, settings)
+    what = f"the profile {name}" if name else "the new values"
+    console.print(f"params.yaml now holds {what}; `bonesoup run` runs it")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`bonesoup run`: dvc repro in a subprocess, its stages counted, timed and shown as they go."""
+"""dvc repro in a subprocess: the whole pipeline for `bonesoup run`, one stage for a flow."""
 
 import json
 import os
@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bonesoup.config import FunctionReward, PretrainedReward, Settings
-from bonesoup.locks import die_with_parent
 
 RUNNING = re.compile(r"^Running stage '(.+)':")
 SKIPPED = re.compile(r"^Stage '(.+)' (didn't change, skipping|is cached - skipping run.*)$")
@@ -23,6 +22,13 @@ NOISE = re.compile(
 ERROR = re.compile(r"^(bonesoup: |ERROR: )")
 # DVC's last word on a stage that has already said what went wrong.
 EPILOGUE = re.compile(r"^ERROR: failed to reproduce '.+': failed to run: .+, exited with \d+$")
+# DVC on a path that another command reads or writes, or on its repository's lock.
+BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock|cannot perform the command because")
+# In the new process itself: a preexec_fn is not safe in a process with threads, such as a flow.
+BOUND_DVC = (
+    "import sys; from bonesoup.locks import die_with_parent; die_with_parent(); "
+    "from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
+)
 TIMES = Path("var/stages.jsonl")
 
 
@@ -94,16 +100,7 @@ def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
     if names:
         check_targets(targets, names)
     total, seen, started, current, errors = len(names), 0, time.monotonic(), None, []
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", *targets],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env=environment(),
-        # A killed `bonesoup run` leaves no pipeline behind.
-        preexec_fn=die_with_parent,
-    )
+    process = start_dvc(["repro", *targets], Path("."), environment())
     try:
         for line in process.stdout:
             line = line.rstrip("\n")
@@ -133,6 +130,55 @@ def failure(stage: str | None, lines: list[str]) -> str:
     text = "\n".join(told or lines).replace("bonesoup: ", "", 1).replace("ERROR: ", "", 1)
     where = f"stage {stage} failed: " if stage and not text.startswith(f"{stage} failed") else ""
     return f"{where}{text}\nFinished stages are kept: the same command goes on from here."
+
+
+def start_dvc(arguments: list[str], root: Path, own: dict[str, str]) -> subprocess.Popen:
+    """A dvc command that ends with this process, also by kill -9: what started it leaves no pipeline behind."""
+    return subprocess.Popen(
+        [sys.executable, "-c", BOUND_DVC, *arguments],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=own,
+    )
+
+
+class Busy(RuntimeError):
+    """Another DVC command holds what this one needs: worth another try."""
+
+
+def reproduce_one(stage: str, root: Path, own: dict[str, str], echo: Callable[[str], None], pull: bool = False) -> str:
+    """Run one stage by `dvc repro --single-item`; what came of it: "ran", "restored" from the run cache, "unchanged".
+
+    Args:
+        root: of the project.
+        own: the environment of the stage.
+        echo: called with each line as it is printed.
+        pull: fetch missing inputs, and results that the run cache of the remote has.
+
+    Raises:
+        Busy: the repository's lock, or a file of the stage, is held by another command.
+        RuntimeError: the stage failed; what it said.
+    """
+    outcome, errors = "unchanged", []
+    options = ["--pull"] if pull else []
+    process = start_dvc(["--wait-for-lock", "repro", "--single-item", *options, stage], root, own)
+    for line in process.stdout:
+        line = line.rstrip("\n")
+        if RUNNING.match(line):
+            outcome = "ran"
+        elif match := SKIPPED.match(line):
+            outcome = "unchanged" if match[2].startswith("didn't") else "restored"
+        elif errors or ERROR.match(line):
+            errors.append(line)
+        elif line and not NOISE.match(line):
+            echo(line)
+    if process.wait():
+        message = failure(stage, errors)
+        raise Busy(message) if BUSY.search(message) else RuntimeError(message)
+    return outcome
 
 
 def escape(line: str) -> str:

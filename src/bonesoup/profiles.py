@@ -1,6 +1,7 @@
 """Profiles: overlays on the embedded default, written into params.yaml so that git and dvc.lock record what ran."""
 
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -21,15 +22,28 @@ def names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def compose(name: str, data: str | None = None) -> dict:
+def compose(name: str | None, data: str | None = None, changes: dict[str, Any] | None = None) -> dict:
     """The settings of a profile, as the YAML document to write.
 
     Args:
+        name: a profile; None stands for the present params.yaml.
         data: a path that replaces the profile's `data.path`.
+        changes: dotted key -> value, set last.
 
     Raises:
-        ValueError: no such profile, or its settings are wrong.
+        ValueError: no such profile or key, or the settings are wrong.
     """
+    document = _profile(name) if name else yaml.load(params.PARAMS.read_text())
+    if data:
+        document["data"]["path"] = data
+        document["data"] |= {"hub": None, "revision": None}
+    for key, value in (changes or {}).items():
+        _set(document, key, value)
+    params.check(plain(document), f"profile {name}" if name else str(params.PARAMS))
+    return document
+
+
+def _profile(name: str) -> dict:
     if name not in names():
         raise ValueError(f"no profile {name!r}; there are: {', '.join(names())}")
     document = yaml.load((PROFILES / f"{DEFAULT}.yaml").read_text())
@@ -42,11 +56,26 @@ def compose(name: str, data: str | None = None) -> dict:
         heading = "".join(line[1:].lstrip() + "\n" for line in _heading(text))
         if heading:
             document.yaml_set_start_comment(heading.rstrip())
-    if data:
-        document["data"]["path"] = data
-        document["data"] |= {"hub": None, "revision": None}
-    params.check(plain(document), f"profile {name}")
     return document
+
+
+def _set(document: dict, key: str, value: Any) -> None:
+    """Set one dotted key that the document has."""
+    *outer, last = key.split(".")
+    section = document
+    for part in outer:
+        section = section.get(part) if isinstance(section, dict) else None
+    if not isinstance(section, dict) or last not in section:
+        raise ValueError(f"no setting {key!r} in params.yaml: docs/settings.md lists them")
+    section[last] = value
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """'rl.steps=20' -> ('rl.steps', 20); the value is YAML."""
+    key, given, value = text.partition("=")
+    if not given:
+        raise ValueError(f"--set {text!r}: expected key=value, such as rl.steps=20")
+    return key, params.parse_yaml(value.encode(), f"the value of {key}")
 
 
 def _heading(text: str) -> list[str]:
@@ -75,8 +104,13 @@ def plain(value):
     return value
 
 
-def write(name: str, data: str | None = None, path: Path = params.PARAMS) -> None:
-    """Write a profile into params.yaml."""
-    document = compose(name, data)
+def write(
+    name: str | None,
+    data: str | None = None,
+    changes: dict[str, Any] | None = None,
+    path: Path = params.PARAMS,
+) -> None:
+    """Write a profile, or the present settings with changes, into params.yaml."""
+    document = compose(name, data, changes)
     with open(path, "w") as out:
         yaml.dump(document, out)
