@@ -11,7 +11,7 @@ PACKAGE = ROOT / "src" / "bonesoup"
 
 # A line may import from those above it.
 LAYERS = [
-    ["files", "config", "slots", "params", "paths", "locks"],
+    ["files", "config", "slots", "params", "paths", "locks", "pins"],
     ["profiles"],
     ["method"],
     ["weights"],

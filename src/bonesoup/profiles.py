@@ -33,13 +33,13 @@ def compose(name: str | None, data: str | None = None, changes: dict[str, Any] |
     Raises:
         ValueError: no such profile or key, or the settings are wrong.
     """
-    document = _profile(name) if name else yaml.load(params.PARAMS.read_text())
+    document = _profile(name) if name is not None else yaml.load(params.PARAMS.read_text())
     if data:
         document["data"]["path"] = data
         document["data"] |= {"hub": None, "revision": None}
     for key, value in (changes or {}).items():
         _set(document, key, value)
-    params.check(plain(document), f"profile {name}" if name else str(params.PARAMS))
+    params.check(plain(document), f"profile {name}" if name is not None else str(params.PARAMS))
     return document
 
 

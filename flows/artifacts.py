@@ -1,0 +1,30 @@
+"""What a person sees of a run in the Prefect UI: the table of methods, the fronts, the registered versions."""
+
+import base64
+from pathlib import Path
+
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+
+from bonesoup.evaluation.tables import markdown
+from bonesoup.files import read_json
+from bonesoup.paths import METRICS, REGISTERED, REPORT
+
+
+def publish(own: Path, states: dict) -> None:
+    """Leave the artifacts of a run of the checkout `own`; what is not made yet is left out."""
+    create_table_artifact(
+        table=[{"stage": name, "state": state.name, "what": state.message or ""} for name, state in states.items()],
+        key="stages",
+        description="Every stage and what came of it",
+    )
+    report = own / METRICS / "report.json"
+    if report.is_file():
+        create_markdown_artifact(markdown(read_json(report)), key="methods", description="Methods compared")
+    front = own / REPORT / "fronts.png"
+    if front.is_file():
+        picture = "data:image/png;base64," + base64.b64encode(front.read_bytes()).decode()
+        create_image_artifact(picture, key="fronts", description="Fronts of the methods")
+    registered = own / REGISTERED
+    if registered.is_file() and "register" in states and states["register"].is_completed():
+        rows = [{"model": name} | version for name, version in read_json(registered)["models"].items()]
+        create_table_artifact(rows, key="versions", description="Versions in the MLflow registry")

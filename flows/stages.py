@@ -1,0 +1,151 @@
+"""One DVC stage as a Prefect task, here or on another machine, and the flow that a worker elsewhere runs for it."""
+
+import queue
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.deployments import run_deployment
+from prefect.states import Completed
+
+from bonesoup import checkout, params, pipeline
+from flows.common import PAUSES, SOURCE, notify, worth_retrying
+
+DEPLOYMENT = "run-stage/on-another-machine"
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many stages run at once, each with a device of its own where there are GPUs.
+
+    Attributes:
+        free: a device id (None on a CPU) for every stage that may start now.
+    """
+
+    free: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
+
+    @classmethod
+    def of(cls, devices: list[str | None]) -> "Slots":
+        slots = cls()
+        for device in devices:
+            slots.free.put(device)
+        return slots
+
+
+def devices(device: str, threads: int, cores: int, visible: str | None) -> list[str | None]:
+    """The slots of a machine: one per GPU, or as many as `threads` fit into the cores.
+
+    Args:
+        device, threads: of params.yaml.
+        visible: CUDA_VISIBLE_DEVICES, where it is set.
+    """
+    if device != "cuda":
+        return [None] * max(1, cores // threads)
+    if visible:
+        return [name.strip() for name in visible.split(",")]
+    if not shutil.which("nvidia-smi"):
+        return [None]
+    listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
+    return [str(index) for index in range(len(listing.splitlines()))] or [None]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What a worker on another machine needs to know: the commit and the settings; the rest lies in the remote."""
+
+    commit: str
+    params: str
+
+
+@task(
+    task_run_name="{stage}",
+    retries=len(PAUSES),
+    retry_delay_seconds=PAUSES,
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def run_stage(stage: str, own: Path, due: bool, slots: Slots, elsewhere: Elsewhere | None = None):
+    """Run a stage of the checkout `own`, or mark it Cached where nothing it depends on has changed."""
+    if not due:
+        return Completed(name="Cached", message="nothing it depends on has changed")
+    logger = get_run_logger()
+    device = slots.free.get()
+    try:
+        if elsewhere:
+            run_elsewhere(stage, own, elsewhere)
+        variables = checkout.variables(own) | checkout.store_of(SOURCE)
+        if device is not None:
+            variables["CUDA_VISIBLE_DEVICES"] = device
+        outcome = pipeline.reproduce_one(stage, own, variables, logger.info, pull=elsewhere is not None)
+    finally:
+        slots.free.put(device)
+    if outcome == "ran":
+        return Completed(message="ran")
+    told = "restored from the run cache" if outcome == "restored" else "nothing it depends on has changed"
+    return Completed(name="Cached" if elsewhere is None else "Completed", message=told)
+
+
+def run_elsewhere(stage: str, own: Path, job: Elsewhere) -> None:
+    """Have a worker of another machine run a stage and push what came of it.
+
+    Raises:
+        RuntimeError: the run there did not complete.
+    """
+    lock = own / checkout.LOCK
+    parameters = {
+        "stage": stage,
+        "commit": job.commit,
+        "params": job.params,
+        "lock": lock.read_text() if lock.is_file() else "",
+    }
+    run = run_deployment(DEPLOYMENT, parameters=parameters, flow_run_name=stage, poll_interval=2)
+    if not run.state.is_completed():
+        raise RuntimeError(f"stage {stage} did not complete on the other machine: {run.state.message}")
+
+
+@flow(name="run-stage", on_failure=[notify], on_crashed=[notify])
+def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
+    """Run one stage of somebody else's pipeline: pull its inputs, run it, push its outs with the run cache.
+
+    Args:
+        stage: a stage of dvc.yaml.
+        commit: the code to run, which this clone must have or be able to fetch.
+        params, lock: params.yaml and dvc.lock of the pipeline.
+    """
+    logger = get_run_logger()
+    with checkout.held(SOURCE, "stages", wait=24 * 3600) as own:
+        _fetch(commit)
+        checkout.prepare(SOURCE, own, commit, None, {})
+        (own / "params.yaml").write_text(params)
+        (own / checkout.LOCK).write_text(lock)
+        outcome = pipeline.reproduce_one(stage, own, checkout.variables(own), logger.info, pull=True)
+        logger.info(f"{stage}: {outcome}")
+        push(own, [stage])
+
+
+def _fetch(commit: str) -> None:
+    try:
+        checkout.resolve(SOURCE, commit)
+    except ValueError:
+        checkout.git(SOURCE, "fetch", "--quiet", "--all")
+
+
+def push(own: Path, stages: list[str]) -> None:
+    """Send the outs of stages and the run cache to the DVC remote.
+
+    Raises:
+        RuntimeError: the remote cannot be reached; what is here stays.
+    """
+    process = pipeline.start_dvc(["push", "--run-cache", *stages], own, checkout.variables(own))
+    said, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"dvc push failed; every result is kept here, push again later:\n{said.strip()[-2000:]}")
+
+
+def limit(own: Path, cores: int, visible: str | None) -> list[str | None]:
+    settings = params.load(own / "params.yaml")
+    return devices(settings.device, settings.threads, cores, visible)

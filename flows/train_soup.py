@@ -1,0 +1,123 @@
+"""train-soup: the whole pipeline, from data to registered versions, in a checkout of its own."""
+
+import os
+from typing import Any, Literal
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.context import get_run_context
+from prefect.deployments import run_deployment
+from prefect.states import Completed, Failed
+
+from bonesoup import checkout, graph
+from flows.artifacts import publish
+from flows.common import PAUSES, SOURCE, notify, worth_retrying
+from flows.promote_soup import promote_soup
+from flows.stages import Elsewhere, Slots, limit, push, run_stage
+
+CHECKOUT = "train-soup"
+APPROVAL = "promote-soup/with-approval"
+# A run by hand waits for the one before it; a scheduled one is skipped.
+WAIT = 24 * 3600.0
+
+
+@flow(name="train-soup", on_failure=[notify], on_crashed=[notify])
+def train_soup(
+    profile: str | None = None,
+    overrides: dict[str, Any] | None = None,
+    stages: list[str] | None = None,
+    commit: str = "HEAD",
+    push_results: bool = False,
+    register: bool = True,
+    promotion: Literal["no", "by rule", "with approval"] = "no",
+    on_other_machines: bool = False,
+):
+    """Train, evaluate and register a soup; every stage that is not up to date, and no other.
+
+    Args:
+        profile: of profiles/; without one the commit's params.yaml.
+        overrides: single settings on top, such as {"seed": 1, "rl.steps": 80}.
+        stages: only these and what they need.
+        commit: the code and settings to run.
+        push_results: send results and run cache to the DVC remote.
+        register: send runs and versions to MLflow.
+        promotion: judge the new version by mlflow/promotion.yaml, at once or in a run that waits for a person.
+        on_other_machines: run each stage in the deployment run-stage, by whatever worker takes it.
+    """
+    scheduled = get_run_context().flow_run.auto_scheduled
+    try:
+        with checkout.held(SOURCE, CHECKOUT, 0 if scheduled else WAIT) as own:
+            return _train(own, profile, overrides, stages, commit, push_results, register, promotion, on_other_machines)
+    except TimeoutError as error:
+        if scheduled:
+            return Completed(name="Skipped", message=f"the run before it is still going: {error}")
+        return Failed(message=str(error))
+
+
+def _train(own, profile, overrides, stages, commit, push_results, register, promotion, on_other_machines):
+    logger = get_run_logger()
+    sha = checkout.prepare(SOURCE, own, commit, profile, overrides or {})
+    logger.info(f"{own} is at {sha[:12]}")
+    plan = graph.read(own)
+    if plan.sources:
+        fetch_data(own, plan.sources)
+    due = plan.downstream(set(graph.status(own)) & set(plan.needs))
+    names = [name for name in plan.upstream(stages or []) if register or name != "register"]
+    slots = Slots.of(limit(own, os.cpu_count() or 1, os.environ.get("CUDA_VISIBLE_DEVICES")))
+    elsewhere = Elsewhere(sha, (own / "params.yaml").read_text()) if on_other_machines else None
+    futures = {}
+    for name in names:
+        waited = [futures[other] for other in plan.needs[name] if other in futures]
+        # Registering writes to the store of this machine's choice, and takes seconds.
+        where = None if name == "register" else elsewhere
+        futures[name] = run_stage.submit(name, own, name in due, slots, where, wait_for=waited)
+    states = {name: _ended(future) for name, future in futures.items()}
+    if push_results:
+        made = [name for name, state in states.items() if state.is_completed()]
+        states["push"] = _ended(push_outs.submit(own, made))
+    failed = [name for name, state in states.items() if state.is_failed() or state.is_crashed()]
+    publish(own, states)
+    if failed:
+        reason = states[failed[0]].result(raise_on_failure=False)
+        return Failed(message=f"{', '.join(failed)} failed: {reason}")
+    if register and "register" in names and promotion != "no":
+        ask_promotion(promotion)
+    return Completed(message=f"{sum(name in due for name in names)} of {len(names)} stages were due")
+
+
+def _ended(future) -> State:
+    future.wait()
+    return future.state
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def fetch_data(own, sources: list[str]) -> None:
+    """Bring the data that DVC tracks to the version the commit names, from the cache or the remote."""
+    from bonesoup.pipeline import start_dvc
+
+    process = start_dvc(["pull", *sources], own, checkout.variables(own))
+    said, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"data that DVC tracks is neither in the cache nor in the remote:\n{said.strip()[-2000:]}")
+
+
+@task(
+    name="push",
+    retries=2,
+    retry_delay_seconds=PAUSES[:2],
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def push_outs(own, names: list[str]) -> None:
+    """Send results and run cache to the DVC remote."""
+    push(own, names)
+
+
+def ask_promotion(promotion: str) -> None:
+    if promotion == "by rule":
+        promote_soup()
+    else:
+        run = run_deployment(APPROVAL, timeout=0, as_subflow=False)
+        get_run_logger().info(f"promotion asked for: run {run.name} waits for approval")

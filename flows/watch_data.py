@@ -1,0 +1,75 @@
+"""watch-data: start train-soup when a tracked input has really changed. Cheap: nothing is trained here."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_client, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+from prefect.deployments import run_deployment
+from prefect.states import Completed
+
+from bonesoup import checkout, graph, params
+from bonesoup.files import digest, file_digest
+from bonesoup.pins import newest, pins
+from flows.common import SOURCE, notify
+from flows.train_soup import CHECKOUT, fetch_data
+
+DEPLOYMENT = "train-soup/on-demand"
+
+
+@flow(name="watch-data", on_failure=[notify], on_crashed=[notify])
+def watch_data(deployment: str = DEPLOYMENT):
+    """Compare the data with what the last train-soup used; a newer commit of something remote is only proposed.
+
+    Args:
+        deployment: of train-soup, started when data has changed; its parameters say which data counts.
+    """
+    with get_client(sync_client=True) as client:
+        wanted = client.read_deployment_by_name(deployment).parameters
+    try:
+        with checkout.held(SOURCE, CHECKOUT, wait=0) as own:
+            if not (own / checkout.LOCK).is_file():
+                return Completed(message=f"train-soup has not run yet: start {deployment} once")
+            commit, profile = wanted.get("commit", "HEAD"), wanted.get("profile")
+            checkout.prepare(SOURCE, own, commit, profile, wanted.get("overrides") or {})
+            propose_pins(own)
+            changed = changed_inputs(own)
+    except TimeoutError as error:
+        return Completed(name="Skipped", message=f"train-soup is at work: {error}")
+    if not changed:
+        return Completed(message="no tracked input has changed")
+    # The same change starts one run, however often it is seen.
+    run = run_deployment(deployment, timeout=0, as_subflow=False, idempotency_key=digest(changed))
+    message = f"{', '.join(sorted(changed))} changed: started {run.name}"
+    get_run_logger().info(message)
+    return Completed(message=message)
+
+
+def changed_inputs(own: Path) -> dict[str, Any]:
+    """Input file -> digest of what it holds now, for inputs that no stage makes, are no code, and have changed."""
+    plan = graph.read(own)
+    if plan.sources:
+        fetch_data(own, plan.sources)
+    found = {}
+    for stage, faults in graph.status(own).items():
+        for fault in faults if stage in plan.needs else []:
+            changed = fault.get("changed deps", {}) if isinstance(fault, dict) else {}
+            for path in changed:
+                if not path.startswith(("out/", "src/")) and (own / path).exists():
+                    found[path] = file_digest(own / path)
+    return found
+
+
+def propose_pins(own: Path) -> None:
+    """Say which pinned dataset or model has a newer commit, and the command that takes it."""
+    lines = []
+    for pin in pins(params.load(own / "params.yaml")):
+        try:
+            found = newest(pin)
+        except ConnectionError as error:
+            get_run_logger().warning(str(error))
+            continue
+        if found != pin.revision:
+            lines.append(f"- {pin.repository}: `bonesoup profile --set {pin.key}={found}` (now {pin.revision})")
+    if lines:
+        create_markdown_artifact("Newer commits on the Hub:\n\n" + "\n".join(lines), key="pins")
