@@ -13,9 +13,9 @@ from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from bonesoup.files import digest
+from bonesoup.files import digest, file_digest
 from bonesoup.paths import DATA
-from bonesoup.tracking import card, runs
+from bonesoup.tracking import card, manifest, runs
 from bonesoup.tracking.candidates import Candidate
 from bonesoup.tracking.pipeline import flatten
 from bonesoup.tracking.runs import FINGERPRINT
@@ -41,7 +41,7 @@ def register(store: Store, candidate: Candidate, shared: Origin, parent: Run) ->
         store.experiment, name=candidate.name, source_run_id=run.info.run_id, model_type="pyfunc"
     )
     try:
-        text = _send(store, candidate, shared, run, model)
+        text, listing = _send(store, candidate, shared, run, model)
     except BaseException:
         store.client.finalize_logged_model(model.model_id, "FAILED")
         raise
@@ -57,15 +57,15 @@ def register(store: Store, candidate: Candidate, shared: Origin, parent: Run) ->
         candidate.name,
         f"models:/{model.model_id}",
         run.info.run_id,
-        tags=version_tags(candidate, shared),
+        tags=version_tags(candidate, shared) | {"manifest": listing},
         description=card.description(text),
         model_id=model.model_id,
     )
     return version.version
 
 
-def _send(store: Store, candidate: Candidate, shared: Origin, run: Run, model: LoggedModel) -> str:
-    """Upload the version's files; its card."""
+def _send(store: Store, candidate: Candidate, shared: Origin, run: Run, model: LoggedModel) -> tuple[str, str]:
+    """Upload the version's files; its card, and the SHA-256 of the list of its files."""
     identity = Model(artifact_path=model.artifact_location, run_id=run.info.run_id, model_id=model.model_id)
     # Beside the store rather than in /tmp, which may be small: merged weights are as large as the base.
     work = shared.root / "var"
@@ -73,7 +73,7 @@ def _send(store: Store, candidate: Candidate, shared: Origin, run: Run, model: L
     with tempfile.TemporaryDirectory(prefix="version-", dir=work) as folder:
         made, text = build(candidate, shared, identity, Path(folder))
         store.client.log_model_artifacts(model.model_id, str(made))
-    return text
+        return text, file_digest(made / manifest.MANIFEST)
 
 
 def _log_evidence(store: Store, candidate: Candidate, run: Run, model: LoggedModel) -> None:

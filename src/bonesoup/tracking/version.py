@@ -14,7 +14,7 @@ import bonesoup
 from bonesoup.config import preference_faults
 from bonesoup.files import read_json, write_json
 from bonesoup.paths import DATA, METRICS, NORMALISER, REWARDS, SFT, SOUPS, SUMMARY
-from bonesoup.tracking import card, lineage
+from bonesoup.tracking import card, lineage, manifest
 from bonesoup.tracking.candidates import CHECKPOINT, METHOD, Candidate, merge
 
 STEERABLE = Path(__file__).with_name("steerable.py")
@@ -77,6 +77,7 @@ def build(candidate: Candidate, shared: Origin, identity: Model, work: Path) -> 
     )
     (folder / "README.md").write_text(text)
     write_lineage(candidate, shared, folder / "lineage")
+    manifest.write(folder)
     return folder, text
 
 
