@@ -29,7 +29,7 @@ def train_soup(
     stages: list[str] | None = None,
     commit: str = "HEAD",
     push_results: bool = False,
-    register: bool = True,
+    register_versions: bool = True,
     promotion: Literal["no", "by rule", "with approval"] = "no",
     on_other_machines: bool = False,
 ):
@@ -41,21 +41,21 @@ def train_soup(
         stages: only these and what they need.
         commit: the code and settings to run.
         push_results: send results and run cache to the DVC remote.
-        register: send runs and versions to MLflow.
+        register_versions: send runs and versions to MLflow.
         promotion: judge the new version by mlflow/promotion.yaml, at once or in a run that waits for a person.
         on_other_machines: run each stage in the deployment run-stage, by whatever worker takes it.
     """
     scheduled = get_run_context().flow_run.auto_scheduled
     try:
         with checkout.held(SOURCE, CHECKOUT, 0 if scheduled else WAIT) as own:
-            return _train(own, profile, overrides, stages, commit, push_results, register, promotion, on_other_machines)
+            return _train(own, profile, overrides, stages, commit, push_results, register_versions, promotion, on_other_machines)
     except TimeoutError as error:
         if scheduled:
             return Completed(name="Skipped", message=f"the run before it is still going: {error}")
         return Failed(message=str(error))
 
 
-def _train(own, profile, overrides, stages, commit, push_results, register, promotion, on_other_machines):
+def _train(own, profile, overrides, stages, commit, push_results, register_versions, promotion, on_other_machines):
     logger = get_run_logger()
     sha = checkout.prepare(SOURCE, own, commit, profile, overrides or {})
     logger.info(f"{own} is at {sha[:12]}")
@@ -63,7 +63,7 @@ def _train(own, profile, overrides, stages, commit, push_results, register, prom
     if plan.sources:
         fetch_data(own, plan.sources)
     due = plan.downstream(set(graph.status(own)) & set(plan.needs))
-    names = [name for name in plan.upstream(stages or []) if register or name != "register"]
+    names = [name for name in plan.upstream(stages or []) if register_versions or name != "register"]
     slots = Slots.of(limit(own, os.cpu_count() or 1, os.environ.get("CUDA_VISIBLE_DEVICES")))
     elsewhere = Elsewhere(sha, (own / "params.yaml").read_text()) if on_other_machines else None
     futures = {}
@@ -81,7 +81,7 @@ def _train(own, profile, overrides, stages, commit, push_results, register, prom
     if failed:
         reason = states[failed[0]].result(raise_on_failure=False)
         return Failed(message=f"{', '.join(failed)} failed: {reason}")
-    if register and "register" in names and promotion != "no":
+    if register_versions and "register" in names and promotion != "no":
         ask_promotion(promotion)
     return Completed(message=f"{sum(name in due for name in names)} of {len(names)} stages were due")
 
