@@ -120,7 +120,9 @@ def borrowed_paths(source: Path, own: Path) -> dict[str, str]:
     return {
         key: str((source / path).resolve())
         for key, path in named.items()
-        if not path.startswith("out/")
+        # `scratch` says that a model is made here; there is a folder of that name too.
+        if path != "scratch"
+        and not path.startswith("out/")
         and not (own / path).exists()
         and not (own / f"{path}.dvc").exists()
         and (source / path).exists()
