@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Clones of the project with tiny settings, for whole runs.
+pytest_plugins = ["projects"]
+
 WORDS = [
     "Please",
     "explain",

@@ -16,7 +16,7 @@ import pytest
 
 from bonesoup.profiles import yaml
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 TOOLS = Path(sys.executable).parent
 
 
