@@ -25,7 +25,7 @@ UNREACHABLE = re.compile(
     r"Temporary failure in name resolution|Name or service not known|timed out",
     re.IGNORECASE,
 )
-PAUSES = [2, 10, 30, 60]
+PAUSES = [2, 10, 30]
 
 
 def worth_retrying(task, run, state: State) -> bool:

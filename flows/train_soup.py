@@ -48,7 +48,9 @@ def train_soup(
     scheduled = get_run_context().flow_run.auto_scheduled
     try:
         with checkout.held(SOURCE, CHECKOUT, 0 if scheduled else WAIT) as own:
-            return _train(own, profile, overrides, stages, commit, push_results, register_versions, promotion, on_other_machines)
+            return _train(
+                own, profile, overrides, stages, commit, push_results, register_versions, promotion, on_other_machines
+            )
     except TimeoutError as error:
         if scheduled:
             return Completed(name="Skipped", message=f"the run before it is still going: {error}")

@@ -1,0 +1,178 @@
+"""A real Prefect server and real workers on loopback, driven over the server's API."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from projects import TOOLS, Project
+
+POOL = "bonesoup"
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def until(happened: Callable[[], object], what: str, seconds: float = 120):
+    """Wait until something is true; what it was."""
+    deadline = time.monotonic() + seconds
+    while not (found := happened()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+        time.sleep(0.2)
+    return found
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End a process and all it started."""
+    with suppress(psutil.Error):
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for member in family:
+                with suppress(psutil.Error):
+                    member.send_signal(number)
+            psutil.wait_procs(family, timeout=5)
+    process.wait(10)
+
+
+def kill_tree(process: subprocess.Popen) -> None:
+    """SIGKILL to a worker and the flow runs it started, as when a machine loses power; not to dvc and the stages."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    engines = [p for p in family if "prefect" in " ".join(p.cmdline())]
+    for member in engines:
+        member.kill()
+    process.wait(10)
+
+
+@dataclass
+class Prefect:
+    """A Prefect server with a database of its own."""
+
+    home: Path
+    port: int
+    process: subprocess.Popen | None = None
+    workers: list[subprocess.Popen] = field(default_factory=list)
+
+    @property
+    def api(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api"
+
+    def variables(self) -> dict[str, str]:
+        return {
+            "PREFECT_HOME": str(self.home),
+            "PREFECT_API_URL": self.api,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "true",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+        }
+
+    def start(self) -> None:
+        own = os.environ | self.variables()
+        del own["PREFECT_API_URL"]
+        command = [TOOLS / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"]
+        with open(self.home / "server.log", "a") as log:
+            self.process = subprocess.Popen(command, env=own, stdout=log, stderr=log, start_new_session=True)
+        until(self.healthy, "the Prefect server answers")
+
+    def healthy(self) -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(f"{self.api}/health", timeout=2).status_code == 200
+        return False
+
+    def post(self, path: str, **body):
+        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def get(self, path: str):
+        answer = httpx.get(f"{self.api}/{path}", timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    def deploy(self, project: Project) -> None:
+        with suppress(httpx.HTTPStatusError):
+            self.post("work_pools/", name=POOL, type="process")
+        done = project.run("prefect", "--no-prompt", "deploy", "--all", **self.variables())
+        assert done.status == 0, done.output
+
+    def work(self, project: Project, log: Path, **more: str) -> subprocess.Popen:
+        """A worker in a clone."""
+        own = self.variables() | {"BONESOUP_HOME": str(project.folder)} | more
+        worker = project.start("prefect", "worker", "start", "--pool", POOL, "--type", "process", log=log, **own)
+        self.workers.append(worker)
+        return worker
+
+    def launch(self, deployment: str, **parameters) -> str:
+        """Start a run of a deployment; its id."""
+        found = self.get(f"deployments/name/{deployment}")
+        return self.post(f"deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
+
+    def ended(self, run: str, seconds: float = 300) -> dict:
+        """Wait for a run to end; its state."""
+        return until(lambda: (s := self.state(run)) and s["type"] in ENDED and s, f"run {run} ends", seconds)
+
+    def state(self, run: str) -> dict:
+        with suppress(httpx.HTTPError):
+            return self.get(f"flow_runs/{run}")["state"] or {}
+        return {}
+
+    def tasks(self, run: str) -> dict[str, dict]:
+        """Task runs of a flow run by name, with state name and run count."""
+        found = self.post("task_runs/filter", flow_runs={"id": {"any_": [run]}}, limit=200)
+        return {task["name"]: task for task in found}
+
+    def log(self, run: str) -> str:
+        found = self.post("logs/filter", logs={"flow_run_id": {"any_": [run]}}, limit=200, sort="TIMESTAMP_ASC")
+        return "\n".join(line["message"] for line in found)
+
+    def artifacts(self, run: str) -> dict[str, dict]:
+        found = self.post("artifacts/filter", flow_runs={"id": {"any_": [run]}}, limit=200)
+        return {artifact["key"]: artifact for artifact in found}
+
+    def schedule(self, deployment: str, seconds: int) -> str:
+        """Run a deployment (by id) every so many seconds; the schedule's id."""
+        body = [{"schedule": {"interval": seconds}, "active": True}]
+        answer = httpx.post(f"{self.api}/deployments/{deployment}/schedules", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()[0]["id"]
+
+    def unschedule(self, deployment: str, schedule: str) -> None:
+        httpx.delete(f"{self.api}/deployments/{deployment}/schedules/{schedule}", timeout=30).raise_for_status()
+
+    def runs(self, deployment: str, state: str) -> list[dict]:
+        """Runs of a deployment (by id) in a state of this name."""
+        wanted = {"state": {"name": {"any_": [state]}}}
+        return self.post("flow_runs/filter", deployments={"id": {"any_": [deployment]}}, flow_runs=wanted, limit=50)
+
+    def stop(self) -> None:
+        for worker in self.workers:
+            stop(worker)
+        stop(self.process)
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory) -> Iterator[Prefect]:
+    server = Prefect(tmp_path_factory.mktemp("prefect"), free_port())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def worker(prefect, project, tmp_path) -> Iterator[subprocess.Popen]:
+    """A worker in a copy of the finished pipeline, with the deployments of its prefect.yaml."""
+    prefect.deploy(project)
+    running = prefect.work(project, tmp_path / "worker.log")
+    yield running
+    stop(running)
