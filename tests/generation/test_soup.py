@@ -1,5 +1,7 @@
 """Live adapters: a soup in memory equals the merged weights, for negative coefficients too."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,9 +28,9 @@ def recipe(tiny_policy, tmp_path_factory) -> Soup:
                 torch.nn.init.normal_(value, std=0.2)
         policy.save_pretrained(root / slot)
     policies = [{"slot": slot, "path": slot, "row": row, "digest": ""} for slot, row in ROWS.items()]
-    soup = {"method": "bone", "base": str(tiny_policy), "objectives": ["a", "b"], "mapping": "solve"}
+    soup = {"method": "bone", "base": "sft", "objectives": ["a", "b"], "mapping": "solve"}
     write_json(root / "bone.json", soup | {"policies": policies, "preferences": [[0, 1], [0.5, 0.5], [1, 0]]})
-    return Soup.read(root / "bone.json", root)
+    return replace(Soup.read(root / "bone.json", root), base=tiny_policy)
 
 
 @pytest.mark.parametrize("preference", [[1.0, 0.0], [0.5, 0.5], [0.7, 0.3], [0.1, 0.9]])
@@ -73,3 +75,14 @@ def test_oracles_answer_only_their_own_preferences(recipe):
     np.testing.assert_array_equal(soup.coefficients([0.3, 0.7]), [0, 1])
     with pytest.raises(ValueError, match=r"oracle has no policy for preference \[0.5, 0.5\]"):
         soup.coefficients([0.5, 0.5])
+
+
+@pytest.mark.parametrize("path", ["/etc", "../other", "a/../../other"])
+@pytest.mark.parametrize("where", ["base", "policy"])
+def test_a_path_out_of_the_soups_folder_is_refused(tmp_path, path, where):
+    policy = {"slot": "backbone-1", "path": path if where == "policy" else "backbone-1", "row": [1, 0]}
+    soup = {"method": "bone", "base": path if where == "base" else "sft", "objectives": ["a", "b"]}
+    write_json(tmp_path / "soup.json", soup | {"mapping": "single", "policies": [policy], "preferences": [[1, 0]]})
+    with pytest.raises(ValueError, match="leads out of the soup's folder") as error:
+        Soup.read(tmp_path / "soup.json", tmp_path)
+    assert repr(path) in str(error.value)

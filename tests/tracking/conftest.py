@@ -1,5 +1,6 @@
-"""A finished pipeline in miniature: two backbones on a tiny model, evaluated at three points."""
+"""A finished pipeline in miniature: backbones and specialists on a tiny model, tiny judges, three grid points."""
 
+import shutil
 import subprocess
 from dataclasses import dataclass
 from io import StringIO
@@ -11,10 +12,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from ruamel.yaml import YAML
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from bonesoup.chat import words_tokenizer
 from bonesoup.config import Register
+from bonesoup.data import words
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.samples import read_fronts
 from bonesoup.evaluation.tables import document
@@ -23,8 +25,15 @@ from bonesoup.tracking.register import register_all
 
 REPOSITORY = Path(__file__).parents[2]
 OBJECTIVES = ["helpful", "harmless"]
-ROWS = {"backbone-1": [0.7, 0.3], "backbone-2": [0.3, 0.7]}
-GRID = [[0.0, 1.0], [0.5, 0.5], [0.7, 0.3], [1.0, 0.0]]
+ROWS = {
+    "backbones": {"backbone-1": [0.7, 0.3], "backbone-2": [0.3, 0.7]},
+    "specialists": {"specialist-1": [1.0, 0.0], "specialist-2": [0.0, 1.0]},
+}
+METHODS = {"sft": "none", "rewarded": "specialists", "bone": "backbones"}
+GRID = [[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]]
+# What each method scores above the weight it was asked for.
+LEADS = {"sft": -1.0, "rewarded": 0.0, "bone": 0.3}
+PROMPTS = 8
 WORDS = "how do i bake bread ? mix the flour and water then wait no sorry ask a person joke warm oven"
 
 
@@ -40,7 +49,9 @@ def project(tmp_path_factory) -> Project:
     root = tmp_path_factory.mktemp("project")
     out = root / "out"
     settings = YAML(typ="safe").load((REPOSITORY / "profiles/embedded.yaml").read_text())
-    settings |= {"methods": ["bone"], "policies": {"backbones": {"slots": list(ROWS)}}, "threads": 1}
+    settings |= {"methods": list(METHODS), "oracles": [], "threads": 1}
+    settings["policies"] = {group: {"slots": list(rows)} for group, rows in ROWS.items()}
+    settings["evaluation"] |= {"parts": 2, "samples": PROMPTS, "bootstrap": 200, "batch": PROMPTS}
     text = StringIO()
     YAML(typ="safe").dump(settings, text)
     (root / "params.yaml").write_text(text.getvalue())
@@ -48,7 +59,12 @@ def project(tmp_path_factory) -> Project:
     (root / "mlflow").mkdir()
     (root / "mlflow/model-card.md").write_text((REPOSITORY / "mlflow/model-card.md").read_text())
     (root / ".gitignore").write_text("/out/\n/var/\n")
+    tables = root / settings["data"]["path"]
+    tables.parent.mkdir(parents=True)
+    shutil.copy(words.TABLES, tables)
     make_weights(out)
+    make_soups(out)
+    make_fronts(out, settings)
     make_files(out, settings)
     git(root, "init", "-q")
     git(root, "add", ".")
@@ -65,7 +81,7 @@ def git(root: Path, *arguments: str) -> str:
 def make_weights(out: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    tokenizer = words_tokenizer([WORDS])
+    tokenizer = words_tokenizer([WORDS, *words.load().vocabulary])
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=16,
@@ -81,61 +97,89 @@ def make_weights(out: Path) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(out / "sft")
     tokenizer.save_pretrained(out / "sft")
-    policies = []
-    for seed, (slot, row) in enumerate(ROWS.items()):
-        torch.manual_seed(seed)
-        base = LlamaForCausalLM.from_pretrained(out / "sft")
-        lora = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", init_lora_weights=False)
-        folder = out / "policies/backbones" / slot
-        get_peft_model(base, lora).save_pretrained(folder)
-        write_json(folder / "policy.json", {"slot": slot, "group": "backbones", "row": row, "seed": 0})
-        steps = [{"step": s, "reward/helpful": 0.1 * s, "kl": 0.5 * s, "length": 9.0} for s in range(1, 6)]
-        write_jsonl(folder / "steps.jsonl", steps)
-        path = f"out/policies/backbones/{slot}"
-        sha = file_digest(folder / "adapter_model.safetensors")
-        policies.append({"slot": slot, "path": path, "row": row, "digest": sha})
-    write_json(out / "rows/backbones.json", {"slots": ROWS})
-    soup = {"method": "bone", "base": "out/sft", "objectives": OBJECTIVES, "mapping": "solve"}
-    write_json(out / "soups/bone.json", soup | {"policies": policies, "preferences": GRID})
+    config.num_labels = 1
+    for name in OBJECTIVES:
+        judge = out / f"rewards/{name}/model"
+        LlamaForSequenceClassification(config).save_pretrained(judge)
+        tokenizer.save_pretrained(judge)
+        spec = {"objective": name, "kind": "pairs", "input": "chat", "logit": 0}
+        write_json(judge.with_name("reward.json"), spec)
+
+
+def make_soups(out: Path, seed: int = 0) -> None:
+    """Adapters drawn from `seed`, and the recipes that name them."""
+    for method, group in METHODS.items():
+        policies = []
+        for k, (slot, row) in enumerate(ROWS.get(group, {}).items()):
+            torch.manual_seed(10 * seed + k)
+            base = LlamaForCausalLM.from_pretrained(out / "sft")
+            lora = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", init_lora_weights=False)
+            folder = out / "policies" / group / slot
+            get_peft_model(base, lora).save_pretrained(folder)
+            write_json(folder / "policy.json", {"slot": slot, "group": group, "row": row, "seed": seed})
+            steps = [{"step": s, "reward/helpful": 0.1 * s, "kl": 0.5 * s, "length": 9.0} for s in range(1, 6)]
+            write_jsonl(folder / "steps.jsonl", steps)
+            sha = file_digest(folder / "adapter_model.safetensors")
+            policies.append({"slot": slot, "path": f"out/policies/{group}/{slot}", "row": row, "digest": sha})
+        if policies:
+            write_json(out / f"rows/{group}.json", {"slots": ROWS[group]})
+        soup = {"method": method, "base": "out/sft", "objectives": OBJECTIVES}
+        soup |= {"mapping": "solve" if policies else "none", "policies": policies, "preferences": GRID}
+        write_json(out / f"soups/{method}.json", soup)
+
+
+def make_fronts(out: Path, settings: dict, leads: dict[str, float] = LEADS, seed: int = 0) -> None:
+    """Samples with made-up scores, and the report on them."""
+    rng = np.random.default_rng(seed)
+    paths = {}
+    for method in METHODS:
+        rows = []
+        for point, (a, b) in enumerate(GRID[:1] if method == "sft" else GRID):
+            for i in range(PROMPTS):
+                row = {"method": method, "point": point, "prompt_id": f"p{i}", "prompt": "how"}
+                row |= {"response": "mix the flour", "tokens": 3, "finished": True, "kl": float(rng.uniform(0, 3))}
+                row |= {"mu_helpful": a, "mu_harmless": b}
+                for kind in ("reward", "gold"):
+                    for name, weight in zip(OBJECTIVES, (a, b), strict=True):
+                        row[f"{kind}_{name}"] = leads[method] + weight * (method != "sft") + rng.normal() / 9
+                rows.append(row)
+        paths[method] = out / f"fronts/{method}/samples.parquet"
+        paths[method].parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_parquet(paths[method])
+        write_json(paths[method].with_name("front.json"), {"method": method, "preferences": GRID})
+    own = settings["evaluation"]
+    level = (own["references"], own["interior"], own["bootstrap"], own["confidence"], settings["seed"])
+    results = evaluate(read_fronts(paths, OBJECTIVES), *level)
+    write_json(out / "metrics/report.json", document(results))
 
 
 def make_files(out: Path, settings: dict) -> None:
-    """Everything else the stages write, with made-up numbers."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for point, (a, b) in enumerate(GRID):
-        for i in range(8):
-            row = {
-                "method": "bone",
-                "point": point,
-                "prompt_id": f"p{i}",
-                "prompt": "how",
-                "response": "mix the flour",
-            }
-            row |= {"tokens": 3, "finished": True, "kl": float(rng.uniform(0, 3))}
-            row |= {"mu_helpful": a, "mu_harmless": b}
-            for kind in ("reward", "gold"):
-                row |= {f"{kind}_helpful": a + rng.normal() / 9, f"{kind}_harmless": b + rng.normal() / 9}
-            rows.append(row)
-    samples = out / "fronts/bone/samples.parquet"
-    samples.parent.mkdir(parents=True)
-    pd.DataFrame(rows).to_parquet(samples)
-    write_json(samples.with_name("front.json"), {"method": "bone", "preferences": GRID})
-    results = evaluate(read_fronts({"bone": samples}, OBJECTIVES), [-1, -2], 0.2, 50, 0.95, 0)
-    write_json(out / "metrics/report.json", document(results))
+    """Everything else the stages write."""
     (out / "report").mkdir()
     (out / "report/index.html").write_text("<p>the report</p>")
     summary = {"source": "embedded", "rows_read": 100, "rows_quarantined": 1, "share_quarantined": 0.01}
     write_json(out / "data/summary.json", summary | {"counts": {"prompts": 99}})
-    write_jsonl(out / "data/prompts.jsonl", [{"id": "p0", "split": "train"}])
+    prompts = [{"id": "t0", "split": "train", "prompt": [{"role": "user", "content": "Please explain baking"}]}]
+    for i, topic in zip(range(PROMPTS), words.load().topics, strict=False):
+        prompt = [{"role": "user", "content": f"Please explain {topic}"}]
+        prompts.append({"id": f"p{i}", "split": "test", "prompt": prompt})
+    write_jsonl(out / "data/prompts.jsonl", prompts)
     write_json(out / "metrics/sft.json", {"loss": 1.5, "parameters": 1000})
     for name in OBJECTIVES:
-        write_json(out / f"rewards/{name}/reward.json", {"objective": name, "kind": "pairs"})
         accuracy = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.95, "n": 200}
         write_json(out / f"metrics/reward-{name}.json", accuracy)
     write_json(out / "gates/data.json", {"passed": True})
-    write_json(out / "normaliser.json", {"objectives": OBJECTIVES, "mean": [0, 0], "std": [1, 1], "samples": 64})
+    scale = {"mean": [0.0, 0.0], "std": [1.0, 1.0]}
+    write_json(out / "normaliser.json", {"objectives": OBJECTIVES, "samples": 64, "gold": scale} | scale)
     write_json(out / "beta.json", {"beta": settings["basis"]["beta"]})
+
+
+def another(project: Project, folder: Path, leads: dict[str, float] = LEADS, seed: int = 1) -> Project:
+    """A later run of the same project: other adapters and other scores, judged by the same yardstick."""
+    shutil.copytree(project.root, folder, ignore=shutil.ignore_patterns("var"))
+    make_soups(folder / "out", seed)
+    make_fronts(folder / "out", YAML(typ="safe").load(project.settings_text), leads, seed)
+    return Project(folder, project.settings_text, project.preferences)
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,9 @@ MODELS = [
     "bonesoup-merged-balanced",
     "bonesoup-merged-careful",
 ]
-STAGES = ["prepare", "sft", "reward@helpful", "reward@harmless", "normalise", "basis", "policy@backbone-1"]
-STAGES += ["policy@backbone-2", "soup", "front@bone", "report"]
+SLOTS = ["backbone-1", "backbone-2", "specialist-1", "specialist-2"]
+STAGES = ["prepare", "sft", "reward@helpful", "reward@harmless", "normalise", "basis"]
+STAGES += [*(f"policy@{slot}" for slot in SLOTS), "soup", "front@sft", "front@rewarded", "front@bone", "report"]
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +56,18 @@ def test_a_second_call_sends_nothing(registered, client, all_runs):
     assert result["models"] == {name: {"version": 1, "new": False} for name in MODELS}
     assert "versions: 0 registered, 5 there already" in lines
     assert len(client.search_runs(["1"])) == len(all_runs)
-    assert len(client.search_model_versions()) == len(MODELS)
+    assert len(client.search_model_versions()) == len([*MODELS, "bonesoup-yardstick"])
 
 
 def test_runs_lie_under_one_parent(all_runs):
     (parent,) = [run for name, run in all_runs.items() if name.startswith("pipeline ")]
-    children = {name for name, run in all_runs.items() if run is not parent}
+    (yardstick,) = [run for name, run in all_runs.items() if name.startswith("yardstick ")]
+    alone = (parent, yardstick)
+    children = {name for name, run in all_runs.items() if run not in alone}
     assert children == {*STAGES, *(f"register@{name}" for name in MODELS)}
     for run in all_runs.values():
         assert run.info.status == "FINISHED"
-        if run is not parent:
+        if run not in alone:
             assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert parent.data.params["rl.lora.rank"] == "8"
 
@@ -179,10 +182,15 @@ def test_a_dirty_tree_is_flagged_with_its_diff(project):
     assert not lineage.code(project.root).dirty, "every run rewrites dvc.lock"
     params = project.root / "params.yaml"
     params.write_text(project.settings_text + "# changed\n")
+    card = project.root / "mlflow/model-card.md"
+    text = card.read_text()
     try:
+        assert not lineage.code(project.root).dirty, "a profile rewrites params.yaml, and it is recorded whole"
+        card.write_text(text + "# changed\n")
         code = lineage.code(project.root)
     finally:
         params.write_text(project.settings_text)
+        card.write_text(text)
     assert "+# changed" in code.changes
     assert code.dirty
 

@@ -15,6 +15,13 @@ def test_the_default_is_a_file_of_the_project(tmp_path, no_server):
     assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/var/mlflow.db"
 
 
+def test_artifacts_lie_beside_the_database_whatever_the_checkout(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/shared/mlflow.db")
+    store = connect(tmp_path / "checkout", "bonesoup")
+    location = store.client.get_experiment(store.experiment).artifact_location
+    assert location == (tmp_path / "shared/mlartifacts").as_uri()
+
+
 def test_a_refused_connection_is_one_message_at_once(tmp_path, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -112,7 +112,7 @@ def test_a_dead_server_loses_nothing(project, tmp_path, monkeypatch):
     try:
         with serving(arguments, port, tmp_path, "/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"):
             first, second = register_all(*call), register_all(*call)
-            assert len(first["runs"]["sent"]) == 11
+            assert len(first["runs"]["sent"]) == 15
             assert all(model["new"] for model in first["models"].values())
             assert second["runs"]["sent"] == []
             assert not any(model["new"] for model in second["models"].values())

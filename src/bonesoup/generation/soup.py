@@ -46,12 +46,23 @@ class Soup:
 
     @classmethod
     def read(cls, path: Path, root: Path = Path(".")) -> "Soup":
-        """Read a soup file; its relative paths are taken from `root`."""
+        """Read a soup file; its paths are taken from `root`.
+
+        Raises:
+            ValueError: a path is absolute or leads out of `root`; a file from outside could name any folder.
+        """
         raw = read_json(path)
-        policies = [Policy(p["slot"], Path(root) / p["path"], tuple(p["row"])) for p in raw["policies"]]
+
+        def inside(name: str) -> Path:
+            # By the words alone: DVC may link a folder to its cache.
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise ValueError(f"{path}: the path {name!r} leads out of the soup's folder: it must be relative to it")
+            return Path(root) / name
+
+        policies = [Policy(p["slot"], inside(p["path"]), tuple(p["row"])) for p in raw["policies"]]
         return cls(
             method=raw["method"],
-            base=Path(root) / raw["base"],
+            base=inside(raw["base"]),
             objectives=tuple(raw["objectives"]),
             mapping=raw["mapping"],
             policies=tuple(policies),

@@ -1,7 +1,7 @@
 """What a finished pipeline has to register: backbones, the steerable soup, merged soups."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ from bonesoup.evaluation.statistics import estimate, resample_weights, resampled
 from bonesoup.files import digest, file_digest, read_json
 from bonesoup.generation.soup import Soup
 from bonesoup.paths import FRONTS, METRICS, SOUPS
+from bonesoup.tracking.names import soup_name
+from bonesoup.tracking.scores import BESIDE, Evidence
 from bonesoup.weights import adapters
 from bonesoup.weights.fold import fold
 
 # The method whose soup is registered.
 METHOD = "bone"
+REWARDED = "rewarded"
 CHECKPOINT = "checkpoint"
-
-Evidence = dict[str, dict[str, float]]  # metric -> value, low, high
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Candidate:
         fixed: whether it is the only one.
         coefficients: slot -> merging coefficient; empty where they follow from the preference.
         evidence: metrics with intervals.
-        fingerprint: of weights, recipe, answers and evidence.
+        rewarded: recipe of the Rewarded Soup of the same run, which the steerable soup carries beside its own.
+        fronts: method -> samples of the run's evaluation, for the methods that the soup is judged beside.
+        fingerprint: of everything that the run's versions are made from, so that they are new together.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Candidate:
     fixed: bool
     coefficients: dict[str, float]
     evidence: Evidence
+    rewarded: dict | None = None
+    fronts: dict[str, Path] = field(default_factory=dict)
     fingerprint: str = ""
 
 
@@ -56,41 +61,61 @@ def candidates(
     merged: list[str],
     objectives: list[str],
     preferences: dict[str, dict[str, float]],
+    yardstick: str | None,
 ) -> list[Candidate]:
-    """Candidates of the pipeline in `root`; none where its Bone Soup is not made yet."""
-    file = root / SOUPS / f"{METHOD}.json"
-    if not file.is_file():
+    """Candidates of the pipeline in `root`; none where its Bone Soup is not made yet.
+
+    Args:
+        yardstick: digest of the one that the run was evaluated on.
+    """
+    if not (root / SOUPS / f"{METHOD}.json").is_file():
         return []
-    raw, soup = read_json(file), Soup.read(file, root)
+    raw, soup = _recipe(root, METHOD)
     at = _evidence_at(root, settings, objectives)
     base = {soup.base.name: soup.base}
     adapter_folders = {policy.slot: policy.path for policy in soup.policies}
-    policies = [item | {"path": item["slot"]} for item in raw["policies"]]
-    common = raw | {"base": soup.base.name}
 
     def named(row: tuple[float, ...]) -> dict[str, float]:
         return dict(zip(objectives, map(float, row), strict=True))
 
     found = []
-    for policy, item in zip(soup.policies, policies, strict=True):
-        recipe = common | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
+    for policy, item in zip(soup.policies, raw["policies"], strict=True):
+        recipe = raw | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
         folders = base | {policy.slot: policy.path}
         name = f"{prefix}-{policy.slot}"
         found.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, at(policy.row)))
 
     even = dict.fromkeys(objectives, 1 / len(objectives))
-    steerable = common | {"policies": policies}
+    folders, rewarded = base | adapter_folders, None
+    if REWARDED in settings["methods"] and (root / SOUPS / f"{REWARDED}.json").is_file():
+        rewarded, specialists = _recipe(root, REWARDED)
+        folders |= {policy.slot: policy.path for policy in specialists.policies}
     evidence = report_evidence(root, METHOD)
-    found.append(Candidate(f"{prefix}-soup", "soup", steerable, base | adapter_folders, even, False, {}, evidence))
+    fronts = {m: root / FRONTS / m / "samples.parquet" for m in (METHOD, *BESIDE) if m in settings["methods"]}
+    fronts = {method: path for method, path in fronts.items() if path.is_file()}
+    name = soup_name(prefix)
+    found.append(Candidate(name, "soup", raw, folders, even, False, {}, evidence, rewarded, fronts))
     for name in merged:
         row = tuple(float(preferences[name][objective]) for objective in objectives)
         slots = dict(zip(adapter_folders, soup.coefficients(row).tolist(), strict=True))
-        recipe = common | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
+        recipe = raw | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
         found.append(Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row)))
     # Of the weights alone: PEFT writes the module names of adapter_config.json in any order.
-    weights = [file_digest(soup.base), [policy["digest"] for policy in raw["policies"]]]
+    weights = [file_digest(soup.base), [policy["digest"] for policy in raw["policies"]], rewarded]
     answers = [settings["generation"], preferences, __version__]
-    return [replace(c, fingerprint=digest(c.name, c.soup, c.coefficients, c.evidence, weights, answers)) for c in found]
+    judged = [yardstick, {method: file_digest(path) for method, path in fronts.items()}, evidence]
+    return [
+        replace(c, fingerprint=digest(c.name, c.soup, c.coefficients, c.evidence, weights, answers, judged))
+        for c in found
+    ]
+
+
+def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
+    """A soup file with its paths as a version has them, each adapter by its slot; and the soup as it lies in out/."""
+    file = root / SOUPS / f"{method}.json"
+    raw, soup = read_json(file), Soup.read(file, root)
+    policies = [item | {"path": item["slot"]} for item in raw["policies"]]
+    return raw | {"base": soup.base.name, "policies": policies}, soup
 
 
 def merge(root: Path, coefficients: dict[str, float], out: Path) -> None:

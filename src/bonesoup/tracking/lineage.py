@@ -33,8 +33,8 @@ class Code:
 
     Attributes:
         commit: hash of HEAD, or "unknown" outside git.
-        changes: status and diff against HEAD; empty when the tree is clean. dvc.lock does not count: every
-            run rewrites it, and it is recorded whole.
+        changes: status and diff against HEAD; empty when the tree is clean. dvc.lock and params.yaml do not
+            count: runs and profiles rewrite them, and they are recorded whole.
     """
 
     commit: str
@@ -49,7 +49,7 @@ def code(root: Path) -> Code:
     commit = _git(root, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return Code("unknown", "no git commit: the code of this run is the copy inside the model\n")
-    paths = ("--", ".", ":(exclude)dvc.lock")
+    paths = ("--", ".", ":(exclude)dvc.lock", ":(exclude)params.yaml")
     status = _git(root, "status", "--porcelain", *paths) or ""
     diff = _git(root, "diff", "HEAD", *paths) or ""
     if len(diff) > DIFF_LIMIT:

@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mlflow.entities import Run
 from ruamel.yaml import YAML
 
 from bonesoup.config import Register
-from bonesoup.tracking import lineage, registry, runs
-from bonesoup.tracking.candidates import candidates
+from bonesoup.tracking import adoption, lineage, registry, runs, yardstick
+from bonesoup.tracking.candidates import Candidate, candidates
 from bonesoup.tracking.pipeline import stage_runs
-from bonesoup.tracking.store import connect, nothing_lost, shown, tracking_uri
+from bonesoup.tracking.store import Store, connect, nothing_lost, shown, tracking_uri
 from bonesoup.tracking.version import origin
 
 
@@ -45,17 +46,24 @@ def register_all(
     store = connect(root, register.name)
     echo(f"MLflow store: {shown(uri)}, experiment {register.name}")
     found, missing = stage_runs(root, settings, objectives, settings["methods"], list(settings["policies"]))
-    versions = candidates(root, settings, register.name, register.merged, objectives, preferences)
+    own = yardstick.of_pipeline(root, settings)
+    judged = own.digest if own else None
+    versions = candidates(root, settings, register.name, register.merged, objectives, preferences, judged)
     code = lineage.code(root)
     models = {}
     with nothing_lost(uri):
         parent = runs.open_parent(store, root, settings, found, code)
         sent, had = runs.mirror(store, found, parent, code, echo)
-        shared = origin(root, settings_text, settings, preferences, code) if versions else None
+        if versions:
+            if own and adoption.current(store, register.name) is None:
+                adoption.adopt(store, register.name, root, own, adoption.FIRST, code)
+                echo(f"yardstick {own.digest} adopted: the first of {register.name}")
+            pipeline = _pipeline(store, versions, parent)
+            shared = origin(root, settings_text, settings, preferences, code, judged, pipeline)
         for candidate in versions:
             known = registry.existing(store, candidate)
             start = time.monotonic()
-            version = known or registry.register(store, candidate, shared, parent)
+            version = known.version if known else registry.register(store, candidate, shared, parent)
             models[candidate.name] = {"version": int(version), "new": known is None}
             if known is None:
                 echo(f"{candidate.name}: version {version} registered ({time.monotonic() - start:.1f} s)")
@@ -66,3 +74,13 @@ def register_all(
     if missing:
         echo(f"not made yet, so not sent: {', '.join(missing)}")
     return {"runs": {"sent": sent, "had": had, "missing": missing}, "models": models}
+
+
+def _pipeline(store: Store, versions: list[Candidate], parent: Run) -> str:
+    """What ties these versions together: the parent's fingerprint, or that of the run whose soup this is already.
+
+    A setting that changes no version makes another parent; a merged model added then belongs to the soup there is.
+    """
+    soup = next(candidate for candidate in versions if candidate.kind == "soup")
+    known = registry.existing(store, soup)
+    return (known and known.tags.get("pipeline")) or parent.data.tags[runs.FINGERPRINT]

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from mlflow.entities import LoggedModel, Metric, Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
@@ -15,18 +16,19 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from bonesoup.files import digest, file_digest
 from bonesoup.paths import DATA
-from bonesoup.tracking import card, manifest, runs
-from bonesoup.tracking.candidates import Candidate
+from bonesoup.tracking import card, manifest, runs, scores
+from bonesoup.tracking.candidates import Candidate, report_evidence
+from bonesoup.tracking.names import versions
 from bonesoup.tracking.pipeline import flatten
 from bonesoup.tracking.runs import FINGERPRINT
 from bonesoup.tracking.store import Store
 from bonesoup.tracking.version import Origin, build
 
 
-def existing(store: Store, candidate: Candidate) -> str | None:
+def existing(store: Store, candidate: Candidate) -> ModelVersion | None:
     """The version that has this fingerprint, if the registry holds one."""
-    versions = store.client.search_model_versions(f"name='{candidate.name}'")
-    return next((v.version for v in versions if v.tags.get(FINGERPRINT) == candidate.fingerprint), None)
+    known = versions(store.client, candidate.name)
+    return next((version for version in known if version.tags.get(FINGERPRINT) == candidate.fingerprint), None)
 
 
 def register(store: Store, candidate: Candidate, shared: Origin, parent: Run) -> str:
@@ -47,6 +49,11 @@ def register(store: Store, candidate: Candidate, shared: Origin, parent: Run) ->
         raise
     store.client.finalize_logged_model(model.model_id, "READY")
     _log_evidence(store, candidate, run, model)
+    tags = version_tags(candidate, shared)
+    if candidate.fronts and shared.yardstick:
+        measured = {method: report_evidence(shared.root, method) for method in candidate.fronts}
+        scores.upload(store, run.info.run_id, shared.yardstick, candidate.fronts, measured)
+        tags |= scores.tags(shared.yardstick, list(candidate.fronts), candidate.evidence)
     try:
         store.client.create_registered_model(candidate.name, {"kind": candidate.kind})
     except MlflowException as error:
@@ -96,10 +103,13 @@ def version_tags(candidate: Candidate, shared: Origin) -> dict[str, str]:
         "git_commit": shared.code.commit,
         "git_dirty": str(shared.code.dirty).lower(),
         "seed": str(shared.settings["seed"]),
+        "pipeline": shared.pipeline,
         "data_digest": digest({k: v for k, v in shared.digests.items() if k.startswith(DATA.as_posix())}),
     }
+    if shared.yardstick:
+        tags["yardstick"] = shared.yardstick
     if candidate.fixed:
         tags["preference"] = ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items())
     for name, found in candidate.evidence.items():
-        tags[runs.key(name)] = f"{found['value']:.4g} [{found['low']:.4g}, {found['high']:.4g}]"
+        tags[runs.key(name)] = scores.text(found)
     return tags

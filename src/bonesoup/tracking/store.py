@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
 
 LOCAL_DATABASE = Path("var/mlflow.db")
-LOCAL_ARTIFACTS = Path("var/mlartifacts")
+ARTIFACTS = "mlartifacts"
 # Databases that this process writes to itself, so that artifacts go to its own disk.
 DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SERVERS = {"http": 80, "https": 443}
@@ -41,8 +41,8 @@ def tracking_uri(root: Path) -> str:
 def connect(root: Path, experiment: str, patience: float = 5) -> Store:
     """Open the store and the experiment of this name, made when new.
 
-    A store without a server keeps artifacts, models too (MLflow 3 puts them under the experiment), in
-    var/mlartifacts; a server decides for itself.
+    A store without a server keeps artifacts, models too (MLflow 3 puts them under the experiment), beside its
+    sqlite file, so that every checkout that uses it finds them, or in var/mlartifacts; a server decides for itself.
 
     Args:
         patience: seconds to wait for a server's first answer.
@@ -63,7 +63,8 @@ def connect(root: Path, experiment: str, patience: float = 5) -> Store:
         mlflow.set_tracking_uri(uri)
         if found is None:
             own = _scheme(uri) in DATABASES
-            location = (root / LOCAL_ARTIFACTS).absolute().as_uri() if own else None
+            beside = database_file(uri) or root / LOCAL_DATABASE
+            location = beside.with_name(ARTIFACTS).absolute().as_uri() if own else None
             return Store(client, client.create_experiment(experiment, location))
     if found.lifecycle_stage == "deleted":
         raise ValueError(
@@ -100,6 +101,11 @@ def shown(uri: str) -> str:
     return uri.replace(f"{user}@", "", 1) if user else uri
 
 
+def database_file(uri: str) -> Path | None:
+    """The file of a sqlite store."""
+    return Path(uri.partition(":///")[2]) if _scheme(uri) == "sqlite" else None
+
+
 def _scheme(uri: str) -> str:
     return urlsplit(uri).scheme.split("+")[0]
 
@@ -109,8 +115,8 @@ def _probe(uri: str, patience: float) -> None:
     parts = urlsplit(uri)
     if parts.hostname and (port := parts.port or (DATABASES | SERVERS).get(_scheme(uri))):
         socket.create_connection((parts.hostname, port), timeout=patience).close()
-    if _scheme(uri) == "sqlite":
-        Path(uri.partition(":///")[2]).parent.mkdir(parents=True, exist_ok=True)
+    if file := database_file(uri):
+        file.parent.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from bonesoup.config import preference_faults
 from bonesoup.files import read_json, write_json
 from bonesoup.paths import DATA, METRICS, NORMALISER, REWARDS, SFT, SOUPS, SUMMARY
 from bonesoup.tracking import card, lineage, manifest
-from bonesoup.tracking.candidates import CHECKPOINT, METHOD, Candidate, merge
+from bonesoup.tracking.candidates import CHECKPOINT, METHOD, REWARDED, Candidate, merge
 
 STEERABLE = Path(__file__).with_name("steerable.py")
 EXAMPLE = "How do I bake bread?"
@@ -30,6 +30,8 @@ class Origin:
     Attributes:
         settings_text, settings: params.yaml, and the same as plain data.
         digests: SHA-256 of data files, reward models, normaliser and SFT policy, by path.
+        yardstick: digest of the one the run was evaluated on; None where it was not.
+        pipeline: what ties the versions of one run together.
     """
 
     root: Path
@@ -38,13 +40,23 @@ class Origin:
     preferences: dict[str, dict[str, float]]
     code: lineage.Code
     digests: dict[str, str]
+    yardstick: str | None
+    pipeline: str
 
 
-def origin(root: Path, settings_text: str, settings: dict, preferences: dict, code: lineage.Code) -> Origin:
+def origin(
+    root: Path,
+    settings_text: str,
+    settings: dict,
+    preferences: dict,
+    code: lineage.Code,
+    yardstick: str | None,
+    pipeline: str,
+) -> Origin:
     data = [root / settings["data"]["path"], *sorted((root / DATA).rglob("*.json*"))]
     rewards = [root / REWARDS / name for name in settings["objectives"]]
     found = lineage.digests(root, [*data, *rewards, root / NORMALISER, root / SFT])
-    return Origin(root, settings_text, settings, preferences, code, found)
+    return Origin(root, settings_text, settings, preferences, code, found, yardstick, pipeline)
 
 
 def build(candidate: Candidate, shared: Origin, identity: Model, work: Path) -> tuple[Path, str]:
@@ -55,8 +67,11 @@ def build(candidate: Candidate, shared: Origin, identity: Model, work: Path) -> 
     """
     text = card.render(shared.root / card.TEMPLATE, card_values(candidate, shared))
     work.mkdir(parents=True, exist_ok=True)
-    recipe = work / "soup.json"
-    write_json(recipe, candidate.soup)
+    recipes = {"soup": work / "soup.json"}
+    write_json(recipes["soup"], candidate.soup)
+    if candidate.rewarded:
+        recipes[REWARDED] = work / f"{REWARDED}.json"
+        write_json(recipes[REWARDED], candidate.rewarded)
     folders = candidate.folders
     if candidate.kind == "merged":
         merge(shared.root, candidate.coefficients, work / CHECKPOINT)
@@ -68,7 +83,7 @@ def build(candidate: Candidate, shared: Origin, identity: Model, work: Path) -> 
         mlflow_model=identity,
         python_model=str(STEERABLE),
         code_paths=[str(Path(bonesoup.__file__).parent)],
-        artifacts={name: str(path.absolute()) for name, path in (folders | {"soup": recipe}).items()},
+        artifacts={name: str(path.absolute()) for name, path in (folders | recipes).items()},
         model_config=model_config(candidate, shared),
         signature=signature(candidate, shared),
         input_example=([EXAMPLE], {"preference": candidate.default}),
@@ -131,8 +146,11 @@ def write_lineage(candidate: Candidate, shared: Origin, folder: Path) -> None:
         "bonesoup": bonesoup.__version__,
         "git": {"commit": shared.code.commit, "dirty": shared.code.dirty},
         "policies": {slot: own for slot, own in adapter_facts(shared).items() if used(candidate, slot)},
+        REWARDED: _facts(candidate.rewarded) if candidate.rewarded else {},
         "coefficients": candidate.coefficients,
         "metrics": candidate.evidence,
+        "yardstick": shared.yardstick,
+        "pipeline": shared.pipeline,
         "sha256": shared.digests,
         "environment": lineage.environment(),
     }
@@ -145,8 +163,11 @@ def used(candidate: Candidate, slot: str) -> bool:
 
 def adapter_facts(shared: Origin) -> dict[str, dict]:
     """Row and digest of every policy of the registered soup, as the soup file names them."""
-    policies = read_json(shared.root / SOUPS / f"{METHOD}.json")["policies"]
-    return {p["slot"]: {"row": p["row"], "sha256": p["digest"]} for p in policies}
+    return _facts(read_json(shared.root / SOUPS / f"{METHOD}.json"))
+
+
+def _facts(soup: dict) -> dict[str, dict]:
+    return {p["slot"]: {"row": p["row"], "sha256": p["digest"]} for p in soup["policies"]}
 
 
 def card_values(candidate: Candidate, shared: Origin) -> dict[str, Any]:
@@ -176,6 +197,7 @@ def card_values(candidate: Candidate, shared: Origin) -> dict[str, Any]:
         "text": ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items()),
         "evidence": candidate.evidence,
         "gold": any(name.startswith("gold/") for name in candidate.evidence),
+        "rewarded": bool(candidate.rewarded),
         "confidence": settings["evaluation"]["confidence"],
         "data": {"hub": None, "revision": None} | settings["data"],
         "summary": read_json(summary) if summary.is_file() else None,
