@@ -1,6 +1,7 @@
 """train-soup: the whole pipeline, from data to registered versions, in a checkout of its own."""
 
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow, get_run_logger, task
@@ -11,6 +12,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed
 
 from bonesoup import checkout, graph
+from bonesoup.pipeline import start_dvc
 from flows.artifacts import publish
 from flows.common import PAUSES, SOURCE, notify, worth_retrying
 from flows.promote_soup import promote_soup
@@ -48,26 +50,25 @@ def train_soup(
     scheduled = get_run_context().flow_run.auto_scheduled
     try:
         with checkout.held(SOURCE, CHECKOUT, 0 if scheduled else WAIT) as own:
-            return _train(
-                own, profile, overrides, stages, commit, push_results, register_versions, promotion, on_other_machines
-            )
+            sha = checkout.prepare(SOURCE, own, commit, profile, overrides or {})
+            get_run_logger().info(f"{own} is at {sha[:12]}")
+            elsewhere = Elsewhere(sha, (own / "params.yaml").read_text()) if on_other_machines else None
+            return _train(own, stages or [], push_results, register_versions, promotion, elsewhere)
     except TimeoutError as error:
         if scheduled:
             return Completed(name="Skipped", message=f"the run before it is still going: {error}")
         return Failed(message=str(error))
 
 
-def _train(own, profile, overrides, stages, commit, push_results, register_versions, promotion, on_other_machines):
-    logger = get_run_logger()
-    sha = checkout.prepare(SOURCE, own, commit, profile, overrides or {})
-    logger.info(f"{own} is at {sha[:12]}")
+def _train(
+    own: Path, stages: list[str], push_results: bool, register: bool, promotion: str, elsewhere: Elsewhere | None
+) -> State:
     plan = graph.read(own)
     if plan.sources:
         fetch_data(own, plan.sources)
     due = plan.downstream(set(graph.status(own)) & set(plan.needs))
-    names = [name for name in plan.upstream(stages or []) if register_versions or name != "register"]
+    names = [name for name in plan.upstream(stages) if register or name != "register"]
     slots = Slots.of(limit(own, os.cpu_count() or 1, os.environ.get("CUDA_VISIBLE_DEVICES")))
-    elsewhere = Elsewhere(sha, (own / "params.yaml").read_text()) if on_other_machines else None
     futures = {}
     for name in names:
         waited = [futures[other] for other in plan.needs[name] if other in futures]
@@ -83,7 +84,7 @@ def _train(own, profile, overrides, stages, commit, push_results, register_versi
     if failed:
         reason = states[failed[0]].result(raise_on_failure=False)
         return Failed(message=f"{', '.join(failed)} failed: {reason}")
-    if register_versions and "register" in names and promotion != "no":
+    if register and "register" in names and promotion != "no":
         ask_promotion(promotion)
     return Completed(message=f"{sum(name in due for name in names)} of {len(names)} stages were due")
 
@@ -94,14 +95,14 @@ def _ended(future) -> State:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def fetch_data(own, sources: list[str]) -> None:
-    """Bring the data that DVC tracks to the version the commit names, from the cache or the remote."""
-    from bonesoup.pipeline import start_dvc
-
-    process = start_dvc(["pull", *sources], own, checkout.variables(own))
-    said, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"data that DVC tracks is neither in the cache nor in the remote:\n{said.strip()[-2000:]}")
+def fetch_data(own: Path, sources: list[str]) -> None:
+    """Bring the data that DVC tracks to the version the commit names, from the cache, else from the remote."""
+    for command in ("checkout", "pull"):
+        process = start_dvc([command, *sources], own, checkout.variables(own))
+        said, _ = process.communicate()
+        if not process.returncode:
+            return
+    raise RuntimeError(f"data that DVC tracks is neither in the cache nor in the remote:\n{said.strip()[-2000:]}")
 
 
 @task(
@@ -112,7 +113,7 @@ def fetch_data(own, sources: list[str]) -> None:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def push_outs(own, names: list[str]) -> None:
+def push_outs(own: Path, names: list[str]) -> None:
     """Send results and run cache to the DVC remote."""
     push(own, names)
 
