@@ -13,10 +13,10 @@ help:
 
 install: $(DONE)
 
-$(DONE): requirements.lock pyproject.toml
+$(DONE): requirements.lock requirements-dev.lock pyproject.toml
 	@echo "Installing the locked dependencies into $(VENV) (a few minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --editable .
 	@touch $(DONE)
 
