@@ -64,7 +64,7 @@ def register(store: Store, candidate: Candidate, shared: Origin, parent: Run) ->
         candidate.name,
         f"models:/{model.model_id}",
         run.info.run_id,
-        tags=version_tags(candidate, shared) | {"manifest": listing},
+        tags=tags | {"manifest": listing},
         description=card.description(text),
         model_id=model.model_id,
     )
