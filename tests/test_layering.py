@@ -26,6 +26,7 @@ LAYERS = [
     ["stages"],
     ["pipeline"],
     ["graph", "checkout"],
+    ["upkeep"],
     ["cli_registry", "cli_upkeep"],
     ["cli"],
 ]

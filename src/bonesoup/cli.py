@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bonesoup import config, params
+from bonesoup import cli_upkeep, config, params
 
 app = typer.Typer(
     help="Controllable multi-objective text generation by merging backbone policies.",
@@ -252,6 +252,9 @@ def register() -> None:
 
     # Not the stage: its out belongs to DVC, which compares it with what the stage wrote.
     send(settings)
+
+
+app.add_typer(cli_upkeep.commands)
 
 
 def main() -> None:

@@ -1,0 +1,90 @@
+"""Commands that keep what was made: verify, rebuild, clean. cli.py adds them to `bonesoup`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bonesoup import params
+
+commands = typer.Typer()
+console = Console(highlight=False, soft_wrap=True)
+# Lists that a terminal can still show.
+SHOWN = 20
+
+
+@commands.command()
+def verify(
+    versions: Annotated[
+        list[str] | None,
+        typer.Argument(help="3, @champion, bonesoup-soup/3; the workspace by default"),
+    ] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="fetch damaged and missing objects of the DVC cache from the remote")
+    ] = False,
+) -> None:
+    """Check every file of registered versions, and of the DVC cache, against its digest. Status 1 where one is damaged.
+
+    Example: bonesoup verify @champion --restore
+    """
+    settings = params.load()
+    from bonesoup.upkeep import objects
+    from bonesoup.upkeep import verify as checks
+
+    root = Path.cwd()
+    cache = objects.cache(root)
+    with console.status("reading"):
+        if versions:
+            checked = checks.versions(root, settings.register_.name, versions, cache)
+        else:
+            checked = [checks.workspace(root, cache)]
+    console.print(_checked_table(checked))
+    faults = [f"{one.name}: {fault}" for one in checked for fault in one.faults]
+    corrupted = sorted({name for one in checked for name in one.objects.corrupted})
+    missing = sorted({name for one in checked for name in one.objects.missing})
+    _listing("damaged files of versions, which only registering them again brings back", faults)
+    _listing("corrupted objects of the DVC cache", corrupted)
+    if restore and (corrupted or missing):
+        with console.status("fetching from the DVC remote"):
+            done = checks.restore(root, cache, checked)
+        console.print(f"restored from the remote: {len(done.back)} objects")
+        if done.outs:
+            console.print(f"made again in the workspace: {', '.join(done.outs)}")
+        if done.reason:
+            console.print(f"the remote gave nothing: {done.reason}")
+        corrupted, missing = sorted(done.lost), sorted(set(missing) - done.back)
+        _listing("lost: removed as corrupted, and the remote does not have them sound", corrupted)
+    if missing:
+        console.print(
+            f"{len(missing)} objects are not in the local cache. `bonesoup verify --restore` fetches what the DVC "
+            "remote has; `bonesoup rebuild` makes the rest of a version again."
+        )
+    if faults or corrupted:
+        raise RuntimeError(_verdict(len(faults), len(corrupted), restore))
+
+
+def _checked_table(checked: list) -> Table:
+    table = Table("", "files", "damaged", "objects", "corrupted", "missing")
+    for one in checked:
+        found = one.objects
+        counts = [one.files, len(one.faults), len(found.sound), len(found.corrupted), len(found.missing)]
+        table.add_row(one.name, *(str(count) for count in counts), style="red" if one.damaged else None)
+    return table
+
+
+def _verdict(files: int, objects: int, restored: bool) -> str:
+    what = [f"{files} files of versions"] * bool(files) + [f"{objects} objects of the DVC cache"] * bool(objects)
+    hint = "" if restored or not objects else "; `bonesoup verify --restore` fetches objects from the DVC remote"
+    return f"damaged: {' and '.join(what)}{hint}"
+
+
+def _listing(title: str, lines: list[str]) -> None:
+    if not lines:
+        return
+    console.print(f"{title}:")
+    for line in lines[:SHOWN]:
+        console.print(f"  {line}", markup=False)
+    if len(lines) > SHOWN:
+        console.print(f"  ... and {len(lines) - SHOWN} more")
