@@ -76,7 +76,7 @@ def check(raw: Any, path: str = "params") -> Settings:
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        faults += [_message(item) for item in error.errors()]
+        faults += [fault_of(item) for item in error.errors()]
     faults += _rules(raw)
     if faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
@@ -84,7 +84,8 @@ def check(raw: Any, path: str = "params") -> Settings:
     return settings
 
 
-def _message(item: dict) -> str:
+def fault_of(item: dict) -> str:
+    """One of pydantic's errors as 'key: what is wrong'."""
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         return f"{where}: unknown key"

@@ -17,7 +17,7 @@ from bonesoup.evaluation.statistics import (
 from bonesoup.method import front as metrics
 from bonesoup.method.preferences import interior as is_interior
 
-# Differences and ratios are taken against this method.
+# Differences and ratios are taken against this method, unless another is named.
 BASELINE = "rewarded"
 # The one method whose answer does not depend on the preference: one point stands for the whole grid.
 CONSTANT = "sft"
@@ -28,7 +28,7 @@ class Block:
     """Methods compared on one grid. Keys: unit ('reward' learned, 'gold' true), then method, then metric.
 
     preferences [grid, objective]; points [grid, objective] mean scores (SFT: [1, objective]); covariances
-    [grid, objective, objective] of those means; differences, ratios and gains are paired, against BASELINE.
+    [grid, objective, objective] of those means; differences, ratios and gains are paired, against the baseline.
     """
 
     name: str
@@ -68,6 +68,7 @@ def evaluate(
     bootstrap: int,
     confidence: float,
     seed: int,
+    baseline: str = BASELINE,
 ) -> Results:
     """Compare methods on the same prompts.
 
@@ -82,6 +83,7 @@ def evaluate(
         bootstrap: resamples of prompts; the same resamples for every method.
         confidence: level of the percentile intervals.
         seed: of the resamples.
+        baseline: the method that differences and ratios are taken against.
 
     Raises:
         ValueError: no steerable method, different prompts or objectives, or no shared preference.
@@ -97,7 +99,7 @@ def evaluate(
     weights = resample_weights(len(fronts[0].prompts), bootstrap, seed)
     grid = max((front.preferences for front in steerable), key=len)
     whole = [f for f in fronts if f.method == CONSTANT or len(_places(f.preferences, grid)) == len(grid)]
-    level = (tuple(references), interior, confidence)
+    level = (tuple(references), interior, confidence, baseline)
     blocks = [_block("full grid", whole, grid, weights, *level)]
     if partial := [front for front in fronts if front not in whole]:
         shared = grid
@@ -132,6 +134,7 @@ def _block(
     references: tuple[float, ...],
     interior: float,
     confidence: float,
+    baseline: str,
 ) -> Block:
     units = ["reward"] + ["gold"] * all(front.gold is not None for front in fronts)
     block = Block(name, grid, tuple(front.method for front in fronts), *({u: {} for u in units} for _ in range(7)))
@@ -150,17 +153,17 @@ def _block(
         def summary(values: dict[str, np.ndarray]) -> dict[str, Estimate]:
             return {key: estimate(value, confidence) for key, value in values.items()}
 
-        base = draws.get(BASELINE)
+        base = draws.get(baseline)
         for method, values in draws.items():
             block.metrics[unit][method] = summary(values)
             block.utility[unit][method] = band(utilities[method], confidence)
-            if base is None or method == BASELINE:
+            if base is None or method == baseline:
                 continue
             block.differences[unit][method] = summary({k: values[k] - base[k] for k in values if k in base})
             block.ratios[unit][method] = summary(
                 {k: values[k] / base[k] for k in values if k.startswith("hypervolume") and (base[k] > 0).all()}
             )
-            block.gains[unit][method] = band(utilities[method] - utilities[BASELINE], confidence)
+            block.gains[unit][method] = band(utilities[method] - utilities[baseline], confidence)
     return block
 
 

@@ -41,6 +41,12 @@ def text(found: dict[str, float]) -> str:
     return f"{found['value']:.4g} [{found['low']:.4g}, {found['high']:.4g}]"
 
 
+def parse(text: str) -> dict[str, float]:
+    """The numbers of what `text` wrote; to four digits."""
+    value, low, high = map(float, text.replace("[", "").replace("]", "").replace(",", "").split())
+    return {"value": value, "low": low, "high": high}
+
+
 def tags(digest: str, methods: list[str], own: Evidence) -> dict[str, str]:
     """Tags of a scored version; `own` is the evidence of its own method."""
     shown = {name: found for name, found in own.items() if not name.rpartition("/")[2].startswith(DETAIL)}

@@ -1,0 +1,88 @@
+"""Prompts of a file that no pipeline prepared: JSON lines with `prompt`, or plain text, one prompt a line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bonesoup.data.gold import topic_of
+from bonesoup.data.read import BadRow, text_of
+from bonesoup.data.records import Messages, message, prompt_id
+from bonesoup.data.words import load
+
+ROLES = ("user", "assistant", "system")
+FAULTS_SHOWN = 20
+
+
+def read_prompts(path: Path) -> list[dict]:
+    """{"id", "prompt": chat messages} of every line, in order.
+
+    A file whose first character is `{` is read as JSON lines: `prompt` is a string, or chat messages
+    ({"role", "content"}) of which the last is the user's. Any other file is plain text.
+
+    Raises:
+        ValueError: no such file, not UTF-8, bad lines (each with its number), or fewer than two prompts.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not valid UTF-8: {error}") from None
+    parse = _json if text.lstrip().startswith("{") else _plain
+    prompts, faults = [], []
+    # Not splitlines(): it also splits at characters that a prompt may hold.
+    lines = text.removesuffix("\n").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            prompt = parse(line.strip())
+            prompts.append({"id": f"{number}-{prompt_id(prompt)}", "prompt": prompt})
+        except BadRow as fault:
+            faults.append(f"  - line {number}: {fault}")
+    if faults:
+        more = f"\n  and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+        raise ValueError(
+            f"{path} has {len(faults)} bad line{'s' * (len(faults) > 1)}:\n" + "\n".join(faults[:FAULTS_SHOWN]) + more
+        )
+    if len(prompts) < 2:
+        raise ValueError(f"{path} has {len(prompts)} prompt: an interval needs two or more")
+    return prompts
+
+
+def _plain(line: str) -> Messages:
+    if not line:
+        raise BadRow("the line is empty")
+    return message(line)
+
+
+def _json(line: str) -> Messages:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadRow(f"not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise BadRow(f"not a JSON object but {type(row).__name__}")
+    if not isinstance(row.get("prompt"), list):
+        return message(text_of(row, "prompt"))
+    turns = [_turn(turn, place) for place, turn in enumerate(row["prompt"])]
+    if not turns or turns[-1]["role"] != "user":
+        raise BadRow("'prompt' must end with a message of the user")
+    return turns
+
+
+def _turn(turn: Any, place: int) -> dict[str, str]:
+    where = f"prompt[{place}]"
+    if not isinstance(turn, dict) or turn.get("role") not in ROLES:
+        raise BadRow(f"{where} must be a message whose role is {', '.join(ROLES)}")
+    return {"role": turn["role"], "content": text_of(turn, "content", where)}
+
+
+def outside_the_task(prompts: list[dict], tables: Path) -> str | None:
+    """Why the true score of the embedded task is not known for all prompts; None where it is."""
+    words = load(tables)
+    for row in prompts:
+        try:
+            topic_of(row["prompt"][-1]["content"], words)
+        except ValueError as error:
+            return f"line {row['id'].partition('-')[0]}: {error}"
+    return None
