@@ -6,7 +6,7 @@
                                          also put the numbers of the finished run in out/ into the documents
 
 Numbers stand between <!-- NAME:begin --> and <!-- NAME:end -->: in docs/results.md under the name of the profile
-that ran, and for the default (embedded) also in README.md and docs/operations.md.
+that ran, and for the default (embedded) also in README.md and docs/running.md.
 """
 
 import argparse
@@ -278,7 +278,7 @@ def stage_times(lines: list[str]) -> str:
 def measured(block: str) -> None:
     """Put the numbers of the finished run in out/ into the block of docs/results.md named after its profile.
 
-    The default's also go to README.md, docs/operations.md (var/stages.jsonl) and docs/fronts.png.
+    The default's also go to README.md, docs/running.md (var/stages.jsonl) and docs/fronts.png.
     """
     from bonesoup.evaluation.tables import markdown
 
@@ -287,7 +287,7 @@ def measured(block: str) -> None:
     if block == DEFAULT:
         _fill_file(ROOT / "README.md", "table", markdown_main(found))
         times = (ROOT / "var/stages.jsonl").read_text(encoding="utf-8").splitlines()
-        _fill_file(DOCS / "operations.md", "stages", stage_times(times))
+        _fill_file(DOCS / "running.md", "stages", stage_times(times))
         shutil.copyfile(ROOT / "out/report/fronts.png", DOCS / "fronts.png")
 
 

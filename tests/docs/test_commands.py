@@ -50,7 +50,7 @@ def test_commands_are_found():
         ["y"],
         ["z"],
     ]
-    assert {"README.md", "cli.md", "objective.md", "operations.md"} <= {page for page, _ in SHOWN}
+    assert {"README.md", "cli.md", "objective.md", "operations.md", "running.md"} <= {page for page, _ in SHOWN}
 
 
 @pytest.mark.parametrize(("page", "words"), SHOWN, ids=[f"{page}: {' '.join(words)}" for page, words in SHOWN])

@@ -169,7 +169,7 @@ def unit(value: float) -> dict:
     ("page", "blocks"),
     [
         ("README.md", ["table"]),
-        ("docs/operations.md", ["stages"]),
+        ("docs/running.md", ["stages"]),
         ("docs/results.md", ["embedded", "embedded-3", "qa-feedback", "hh-harmless", "seeds"]),
     ],
 )
