@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bonesoup import cli_upkeep, config, params
+from bonesoup import cli_registry, cli_upkeep, config, params
 
 app = typer.Typer(
     help="Controllable multi-objective text generation by merging backbone policies.",
@@ -103,7 +103,7 @@ def stage(
     started = time.monotonic()
     settings = params.load()
     _check_stage(settings, name, key)
-    os.environ.update(_threads(settings.threads) | _offline(settings))
+    os.environ.update(pipeline.computing(settings))
     warnings.filterwarnings("ignore")
     label = f"{name}@{key}" if key else name
     with exclusive(Path("scratch") / f"{label}.lock"):
@@ -127,20 +127,9 @@ def _check_stage(settings: config.Settings, name: str, key: str | None) -> None:
         raise typer.BadParameter(f"stage {name} {problem}: {', '.join(keys)}")
 
 
-def _threads(count: int) -> dict[str, str]:
-    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
-
-
 def _use_threads(count: int) -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)
-
-
-def _offline(settings: config.Settings) -> dict[str, str]:
-    """Nothing may ask the Hub unless a setting names something on it."""
-    remote = [settings.data.hub, settings.model.revision]
-    remote += [getattr(reward, "revision", None) for reward in settings.rewards.values()]
-    return {} if any(remote) else {"HF_HUB_OFFLINE": "1"}
 
 
 @app.command()
@@ -254,6 +243,7 @@ def register() -> None:
     send(settings)
 
 
+app.add_typer(cli_registry.commands)
 app.add_typer(cli_upkeep.commands)
 
 

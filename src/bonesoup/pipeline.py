@@ -53,6 +53,14 @@ def environment() -> dict[str, str]:
     return os.environ | quiet | {"PATH": path}
 
 
+def computing(settings: Settings) -> dict[str, str]:
+    """What must be in the environment before torch is imported: threads, and no Hub unless a setting names it."""
+    threads = {"OMP_NUM_THREADS": str(settings.threads), "MKL_NUM_THREADS": str(settings.threads)}
+    remote = [settings.data.hub, settings.model.revision]
+    remote += [getattr(reward, "revision", None) for reward in settings.rewards.values()]
+    return threads if any(remote) else threads | {"HF_HUB_OFFLINE": "1"}
+
+
 def stage_names() -> list[str]:
     """Stages in dvc.yaml with foreach groups expanded; empty where DVC cannot read it."""
     listing = subprocess.run(

@@ -13,10 +13,9 @@ from bonesoup.tracking import adoption
 from bonesoup.tracking.champion import DECISION, PREVIOUS
 from bonesoup.tracking.comparison import cell, heading_of
 from bonesoup.tracking.names import soup_name, versions
-from bonesoup.tracking.scores import SCORED, parse, scored
+from bonesoup.tracking.scores import SCORED, UNITS, parse, scored
 from bonesoup.tracking.store import Store
 
-UNITS = ("gold", "reward")
 SHOWN = ("inner_product_interior", "inner_product", "controllability")
 
 
