@@ -27,13 +27,13 @@ def versions(project) -> dict[str, int]:
 
 
 def trainers(folder: Path) -> list[psutil.Process]:
-    """Processes that train a policy of this checkout."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "cwd"]):
+    """Processes that train a policy of this checkout; not what such a process has forked."""
+    found = {}
+    for process in psutil.process_iter(["cmdline", "cwd", "ppid"]):
         words = process.info["cmdline"] or []
-        if "policy" in words and process.info["cwd"] == str(folder):
-            found.append(process)
-    return found
+        if words[1:3] and words[-3:-1] == ["stage", "policy"] and process.info["cwd"] == str(folder):
+            found[process.pid] = process
+    return [process for process in found.values() if process.info["ppid"] not in found]
 
 
 def adapters(folder: Path, group: str) -> dict[str, bytes]:
@@ -152,8 +152,7 @@ def test_killed_in_the_middle_of_a_policy_and_run_again_at_once(prefect, project
 
     def over() -> bool:
         nonlocal most
-        rows = [process for process in trainers(checkout(project)) if process.is_running()]
-        groups = [process.cmdline()[-1] for process in rows if "python" in process.name()]
+        groups = [process.info["cmdline"][-1] for process in trainers(checkout(project))]
         most = max([most, *(groups.count(group) for group in set(groups))])
         return prefect.state(second).get("type") in ("COMPLETED", "FAILED", "CRASHED")
 
