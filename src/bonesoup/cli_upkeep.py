@@ -88,3 +88,42 @@ def _listing(title: str, lines: list[str]) -> None:
         console.print(f"  {line}", markup=False)
     if len(lines) > SHOWN:
         console.print(f"  ... and {len(lines) - SHOWN} more")
+
+
+@commands.command()
+def rebuild(
+    version: Annotated[str, typer.Argument(help="3, @champion, bonesoup-soup/3")],
+    into: Annotated[Path, typer.Option(help="folder to make; must not exist")],
+) -> None:
+    """Make a registered version again, from its commit, settings and data, and compare. Status 1 if adapters differ.
+
+    Example: bonesoup rebuild @champion --into ../rebuilt
+    """
+    settings = params.load()
+    from bonesoup.pipeline import escape
+    from bonesoup.upkeep import rebuild as again
+
+    root = Path.cwd()
+    origin = again.read(root, settings.register_.name, version)
+    again.prepare(root, origin, into, console.print)
+    commit = origin.facts["git"]["commit"]
+    console.print(
+        f"{into} holds commit {commit[:12]}, the settings and the data of {origin.name}; every stage runs now"
+    )
+    _listing("the environment is not the one it was made in", again.environment_differences(origin))
+    again.run(into.absolute(), echo)
+    compared = again.compare(origin, into.absolute())
+    console.print(_compared_table(compared))
+    different = [one.path for one in compared if one.stage == "adapter" and not one.same]
+    if different:
+        raise RuntimeError(f"adapters differ from those of {origin.name}: {', '.join(different)}")
+    console.print(f"the adapters are those of {origin.name}, bit for bit")
+
+
+def _compared_table(compared: list) -> Table:
+    table = Table("stage", "result", "recorded", "now", "")
+    for one in compared:
+        verdict = "same" if one.same else "differs" if one.now else "not made"
+        now = one.now[:12] if one.now else ""
+        table.add_row(one.stage, one.path, one.recorded[:12], now, verdict, style=None if one.same else "red")
+    return table

@@ -1,0 +1,242 @@
+"""`bonesoup rebuild`: make a registered version again from its commit, settings and data, and compare what comes out.
+
+The clone runs its own code, with a DVC cache of its own that starts empty, so that every stage really runs.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bonesoup import graph, pipeline
+from bonesoup.checkout import borrowed_paths, git, resolve, share_storage, variables
+from bonesoup.files import file_digest, read_json
+from bonesoup.profiles import yaml
+from bonesoup.tracking import lineage, names
+from bonesoup.tracking.store import connect, nothing_lost, tracking_uri
+from bonesoup.upkeep import objects
+from bonesoup.upkeep.verify import ADAPTER, LOCK, download
+
+LAST = "report"
+SOURCE_CACHE = "cache-of-the-source"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a version says about how it was made.
+
+    Attributes:
+        facts: lineage.json.
+        settings, lock: the text of params.yaml and dvc.lock; lock is empty where the version has none.
+        changes: of a tree that was not clean: git's status and diff.
+    """
+
+    name: str
+    facts: dict
+    settings: str
+    lock: str
+    changes: str
+
+    @property
+    def data(self) -> dict[str, str]:
+        """The source file's path and digest."""
+        return {path: sha for path, sha in self.facts["sha256"].items() if not path.startswith("out/")}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A result beside the recorded one; `now` is None where it was not made."""
+
+    stage: str
+    path: str
+    recorded: str
+    now: str | None
+
+    @property
+    def same(self) -> bool:
+        return self.recorded == self.now
+
+
+def read(root: Path, prefix: str, text: str) -> Origin:
+    """Download what a version says about its making.
+
+    Raises:
+        ConnectionError: the store does not answer.
+        ValueError: it has no such version.
+    """
+    store = connect(root, prefix)
+    with nothing_lost(tracking_uri(root)), tempfile.TemporaryDirectory(prefix="bonesoup-") as work:
+        version = names.find(store.client, text, names.soup_name(prefix))
+        folder = download(version, Path(work), "lineage")
+
+        def content(name: str) -> str:
+            return (folder / name).read_text() if (folder / name).is_file() else ""
+
+        facts = read_json(folder / "lineage.json")
+        return Origin(names.reference(version), facts, content("params.yaml"), content(LOCK), content("changes.diff"))
+
+
+def prepare(root: Path, origin: Origin, into: Path, echo: Callable[[str], None]) -> None:
+    """Make the clone `into`: code, settings and data of the version, no results.
+
+    Raises:
+        ValueError: `into` exists, or a part of what the version was made from cannot be had; nothing is left behind.
+    """
+    if into.exists():
+        raise ValueError(f"{into} exists already: name a folder that does not")
+    commit = origin.facts["git"]["commit"]
+    if commit == "unknown":
+        raise ValueError(f"{origin.name} was made outside git: there is no commit to go back to")
+    try:
+        resolve(root, commit)
+    except ValueError:
+        raise ValueError(
+            f"{origin.name} was made from commit {commit}, which {root} does not have: `git fetch` it from where the "
+            "version was made"
+        ) from None
+    try:
+        git(root, "clone", "--quiet", "--no-checkout", str(root), str(into.absolute()))
+        git(into, "checkout", "--quiet", "--detach", commit)
+        if origin.facts["git"]["dirty"]:
+            apply(into, origin, echo)
+        (into / LOCK).unlink(missing_ok=True)
+        (into / "params.yaml").write_text(origin.settings)
+        bring_data(root, origin, into, echo)
+    except BaseException:
+        shutil.rmtree(into, ignore_errors=True)
+        raise
+
+
+def apply(into: Path, origin: Origin, echo: Callable[[str], None]) -> None:
+    """Apply the changes that a tree had beside its commit.
+
+    Raises:
+        ValueError: they were too long to be kept whole, or do not apply.
+    """
+    status, diff, rest = origin.changes.partition("diff --git ")
+    if "\n... cut: the diff has " in origin.changes:
+        raise ValueError(f"{origin.name} was made from a changed tree, and the changes were too long to keep whole")
+    if untracked := [line[3:] for line in status.splitlines() if line.startswith("?? ")]:
+        echo(f"files that git did not track are not part of the version: {', '.join(untracked)}")
+    if not diff:
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".diff") as file:
+        file.write(diff + rest)
+        file.flush()
+        try:
+            git(into, "apply", "--whitespace=nowarn", file.name)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{origin.name} was made from a changed tree, and the changes do not apply: {error}"
+            ) from None
+    echo("the changes that the tree had beside its commit are applied")
+
+
+def bring_data(root: Path, origin: Origin, into: Path, echo: Callable[[str], None]) -> None:
+    """Bring what DVC tracks, point settings at files outside the repository, check the source file's digest.
+
+    Raises:
+        ValueError: the source file is not there, or is not the one the version was made from.
+    """
+    own_cache(root, into)
+    if sources := graph.read(into).sources:
+        pull(into, sources)
+    document = yaml.load(origin.settings)
+    for key, path in borrowed_paths(root, into).items():
+        *outer, last = key.split(".")
+        section = document
+        for part in outer:
+            section = section[part]
+        section[last] = path
+        echo(f"{key}: {path}, which is not part of the repository")
+    with open(into / "params.yaml", "w") as file:
+        yaml.dump(document, file)
+    path = into / document["data"]["path"]
+    if not path.exists():
+        raise ValueError(f"the data of {origin.name}, {document['data']['path']}, is neither in the commit nor here")
+    found = file_digest(path)
+    if found not in origin.data.values():
+        recorded = ", ".join(origin.data.values()) or "nothing"
+        raise ValueError(
+            f"{path} has SHA-256 {found}, {origin.name} was made from {recorded}: bring back the file it was made from"
+        )
+
+
+def own_cache(root: Path, into: Path) -> None:
+    """The remotes of `root`, its cache as one more remote, and a cache of one's own."""
+    from dvc.repo import Repo
+
+    share_storage(root, into)
+    with Repo(str(into)) as repo, repo.config.edit("local") as config:
+        config["remote"][SOURCE_CACHE] = {"url": config["cache"].pop("dir")}
+    objects.dvc(into, "cache", "dir", "--local", ".dvc/cache")
+
+
+def pull(into: Path, sources: list[str]) -> None:
+    """Bring DVC-tracked data from the source's cache, else from its remote.
+
+    Raises:
+        ValueError: neither has it.
+    """
+    try:
+        objects.dvc(into, "pull", "--remote", SOURCE_CACHE, *sources)
+    except RuntimeError:
+        try:
+            objects.dvc(into, "pull", *sources)
+        except RuntimeError as error:
+            raise ValueError(f"neither the DVC cache nor a remote has {', '.join(sources)}: {error}") from None
+
+
+def environment_differences(origin: Origin) -> list[str]:
+    """What is installed otherwise than it was, a line each."""
+    then, now = origin.facts["environment"], lineage.environment()
+    found = [f"{key} {now[key]}, was {then[key]}" for key in ("python", "platform") if now[key] != then[key]]
+    packages = sorted(then["packages"].keys() | now["packages"].keys(), key=str.lower)
+    for name in packages:
+        before, after = then["packages"].get(name), now["packages"].get(name)
+        if before != after:
+            found.append(f"{name} {after or 'is not installed'}, was {before or 'not installed'}")
+    return found
+
+
+def run(into: Path, echo: Callable[[str], None]) -> None:
+    """Run every stage up to the report.
+
+    Raises:
+        RuntimeError: one failed; what it said.
+    """
+    current, errors = None, []
+    process = pipeline.start_dvc(["repro", "--no-run-cache", LAST], into, variables(into))
+    for line in process.stdout:
+        line = line.rstrip("\n")
+        if match := pipeline.RUNNING.match(line):
+            current = match[1]
+            echo(current)
+        elif errors or pipeline.ERROR.match(line):
+            errors.append(line)
+        elif line and not pipeline.NOISE.match(line):
+            echo(f"  {line}")
+    if process.wait():
+        raise RuntimeError(f"in {into}: {pipeline.failure(current, errors)}")
+
+
+def compare(origin: Origin, into: Path) -> list[Compared]:
+    """Every recorded result beside the one in the clone: those that dvc.lock names, then the adapters."""
+    made = {(out.stage, out.path): out.name for out in objects.outs((into / LOCK).read_text())}
+    wanted = set(graph.read(into).upstream([LAST]))
+    found = [
+        Compared(out.stage, out.path, out.name, made.get((out.stage, out.path)))
+        for out in objects.outs(origin.lock)
+        if out.stage in wanted
+    ]
+    return found + adapters(origin, into)
+
+
+def adapters(origin: Origin, into: Path) -> list[Compared]:
+    policies = origin.facts["policies"] | origin.facts.get("rewarded", {})
+    found = []
+    for slot, facts in policies.items():
+        file = next((into / "out/policies").glob(f"*/{slot}/{ADAPTER}"), None)
+        found.append(Compared("adapter", slot, facts["sha256"], file_digest(file) if file else None))
+    return found
