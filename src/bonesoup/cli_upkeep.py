@@ -105,11 +105,12 @@ def rebuild(
 
     root = Path.cwd()
     origin = again.read(root, settings.register_.name, version)
-    again.prepare(root, origin, into, console.print)
-    commit = origin.facts["git"]["commit"]
-    console.print(
-        f"{into} holds commit {commit[:12]}, the settings and the data of {origin.name}; every stage runs now"
-    )
+
+    def echo(line: str) -> None:
+        console.print(escape(line))
+
+    again.prepare(root, origin, into, echo)
+    echo(f"{into} holds commit, settings and data of {origin.name}; now every stage runs")
     _listing("the environment is not the one it was made in", again.environment_differences(origin))
     again.run(into.absolute(), echo)
     compared = again.compare(origin, into.absolute())
