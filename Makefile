@@ -3,22 +3,34 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 # Extra arguments for pip, for example an index with CPU-only builds of torch.
 PIP_ARGS ?=
 VENV ?= .venv
+OWNER ?= 1000:1000
 BIN := $(VENV)/bin
+# requirements.lock alone is what runs; the other adds what lint and the tests need.
+LOCK ?= requirements-dev.lock
+DEPENDENCIES := $(VENV)/.dependencies
 DONE := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+# The servers and the worker start each other's tools by name.
+WITH_TOOLS := PATH="$(abspath $(BIN)):$$PATH"
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-all lint docs
+.PHONY: help install dependencies demo test test-slow test-all lint docs mlflow prefect worker system image
 
 help:
 	@head -1 Makefile | cut -c3-
 
 install: $(DONE)
 
-$(DONE): requirements.lock requirements-dev.lock pyproject.toml
+dependencies: $(DEPENDENCIES)
+
+$(DEPENDENCIES): requirements.lock $(LOCK)
 	@echo "Installing the locked dependencies into $(VENV) (a few minutes the first time)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --editable .
-	@touch $(DONE)
+	$(PIP) -r $(LOCK)
+	@touch $@
+
+$(DONE): $(DEPENDENCIES) pyproject.toml
+	$(PIP) --no-deps --editable .
+	@touch $@
 
 demo: install
 	@$(BIN)/bonesoup run
@@ -38,3 +50,23 @@ test-all: lint
 
 docs: install
 	$(BIN)/python docs/generate.py
+
+mlflow: install
+	$(WITH_TOOLS) mlflow/server.sh
+
+prefect: install
+	$(WITH_TOOLS) flows/server.sh
+
+worker: install
+	$(WITH_TOOLS) flows/worker.sh
+
+# What Debian's slim image of Python lacks. As root.
+system:
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends git
+	rm -rf /var/lib/apt/lists/*
+
+# The rest of the image, as root: DVC without .git, and a folder that the image's user may write.
+image:
+	$(WITH_TOOLS) dvc config --local core.no_scm true
+	chown -R $(OWNER) .
