@@ -1,0 +1,91 @@
+"""The parts of the flows that need no server, and prefect.yaml."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.flows import load_flow_from_entrypoint
+from prefect.states import Failed
+from ruamel.yaml import YAML
+
+from bonesoup.pipeline import Busy
+
+ROOT = Path(__file__).parents[2]
+DEPLOYMENTS = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())["deployments"]
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "path", [str(ROOT), *sys.path])
+
+
+@pytest.mark.parametrize(
+    ("given", "slots"),
+    [
+        (("cpu", 1, 4, None), [None] * 4),
+        (("cpu", 2, 4, "0,1"), [None] * 2),
+        (("cpu", 8, 4, None), [None]),
+        (("cuda", 1, 16, "2,5"), ["2", "5"]),
+        (("cuda", 1, 16, "GPU-3a, GPU-4b"), ["GPU-3a", "GPU-4b"]),
+    ],
+)
+def test_one_stage_a_gpu_or_as_many_as_threads_fit_the_cores(given, slots):
+    from flows.stages import devices
+
+    assert devices(*given) == slots
+
+
+def test_gpus_are_counted_where_nothing_narrows_them(tmp_path, monkeypatch):
+    from flows.stages import devices
+
+    listing = tmp_path / "nvidia-smi"
+    listing.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-1)'\necho 'GPU 1: A (UUID: GPU-2)'\n")
+    listing.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert devices("cuda", 1, 16, None) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (Busy("'out/sft' is busy, it is being blocked by"), True),
+        (RuntimeError("stage register failed: the MLflow store http://127.0.0.1:5000 failed: refused"), True),
+        (RuntimeError("dvc push failed: Could not connect to the endpoint URL"), True),
+        (RuntimeError("gate@reward failed:\n  - reward helpful: held-out accuracy 0.41"), False),
+        (RuntimeError("params.yaml has 1 fault"), False),
+        (RuntimeError("the disk is full while writing out/x"), False),
+    ],
+)
+def test_a_retry_is_for_what_may_pass(error, again):
+    from flows.common import worth_retrying
+
+    assert worth_retrying(None, None, Failed(data=error)) == again
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["name"])
+def test_every_deployment_loads_and_its_parameters_fit(deployment):
+    flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+    given = deployment.get("parameters")
+    if given is not None:
+        flow.validate_parameters(given)
+    else:
+        assert "stage" in flow.parameters.properties, "its parameters come with each run"
+    for schedule in deployment.get("schedules", []):
+        CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+
+
+def test_only_the_cheap_schedule_is_on():
+    on = [d["name"] for d in DEPLOYMENTS for schedule in d.get("schedules", []) if schedule["active"]]
+    assert on == ["hourly"]
+
+
+def test_deployments_named_in_the_flows_exist():
+    from flows import stages, train_soup, watch_data
+
+    names = set()
+    for deployment in DEPLOYMENTS:
+        flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+        names.add(f"{flow.name}/{deployment['name']}")
+    assert {stages.DEPLOYMENT, train_soup.APPROVAL, watch_data.DEPLOYMENT} <= names
