@@ -194,7 +194,7 @@ def _show(found: dict, as_json: bool, terminal) -> None:
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        Console(width=max(console.width, 100), highlight=False).print(terminal(found))
+        Console(width=max(console.width, 120), highlight=False).print(terminal(found))
 
 
 def _decided(decision: Any, as_json: bool) -> None:

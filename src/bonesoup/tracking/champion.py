@@ -6,7 +6,7 @@ what was decided about it: decisions/<time>.json in its run, the last one in sho
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -91,8 +91,17 @@ class LostRace(RuntimeError):
 
 @contextmanager
 def turn(uri: str) -> Iterator[None]:
-    """One decision at a time, for all checkouts on this machine that use the store."""
-    with exclusive(lock_file(uri)):
+    """One decision at a time, for all checkouts on this machine that use the store.
+
+    Raises:
+        RuntimeError: another one did not end within an hour.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(exclusive(lock_file(uri)))
+        except TimeoutError as error:
+            # Not a failure of the store, which a TimeoutError would be taken for.
+            raise RuntimeError(str(error)) from None
         yield
 
 

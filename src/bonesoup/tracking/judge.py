@@ -64,7 +64,7 @@ def judge(challenger: Scored, incumbent: Front, yardstick: Yardstick, rule: Rule
             raise ValueError(f"the rule asks for {gain.metric}; on this yardstick there are: {', '.join(gaps)}")
     checks = [_gain(gain, unit, gaps[gain.metric]) for gain in rule.gains]
     if "controllability" in gaps:
-        gap, bound = gaps["controllability"], -rule.guards.controllability.tolerance
+        gap, bound = gaps["controllability"], 0 - rule.guards.controllability.tolerance
         checks.append(
             Check(
                 f"{unit}/controllability against the incumbent",
@@ -93,7 +93,7 @@ def _gain(gain: Gain, unit: str, gap) -> Check:
 
 def _objectives(challenger: Scored, unit: str, yardstick: Yardstick, rule: Rule) -> list[Check]:
     """No objective below the SFT policy at the even preference."""
-    n, bound = len(yardstick.objectives), -rule.guards.objectives.tolerance
+    n, bound = len(yardstick.objectives), 0 - rule.guards.objectives.tolerance
     even = np.full(n, 1 / n)
     weights = resample_weights(len(yardstick.prompts), yardstick.bootstrap, yardstick.seed)
     sft = challenger.fronts[CONSTANT]

@@ -64,7 +64,8 @@ def entry(version: ModelVersion) -> dict[str, Any]:
 def _metrics(tags: dict[str, str], prefix: str) -> dict[str, dict[str, float]]:
     mine = {key.removeprefix(prefix): text for key, text in tags.items() if key.startswith(prefix)}
     names = [key for key in mine if key.partition("/")[0] in UNITS or key in ("kl", "tokens")]
-    return {name: parse(mine[name]) for name in names}
+    # A tag cannot hold the @ of hypervolume@-1.
+    return {name.replace("hypervolume_", "hypervolume@"): parse(mine[name]) for name in names}
 
 
 def terminal(found: dict[str, Any]) -> Group:

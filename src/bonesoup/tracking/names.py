@@ -54,13 +54,18 @@ def find(client: MlflowClient, text: str, default_model: str) -> ModelVersion:
 
 
 def versions(client: MlflowClient, model: str) -> list[ModelVersion]:
-    """Every version of a model, oldest first."""
+    """Every version of a model with its aliases, oldest first; none where the model does not exist."""
     found, token = [], None
     while True:
         page = client.search_model_versions(f"name='{model}'", max_results=1000, page_token=token)
         found += page
         if not (token := page.token):
-            return sorted(found, key=lambda version: int(version.version))
+            break
+    # A search leaves the aliases out.
+    aliases = client.get_registered_model(model).aliases if found else {}
+    for version in found:
+        version.aliases = [name for name, number in aliases.items() if str(number) == str(version.version)]
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def aliased(client: MlflowClient, model: str, alias: str) -> ModelVersion | None:
