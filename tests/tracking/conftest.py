@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow import MlflowClient
 from peft import LoraConfig, get_peft_model
 from ruamel.yaml import YAML
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
@@ -22,6 +23,7 @@ from bonesoup.evaluation.samples import read_fronts
 from bonesoup.evaluation.tables import document
 from bonesoup.files import file_digest, write_json, write_jsonl
 from bonesoup.tracking.register import register_all
+from bonesoup.tracking.store import LOCAL_DATABASE, Store, connect
 
 REPOSITORY = Path(__file__).parents[2]
 OBJECTIVES = ["helpful", "harmless"]
@@ -57,7 +59,8 @@ def project(tmp_path_factory) -> Project:
     (root / "params.yaml").write_text(text.getvalue())
     (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     (root / "mlflow").mkdir()
-    (root / "mlflow/model-card.md").write_text((REPOSITORY / "mlflow/model-card.md").read_text())
+    for name in ("model-card.md", "promotion.yaml"):
+        (root / "mlflow" / name).write_text((REPOSITORY / "mlflow" / name).read_text())
     (root / ".gitignore").write_text("/out/\n/var/\n")
     tables = root / settings["data"]["path"]
     tables.parent.mkdir(parents=True)
@@ -174,16 +177,32 @@ def make_files(out: Path, settings: dict) -> None:
     write_json(out / "beta.json", {"beta": settings["basis"]["beta"]})
 
 
-def another(project: Project, folder: Path, leads: dict[str, float] = LEADS, seed: int = 1) -> Project:
+def another(project: Project, folder: Path, leads: dict[str, float], seed: int) -> Project:
     """A later run of the same project: other adapters and other scores, judged by the same yardstick."""
     shutil.copytree(project.root, folder, ignore=shutil.ignore_patterns("var"))
     make_soups(folder / "out", seed)
-    make_fronts(folder / "out", YAML(typ="safe").load(project.settings_text), leads, seed)
+    make_fronts(folder / "out", YAML(typ="safe").load(project.settings_text), LEADS | leads, seed)
     return Project(folder, project.settings_text, project.preferences)
 
 
 @pytest.fixture(scope="session")
-def registered(project):
+def empty_store(tmp_path_factory) -> Path:
+    """A new sqlite store; making one takes seconds, copying it none."""
+    folder = tmp_path_factory.mktemp("empty")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    return folder / "mlflow.db"
+
+
+def copied(store: Path, to: Path) -> Path:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.copy(store, to))
+
+
+@pytest.fixture(scope="session")
+def registered(project, empty_store):
     """The project registered once in its own local store: (result, lines echoed, call to do it again)."""
     lines = []
 
@@ -191,7 +210,43 @@ def registered(project):
         register = Register(name="bonesoup", merged=list(merged))
         return register_all(project.root, settings_text, register, OBJECTIVES, project.preferences, lines.append)
 
+    copied(empty_store, project.root / LOCAL_DATABASE)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("MLFLOW_REGISTRY_URI", raising=False)
         yield again(), lines, again
+
+
+@dataclass(frozen=True)
+class League:
+    """Four runs of one project in one store, registered as versions 1 to 4 of `league-soup`.
+
+    1 beats its Rewarded Soup; 2 beats 1; 3 is worse than the SFT policy; 4 was made from uncommitted code and
+    evaluated on a yardstick of its own, so that the current one has no scores of it.
+    """
+
+    root: Path
+    uri: str
+    store: Store
+    prefix: str = "league"
+    model: str = "league-soup"
+
+
+@pytest.fixture(scope="session")
+def league(project, empty_store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("league")
+    uri = f"sqlite:///{copied(empty_store, folder / 'store/mlflow.db')}"
+    settings = project.settings_text.replace("name: bonesoup", "name: league")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+        for seed, leads in enumerate([{}, {"bone": 0.6}, {"bone": -2.0}, {"bone": 0.9}], start=1):
+            run = another(project, folder / f"run-{seed}", leads, seed)
+            text = settings
+            if seed == 4:
+                text = text.replace("bootstrap: 200", "bootstrap: 150")
+                (run.root / "mlflow/model-card.md").write_text((run.root / "mlflow/model-card.md").read_text() + "\n")
+            (run.root / "params.yaml").write_text(text)
+            register = Register(name="league", merged=["balanced"])
+            register_all(run.root, text, register, OBJECTIVES, project.preferences, lambda line: None)
+        yield League(folder / "run-1", uri, connect(folder / "run-1", "league"))

@@ -52,6 +52,8 @@ def promote(
         if decision.verdict == KEPT:
             # A promotion that was cut short may have left them behind.
             return replace(decision, merged=champion.align_merged(store, prefix, challenger))
+        if decision.incumbent:
+            echo(f"{decision.version}: judged against {decision.incumbent}")
         if decision.verdict == REFUSED:
             champion.record(store, challenger, decision)
             return decision
