@@ -1,0 +1,131 @@
+"""The servers of compose.yaml, by its own commands: PostgreSQL from Debian, moto for the S3 store."""
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import boto3
+import composed
+import mlflow
+import psutil
+import psycopg2
+import pytest
+from composed import SECRETS, Stack
+from mlflow import MlflowClient
+
+from bonesoup.files import file_digest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory) -> Iterator[Stack]:
+    with composed.stack(tmp_path_factory.mktemp("compose")) as stack:
+        assert stack.run("buckets").split("\n")[:2] == ["made the bucket mlflow", "made the bucket dvc"]
+        assert stack.run("buckets") == "", "the buckets were made twice"
+        stack.start("mlflow")
+        stack.start("prefect")
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def objects(servers):
+    """objects(bucket) -> keys in the S3 store."""
+    keys = {"aws_access_key_id": SECRETS["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": SECRETS["AWS_SECRET_ACCESS_KEY"]}
+    s3 = boto3.client("s3", endpoint_url=servers.url("s3"), region_name="us-east-1", **keys)
+    return lambda bucket: [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
+def test_a_finished_pipeline_is_registered_read_back_and_promoted(servers, objects, project, tmp_path):
+    result = project.run("bonesoup", "register", MLFLOW_TRACKING_URI=servers.url("mlflow"))
+    assert result.status == 0, result.output
+    assert any(key.endswith("model.safetensors") for key in objects("mlflow")), "the weights are not in the S3 store"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(servers.url("mlflow"))
+    try:
+        folder = mlflow.artifacts.download_artifacts("models:/bonesoup-soup/1", dst_path=str(tmp_path / "soup"))
+    finally:
+        mlflow.set_tracking_uri(before)
+    sent, made = tmp_path / "soup/artifacts/sft/model.safetensors", project.folder / "out/sft/model.safetensors"
+    assert str(sent).startswith(folder.rstrip("/"))
+    assert file_digest(sent) == file_digest(made)
+    client = MlflowClient(servers.url("mlflow"), servers.url("mlflow"))
+    for name in ("bonesoup-soup", "bonesoup-merged-balanced"):
+        assert [v.version for v in client.search_model_versions(f"name='{name}'")] == ["1"]
+    client.set_registered_model_alias("bonesoup-soup", "champion", "1")
+    assert client.get_model_version_by_alias("bonesoup-soup", "champion").version == "1"
+    client.delete_registered_model_alias("bonesoup-soup", "champion")
+    with pytest.raises(mlflow.MlflowException, match="champion"):
+        client.get_model_version_by_alias("bonesoup-soup", "champion")
+
+
+@pytest.mark.parametrize(
+    ("host", "status"), [("mlflow:5000", 200), ("127.0.0.1:5000", 200), ("rebound.example", 403), ("10.0.0.9", 403)]
+)
+def test_mlflow_answers_to_the_names_of_compose_alone(servers, host, status):
+    search = urllib.request.Request(
+        f"{servers.url('mlflow')}/api/2.0/mlflow/experiments/search",
+        json.dumps({"max_results": 1}).encode(),
+        {"Host": host, "Content-Type": "application/json"},
+    )
+    try:
+        assert urllib.request.urlopen(search, timeout=30).status == status
+    except urllib.error.HTTPError as error:
+        assert error.code == status
+
+
+def test_prefect_keeps_a_flow_run_in_postgresql(servers, tmp_path):
+    program = "from prefect import flow\n@flow\ndef stir():\n    return 1\nstir()\n"
+    own = servers.environment("worker") | {"PREFECT_API_URL": f"{servers.url('prefect')}/api"}
+    done = subprocess.run([sys.executable, "-c", program], env=own, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with database(servers, "prefect") as cursor:
+        cursor.execute("select flow.name, state_type from flow_run join flow on flow.id = flow_run.flow_id")
+        assert cursor.fetchall() == [("stir", "COMPLETED")]
+
+
+def test_a_second_clone_pulls_what_the_first_pushed(servers, objects, project, tmp_path):
+    own = {name: servers.environment("worker")[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
+    second = type(project)(tmp_path / "second")
+    project.run("dvc", "remote", "add", "--default", "storage", "s3://dvc/bonesoup")
+    project.run("git", "add", "--force", ".dvc/config", "dvc.lock")
+    assert project.run("git", "commit", "--quiet", "--message", "a run, and where its results are").status == 0
+    subprocess.run(["git", "clone", "--quiet", project.folder, second.folder], check=True)
+    for clone in (project, second):
+        clone.run("dvc", "remote", "modify", "--local", "storage", "endpointurl", servers.url("s3"))
+    assert (pushed := project.run("dvc", "push", "--run-cache", **own)).status == 0, pushed.output
+    assert objects("dvc")
+    assert (pulled := second.run("dvc", "pull", "--run-cache", **own)).status == 0, pulled.output
+    same = [name for name, content in second.files("out").items() if project.files("out")[name] == content]
+    assert "policies/backbones/backbone-1/adapter_model.safetensors" in same
+    assert sorted(same) == sorted(second.files("out"))
+
+
+def test_no_password_stands_in_a_command_line_or_a_log(servers):
+    family = [p for s in servers.processes for p in (psutil.Process(s.pid), *psutil.Process(s.pid).children(True))]
+    shown = [" ".join(process.cmdline()) for process in family]
+    assert any("uvicorn" in line for line in shown), "the servers were not looked at"
+    shown += [log.read_text() for log in servers.logs.glob("*.log")]
+    for secret in SECRETS.values():
+        assert not any(secret in text for text in shown)
+    with database(servers, "mlflow") as cursor:
+        cursor.execute("select count(*) from alembic_version")
+        assert cursor.fetchone() == (1,)
+
+
+class database:
+    """A cursor of a database of the stack."""
+
+    def __init__(self, servers: Stack, name: str):
+        own = servers.services["postgres"]["environment"]
+        at = {"host": "127.0.0.1", "port": servers.ports["postgres"], "dbname": name}
+        self.connection = psycopg2.connect(user=own["POSTGRES_USER"], password=own["POSTGRES_PASSWORD"], **at)
+
+    def __enter__(self):
+        return self.connection.cursor()
+
+    def __exit__(self, *_):
+        self.connection.close()
