@@ -14,8 +14,8 @@ from flows.common import PAUSES, SOURCE, bonesoup, notify, worth_retrying
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def score(versions: list[str], prompts: str | None) -> list[dict]:
-    """`bonesoup evaluate`: the metrics of each version with their intervals."""
+def score(versions: list[str], prompts: str | None) -> dict:
+    """`bonesoup evaluate`: the metrics of each version with their intervals, and what they were measured on."""
     return bonesoup(SOURCE, "evaluate", *versions, *(["--prompts", prompts] if prompts else []))
 
 
@@ -27,5 +27,15 @@ def evaluate_models(versions: list[str] | None = None, prompts: str | None = Non
         versions: numbers, MODEL/NUMBER or @alias; the champion and the newest where none is given.
         prompts: a file of prompts to use in place of the yardstick's own.
     """
-    rows = score(versions or [], prompts)
-    create_table_artifact(rows, key="evaluation", description=prompts or "on the current yardstick")
+    found = score(versions or [], prompts)
+    rows = [
+        {"version": version["version"], "method": method} | {name: _text(metric) for name, metric in metrics.items()}
+        for version in found["versions"]
+        for method, metrics in version["methods"].items()
+    ]
+    about = f"Yardstick {found['yardstick']}, {found['prompts']} prompts of {found['file'] or 'its own'}"
+    create_table_artifact(rows, key="evaluation", description=about)
+
+
+def _text(metric: dict) -> str:
+    return f"{metric['value']:.4g} [{metric['low']:.4g}, {metric['high']:.4g}]"

@@ -9,6 +9,10 @@ from prefect.states import Completed
 from flows.common import PAUSES, SOURCE, bonesoup, notify, worth_retrying
 
 
+# Nobody has agreed within a week: the run fails, and nothing is promoted.
+APPROVAL_SECONDS = 7 * 24 * 3600
+
+
 @task(
     retries=len(PAUSES),
     retry_delay_seconds=PAUSES,
@@ -26,23 +30,21 @@ def promote_soup(version: str | None = None, approval: bool = False):
     """Promote a version of the soup to champion by evidence.
 
     Args:
-        version: number or alias; the newest where none is given.
+        version: 3, MODEL/3 or @alias; the newest where none is given.
         approval: suspend, once the rule is met, until a person resumes the run.
     """
     if approval:
         decision = judge(version, move=False)
         show(decision)
-        if not decision["promoted"]:
-            return Completed(name="Refused", message=decision["reason"])
-        get_run_logger().info("the rule is met; resume this run to promote")
-        version = str(decision["version"])
-        suspend_flow_run(key=f"approval-{version}", timeout=7 * 24 * 3600)
+        if not decision["granted"]:
+            return Completed(name="Refused", message=decision["summary"])
+        version = decision["version"]
+        get_run_logger().info(f"the rule is met; resume this run to promote {version}")
+        suspend_flow_run(key=f"approval-{version}", timeout=APPROVAL_SECONDS)
     decision = judge(version, move=True)
     show(decision)
-    if not decision["promoted"]:
-        return Completed(name="Refused", message=decision["reason"])
-    return Completed(message=decision["reason"])
+    return Completed(name="Completed" if decision["granted"] else "Refused", message=decision["summary"])
 
 
 def show(decision: dict) -> None:
-    create_table_artifact(decision["checks"], key="promotion", description=decision["reason"])
+    create_table_artifact(decision["checks"], key="promotion", description=decision["summary"])
