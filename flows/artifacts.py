@@ -3,7 +3,12 @@
 import base64
 from pathlib import Path
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 
 from bonesoup.evaluation.tables import markdown
 from bonesoup.files import read_json
@@ -26,5 +31,12 @@ def publish(own: Path, states: dict) -> None:
         create_image_artifact(picture, key="fronts", description="Fronts of the methods")
     registered = own / REGISTERED
     if registered.is_file() and "register" in states and states["register"].is_completed():
-        rows = [{"model": name} | version for name, version in read_json(registered)["models"].items()]
+        found = read_json(registered)
+        rows = [{"model": name} | version for name, version in found["models"].items()]
         create_table_artifact(rows, key="versions", description="Versions in the MLflow registry")
+        if found["store"].startswith("http"):
+            page = f"{found['store']}/#/experiments/{found['experiment']}/runs/{found['run']}"
+            create_link_artifact(page, link_text=found["run"], key="mlflow-run", description="The run in MLflow")
+        else:
+            text = f"Run `{found['run']}` of experiment {found['experiment']} in `{found['store']}`"
+            create_markdown_artifact(text, key="mlflow-run", description="The run in MLflow")

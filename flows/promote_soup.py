@@ -8,7 +8,6 @@ from prefect.states import Completed
 
 from flows.common import PAUSES, SOURCE, bonesoup, notify, worth_retrying
 
-
 # Nobody has agreed within a week: the run fails, and nothing is promoted.
 APPROVAL_SECONDS = 7 * 24 * 3600
 

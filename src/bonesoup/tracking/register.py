@@ -35,7 +35,8 @@ def register_all(
         echo: called with each line of progress.
 
     Returns:
-        {"runs": {"sent", "had", "missing"}: names, "models": {name: {"version": int, "new": bool}}}.
+        {"store", "experiment", "run": where the parent run is, "runs": {"sent", "had", "missing"}: names,
+        "models": {name: {"version": int, "new": bool}}}.
 
     Raises:
         ConnectionError: the store does not answer; nothing is lost.
@@ -73,7 +74,8 @@ def register_all(
     echo(f"versions: {made} registered, {len(models) - made} there already")
     if missing:
         echo(f"not made yet, so not sent: {', '.join(missing)}")
-    return {"runs": {"sent": sent, "had": had, "missing": missing}, "models": models}
+    where = {"store": shown(uri), "experiment": store.experiment, "run": parent.info.run_id}
+    return where | {"runs": {"sent": sent, "had": had, "missing": missing}, "models": models}
 
 
 def _pipeline(store: Store, versions: list[Candidate], parent: Run) -> str:
