@@ -2,10 +2,12 @@
 
 import shutil
 import subprocess
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -233,13 +235,11 @@ class League:
 
 
 @pytest.fixture(scope="session")
-def league(project, empty_store, tmp_path_factory):
+def played(project, empty_store, tmp_path_factory) -> League:
     folder = tmp_path_factory.mktemp("league")
     uri = f"sqlite:///{copied(empty_store, folder / 'store/mlflow.db')}"
     settings = project.settings_text.replace("name: bonesoup", "name: league")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", uri)
-        patch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    with using(uri):
         for seed, leads in enumerate([{}, {"bone": 0.6}, {"bone": -2.0}, {"bone": 0.9}], start=1):
             run = another(project, folder / f"run-{seed}", leads, seed)
             text = settings
@@ -249,4 +249,22 @@ def league(project, empty_store, tmp_path_factory):
             (run.root / "params.yaml").write_text(text)
             register = Register(name="league", merged=["balanced"])
             register_all(run.root, text, register, OBJECTIVES, project.preferences, lambda line: None)
-        yield League(folder / "run-1", uri, connect(folder / "run-1", "league"))
+        return League(folder / "run-1", uri, connect(folder / "run-1", "league"))
+
+
+@pytest.fixture
+def league(played):
+    with using(played.uri):
+        yield played
+
+
+@contextmanager
+def using(uri: str):
+    """Every call goes to this store meanwhile; parts of MLflow look at a global and not at a client."""
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", uri)
+        patch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+        mlflow.set_tracking_uri(uri)
+        yield
+    mlflow.set_tracking_uri(before)

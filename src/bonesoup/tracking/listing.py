@@ -14,6 +14,7 @@ from bonesoup.tracking.champion import DECISION, PREVIOUS
 from bonesoup.tracking.comparison import cell, heading_of
 from bonesoup.tracking.names import soup_name, versions
 from bonesoup.tracking.scores import SCORED, UNITS, parse, scored
+from bonesoup.tracking.scoring import KINDS
 from bonesoup.tracking.store import Store
 
 SHOWN = ("inner_product_interior", "inner_product", "controllability")
@@ -31,8 +32,7 @@ def listing(store: Store, prefix: str) -> dict[str, Any]:
 
 def _models(store: Store, prefix: str) -> list:
     found = store.client.search_registered_models(f"name LIKE '{prefix}-%'", max_results=1000)
-    kinds = ("soup", "merged", "backbone")
-    return [model for model in found if model.name.startswith(f"{prefix}-") and model.tags.get("kind") in kinds]
+    return [model for model in found if model.name.startswith(f"{prefix}-") and model.tags.get("kind") in KINDS]
 
 
 def entry(version: ModelVersion) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bonesoup.files import digest, read_json, read_jsonl
+from bonesoup.tracking.candidates import report_evidence
 from bonesoup.tracking.lineage import digests
 
 # Larger files stay in out/: DVC keeps them.
@@ -61,6 +62,9 @@ def stage_runs(
     def section(*names: str) -> dict:
         return {name: settings[name] for name in names}
 
+    def found_of(method: str) -> dict[str, float]:
+        return {name: found["value"] for name, found in report_evidence(root, method).items()}
+
     summary, base = out / "data" / "summary.json", out / "metrics"
     add("prepare", "", section("data"), [out / "data"], summary, artifacts=[summary])
     add("sft", "", section("model", "sft"), [out / "sft"], base / "sft.json")
@@ -86,7 +90,8 @@ def stage_runs(
     for method in methods:
         folder = out / "fronts" / method
         small = [folder / "front.json", folder / "samples.parquet"]
-        add("front", method, section("generation", "evaluation"), [folder], artifacts=small)
+        # The metrics of a method belong to its run, where MLflow compares runs; the report has computed them.
+        add("front", method, section("generation", "evaluation"), [folder], artifacts=small, numbers=found_of(method))
     add(
         "report",
         "",
@@ -116,17 +121,18 @@ def _run(
     metrics: Path | None,
     artifacts: list[Path] = (),
     steps: Path | None = None,
+    numbers: dict[str, float] | None = None,
 ) -> StageRun | None:
-    """None where an out is absent; a stage's outs are whole or absent."""
+    """None where an out is absent; a stage's outs are whole or absent. `numbers` are metrics beside those of a file."""
     if not all(path.exists() for path in [*outs, *([metrics] if metrics else [])]):
         return None
-    numbers = flat_numbers(read_json(metrics)) if metrics else {}
+    numbers = (flat_numbers(read_json(metrics)) if metrics else {}) | (numbers or {})
     rows = read_jsonl(steps) if steps and steps.exists() else []
     if rows:
         numbers |= {f"final/{name}": value for name, value in flat_numbers(rows[-1]).items()}
     flat = flatten(params)
     made = digests(root, sorted({*outs, *([metrics] if metrics else [])}))
-    fingerprint = digest(stage, key, flat, made)
+    fingerprint = digest(stage, key, flat, made, numbers)
     files = [path for path in [*artifacts, *([metrics] if metrics else [])] if path.exists() and _small(path)]
     return StageRun(stage, key, flat, numbers, rows, list(dict.fromkeys(files)), fingerprint)
 

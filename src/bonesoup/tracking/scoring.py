@@ -15,6 +15,8 @@ from bonesoup.tracking.scores import BESIDE, Evidence
 from bonesoup.tracking.store import Store
 from bonesoup.tracking.yardstick import Yardstick
 
+KINDS = ("soup", "merged", "backbone")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -77,8 +79,8 @@ def score(
 
 def check_objectives(version: ModelVersion, yardstick: Yardstick) -> None:
     """Raises ValueError where the two are not about the same things."""
-    if "objectives" not in version.tags:
-        raise ValueError(f"{reference(version)} is no version that can be scored: it has no tag `objectives`")
+    if version.tags.get("kind") not in KINDS:
+        raise ValueError(f"{reference(version)} is none of {', '.join(KINDS)}: it cannot be scored")
     own = tuple(version.tags["objectives"].split(","))
     if own != yardstick.objectives:
         raise ValueError(

@@ -1,0 +1,47 @@
+"""How long registering takes: the finished run in out/ sent to a new store, imports and the store's own set-up aside.
+
+    python bench/register.py
+
+Prints the seconds of each version, and for the steerable soup the share of the 5 s it may take. Nothing is left behind.
+"""
+
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from bonesoup import params
+from bonesoup.tracking.register import register_all
+from bonesoup.tracking.store import connect
+
+ALLOWED = 5.0
+REGISTERED = re.compile(r"^(?P<name>\S+): version \d+ registered \((?P<seconds>[\d.]+) s\)$")
+
+
+def main() -> None:
+    settings = params.load()
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+        root = Path(".")
+        # Makes the database; a new one takes several seconds once.
+        connect(root, settings.register_.name)
+        start = time.monotonic()
+        named = (settings.register_, settings.objectives, settings.preferences)
+        register_all(root, params.PARAMS.read_text(), *named, lines.append)
+        total = time.monotonic() - start
+    found = {match["name"]: float(match["seconds"]) for line in lines if (match := REGISTERED.match(line))}
+    soup = f"{settings.register_.name}-soup"
+    if soup not in found:
+        raise SystemExit("out/ holds no finished soup: `bonesoup run` makes one")
+    for name, seconds in found.items():
+        print(f"{name:32} {seconds:5.1f} s")
+    print(f"{'all runs and versions':32} {total:5.1f} s")
+    print(f"the soup takes {found[soup]:.1f} s of {ALLOWED:.0f} s: {found[soup] / ALLOWED:.2f}")
+    if found[soup] > ALLOWED:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
