@@ -128,3 +128,42 @@ def _compared_table(compared: list) -> Table:
         now = one.now[:12] if one.now else ""
         table.add_row(one.stage, one.path, one.recorded[:12], now, verdict, style=None if one.same else "red")
     return table
+
+
+@commands.command()
+def clean(
+    keep: Annotated[
+        int, typer.Option(min=1, help="newest versions of each model, and newest pipelines, that stay")
+    ] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="delete; without it nothing is")] = False,
+) -> None:
+    """List what nothing needs any more: old versions and runs, DVC objects, scratch. With --yes, delete it.
+
+    Never what an alias, a rollback or their lineage needs; never anything on a DVC remote.
+
+    Example: bonesoup clean --keep 10 --yes
+    """
+    settings = params.load()
+    from bonesoup.tracking.names import reference
+    from bonesoup.upkeep import clean as cleaning
+
+    root = Path.cwd()
+    with console.status("looking"):
+        plan = cleaning.plan(root, settings, keep)
+        sizes = plan.sizes()
+    if plan.retention:
+        _listing("versions that go", [reference(version) for version in plan.retention.versions])
+    paths = [path.relative_to(root) for path in plan.training + plan.leftovers]
+    _listing("folders and files that go", [str(path) for path in paths])
+    table = Table("what goes", "how many", "bytes")
+    for part, (count, size) in sizes.items():
+        table.add_row(part, str(count), f"{size:,}")
+    console.print(table)
+    for note in plan.notes:
+        console.print(f"left alone: {note}", markup=False)
+    if not yes:
+        console.print("Nothing was deleted. `bonesoup clean --yes` deletes this.")
+        return
+    with console.status("deleting"):
+        cleaning.carry_out(root, plan, lambda line: console.print(line, markup=False))
+    console.print(f"Freed {sum(size for _, size in sizes.values()):,} bytes.")

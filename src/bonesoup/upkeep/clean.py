@@ -1,0 +1,133 @@
+"""`bonesoup clean`: what nothing needs any more, in the MLflow store, the DVC cache, scratch/ and out/."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bonesoup.config import Settings
+from bonesoup.locks import exclusive
+from bonesoup.tracking.names import soup_name
+from bonesoup.tracking.store import Store, connect, database_file, nothing_lost, shown, tracking_uri
+from bonesoup.upkeep import disposal, gc, leftovers, retention
+from bonesoup.upkeep.retention import Retention
+
+# What a killed registration leaves; none takes this long.
+WORK, WORK_SECONDS = "var/version-*", 86400
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes.
+
+    Attributes:
+        store, retention: None where there is no store to look into.
+        needed: objects that registered versions need.
+        objects: of the DVC cache, that go.
+        training: folders of policies in scratch/, that go.
+        leftovers: in out/ and var/, that go.
+        notes: what is left alone, and why.
+    """
+
+    store: Store | None
+    retention: Retention | None
+    needed: frozenset[str]
+    objects: list[Path]
+    training: list[Path]
+    leftovers: list[Path]
+    notes: list[str]
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Part -> how many things go, and their bytes."""
+        found = self.retention or Retention([])
+        models = sum(disposal.size(model.artifact_location) for model in found.models)
+        runs = sum(disposal.size(run.info.artifact_uri) for run in found.runs)
+        return {
+            "versions and the models behind them": (max(len(found.versions), len(found.models)), models),
+            "MLflow runs": (len(found.runs), runs),
+            "objects of the DVC cache": (len(self.objects), sum(path.stat().st_size for path in self.objects)),
+            "training folders in scratch/": (len(self.training), sum(map(leftovers.bytes_of, self.training))),
+            "leftovers in out/ and var/": (len(self.leftovers), sum(map(leftovers.bytes_of, self.leftovers))),
+        }
+
+
+def plan(root: Path, settings: Settings, keep: int) -> Plan:
+    """Find out what goes; changes nothing.
+
+    Args:
+        keep: how many of the newest versions of each model, and of the newest pipelines, stay.
+
+    Raises:
+        RuntimeError: DVC is at work here or in a checkout.
+    """
+    training, notes = stale_training(root)
+    stale = leftovers.stale_outs(root, settings)
+    stale += [path for path in root.glob(WORK) if leftovers.newest(path) < time.time() - WORK_SECONDS]
+    try:
+        store, found, needed = registry(root, settings.register_.name, keep)
+    except ConnectionError as error:
+        notes.append(
+            f"{str(error).splitlines()[0]}: nothing is cleaned there, nor in the DVC cache, whose use is unknown"
+        )
+        return Plan(None, None, frozenset(), [], training, stale, notes)
+    objects = []
+    if cache := gc.shared_cache(root):
+        notes.append(f"the DVC cache {cache} lies outside this repository: others may need it, so it is left alone")
+    else:
+        objects = gc.unused(root, needed)
+    return Plan(store, found, frozenset(needed), objects, training, stale, notes)
+
+
+def registry(root: Path, prefix: str, keep: int) -> tuple[Store, Retention, set[str]]:
+    """The store, what of it goes, and the objects of the DVC cache that its versions need.
+
+    Raises:
+        ConnectionError: there is no store, it does not answer, or it knows nothing of this project.
+    """
+    uri = tracking_uri(root)
+    if (file := database_file(uri)) and not file.is_file():
+        raise ConnectionError(f"there is no MLflow store {shown(uri)}")
+    store = connect(root, prefix)
+    with nothing_lost(uri):
+        found = retention.decide(store, prefix, keep)
+        if not any(version.name == soup_name(prefix) for version in found.kept):
+            raise ConnectionError(f"no version of {soup_name(prefix)} in {shown(uri)}")
+        return store, found, gc.needed(root, found.kept)
+
+
+def stale_training(root: Path) -> tuple[list[Path], list[str]]:
+    """Training folders that go, here and in checkouts, and notes on checkouts that are at work."""
+    roots = [root, *gc.checkouts(root)]
+    used = leftovers.used_fingerprints(roots)
+    busy = {one: found for one in roots[1:] if (found := leftovers.at_work(one))}
+    folders = [folder for one in roots if one not in busy for folder in leftovers.stale_scratch(one, used)]
+    return folders, [f"{one} is at work ({found[0]}): its scratch/ is left alone" for one, found in busy.items()]
+
+
+def carry_out(root: Path, found: Plan, echo: Callable[[str], None]) -> None:
+    """Delete what the plan says.
+
+    Raises:
+        ConnectionError: the MLflow store does not answer any more.
+        RuntimeError: something is at work here; nothing is deleted then.
+    """
+    if busy := leftovers.at_work(root):
+        raise RuntimeError(f"{root} is at work, so nothing was deleted: " + "; ".join(busy))
+    needed = set(found.needed)
+    if found.retention:
+        uri = tracking_uri(root)
+        with nothing_lost(uri):
+            needed |= gc.needed(root, disposal.delete(found.store, uri, found.retention, echo))
+    if found.objects:
+        gc.collect(root, needed)
+    for folder in found.training:
+        # Somebody who trains in it meanwhile keeps it.
+        with contextlib.suppress(TimeoutError), exclusive(folder.with_suffix(".lock"), wait=0):
+            shutil.rmtree(folder)
+    for path in found.leftovers:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,72 @@
+"""Folders that no stage of the present settings uses, and whether anything is at work here."""
+
+import fcntl
+import time
+from pathlib import Path
+
+from bonesoup.config import Settings
+from bonesoup.files import read_json
+from bonesoup.paths import FRONTS, METRICS, POLICIES, REWARDS, SCRATCH
+
+TRAINED = SCRATCH / "policies"
+# An interrupted policy may still be resumed; this long after its last checkpoint nobody will.
+RESUMABLE_DAYS = 7
+DVC_LOCK = Path(".dvc/tmp/lock")
+
+
+def holder(lock: Path) -> str | None:
+    """The process that holds a lock file, "another process" where it does not say; None where nobody holds it."""
+    if not lock.is_file():
+        return None
+    with open(lock) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return handle.read().strip() or "another process"
+    return None
+
+
+def at_work(root: Path) -> list[str]:
+    """What runs in a project, a line each: stages, and DVC itself."""
+    locks = [*sorted((root / SCRATCH).glob("*.lock")), *sorted((root / TRAINED).glob("*.lock")), root / DVC_LOCK]
+    return [f"process {found} holds {lock}" for lock in locks if (found := holder(lock))]
+
+
+def stale_outs(root: Path, settings: Settings) -> list[Path]:
+    """Results in out/ of groups, objectives and methods that the settings no longer name."""
+    named = {POLICIES: settings.policies, REWARDS: settings.rewards, FRONTS: settings.methods}
+    stale = [
+        path for folder, names in named.items() for path in (root / folder).glob("[!.]*") if path.name not in names
+    ]
+    metrics = {f"reward-{name}.json" for name in settings.rewards}
+    stale += [path for path in (root / METRICS).glob("reward-*.json") if path.name not in metrics]
+    return sorted(stale)
+
+
+def used_fingerprints(roots: list[Path]) -> set[str]:
+    """Fingerprints of the policies in out/."""
+    files = [file for root in roots for file in (root / POLICIES).glob("*/*/policy.json")]
+    return {read_json(file).get("fingerprint") for file in files}
+
+
+def stale_scratch(root: Path, used: set[str]) -> list[Path]:
+    """Training folders of policies that are not in any out/ and that nobody trains or will resume."""
+    oldest = time.time() - RESUMABLE_DAYS * 86400
+    return sorted(
+        folder
+        for folder in (root / TRAINED).glob("*")
+        if folder.is_dir()
+        and folder.name not in used
+        and not holder(folder.with_suffix(".lock"))
+        and ((folder / "adapter").is_dir() or newest(folder) < oldest)
+    )
+
+
+def newest(folder: Path) -> float:
+    """When anything in a folder was last written."""
+    return max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
+
+
+def bytes_of(path: Path) -> int:
+    files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
+    return sum(file.stat().st_size for file in files)

@@ -1,0 +1,160 @@
+"""What of the MLflow store stays and what goes: versions, the models behind them, runs.
+
+Kept are, of each model, the newest versions, those with an alias, those a rollback goes back to, and all of the same
+pipeline as these. Runs stay while they belong to a pipeline that is kept, or are younger than the newest pipelines.
+Yardsticks and whatever else the store holds are left alone.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import mlflow
+from mlflow.entities import LoggedModel, Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from bonesoup.tracking import champion
+from bonesoup.tracking.names import reference, soup_name, versions
+from bonesoup.tracking.runs import FINGERPRINT
+from bonesoup.tracking.store import Store
+
+PARENT = "pipeline"
+STAGES = "stages.json"
+
+
+@dataclass(frozen=True)
+class Retention:
+    """What stays and what goes.
+
+    Attributes:
+        kept, versions: of the registry: those that stay, those that go.
+        models: records of models, with the files of versions, that go.
+        runs: that go.
+        moved: run -> the parent it gets, as its own goes.
+    """
+
+    kept: list[ModelVersion]
+    versions: list[ModelVersion] = field(default_factory=list)
+    models: list[LoggedModel] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def places(self) -> list[str]:
+        """URIs of the files that go."""
+        return [model.artifact_location for model in self.models] + [run.info.artifact_uri for run in self.runs]
+
+
+def decide(store: Store, prefix: str, keep: int) -> Retention:
+    """Sort versions, models and runs of a project.
+
+    Args:
+        prefix: of the model names, `register.name`.
+        keep: how many of the newest versions of each model, and of the newest pipelines, stay.
+    """
+    have = [versions(store.client, name) for name in models(store, prefix)]
+    kept = kept_versions(have, soup_name(prefix), keep)
+    names = {reference(version) for version in kept}
+    gone = [version for all_ in have for version in all_ if reference(version) not in names]
+    runs = [run for run in all_runs(store) if FINGERPRINT in run.data.tags]
+    cut = cut_off(runs, keep)
+    lost, moved = lost_runs(store, runs, kept, cut)
+    # Yardsticks too are versions with a run.
+    others = pages(lambda token: store.client.search_model_versions(page_token=token))
+    used = {version.run_id for version in others} - {version.run_id for version in gone}
+    lost = [run for run in lost if run.info.run_id not in used]
+    sources = {version.source.removeprefix("models:/") for version in gone}
+    needed = {version.source.removeprefix("models:/") for version in kept}
+    records = [
+        model
+        for model in all_models(store)
+        if model.model_id in sources or (model.creation_timestamp < cut and model.model_id not in needed)
+    ]
+    return Retention(kept, gone, records, lost, moved)
+
+
+def models(store: Store, prefix: str) -> list[str]:
+    """The registered models of the project, yardsticks aside."""
+    own = re.compile(rf"{re.escape(prefix)}-(soup|backbone-\d+|merged-.+)")
+    found = store.client.search_registered_models(f"name LIKE '{prefix}-%'", max_results=1000)
+    return sorted(model.name for model in found if own.fullmatch(model.name))
+
+
+def kept_versions(have: list[list[ModelVersion]], soup: str, keep: int) -> list[ModelVersion]:
+    """The versions that stay.
+
+    Args:
+        have: all versions of each model, oldest first.
+        soup: the model that `previous_champion` is about.
+    """
+    everything = [version for of_one in have for version in of_one]
+    safe = [version for version in everything if version.aliases]
+    recent = [version for of_one in have for version in of_one[-keep:]]
+    previous = {
+        f"{soup}/{version.tags[champion.PREVIOUS]}" for version in safe + recent if champion.PREVIOUS in version.tags
+    }
+    safe += [version for version in everything if reference(version) in previous]
+    # The merged models of a run are promoted and rolled back with its soup.
+    together = {version.tags.get("pipeline") for version in safe} - {None}
+    names = {reference(version) for version in safe + recent}
+    return [v for v in everything if reference(v) in names or v.tags.get("pipeline") in together]
+
+
+def cut_off(runs: list[Run], keep: int) -> int:
+    """When the oldest of the newest pipelines began; 0 where there are no more than are kept."""
+    starts = sorted(run.info.start_time for run in runs if run.data.tags.get("stage") == PARENT)
+    return starts[-keep] if len(starts) > keep else 0
+
+
+def lost_runs(store: Store, runs: list[Run], kept: list[ModelVersion], cut: int) -> tuple[list[Run], dict[str, str]]:
+    """Runs that no kept pipeline needs, and new parents for those that lose theirs.
+
+    A run that came out the same in a later pipeline is not sent twice: it lies under the first one's parent.
+    """
+    pipelines = {version.tags.get("pipeline") for version in kept}
+    young = {run.data.tags.get(MLFLOW_PARENT_RUN_ID) for run in runs if run.info.start_time >= cut}
+    parents = [
+        run
+        for run in runs
+        if run.data.tags.get("stage") == PARENT
+        and (run.info.start_time >= cut or run.data.tags[FINGERPRINT] in pipelines or run.info.run_id in young)
+    ]
+    names = {run.info.run_id for run in parents}
+    holder = {fingerprint: run.info.run_id for run in parents for fingerprint in stages(store, run)}
+    registering = {version.run_id for version in kept}
+    lost, moved = [], {}
+    for run in runs:
+        own, parent = run.info.run_id, run.data.tags.get(MLFLOW_PARENT_RUN_ID)
+        if run.info.start_time >= cut or own in names or own in registering or parent in names:
+            continue
+        if run.data.tags[FINGERPRINT] in holder:
+            moved[own] = holder[run.data.tags[FINGERPRINT]]
+        elif parent or run.data.tags.get("stage") == PARENT:
+            lost.append(run)
+    return lost, moved
+
+
+def stages(store: Store, parent: Run) -> list[str]:
+    """Fingerprints of the stages of a pipeline; none where its registration was cut short."""
+    if not any(item.path == STAGES for item in store.client.list_artifacts(parent.info.run_id)):
+        return []
+    return list(mlflow.artifacts.load_dict(f"runs:/{parent.info.run_id}/{STAGES}").values())
+
+
+def all_runs(store: Store) -> list[Run]:
+    return list(pages(lambda token: store.client.search_runs([store.experiment], page_token=token)))
+
+
+def all_models(store: Store) -> list[LoggedModel]:
+    return list(pages(lambda token: store.client.search_logged_models([store.experiment], page_token=token)))
+
+
+def pages(call: Callable) -> Iterator:
+    """Every item of a paged search."""
+    token = None
+    while True:
+        page = call(token)
+        yield from page
+        if not (token := page.token):
+            return

@@ -1,0 +1,232 @@
+"""`bonesoup clean` on a miniature that registers one run after another, with a DVC cache of its own."""
+
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from bonesoup import params
+from bonesoup.config import Register
+from bonesoup.files import digest
+from bonesoup.tracking import champion
+from bonesoup.tracking.names import reference, versions
+from bonesoup.tracking.register import register_all
+from bonesoup.tracking.store import LOCAL_DATABASE, Store, connect, tracking_uri
+from bonesoup.upkeep import clean, gc, leftovers, objects, retention, verify
+
+from .conftest import LEADS, OBJECTIVES, another, copied, make_fronts, make_soups
+
+pytestmark = pytest.mark.slow
+GRAPH = """
+stages:
+  policy:
+    cmd: "true"
+    deps: [data/tracked.txt]
+    outs: [out/policies, out/fronts]
+"""
+
+
+@dataclass
+class House:
+    """A project that registers one run after another."""
+
+    root: Path
+    text: str
+    preferences: dict
+    runs: int = 0
+
+    def run(self) -> None:
+        """Another run of the pipeline, registered as the next version of every model."""
+        self.runs += 1
+        settings = params.parse_yaml(self.text.encode(), "params.yaml")
+        (self.root / "data").mkdir(exist_ok=True)
+        # DVC tracks the data: every run has its own.
+        (self.root / "data/tracked.txt").write_text(f"data of run {self.runs}")
+        objects.dvc(self.root, "add", "--quiet", "data/tracked.txt")
+        make_soups(self.root / "out", self.runs)
+        for file in (self.root / "out/policies").glob("*/*/policy.json"):
+            file.write_text(file.read_text().replace("{", f'{{"fingerprint": "{self.fingerprint()}",', 1))
+        make_fronts(self.root / "out", settings, LEADS, self.runs)
+        objects.dvc(self.root, "commit", "--force", "--quiet")
+        (self.root / "scratch/policies" / self.fingerprint() / "adapter").mkdir(parents=True)
+        register = Register(name="bonesoup", merged=["balanced"])
+        register_all(self.root, self.text, register, OBJECTIVES, self.preferences, lambda line: None)
+
+    def fingerprint(self) -> str:
+        return digest(self.runs)
+
+    @property
+    def store(self) -> Store:
+        return connect(self.root, "bonesoup")
+
+    @property
+    def soups(self) -> list[str]:
+        return [str(version.version) for version in versions(self.store.client, "bonesoup-soup")]
+
+    def clean(self, keep: int) -> clean.Plan:
+        plan = clean.plan(self.root, params.load(self.root / "params.yaml"), keep)
+        clean.carry_out(self.root, plan, lambda line: None)
+        return plan
+
+    def promote(self, number: int) -> None:
+        """Move the alias as `bonesoup promote` does, without judging."""
+        target = self.store.client.get_model_version("bonesoup-soup", str(number))
+        before = champion.current(self.store, "bonesoup")
+        champion.move(self.store, "bonesoup", target, before, lambda line: None)
+        champion.remember(self.store, target, before)
+
+    def sound(self, name: str) -> bool:
+        (found,) = verify.versions(self.root, "bonesoup", [name], objects.cache(self.root))
+        return not found.damaged and not found.objects.missing
+
+
+@pytest.fixture
+def house(project, empty_store, tmp_path, monkeypatch) -> House:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    root = another(project, tmp_path / "house", {}, 0).root
+    copied(empty_store, root / LOCAL_DATABASE)
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    (root / "dvc.yaml").write_text(GRAPH)
+    return House(root, project.settings_text, project.preferences)
+
+
+def test_after_any_clean_aliases_and_rollback_targets_verify_and_the_disk_does_not_grow(house):
+    """Weeks of nightly runs: promotions, a rollback, a clean after each."""
+    sizes, draw = [], random.Random(0)
+    for night in range(1, 7):
+        house.run()
+        if night in (1, 3, 4):
+            house.promote(night)
+        if night == 5:
+            champion.rollback(house.store, tracking_uri(house.root), "bonesoup", "worse in use", lambda line: None)
+        house.clean(keep=draw.choice([1, 2]))
+
+        now = champion.current(house.store, "bonesoup")
+        assert house.sound("@champion")
+        assert house.sound("bonesoup-merged-balanced@champion")
+        if previous := now.tags.get(champion.PREVIOUS):
+            assert house.sound(previous), "a rollback finds its target whole"
+        answers = mlflow.pyfunc.load_model(f"models:/{reference(now)}").predict(["Please explain baking"])
+        assert len(answers) == 1
+        needed = objects.named(lineage_lock(house, reference(now)))
+        data = next(iter(needed - {out.name for out in objects.outs(lineage_lock(house, reference(now)))}))
+        assert objects.place(objects.cache(house.root), data).is_file(), "a rebuild finds its data"
+        sizes.append(sum(leftovers.bytes_of(house.root / part) for part in (".dvc/cache", "var/mlartifacts")))
+    # 3 is champion once more, and 1 was before it.
+    assert [version for version in house.soups if version not in ("5", "6")] == ["1", "3"]
+    assert sizes[-1] < 4.2 * sizes[0], "four versions at most, of six"
+    assert [path.name for path in (house.root / "scratch/policies").iterdir() if path.is_dir()] == [house.fingerprint()]
+
+
+def lineage_lock(house: House, name: str) -> str:
+    folder = mlflow.artifacts.download_artifacts(f"models:/{name}/lineage")
+    return (Path(folder) / "dvc.lock").read_text()
+
+
+def test_files_records_and_runs_of_what_goes_are_gone(house):
+    for _ in range(3):
+        house.run()
+    client = house.store.client
+    before = {run.info.run_id: run for run in retention.all_runs(house.store)}
+    gone = [v for v in client.search_model_versions() if v.version == 1 and v.tags["kind"] != "yardstick"]
+    assert len(gone) == 4
+    house.clean(keep=2)
+
+    models = {model.model_id for model in retention.all_models(house.store)}
+    kept = client.search_model_versions()
+    assert models == {v.source.removeprefix("models:/") for v in kept if v.tags["kind"] != "yardstick"}
+    for version in gone:
+        assert not list(house.root.glob(f"var/mlartifacts/models/{version.source.removeprefix('models:/')}*"))
+        assert not (house.root / "var/mlartifacts" / version.run_id).exists()
+    after = {run.info.run_id: run for run in retention.all_runs(house.store)}
+    assert sorted(before[run].info.run_name.split()[0] for run in before.keys() - after.keys()) == sorted(
+        [
+            "pipeline",
+            *(f"register@{v.name}" for v in gone),
+            "soup",
+            "report",
+            "front@sft",
+            "front@rewarded",
+            "front@bone",
+        ]
+        + ["policy@backbone-1", "policy@backbone-2", "policy@specialist-1", "policy@specialist-2"]
+    )
+    # What all runs share was sent once, with the first of them, whose parent is gone.
+    shared = next(run for run in after.values() if run.info.run_name == "sft")
+    assert shared.data.tags["mlflow.parentRunId"] in after
+    assert clean.plan(house.root, params.load(house.root / "params.yaml"), 2).retention.runs == []
+
+
+def test_a_version_that_gets_an_alias_meanwhile_is_kept_with_all_it_needs(house):
+    for _ in range(3):
+        house.run()
+    plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+    house.promote(1)
+    lines = []
+    clean.carry_out(house.root, plan, lines.append)
+    assert "bonesoup-soup/1 has been given an alias meanwhile: kept" in lines
+    assert house.soups == ["1", "3"]
+    assert house.sound("1")
+
+
+def test_a_dry_run_and_a_busy_workspace_delete_nothing(house):
+    from bonesoup.locks import exclusive
+
+    for _ in range(2):
+        house.run()
+    before = sorted(path for path in house.root.rglob("*") if ".dvc/tmp" not in str(path))
+    plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+    assert plan.retention.versions
+    assert plan.objects
+    with (
+        exclusive(house.root / "scratch/policy@backbones.lock"),
+        pytest.raises(RuntimeError, match=r"is at work, so nothing was deleted: process \d+ holds .*policy@backbones"),
+    ):
+        clean.carry_out(house.root, plan, lambda line: None)
+    (house.root / "scratch/policy@backbones.lock").unlink()
+    assert sorted(path for path in house.root.rglob("*") if ".dvc/tmp" not in str(path)) == before
+
+
+def test_without_a_store_only_folders_are_cleaned(house, monkeypatch):
+    for _ in range(2):
+        house.run()
+    stale = house.root / "out/policies/renamed"
+    stale.mkdir()
+    settings = params.load(house.root / "params.yaml")
+    for uri in ("http://127.0.0.1:9", f"sqlite:///{house.root}/nowhere.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        plan = clean.plan(house.root, settings, 1)
+        assert (plan.retention, plan.objects, plan.leftovers) == (None, [], [stale])
+        assert "nothing is cleaned there, nor in the DVC cache" in plan.notes[0]
+    assert not (house.root / "nowhere.db").exists()
+
+
+def test_a_cache_outside_the_repository_is_left_alone(house, tmp_path):
+    for _ in range(2):
+        house.run()
+    shutil.move(house.root / ".dvc/cache", tmp_path / "shared")
+    objects.dvc(house.root, "cache", "dir", "--local", str(tmp_path / "shared"))
+    plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+    assert plan.objects == []
+    assert "others may need it" in plan.notes[0]
+
+
+def test_what_a_checkout_uses_stays_in_the_shared_cache(house):
+    house.run()
+    checkout = house.root / "var/checkouts/nightly"
+    shutil.copytree(house.root, checkout, ignore=shutil.ignore_patterns("var", "cache"))
+    objects.dvc(checkout, "cache", "dir", "--local", str(house.root / ".dvc/cache"))
+    names = {out.name for out in objects.outs((checkout / "dvc.lock").read_text())}
+    for _ in range(2):
+        house.run()
+    house.clean(keep=1)
+    assert house.soups == ["3"]
+    found = objects.examine(objects.cache(house.root), names)
+    assert not found.missing
+    shutil.rmtree(checkout)
+    assert gc.unused(house.root, set()), "they stayed for the checkout alone"

@@ -1,0 +1,60 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bonesoup import params
+from bonesoup.files import write_json
+from bonesoup.locks import exclusive
+from bonesoup.upkeep import leftovers
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def trained(root: Path, fingerprint: str, finished: bool, days: float = 0) -> Path:
+    folder = root / "scratch/policies" / fingerprint
+    part = folder / ("adapter" if finished else "checkpoint-4")
+    part.mkdir(parents=True)
+    (part / "adapter_model.safetensors").write_text("weights")
+    then = time.time() - days * 86400
+    for path in (part / "adapter_model.safetensors", part, folder):
+        os.utime(path, (then, then))
+    return folder
+
+
+def test_scratch_goes_when_no_policy_has_it_and_nobody_will_resume_it(tmp_path):
+    used, old = trained(tmp_path, "used", True), trained(tmp_path, "old", True)
+    write_json(tmp_path / "out/policies/backbones/backbone-1/policy.json", {"fingerprint": used.name})
+    interrupted, given_up = trained(tmp_path, "recent", False, days=2), trained(tmp_path, "forgotten", False, days=9)
+    running = trained(tmp_path, "running", False, days=9)
+    with exclusive(running.with_suffix(".lock")):
+        found = leftovers.stale_scratch(tmp_path, leftovers.used_fingerprints([tmp_path]))
+    assert found == [given_up, old]
+    assert interrupted.is_dir()
+
+
+def test_outs_of_what_the_settings_no_longer_name_are_stale(tmp_path):
+    settings = params.load(REPOSITORY / "profiles/embedded.yaml")
+    kept = ["policies/backbones", "rewards/helpful", "fronts/bone", "metrics/reward-helpful.json", "metrics/sft.json"]
+    stale = ["fronts/other", "metrics/reward-humor.json", "policies/group", "rewards/humor"]
+    for name in kept + stale:
+        (tmp_path / "out" / name).mkdir(parents=True)
+    assert leftovers.stale_outs(tmp_path, settings) == [tmp_path / "out" / name for name in stale]
+
+
+def test_work_is_seen_by_its_locks(tmp_path):
+    """The locks of stages and that of DVC, held by another process."""
+    assert leftovers.at_work(tmp_path) == []
+    stage, dvc = tmp_path / "scratch/policy@backbones.lock", tmp_path / ".dvc/tmp/lock"
+    dvc.parent.mkdir(parents=True)
+    hold = "import sys, zc.lockfile; l = zc.lockfile.LockFile(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+    with exclusive(stage):
+        process = subprocess.Popen(
+            [sys.executable, "-c", hold, str(dvc)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "held\n"
+        found = leftovers.at_work(tmp_path)
+        process.communicate("")
+    assert found == [f"process {os.getpid()} holds {stage}", f"process {process.pid} holds {dvc}"]
+    assert leftovers.at_work(tmp_path) == [], "a lock file that lies around means nothing"

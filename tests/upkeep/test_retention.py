@@ -1,0 +1,38 @@
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
+
+from bonesoup.tracking import champion
+from bonesoup.tracking.names import reference
+from bonesoup.upkeep import retention
+
+
+def version(model: str, number: int, alias: bool, pipeline: int | None, previous: int | None) -> ModelVersion:
+    tags = {"pipeline": pipeline, champion.PREVIOUS: previous}
+    entities = [ModelVersionTag(key, str(value)) for key, value in tags.items() if value is not None]
+    return ModelVersion(model, str(number), 0, tags=entities, aliases=["champion"] if alias else [])
+
+
+@st.composite
+def registries(draw) -> list[list[ModelVersion]]:
+    """A soup with versions of runs 1..n, and a merged model that some of the runs have."""
+    n = draw(st.integers(1, 12))
+    champions = draw(st.sets(st.integers(1, n), max_size=2))
+    soups = [
+        version("x-soup", k, k in champions, k, draw(st.none() | st.integers(1, k - 1)) if k > 1 else None)
+        for k in range(1, n + 1)
+    ]
+    runs = sorted(draw(st.sets(st.integers(1, n))))
+    return [soups, [version("x-merged", number, False, run, None) for number, run in enumerate(runs, start=1)]]
+
+
+@given(have=registries(), keep=st.integers(1, 4))
+def test_kept_are_the_newest_the_aliased_the_rollback_targets_and_their_companions(have, keep):
+    soups, merged = have
+    kept = {reference(one) for one in retention.kept_versions(have, "x-soup", keep)}
+    newest = {reference(one) for of_one in have for one in of_one[-keep:]}
+    aliased = [one for one in soups if one.aliases]
+    needed = aliased + [old for one in aliased for old in soups if str(old.version) == one.tags.get(champion.PREVIOUS)]
+    companions = {reference(one) for one in merged if one.tags["pipeline"] in {n.tags["pipeline"] for n in needed}}
+    assert newest | {reference(one) for one in needed} | companions <= kept
+    assert len(kept) <= 4 * keep + 4 * len(aliased) + 2, "chains of former champions do not pile up"
