@@ -73,6 +73,7 @@ def test_a_run_restores_what_is_known_registers_and_leaves_the_workspace_alone(p
     made = versions(project)
     assert made["bonesoup-soup"] == made["bonesoup-merged-balanced"] == 1
     shown = prefect.artifacts(run)
+    assert "mlflow.db" in shown["mlflow-run"]["data"]
     assert shown["fronts"]["data"].startswith("data:image/png;base64,")
     assert "Bone Soup" in shown["methods"]["data"]
     assert {row["model"] for row in json.loads(shown["versions"]["data"])} >= {"bonesoup-soup", "bonesoup-backbone-1"}
@@ -180,7 +181,7 @@ def test_two_runs_at_once_wait_for_each_other(prefect, project, worker):
     messages = sorted(prefect.state(run)["message"] for run in runs)
     assert messages[0].startswith("0 of")
     assert not messages[1].startswith("0 of")
-    assert "{}" in project.run("dvc", "status", "--json", "--cd", str(checkout(project))).output
+    assert "{}" in project.run("dvc", "--cd", str(checkout(project)), "status", "--json").output
 
 
 def test_a_schedule_that_fires_while_a_run_goes_on_is_skipped_with_a_note(prefect, project, worker):
