@@ -9,7 +9,7 @@ if [ -z "${MLFLOW_BACKEND_STORE_URI:-}" ]; then
   mkdir -p var
   # Not served by the server: what is sent through it then lies where a stage without a server reads it, and the reverse.
   export MLFLOW_BACKEND_STORE_URI="sqlite:///$PWD/var/mlflow.db"
-  export MLFLOW_DEFAULT_ARTIFACT_ROOT="file://$PWD/var/mlartifacts"
+  export MLFLOW_DEFAULT_ARTIFACT_ROOT="$PWD/var/mlartifacts"
   export MLFLOW_SERVE_ARTIFACTS=false
 fi
-exec "${BIN:-.venv/bin}/mlflow" server
+exec mlflow server

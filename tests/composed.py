@@ -182,8 +182,18 @@ def start_postgres(made: Stack, tools: Path, data: Path) -> None:
         shutil.chown(data, "nobody", "nogroup")
         shutil.chown(password, "nobody", "nogroup")
     cluster = data / "cluster"
-    options = ["--username", own["POSTGRES_USER"], "--pwfile", password, "--auth", "scram-sha-256", "--encoding", "UTF8"]
-    command = [tools / "initdb", "--pgdata", cluster, "--locale", "C.UTF-8", "--no-sync", *options]
+    options = ["--username", own["POSTGRES_USER"], "--pwfile", password, "--auth", "scram-sha-256"]
+    command = [
+        tools / "initdb",
+        "--pgdata",
+        cluster,
+        "--locale",
+        "C.UTF-8",
+        "--encoding",
+        "UTF8",
+        "--no-sync",
+        *options,
+    ]
     subprocess.run(command, check=True, capture_output=True, cwd=data, **account)
     log = made.logs / "postgres.log"
     server = [tools / "postgres", "-D", cluster, "-h", "127.0.0.1", "-p", str(made.ports["postgres"]), "-k", ""]
