@@ -228,7 +228,7 @@ def _parameter(parameter, context) -> str:
     if parameter.param_type_name == "argument":
         name = parameter.name.upper() + "..." * (parameter.nargs == -1)
     else:
-        value = "" if parameter.is_flag else f" {_METAVARS[parameter.display_type(context)]}"
+        value = "" if parameter.is_flag else f" {parameter.metavar or _METAVARS[parameter.display_type(context)]}"
         name = "`, `".join([*parameter.opts, *parameter.secondary_opts]) + value
     if parameter.required:
         default = "*required*"
@@ -239,7 +239,14 @@ def _parameter(parameter, context) -> str:
     return f"| `{name}` | {default} | {parameter.help} |"
 
 
-_METAVARS = {"<str>": "TEXT", "<list[str]>": "TEXT", "<int>": "INTEGER", "<float>": "NUMBER", "<path>": "PATH"}
+_METAVARS = {
+    "<str>": "TEXT",
+    "<list[str]>": "TEXT",
+    "<int>": "INTEGER",
+    "<int range>": "INTEGER",
+    "<float>": "NUMBER",
+    "<path>": "PATH",
+}
 
 PAGES = {DOCS / "settings.md": settings_page, DOCS / "cli.md": cli_page}
 

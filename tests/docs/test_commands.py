@@ -56,7 +56,8 @@ def test_commands_are_found():
 @pytest.mark.parametrize(("page", "words"), SHOWN, ids=[f"{page}: {' '.join(words)}" for page, words in SHOWN])
 def test_a_shown_command_is_valid(page, words):
     name, *arguments = program(words)
-    check = {"bonesoup": check_bonesoup, "make": check_make, "dvc": check_dvc, "mlflow": check_mlflow}.get(name)
+    checks = {"bonesoup": check_bonesoup, "make": check_make, "dvc": check_dvc, "mlflow": check_mlflow}
+    check = (checks | {"prefect": check_prefect}).get(name)
     if check:
         check(arguments)
     elif name == "python":
@@ -113,6 +114,24 @@ def check_dvc(arguments: list[str]) -> None:
         assert set(parsed.targets or []) <= stage_names()
 
 
+def check_prefect(arguments: list[str]) -> None:
+    """The command exists with its options, and the deployment it names stands in prefect.yaml."""
+    from prefect.cli._app import _app as commands
+
+    command, *_ = commands.parse_args(arguments, print_error=False, exit_on_error=False)
+    assert command is not commands.default_command
+    deployments = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())["deployments"]
+    names = {flow_name(deployment["entrypoint"]) + "/" + deployment["name"] for deployment in deployments}
+    assert {word for word in arguments if re.fullmatch(r"[a-z-]+/[a-z-]+", word)} <= names
+
+
+def flow_name(entrypoint: str) -> str:
+    """The name in the @flow of an entrypoint such as flows/train_soup.py:train_soup."""
+    file, _, function = entrypoint.partition(":")
+    before = (ROOT / file).read_text().partition(f"def {function}(")[0]
+    return re.findall(r'^@flow\(name="([^"]+)"', before, re.MULTILINE)[-1]
+
+
 def check_mlflow(arguments: list[str]) -> None:
     from mlflow.cli import cli
 
@@ -139,6 +158,9 @@ def check_mlflow(arguments: list[str]) -> None:
         "dvc exp run -S sead=2",
         "dvc exp run --no-such-option",
         "mlflow models serve --no-such-option",
+        "prefect deployment run train-soup/no-such-deployment",
+        "prefect deployment run train-soup/on-demand --no-such-option",
+        "prefect deploymint run train-soup/on-demand",
         "python docs/no-such-file.py",
         "rm -rf out",
     ],
@@ -183,6 +205,8 @@ def test_no_block_opens_the_first_screen_but_the_promised_ones():
 CHEAP = [
     "bonesoup summary",
     "bonesoup profile",
+    "bonesoup models",
+    "bonesoup verify",
     "bonesoup generate",
     "bonesoup soup",
     "dvc status",
