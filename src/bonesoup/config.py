@@ -51,6 +51,9 @@ class Data(Section):
 class Model(Section):
     source: str = Field(description="`scratch`, or a Hugging Face id or folder of a causal language model")
     revision: str | None = Field(None, description="commit of a Hub model; required for a Hub id")
+    convert_bin: bool = Field(
+        False, description="where it has no safetensors, take its pickle, read by torch's weights-only loader"
+    )
     tokenizer: Literal["words", "bpe"] = Field("words", description="scratch only: one token a word, or BPE")
     vocabulary: Count = Field(4096, description="scratch only: size of the BPE vocabulary")
     hidden: Count = Field(64, description="scratch only: width")
@@ -100,6 +103,10 @@ class PretrainedReward(Section):
     kind: Literal["pretrained"]
     model: str = Field(description="Hugging Face id or folder of a sequence classifier")
     revision: str | None = Field(None, description="commit of a Hub model; required for a Hub id")
+    convert_bin: bool = Field(
+        False,
+        description="where it has no safetensors, convert its pickle once, read by torch's weights-only loader",
+    )
     input: Literal["chat", "response", "hh", "unknown"] = Field(
         description="what it reads: its tokenizer's chat template, the response alone, or an "
         "hh-rlhf dialogue ('\\n\\nHuman: ...\\n\\nAssistant: ...'); unknown refuses to run"

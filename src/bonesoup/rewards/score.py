@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from bonesoup.files import read_json
+from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 Messages = list[dict[str, str]]
 
@@ -70,7 +71,7 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
             f"reward {spec['objective']}: logit {spec['logit']} does not exist, "
             f"{source} has {model.config.num_labels} labels"
         )
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=spec.get("revision"))
+    tokenizer = load_tokenizer(source, spec.get("revision"))
     # Where a dialogue is longer than the model reads, its start is given up, never the response.
     tokenizer.truncation_side = "left"
     if positions := getattr(model.config, "max_position_embeddings", None):
@@ -88,14 +89,15 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
     return Reward(spec["objective"], scores)
 
 
-def load_classifier(source: str | Path, revision: str | None):
+def load_classifier(source: str | Path, revision: str | None, convert_bin: bool = False):
     """A sequence classifier, refused when its weights lack the head.
 
     Raises:
-        ValueError: the checkpoint has no trained head (its scores would be random).
+        ValueError: the checkpoint has no trained head (its scores would be random), or is no safetensors while
+            `convert_bin` is off.
     """
-    model, info = AutoModelForSequenceClassification.from_pretrained(
-        source, revision=revision, output_loading_info=True
+    model, info = load_model(
+        AutoModelForSequenceClassification, source, revision, convert_bin, output_loading_info=True
     )
     if missing := sorted(info["missing_keys"]):
         raise ValueError(f"{source} is no trained reward model: its checkpoint lacks {', '.join(missing[:3])}")

@@ -7,8 +7,9 @@ from pathlib import Path
 from bonesoup.config import Settings
 from bonesoup.files import appearing, file_digest, read_jsonl, write_json
 from bonesoup.paths import METRICS, REWARDS, SFT
-from bonesoup.rewards.score import load_function, load_reward
+from bonesoup.rewards.score import load_classifier, load_function, load_reward
 from bonesoup.rewards.train import held_out, train_reward
+from bonesoup.weights.pretrained import load_tokenizer
 
 
 def run(settings: Settings, key: str) -> None:
@@ -20,7 +21,13 @@ def run(settings: Settings, key: str) -> None:
             check_source(reward.function, reward.source)
             spec |= {"function": reward.function, "digest": file_digest(Path(reward.source))}
         elif reward.kind == "pretrained":
-            spec |= reward.model_dump(include={"model", "revision", "input", "logit"})
+            spec |= reward.model_dump(include={"input", "logit"})
+            named = reward.model_dump(include={"model", "revision"})
+            if reward.convert_bin:
+                load_classifier(reward.model, reward.revision, convert_bin=True).save_pretrained(folder / "model")
+                load_tokenizer(reward.model, reward.revision).save_pretrained(folder / "model")
+                named = {"converted": named}
+            spec |= named
         else:
             rows = [row for row in read_jsonl(Path(reward.source)) if row["split"] == "train"]
             spec |= train_reward(f"reward@{key}", SFT, rows, reward, settings.seed, folder / "model", settings.device)

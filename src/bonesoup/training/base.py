@@ -3,7 +3,6 @@
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -12,19 +11,20 @@ from transformers import (
 
 from bonesoup import config
 from bonesoup.chat import bpe_tokenizer, only_ours, with_template, words_tokenizer
+from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 
 def base_policy(model: config.Model, texts: list[str], seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer before SFT; `texts` are what a from-scratch tokenizer learns its tokens from.
 
     Raises:
-        ValueError: a context longer than a pretrained model has positions.
+        ValueError: a context longer than a pretrained model has positions, or weights that may not be read.
     """
     if model.source != "scratch":
         dtype = getattr(torch, model.dtype)
-        tokenizer = with_template(AutoTokenizer.from_pretrained(model.source, revision=model.revision))
+        tokenizer = with_template(load_tokenizer(model.source, model.revision))
         tokenizer.model_max_length = model.context
-        policy = AutoModelForCausalLM.from_pretrained(model.source, revision=model.revision, dtype=dtype)
+        policy = load_model(AutoModelForCausalLM, model.source, model.revision, model.convert_bin, dtype=dtype)
         positions = getattr(policy.config, "max_position_embeddings", None)
         if positions and model.context > positions:
             raise ValueError(f"model.context = {model.context}, but {model.source} has {positions} positions")
