@@ -55,7 +55,7 @@ def verify(
         if done.reason:
             console.print(f"the remote gave nothing: {done.reason}")
         corrupted, missing = sorted(done.lost), sorted(set(missing) - done.back)
-        _listing("lost: removed as corrupted, and the remote does not have them sound", corrupted)
+        _listing("removed as corrupted, and not brought back", corrupted)
     if missing:
         console.print(
             f"{len(missing)} objects are not in the local cache. `bonesoup verify --restore` fetches what the DVC "
