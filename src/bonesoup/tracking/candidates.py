@@ -12,9 +12,9 @@ from bonesoup.evaluation.samples import read_front
 from bonesoup.evaluation.statistics import estimate, resample_weights, resampled_means
 from bonesoup.files import digest, file_digest, read_json
 from bonesoup.generation.soup import Soup
-from bonesoup.paths import FRONTS, METRICS, SOUPS
+from bonesoup.paths import FRONTS, SOUPS
+from bonesoup.tracking.evidence import BESIDE, Evidence, report_evidence
 from bonesoup.tracking.names import soup_name
-from bonesoup.tracking.scores import BESIDE, Evidence
 from bonesoup.weights import adapters
 from bonesoup.weights.fold import fold
 
@@ -123,21 +123,6 @@ def merge(root: Path, coefficients: dict[str, float], out: Path) -> None:
     soup = Soup.read(root / SOUPS / f"{METHOD}.json", root)
     parts = [(adapters.load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
     fold(soup.base, adapters.concatenate(parts), out)
-
-
-def report_evidence(root: Path, method: str) -> Evidence:
-    """A method's metrics on the full grid in out/metrics/report.json, as '<unit>/<metric>'."""
-    file = root / METRICS / "report.json"
-    if not file.is_file():
-        return {}
-    grid = read_json(file)["grids"]["full_grid"]
-    return {
-        # These are of the responses, whoever scores them.
-        metric if metric in ("kl", "tokens") else f"{unit}/{metric}": found
-        for unit in ("gold", "reward")
-        if unit in grid
-        for metric, found in grid[unit]["methods"].get(method, {}).items()
-    }
 
 
 def _evidence_at(root: Path, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:

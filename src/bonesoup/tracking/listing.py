@@ -12,8 +12,9 @@ from rich.text import Text
 from bonesoup.tracking import adoption
 from bonesoup.tracking.champion import DECISION, PREVIOUS
 from bonesoup.tracking.comparison import cell, heading_of
+from bonesoup.tracking.evidence import UNITS
 from bonesoup.tracking.names import soup_name, versions
-from bonesoup.tracking.scores import SCORED, UNITS, parse, scored
+from bonesoup.tracking.scores import SCORED, parse, scored
 from bonesoup.tracking.scoring import KINDS
 from bonesoup.tracking.store import Store
 

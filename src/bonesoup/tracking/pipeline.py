@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bonesoup.files import digest, read_json, read_jsonl
-from bonesoup.tracking.candidates import report_evidence
+from bonesoup.tracking.evidence import report_evidence
 from bonesoup.tracking.lineage import digests
 
 # Larger files stay in out/: DVC keeps them.

@@ -16,8 +16,8 @@ from bonesoup.evaluation import tables
 from bonesoup.tracking import adoption, champion, comparison, lineage
 from bonesoup.tracking import yardstick as yardsticks
 from bonesoup.tracking.comparison import cell, heading_of
+from bonesoup.tracking.evidence import UNITS
 from bonesoup.tracking.names import find, reference, soup_name, versions
-from bonesoup.tracking.scores import UNITS
 from bonesoup.tracking.scoring import Machine, Scored, score
 from bonesoup.tracking.store import Store
 from bonesoup.tracking.yardstick import Yardstick

@@ -17,7 +17,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from bonesoup.files import digest, file_digest
 from bonesoup.paths import DATA
 from bonesoup.tracking import card, manifest, runs, scores
-from bonesoup.tracking.candidates import Candidate, report_evidence
+from bonesoup.tracking.candidates import Candidate
+from bonesoup.tracking.evidence import report_evidence
 from bonesoup.tracking.names import versions
 from bonesoup.tracking.pipeline import flatten
 from bonesoup.tracking.runs import FINGERPRINT

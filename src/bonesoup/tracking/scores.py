@@ -17,13 +17,9 @@ from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.files import read_json
 from bonesoup.tracking import runs
+from bonesoup.tracking.evidence import Evidence
 from bonesoup.tracking.store import Store
 
-Evidence = dict[str, dict[str, float]]  # metric -> value, low, high
-# The version's methods are judged beside its own: the policy they all start from, and what they have to beat.
-BESIDE = ("rewarded", "sft")
-# Gold first: it is what the learned reward stands for.
-UNITS = ("gold", "reward")
 # Version tag: the methods that are scored on that yardstick.
 SCORED = "yardstick/"
 # What a tag would only clutter: scores.json has it.

@@ -10,8 +10,8 @@ from bonesoup.evaluation import compare, point
 from bonesoup.evaluation.samples import Front, check_prompts, read_front
 from bonesoup.evaluation.statistics import Estimate, resample_weights
 from bonesoup.tracking import scores
+from bonesoup.tracking.evidence import BESIDE, Evidence
 from bonesoup.tracking.names import reference
-from bonesoup.tracking.scores import BESIDE, Evidence
 from bonesoup.tracking.store import Store
 from bonesoup.tracking.yardstick import Yardstick
 
