@@ -121,7 +121,9 @@ def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
         _fetch(commit)
         checkout.prepare(SOURCE, own, commit, None, {})
         (own / "params.yaml").write_text(params)
-        (own / checkout.LOCK).write_text(lock)
+        (own / checkout.LOCK).unlink(missing_ok=True)
+        if lock:
+            (own / checkout.LOCK).write_text(lock)
         outcome = pipeline.reproduce_one(stage, own, checkout.variables(own), logger.info, pull=True)
         logger.info(f"{stage}: {outcome}")
         push(own, [stage])

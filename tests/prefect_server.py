@@ -90,15 +90,21 @@ class Prefect:
             return httpx.get(f"{self.api}/health", timeout=2).status_code == 200
         return False
 
-    def post(self, path: str, **body):
-        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=30)
+    def ask(self, method: str, path: str, body=None):
+        """Call the API; a busy database (503) is asked again, as Prefect's own client does."""
+        for _ in range(20):
+            answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(0.5)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
+    def post(self, path: str, **body):
+        return self.ask("POST", path, body)
+
     def get(self, path: str):
-        answer = httpx.get(f"{self.api}/{path}", timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        return self.ask("GET", path)
 
     def deploy(self, project: Project) -> None:
         with suppress(httpx.HTTPStatusError):
@@ -143,12 +149,10 @@ class Prefect:
     def schedule(self, deployment: str, seconds: int) -> str:
         """Run a deployment (by id) every so many seconds; the schedule's id."""
         body = [{"schedule": {"interval": seconds}, "active": True}]
-        answer = httpx.post(f"{self.api}/deployments/{deployment}/schedules", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()[0]["id"]
+        return self.ask("POST", f"deployments/{deployment}/schedules", body)[0]["id"]
 
     def unschedule(self, deployment: str, schedule: str) -> None:
-        httpx.delete(f"{self.api}/deployments/{deployment}/schedules/{schedule}", timeout=30).raise_for_status()
+        self.ask("DELETE", f"deployments/{deployment}/schedules/{schedule}")
 
     def runs(self, deployment: str, state: str) -> list[dict]:
         """Runs of a deployment (by id) in a state of this name."""

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,7 +171,7 @@ def reproduce_one(stage: str, root: Path, own: dict[str, str], echo: Callable[[s
         Busy: the repository's lock, or a file of the stage, is held by another command.
         RuntimeError: the stage failed; what it said.
     """
-    outcome, errors = "unchanged", []
+    outcome, errors, last = "unchanged", [], deque(maxlen=20)
     options = ["--pull"] if pull else []
     process = start_dvc(["--wait-for-lock", "repro", "--single-item", *options, stage], root, own)
     for line in process.stdout:
@@ -182,9 +183,10 @@ def reproduce_one(stage: str, root: Path, own: dict[str, str], echo: Callable[[s
         elif errors or ERROR.match(line):
             errors.append(line)
         elif line and not NOISE.match(line):
+            last.append(line)
             echo(line)
     if process.wait():
-        message = failure(stage, errors)
+        message = failure(stage, errors or list(last))
         raise Busy(message) if BUSY.search(message) else RuntimeError(message)
     return outcome
 
