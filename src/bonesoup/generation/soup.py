@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from bonesoup.files import read_json
 from bonesoup.method.basis import coefficients
-from bonesoup.weights.adapters import Adapter, concatenate, load
+from bonesoup.weights.adapters import WEIGHTS, Adapter, concatenate, load
+from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,19 @@ class SoupModel:
 
     @classmethod
     def load(cls, soup: Soup, device: str = "cpu", dtype: torch.dtype | str = "auto") -> "SoupModel":
-        """Load base, tokenizer and adapters once. `dtype` "auto" keeps the checkpoint's."""
-        tokenizer = AutoTokenizer.from_pretrained(soup.base)
-        model = AutoModelForCausalLM.from_pretrained(soup.base, dtype=dtype)
+        """Load base, tokenizer and adapters once. `dtype` "auto" keeps the checkpoint's.
+
+        Raises:
+            ValueError: the base or an adapter is not there as safetensors.
+        """
+        # The libraries would take a missing folder for the name of a model on the Hub, or a pickle in its place.
+        if not soup.base.is_dir():
+            raise ValueError(f"soup {soup.method}: its base {soup.base} does not exist")
+        tokenizer = load_tokenizer(soup.base)
+        model = load_model(AutoModelForCausalLM, soup.base, dtype=dtype)
         for policy in soup.policies:
+            if not (policy.path / WEIGHTS).is_file():
+                raise ValueError(f"soup {soup.method}: {policy.path / WEIGHTS} of {policy.slot} does not exist")
             if isinstance(model, PeftModel):
                 model.load_adapter(policy.path, adapter_name=policy.slot)
             else:
