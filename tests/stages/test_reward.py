@@ -99,6 +99,26 @@ def test_pretrained_is_taken_as_it_is_and_measured(project, repository, tiny_pol
     assert not (REWARDS / "helpful/model").exists()
 
 
+def test_a_pickle_that_is_named_is_converted_once(project, repository, tiny_policy):
+    write_jsonl(project / SOURCE, pairs())
+    torch.manual_seed(1)
+    theirs = AutoModelForSequenceClassification.from_pretrained(tiny_policy, num_labels=2)
+    theirs.save_pretrained("theirs")
+    AutoTokenizer.from_pretrained(tiny_policy).save_pretrained("theirs")
+    reward = {"kind": "pretrained", "model": "theirs", "input": "chat", "logit": 1, "source": SOURCE}
+    run(repository, reward)
+    expected = load_reward(REWARDS / "helpful").score([prompt(0)], ["yes no"])
+    torch.save({name: value.clone() for name, value in theirs.state_dict().items()}, "theirs/pytorch_model.bin")
+    (project / "theirs/model.safetensors").unlink()
+    with pytest.raises(ValueError, match="`convert_bin: true`"):
+        run(repository, reward)
+    run(repository, reward | {"convert_bin": True})
+    (project / "theirs/pytorch_model.bin").unlink()
+    assert load_reward(REWARDS / "helpful").score([prompt(0)], ["yes no"]) == expected
+    assert (REWARDS / "helpful/model/model.safetensors").is_file()
+    assert read_json(REWARDS / "helpful/reward.json")["converted"] == {"model": "theirs", "revision": None}
+
+
 def test_function_needs_no_data(project, repository):
     source = str(repository / "src/bonesoup/rewards/brevity.py")
     found = run(repository, {"kind": "function", "function": "bonesoup.rewards.brevity:brevity", "source": source})

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import pytest
@@ -117,6 +118,39 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(unbroken, tiny_policy, p
     resumed = rloo.train_policy(make_task(tiny_policy, prompts), "resumed", ROW, tmp_path)
     for file in sorted(path.name for path in unbroken.iterdir()):
         assert (resumed / file).read_bytes() == (unbroken / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
+def test_a_poisoned_resume_file_is_not_executed(tiny_policy, prompts, tmp_path, monkeypatch, file):
+    """Each is a pickle; what is read of them, the weights-only loader reads."""
+    made = tmp_path / "made"
+
+    class Bomb:
+        def __reduce__(self):
+            return Path.touch, (made,)
+
+    def dying(self, args, state, control, logs=None, **kwargs):
+        original(self, args, state, control, logs=logs, **kwargs)
+        if state.global_step == 3:
+            raise Killed
+
+    original = rloo._StepLog.on_log
+    monkeypatch.setattr(rloo._StepLog, "on_log", dying)
+    with pytest.raises(Killed):
+        rloo.train_policy(make_task(tiny_policy, prompts), "broken", ROW, tmp_path)
+    monkeypatch.setattr(rloo._StepLog, "on_log", original)
+    poisoned = tmp_path / "checkpoint-2" / file
+    assert poisoned.is_file()
+    torch.save(Bomb(), poisoned)
+    if file == "training_args.bin":
+        rloo.train_policy(make_task(tiny_policy, prompts), "resumed", ROW, tmp_path)
+    else:
+        with pytest.raises(UnpicklingError, match="Weights only load failed"):
+            rloo.train_policy(make_task(tiny_policy, prompts), "resumed", ROW, tmp_path)
+    assert not made.exists()
+    if poisoned.exists():
+        torch.load(poisoned, weights_only=False)
+        assert made.exists(), "the pickle was harmless"
 
 
 def test_a_torn_checkpoint_is_ignored(unbroken, tiny_policy, prompts, tmp_path):
