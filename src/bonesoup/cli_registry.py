@@ -104,8 +104,8 @@ def yardstick(
         name = settings.register_.name
         if adopt:
             _say(rating.adopt(store, name, ROOT, params.PARAMS.read_text(), reason))
-        with tempfile.TemporaryDirectory(prefix="bonesoup-") as work:
-            found = rating.yardstick(store, name, Path(work))
+        with _work() as work:
+            found = rating.yardstick(store, name, work)
     _show(found, as_json, rating.yardstick_terminal)
 
 
@@ -182,8 +182,17 @@ def _machine(settings: config.Settings) -> Iterator[Any]:
 
     # Before torch is imported.
     os.environ.update(computing(settings))
-    with tempfile.TemporaryDirectory(prefix="bonesoup-") as work:
-        yield Machine(settings.device, settings.evaluation.batch, Path(work))
+    with _work() as work:
+        yield Machine(settings.device, settings.evaluation.batch, work)
+
+
+@contextlib.contextmanager
+def _work() -> Iterator[Path]:
+    """A folder for what is downloaded; not in /tmp, which may be small."""
+    beside = ROOT / "var"
+    beside.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="scoring-", dir=beside) as folder:
+        yield Path(folder)
 
 
 def _say(line: str) -> None:

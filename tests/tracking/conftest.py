@@ -179,12 +179,14 @@ def make_files(out: Path, settings: dict) -> None:
     write_json(out / "beta.json", {"beta": settings["basis"]["beta"]})
 
 
-def another(project: Project, folder: Path, leads: dict[str, float], seed: int) -> Project:
-    """A later run of the same project: other adapters and other scores, judged by the same yardstick."""
+def another(project: Project, folder: Path, leads: dict[str, float], seed: int, text: str | None = None) -> Project:
+    """A later run of the same project: other adapters and other scores; `text` replaces its settings."""
+    text = text or project.settings_text
     shutil.copytree(project.root, folder, ignore=shutil.ignore_patterns("var"))
     make_soups(folder / "out", seed)
-    make_fronts(folder / "out", YAML(typ="safe").load(project.settings_text), LEADS | leads, seed)
-    return Project(folder, project.settings_text, project.preferences)
+    make_fronts(folder / "out", YAML(typ="safe").load(text), LEADS | leads, seed)
+    (folder / "params.yaml").write_text(text)
+    return Project(folder, text, project.preferences)
 
 
 @pytest.fixture(scope="session")
@@ -241,14 +243,12 @@ def played(project, empty_store, tmp_path_factory) -> League:
     settings = project.settings_text.replace("name: bonesoup", "name: league")
     with using(uri):
         for seed, leads in enumerate([{}, {"bone": 0.6}, {"bone": -2.0}, {"bone": 0.9}], start=1):
-            run = another(project, folder / f"run-{seed}", leads, seed)
-            text = settings
+            text = settings if seed < 4 else settings.replace("bootstrap: 200", "bootstrap: 150")
+            root = another(project, folder / f"run-{seed}", leads, seed, text).root
             if seed == 4:
-                text = text.replace("bootstrap: 200", "bootstrap: 150")
-                (run.root / "mlflow/model-card.md").write_text((run.root / "mlflow/model-card.md").read_text() + "\n")
-            (run.root / "params.yaml").write_text(text)
+                (root / "mlflow/model-card.md").write_text((root / "mlflow/model-card.md").read_text() + "\n")
             register = Register(name="league", merged=["balanced"])
-            register_all(run.root, text, register, OBJECTIVES, project.preferences, lambda line: None)
+            register_all(root, text, register, OBJECTIVES, project.preferences, lambda line: None)
         return League(folder / "run-1", uri, connect(folder / "run-1", "league"))
 
 

@@ -2,61 +2,23 @@
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow_server import serving, tracking
+from prefect_server import free_port
 
 from bonesoup.config import Register
 from bonesoup.tracking.register import register_all
 from bonesoup.tracking.store import tracking_uri
 
 pytestmark = pytest.mark.slow
-
-MLFLOW = Path(sys.executable).with_name("mlflow")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@contextmanager
-def serving(arguments: list, port: int, folder: Path, path: str, **environment):
-    """An `mlflow ...` process that answers on `path`; stopped with its children."""
-    log = folder / f"server-{port}.log"
-    # `mlflow models serve` finds uvicorn by PATH.
-    variables = os.environ | {"PATH": f"{MLFLOW.parent}{os.pathsep}{os.environ['PATH']}"}
-    variables |= {"MLFLOW_DISABLE_TELEMETRY": "true", "OMP_NUM_THREADS": "1"} | environment
-    command = [str(MLFLOW), *map(str, arguments), "--host", "127.0.0.1", "--port", str(port)]
-    with open(log, "w") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=variables, cwd=folder, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5).close()
-                break
-            except OSError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.fail(f"the server did not come up:\n{log.read_text()[-3000:]}")
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(15)
 
 
 def ask(url: str, **payload) -> tuple[int, dict | str]:
@@ -75,7 +37,7 @@ def test_models_serve_answers_any_preference(registered, project, tmp_path):
     arguments = ["models", "serve", "-m", "models:/bonesoup-soup/1", "--env-manager", "local"]
     store = {"MLFLOW_TRACKING_URI": tracking_uri(project.root)}
     soup = mlflow.pyfunc.load_model("models:/bonesoup-soup/1")
-    with serving(arguments, free_port(), tmp_path, "/ping", **store) as url:
+    with serving(arguments, free_port(), tmp_path, "/ping", **store) as (url, _):
         answers = []
         for weights in ({"helpful": 1, "harmless": 0}, {"helpful": 0.2, "harmless": 0.8}):
             status, answer = ask(url, inputs=prompts, params={"preference": weights, "seed": 5})
@@ -106,11 +68,8 @@ def test_a_dead_server_loses_nothing(project, tmp_path, monkeypatch):
     with pytest.raises(ConnectionError, match="Nothing is lost"):
         register_all(*call)
     assert time.monotonic() - start < 10
-    database = f"sqlite:///{tmp_path}/server.db"
-    arguments = ["server", "--backend-store-uri", database, "--artifacts-destination", tmp_path / "artifacts"]
-    arguments += ["--serve-artifacts", "--workers", "1"]
     try:
-        with serving(arguments, port, tmp_path, "/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"):
+        with tracking(port, tmp_path):
             first, second = register_all(*call), register_all(*call)
             assert len(first["runs"]["sent"]) == 15
             assert all(model["new"] for model in first["models"].values())

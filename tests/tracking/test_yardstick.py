@@ -116,6 +116,14 @@ def test_a_pipeline_that_is_not_that_far_has_none(copy, settings, missing):
     assert yardstick.of_pipeline(copy, settings) is None
 
 
+def test_a_report_of_other_settings_is_told_from_one_of_its_own(project, settings):
+    report = read_json(project.root / "out/metrics/report.json")
+    assert yardstick.unlike(yardstick.of_pipeline(project.root, settings), report) is None
+    settings["evaluation"]["interior"] = 0.3
+    other = yardstick.of_pipeline(project.root, settings)
+    assert yardstick.unlike(other, report) == "interior was 0.2 and is 0.3"
+
+
 def test_the_first_registration_adopts_its_own(registered, project, settings):
     _, lines, _ = registered
     client = MlflowClient()

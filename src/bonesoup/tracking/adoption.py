@@ -83,7 +83,10 @@ def _publish(store: Store, model: str, root: Path, own: Yardstick, code: Code) -
     client = store.client
     # The fingerprint lets an interrupted call go on in the run it began.
     run = runs.opened(store, f"yardstick {own.digest[:8]}", own.digest, runs.tags("yardstick", own.digest, code))
-    with tempfile.TemporaryDirectory(prefix="yardstick-") as folder:
+    # Not in /tmp, which may be small: judges may be large.
+    work = root / "var"
+    work.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="yardstick-", dir=work) as folder:
         yardstick.write(own, root, Path(folder) / FOLDER)
         client.log_artifacts(run.info.run_id, str(Path(folder) / FOLDER), FOLDER)
     client.set_terminated(run.info.run_id, "FINISHED")

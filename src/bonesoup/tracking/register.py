@@ -8,6 +8,8 @@ from mlflow.entities import Run
 from ruamel.yaml import YAML
 
 from bonesoup.config import Register
+from bonesoup.files import read_json
+from bonesoup.paths import METRICS
 from bonesoup.tracking import adoption, lineage, registry, runs, yardstick
 from bonesoup.tracking.candidates import Candidate, candidates
 from bonesoup.tracking.pipeline import stage_runs
@@ -48,6 +50,10 @@ def register_all(
     echo(f"MLflow store: {shown(uri)}, experiment {register.name}")
     found, missing = stage_runs(root, settings, objectives, settings["methods"], list(settings["policies"]))
     own = yardstick.of_pipeline(root, settings)
+    report = root / METRICS / "report.json"
+    if own and report.is_file() and (change := yardstick.unlike(own, read_json(report))):
+        echo(f"out/ was evaluated with other settings ({change}): its scores count for no yardstick")
+        own = None
     judged = own.digest if own else None
     versions = candidates(root, settings, register.name, register.merged, objectives, preferences, judged)
     code = lineage.code(root)

@@ -98,6 +98,18 @@ def of_pipeline(root: Path, settings: dict) -> Yardstick | None:
     )
 
 
+def unlike(yardstick: Yardstick, report: dict) -> str | None:
+    """In what a report (out/metrics/report.json) was measured otherwise; None where it is of this yardstick.
+
+    Settings may have changed since it was written; its numbers are then no scores on the present yardstick.
+    """
+    present = yardstick.facts() | {"prompts": len(yardstick.prompts)}
+    for name in ("objectives", "references", "interior", "confidence", "bootstrap", "prompts"):
+        if report[name] != present[name]:
+            return f"{name} was {report[name]} and is {present[name]}"
+    return None
+
+
 def _moments(scale: dict) -> dict:
     return {"mean": scale["mean"], "std": scale["std"]}
 
