@@ -87,7 +87,7 @@ def nothing_lost(uri: str) -> Iterator[None]:
         TimeoutError,
         socket.gaierror,
     ) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = next(iter(_without_user(str(error), uri).strip().splitlines()), type(error).__name__)
         raise ConnectionError(
             f"the MLflow store {shown(uri)} failed: {reason[:300]}\n"
             "Nothing is lost: every result is in out/, and `bonesoup register` sends what is missing once the "
@@ -97,8 +97,13 @@ def nothing_lost(uri: str) -> Iterator[None]:
 
 def shown(uri: str) -> str:
     """The URI without user name and password."""
+    return _without_user(uri, uri)
+
+
+def _without_user(text: str, uri: str) -> str:
+    """A text without the user name and password of a URI that it may quote, as MLflow's own messages do."""
     user = urlsplit(uri).netloc.rpartition("@")[0]
-    return uri.replace(f"{user}@", "", 1) if user else uri
+    return text.replace(f"{user}@", "") if user else text
 
 
 def database_file(uri: str) -> Path | None:
