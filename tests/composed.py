@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from prefect_server import free_port, stop
 from projects import ROOT, TOOLS
@@ -169,6 +170,13 @@ def stack(logs: Path) -> Iterator[Stack]:
 def answers(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def listening(process: psutil.Process) -> set[str]:
+    """Addresses on which a process and its children accept connections."""
+    family = [process, *process.children(recursive=True)]
+    found = [c for member in family for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    return {connection.laddr.ip for connection in found}
 
 
 def start_postgres(made: Stack, tools: Path, data: Path) -> None:

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
+from composed import listening
 from prefect_server import free_port, stop, until
 from projects import ROOT, TOOLS
 
@@ -42,6 +44,7 @@ def server(root: Path):
     try:
         until(lambda: process.poll() or get(f"{url}/health") == b"OK", "the server answers")
         assert process.poll() is None, (root.parent / "server.log").read_text()
+        assert listening(psutil.Process(process.pid)) == {"127.0.0.1"}
         yield url
     finally:
         stop(process)
