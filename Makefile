@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 # The servers and the worker start each other's tools by name.
 WITH_TOOLS := PATH="$(abspath $(BIN)):$$PATH"
 .DEFAULT_GOAL := help
-.PHONY: help install dependencies demo test test-slow test-all lint docs mlflow prefect worker system image
+.PHONY: help install dependencies demo test test-slow test-all lint docs mlflow prefect worker deploy system image
 
 help:
 	@head -1 Makefile | cut -c3-
@@ -59,6 +59,9 @@ prefect: install
 
 worker: install
 	$(WITH_TOOLS) flows/worker.sh
+
+deploy: install
+	$(WITH_TOOLS) flows/deploy.sh
 
 # What Debian's slim image of Python lacks. As root.
 system:

@@ -1,6 +1,7 @@
-"""What `make prefect` and `make worker` start, in a clone, with nothing set but the port."""
+"""What `make prefect`, `make worker` and `make deploy` start, in a clone, with nothing set but the port."""
 
-import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -8,48 +9,76 @@ import psutil
 import pytest
 from composed import listening
 from prefect_server import POOL, free_port, stop, until
+from projects import Project
 
 pytestmark = pytest.mark.slow
 
 
-def answer(url: str) -> httpx.Response | None:
+def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5)
+        return httpx.get(url, timeout=5).is_success
     except httpx.HTTPError:
-        return None
+        return False
 
 
-def test_server_and_worker_serve_this_clone_on_loopback(untouched, tmp_path):
+@dataclass(frozen=True)
+class Servers:
+    api: str
+    own: dict[str, str]
+    project: Project
+    start: Callable[..., psutil.Process]
+
+    def schedules(self) -> dict[str, dict]:
+        """Deployment -> id of the deployment, id of its schedule, whether that is on."""
+        found = httpx.post(f"{self.api}/deployments/filter", json={}).json()
+        assert all(deployment["work_pool_name"] == POOL for deployment in found)
+        return {d["name"]: {"deployment": d["id"]} | s for d in found for s in d["schedules"]}
+
+    def on(self) -> set[str]:
+        return {name for name, schedule in self.schedules().items() if schedule["active"]}
+
+
+@pytest.fixture
+def servers(untouched, tmp_path) -> Iterator[Servers]:
     port, health = free_port(), free_port()
-    api = f"http://127.0.0.1:{port}/api"
     own = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_WORKER_WEBSERVER_PORT": str(health)}
-    at = f"http://127.0.0.1:{health}/health"
-    foreign = {name: "" for name in os.environ if name.startswith("PREFECT_")}
     started = []
 
-    def start(script: str, *arguments: str, **more: str) -> psutil.Process:
+    def start(script: str, *arguments: str, until_answers: str, **more: str) -> psutil.Process:
         log = tmp_path / f"{Path(script).name}.log"
-        process = untouched.start(f"./{script}", *arguments, log=log, **foreign, **own, **more)
-        started.append(process)
-        return psutil.Process(process.pid)
+        started.append(untouched.start(f"./{script}", *arguments, log=log, **own, **more))
+        until(lambda: answers(until_answers), f"{script} answers")
+        return psutil.Process(started[-1].pid)
 
-    try:
-        server = start("flows/server.sh")
-        until(lambda: answer(f"{api}/health"), "the server answers")
-        assert listening(server) == {"127.0.0.1"}
-        assert "<html" in httpx.get(f"http://127.0.0.1:{port}/", follow_redirects=True).text
-        assert (untouched.folder / "var/prefect/prefect.db").is_file()
-        for _ in range(2):  # the second finds the pool there
-            worker = start("flows/worker.sh", "--with-healthcheck", PREFECT_API_URL=api)
-            until(lambda: (found := answer(at)) and found.is_success, "the worker lives")
-            assert listening(worker) == {"127.0.0.1"}
-            stop(started.pop())
-        assert httpx.get(f"{api}/work_pools/{POOL}").json()["type"] == "process"
-        deployments = httpx.post(f"{api}/deployments/filter", json={}).json()
-        active = {d["name"] for d in deployments if any(schedule["active"] for schedule in d["schedules"])}
-        assert active == {"hourly"}, "a schedule that would burn a GPU is on"
-        assert len(deployments) >= 5
-        assert all(deployment["work_pool_name"] == POOL for deployment in deployments)
-    finally:
-        for process in reversed(started):
-            stop(process)
+    yield Servers(f"http://127.0.0.1:{port}/api", own, untouched, start)
+    for process in reversed(started):
+        stop(process)
+
+
+def test_server_and_worker_serve_this_clone_on_loopback(servers):
+    server = servers.start("flows/server.sh", until_answers=f"{servers.api}/health")
+    assert listening(server) == {"127.0.0.1"}
+    assert "<html" in httpx.get(servers.api.removesuffix("api"), follow_redirects=True).text
+    assert (servers.project.folder / "var/prefect/prefect.db").is_file()
+
+    def work() -> None:
+        at = f"http://127.0.0.1:{servers.own['PREFECT_WORKER_WEBSERVER_PORT']}/health"
+        own = {"PREFECT_API_URL": servers.api, "until_answers": at}
+        worker = servers.start("flows/worker.sh", "--with-healthcheck", **own)
+        assert listening(worker) == {"127.0.0.1"}
+        worker.terminate()
+        worker.wait(30)
+
+    work()
+    assert httpx.get(f"{servers.api}/work_pools/{POOL}").json()["type"] == "process"
+    assert servers.on() == {"hourly"}, "a schedule that would burn a GPU is on"
+
+    nightly = servers.schedules()["nightly"]
+    at = f"{servers.api}/deployments/{nightly['deployment']}/schedules/{nightly['id']}"
+    httpx.patch(at, json={"active": True}).raise_for_status()
+    work()
+    assert servers.on() == {"hourly", "nightly"}, "a restart of the worker turned a schedule off"
+
+    done = servers.project.run("./flows/deploy.sh", PREFECT_API_URL=servers.api)
+    assert done.status == 0, done.output
+    assert servers.on() == {"hourly"}
