@@ -1,20 +1,26 @@
 """One DVC stage as a Prefect task, here or on another machine, and the flow that a worker elsewhere runs for it."""
 
+import json
 import queue
 import shutil
 import subprocess
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_client, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.deployments import run_deployment
 from prefect.states import Completed
 
-from bonesoup import checkout, params, pipeline
+from bonesoup import checkout, graph, params, pipeline
 from flows.common import PAUSES, SOURCE, notify, worth_retrying
 
 DEPLOYMENT = "run-stage/on-another-machine"
+# Held while dvc.lock is written here; DVC's own lock is about its own commands.
+LOCK_FILE = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -72,39 +78,42 @@ def run_stage(stage: str, own: Path, due: bool, slots: Slots, elsewhere: Elsewhe
     """Run a stage of the checkout `own`, or mark it Cached where nothing it depends on has changed."""
     if not due:
         return Completed(name="Cached", message="nothing it depends on has changed")
+    if elsewhere:
+        return Completed(message=run_elsewhere(stage, own, elsewhere))
     logger = get_run_logger()
     device = slots.free.get()
     try:
-        if elsewhere:
-            run_elsewhere(stage, own, elsewhere)
         variables = checkout.variables(own) | checkout.store_of(SOURCE)
         if device is not None:
             variables["CUDA_VISIBLE_DEVICES"] = device
-        outcome = pipeline.reproduce_one(stage, own, variables, logger.info, pull=elsewhere is not None)
+        outcome = pipeline.reproduce_one(stage, own, variables, logger.info)
     finally:
         slots.free.put(device)
     if outcome == "ran":
         return Completed(message="ran")
     told = "restored from the run cache" if outcome == "restored" else "nothing it depends on has changed"
-    return Completed(name="Cached" if elsewhere is None else "Completed", message=told)
+    return Completed(name="Cached", message=told)
 
 
-def run_elsewhere(stage: str, own: Path, job: Elsewhere) -> None:
-    """Have a worker of another machine run a stage and push what came of it.
+def run_elsewhere(stage: str, own: Path, job: Elsewhere) -> str:
+    """Have a worker of another machine run a stage, and take what came of it from the remote; a note about it.
 
     Raises:
-        RuntimeError: the run there did not complete.
+        RuntimeError: the run there did not complete, or its results did not come.
     """
     lock = own / checkout.LOCK
-    parameters = {
-        "stage": stage,
-        "commit": job.commit,
-        "params": job.params,
-        "lock": lock.read_text() if lock.is_file() else "",
-    }
+    with LOCK_FILE:
+        text = lock.read_text() if lock.is_file() else ""
+    parameters = {"stage": stage, "commit": job.commit, "params": job.params, "lock": text}
     run = run_deployment(DEPLOYMENT, parameters=parameters, flow_run_name=stage, poll_interval=2)
     if not run.state.is_completed():
         raise RuntimeError(f"stage {stage} did not complete on the other machine: {run.state.message}")
+    with get_client(sync_client=True) as client:
+        (record,) = client.read_artifacts(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+    with LOCK_FILE:
+        checkout.take_entry(own, stage, json.loads(record.data))
+        pull(own, [stage])
+    return f"ran in {run.name} on another machine"
 
 
 @flow(name="run-stage", on_failure=[notify], on_crashed=[notify])
@@ -124,9 +133,14 @@ def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
         (own / checkout.LOCK).unlink(missing_ok=True)
         if lock:
             (own / checkout.LOCK).write_text(lock)
-        outcome = pipeline.reproduce_one(stage, own, checkout.variables(own), logger.info, pull=True)
+        plan = graph.read(own)
+        if inputs := plan.sources + plan.needs[stage]:
+            pull(own, inputs)
+        outcome = pipeline.reproduce_one(stage, own, checkout.variables(own), logger.info)
         logger.info(f"{stage}: {outcome}")
         push(own, [stage])
+        # The record of the stage: who started it cannot know it otherwise.
+        create_markdown_artifact(json.dumps(checkout.lock_entry(own, stage)), description="its entry of dvc.lock")
 
 
 def _fetch(commit: str) -> None:
@@ -142,10 +156,25 @@ def push(own: Path, stages: list[str]) -> None:
     Raises:
         RuntimeError: the remote cannot be reached; what is here stays.
     """
-    process = pipeline.start_dvc(["push", "--run-cache", *stages], own, checkout.variables(own))
+    if said := _refused(own, "push", "--run-cache", *stages):
+        raise RuntimeError(f"dvc push failed; every result is kept here, push again later:\n{said}")
+
+
+def pull(own: Path, what: list[str]) -> None:
+    """Bring outs of stages, and data that DVC tracks, from the cache or the DVC remote.
+
+    Raises:
+        RuntimeError: neither has them.
+    """
+    if said := _refused(own, "pull", *what):
+        raise RuntimeError(f"dvc pull failed; neither the cache nor the remote gave {', '.join(what)}:\n{said}")
+
+
+def _refused(own: Path, *arguments: str) -> str:
+    """What a dvc command said where it failed."""
+    process = pipeline.start_dvc([*arguments], own, checkout.variables(own))
     said, _ = process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"dvc push failed; every result is kept here, push again later:\n{said.strip()[-2000:]}")
+    return said.strip()[-2000:] if process.returncode else ""
 
 
 def limit(own: Path, cores: int, visible: str | None) -> list[str | None]:

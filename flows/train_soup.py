@@ -12,11 +12,10 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed
 
 from bonesoup import checkout, graph
-from bonesoup.pipeline import start_dvc
 from flows.artifacts import publish
 from flows.common import PAUSES, SOURCE, notify, worth_retrying
 from flows.promote_soup import promote_soup
-from flows.stages import Elsewhere, Slots, limit, push, run_stage
+from flows.stages import Elsewhere, Slots, limit, pull, push, run_stage
 
 CHECKOUT = "train-soup"
 APPROVAL = "promote-soup/with-approval"
@@ -65,7 +64,7 @@ def _train(
 ) -> State:
     plan = graph.read(own)
     if plan.sources:
-        fetch_data(own, plan.sources)
+        pull(own, plan.sources)
     due = plan.downstream(set(graph.status(own)) & set(plan.needs))
     names = [name for name in plan.upstream(stages) if register or name != "register"]
     slots = Slots.of(limit(own, os.cpu_count() or 1, os.environ.get("CUDA_VISIBLE_DEVICES")))
@@ -92,17 +91,6 @@ def _train(
 def _ended(future) -> State:
     future.wait()
     return future.state
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def fetch_data(own: Path, sources: list[str]) -> None:
-    """Bring the data that DVC tracks to the version the commit names, from the cache, else from the remote."""
-    for command in ("checkout", "pull"):
-        process = start_dvc([command, *sources], own, checkout.variables(own))
-        said, _ = process.communicate()
-        if not process.returncode:
-            return
-    raise RuntimeError(f"data that DVC tracks is neither in the cache nor in the remote:\n{said.strip()[-2000:]}")
 
 
 @task(

@@ -1,7 +1,6 @@
 """watch-data: start train-soup when a tracked input has really changed. Cheap: nothing is trained here."""
 
 from pathlib import Path
-from typing import Any
 
 from prefect import flow, get_client, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -11,8 +10,10 @@ from prefect.states import Completed
 from bonesoup import checkout, graph, params
 from bonesoup.files import digest, file_digest
 from bonesoup.pins import newest, pins
+from bonesoup.pipeline import inputs as inputs_of
 from flows.common import SOURCE, notify
-from flows.train_soup import CHECKOUT, fetch_data
+from flows.stages import pull
+from flows.train_soup import CHECKOUT
 
 DEPLOYMENT = "train-soup/on-demand"
 
@@ -45,18 +46,17 @@ def watch_data(deployment: str = DEPLOYMENT):
     return Completed(message=message)
 
 
-def changed_inputs(own: Path) -> dict[str, Any]:
-    """Input file -> digest of what it holds now, for inputs that no stage makes, are no code, and have changed."""
+def changed_inputs(own: Path) -> dict[str, str]:
+    """Input file -> digest of what it holds now, for inputs that differ from what a stage was run with."""
     plan = graph.read(own)
     if plan.sources:
-        fetch_data(own, plan.sources)
+        pull(own, plan.sources)
+    inputs = set(inputs_of(params.load(own / "params.yaml")).values())
     found = {}
     for stage, faults in graph.status(own).items():
-        for fault in faults if stage in plan.needs else []:
+        for fault in faults if checkout.lock_entry(own, stage) else []:
             changed = fault.get("changed deps", {}) if isinstance(fault, dict) else {}
-            for path in changed:
-                if not path.startswith(("out/", "src/")) and (own / path).exists():
-                    found[path] = file_digest(own / path)
+            found |= {path: file_digest(own / path) for path in inputs & set(changed) if (own / path).exists()}
     return found
 
 

@@ -129,6 +129,25 @@ def borrowed_paths(source: Path, own: Path) -> dict[str, str]:
     }
 
 
+def lock_entry(own: Path, stage: str) -> dict:
+    """What a checkout's dvc.lock records of a stage; empty where it has not run."""
+    lock = own / LOCK
+    return _lock(lock)["stages"].get(stage, {}) if lock.is_file() else {}
+
+
+def take_entry(own: Path, stage: str, entry: dict) -> None:
+    """Record in a checkout's dvc.lock what another machine found; no dvc command may be at work in it."""
+    lock = own / LOCK
+    found = _lock(lock) if lock.is_file() else {"schema": "2.0", "stages": {}}
+    found["stages"][stage] = entry
+    with appearing(lock) as temporary, open(temporary, "w") as out:
+        YAML(typ="safe").dump(found, out)
+
+
+def _lock(path: Path) -> dict:
+    return YAML(typ="safe").load(path.read_text())
+
+
 def variables(own: Path) -> dict[str, str]:
     """The environment of a command in a checkout: its own code, not the installed one."""
     return environment() | {"PYTHONPATH": str(own / "src")}

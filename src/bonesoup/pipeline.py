@@ -81,17 +81,22 @@ def check_targets(targets: list[str], names: list[str]) -> None:
         raise ValueError(f"no stage {', '.join(map(repr, unknown))}; there are: {', '.join(names)}")
 
 
+def inputs(settings: Settings) -> dict[str, str]:
+    """Setting -> path of every file that the pipeline reads and does not make."""
+    named = {"data.path": settings.data.path}
+    for name, reward in settings.rewards.items():
+        if isinstance(reward, FunctionReward | PretrainedReward) and not reward.source.startswith("out/"):
+            named[f"rewards.{name}.source"] = reward.source
+    return named
+
+
 def check_inputs(settings: Settings) -> None:
     """DVC names a missing input only as "missing data 'source'"; say which setting asks for it.
 
     Raises:
         ValueError: a file that a setting names does not exist.
     """
-    named = {"data.path": settings.data.path}
-    for name, reward in settings.rewards.items():
-        if isinstance(reward, FunctionReward | PretrainedReward) and not reward.source.startswith("out/"):
-            named[f"rewards.{name}.source"] = reward.source
-    if faults := [f"{key}: {path}: no such file" for key, path in named.items() if not Path(path).exists()]:
+    if faults := [f"{key}: {path}: no such file" for key, path in inputs(settings).items() if not Path(path).exists()]:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         raise ValueError(
             f"params.yaml names files that do not exist:\n{listing}\nPut them there or change the settings."
@@ -158,22 +163,20 @@ class Busy(RuntimeError):
     """Another DVC command holds what this one needs: worth another try."""
 
 
-def reproduce_one(stage: str, root: Path, own: dict[str, str], echo: Callable[[str], None], pull: bool = False) -> str:
+def reproduce_one(stage: str, root: Path, own: dict[str, str], echo: Callable[[str], None]) -> str:
     """Run one stage by `dvc repro --single-item`; what came of it: "ran", "restored" from the run cache, "unchanged".
 
     Args:
         root: of the project.
         own: the environment of the stage.
         echo: called with each line as it is printed.
-        pull: fetch missing inputs, and results that the run cache of the remote has.
 
     Raises:
         Busy: the repository's lock, or a file of the stage, is held by another command.
         RuntimeError: the stage failed; what it said.
     """
     outcome, errors, last = "unchanged", [], deque(maxlen=20)
-    options = ["--pull"] if pull else []
-    process = start_dvc(["--wait-for-lock", "repro", "--single-item", *options, stage], root, own)
+    process = start_dvc(["--wait-for-lock", "repro", "--single-item", stage], root, own)
     for line in process.stdout:
         line = line.rstrip("\n")
         if RUNNING.match(line):
