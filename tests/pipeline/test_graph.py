@@ -35,6 +35,12 @@ def spec(stage: str) -> dict:
     return GRAPH[stage].get("do", GRAPH[stage])
 
 
+def made_by(stage: str) -> list[str]:
+    """Outs and metrics of a stage; one with options is a mapping of its path to them."""
+    listed = [*spec(stage).get("outs", []), *spec(stage).get("metrics", [])]
+    return [path for out in listed for path in ([out] if isinstance(out, str) else out)]
+
+
 def file_of(module: str) -> Path | None:
     stem = SRC / Path(*module.split("."))
     for path in (stem / "__init__.py", stem.with_suffix(".py")):
@@ -151,14 +157,14 @@ def test_the_walk_over_settings_sees_what_it_should():
 def test_paths_in_the_graph_are_those_of_paths_py():
     known = {str(v) for k, v in vars(paths).items() if k.isupper()}
     for stage in STAGES:
-        outs = [*spec(stage).get("outs", []), *spec(stage).get("metrics", [])]
+        outs = made_by(stage)
         for path in [*outs, *(dep for dep in spec(stage)["deps"] if dep.startswith("out/"))]:
             fixed = path.split("/${")[0]
             assert fixed in known or str(Path(fixed).parent) in known, f"{stage}: {path} is not made from paths.py"
 
 
 def test_every_dependency_under_out_is_made_by_a_stage():
-    made = [out.split("/${")[0] for s in STAGES for out in [*spec(s).get("outs", []), *spec(s).get("metrics", [])]]
+    made = [out.split("/${")[0] for s in STAGES for out in made_by(s)]
     for stage in STAGES:
         for dep in spec(stage)["deps"]:
             if dep.startswith("out/"):
