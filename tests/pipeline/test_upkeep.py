@@ -69,7 +69,7 @@ def files(top: Path) -> dict[str, bytes]:
 
 def test_clean_keeps_the_champion_and_frees_the_rest(project):
     """Three states of the pipeline; the first is champion, the last is in the workspace."""
-    for bootstrap in (50, 60, 70):
+    for bootstrap in (60, 70, 80):
         project.set(evaluation__bootstrap=bootstrap)
         assert project.repro().status == 0
     promoted = project.run("bonesoup", "promote", "1", "--force", "--reason", "the first")

@@ -16,6 +16,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from bonesoup.checkout import share_storage
+from bonesoup.paths import REGISTERED
 from bonesoup.pipeline import environment
 
 FOLDER = ".dir"
@@ -42,12 +43,13 @@ class Objects:
 
 
 def outs(lock: str) -> list[Out]:
-    """The results that the text of a dvc.lock names."""
+    """The results that the text of a dvc.lock names and the cache holds."""
     return [
         Out(stage, out["path"], out["md5"])
         for stage, facts in _stages(lock).items()
         for out in facts.get("outs", [])
-        if "md5" in out
+        # dvc.yaml keeps this one out of the cache.
+        if "md5" in out and out["path"] != REGISTERED.as_posix()
     ]
 
 
