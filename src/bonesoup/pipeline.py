@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bonesoup.config import FunctionReward, PretrainedReward, Settings
@@ -23,6 +23,7 @@ NOISE = re.compile(
 ERROR = re.compile(r"^(bonesoup: |ERROR: )")
 # DVC's last word on a stage that has already said what went wrong.
 EPILOGUE = re.compile(r"^ERROR: failed to reproduce '.+': failed to run: .+, exited with \d+$")
+SKIPS = {"unchanged": "unchanged", "restored": "restored from the cache"}
 # DVC on a path that another command reads or writes, or on its repository's lock.
 BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock|cannot perform the command because")
 # In the new process itself: a preexec_fn is not safe in a process with threads, such as a flow.
@@ -116,19 +117,17 @@ def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
     total, seen, started, current, errors = len(names), 0, time.monotonic(), None, []
     process = start_dvc(["repro", *targets], Path("."), environment())
     try:
-        for line in process.stdout:
-            line = line.rstrip("\n")
-            if match := RUNNING.match(line):
-                seen, current = seen + 1, match[1]
-                echo(f"[bold][{seen}/{total}] {match[1]}[/bold]  ({time.monotonic() - started:.0f} s so far)")
-            elif match := SKIPPED.match(line):
+        for kind, text in follow(process):
+            if kind == "ran":
+                seen, current = seen + 1, text
+                echo(f"[bold][{seen}/{total}] {text}[/bold]  ({time.monotonic() - started:.0f} s so far)")
+            elif kind in SKIPS:
                 seen += 1
-                how = "unchanged" if match[2].startswith("didn't") else "restored from the cache"
-                echo(f"[dim][{seen}/{total}] {match[1]}: {how}[/dim]")
-            elif errors or ERROR.match(line):
-                errors.append(line)
-            elif line and not NOISE.match(line):
-                echo(escape(line))
+                echo(f"[dim][{seen}/{total}] {text}: {SKIPS[kind]}[/dim]")
+            elif kind == "error":
+                errors.append(text)
+            else:
+                echo(escape(text))
         process.wait()
     except KeyboardInterrupt:
         # The terminal has sent the signal to DVC and the stage too; let them end, and drain what they say.
@@ -159,6 +158,25 @@ def start_dvc(arguments: list[str], root: Path, own: dict[str, str]) -> subproce
     )
 
 
+def follow(process: subprocess.Popen) -> Iterator[tuple[str, str]]:
+    """What a `dvc repro` says as it says it: ("ran" | "unchanged" | "restored", stage), or ("said" | "error", line).
+
+    "ran" comes when a stage starts. All that follows the first error belongs to it.
+    """
+    failed = False
+    for line in process.stdout:
+        line = line.rstrip("\n")
+        if match := RUNNING.match(line):
+            yield "ran", match[1]
+        elif match := SKIPPED.match(line):
+            yield "unchanged" if match[2].startswith("didn't") else "restored", match[1]
+        elif failed or ERROR.match(line):
+            failed = True
+            yield "error", line
+        elif line and not NOISE.match(line):
+            yield "said", line
+
+
 class Busy(RuntimeError):
     """Another DVC command holds what this one needs: worth another try."""
 
@@ -177,17 +195,14 @@ def reproduce_one(stage: str, root: Path, own: dict[str, str], echo: Callable[[s
     """
     outcome, errors, last = "unchanged", [], deque(maxlen=20)
     process = start_dvc(["--wait-for-lock", "repro", "--single-item", stage], root, own)
-    for line in process.stdout:
-        line = line.rstrip("\n")
-        if RUNNING.match(line):
-            outcome = "ran"
-        elif match := SKIPPED.match(line):
-            outcome = "unchanged" if match[2].startswith("didn't") else "restored"
-        elif errors or ERROR.match(line):
-            errors.append(line)
-        elif line and not NOISE.match(line):
-            last.append(line)
-            echo(line)
+    for kind, text in follow(process):
+        if kind == "error":
+            errors.append(text)
+        elif kind == "said":
+            last.append(text)
+            echo(text)
+        else:
+            outcome = kind
     if process.wait():
         message = failure(stage, errors or list(last))
         raise Busy(message) if BUSY.search(message) else RuntimeError(message)

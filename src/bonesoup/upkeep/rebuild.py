@@ -208,15 +208,14 @@ def run(into: Path, echo: Callable[[str], None]) -> None:
     """
     current, errors = None, []
     process = pipeline.start_dvc(["repro", "--no-run-cache", LAST], into, variables(into))
-    for line in process.stdout:
-        line = line.rstrip("\n")
-        if match := pipeline.RUNNING.match(line):
-            current = match[1]
+    for kind, text in pipeline.follow(process):
+        if kind == "ran":
+            current = text
             echo(current)
-        elif errors or pipeline.ERROR.match(line):
-            errors.append(line)
-        elif line and not pipeline.NOISE.match(line):
-            echo(f"  {line}")
+        elif kind == "error":
+            errors.append(text)
+        else:
+            echo(f"  {text}")
     if process.wait():
         raise RuntimeError(f"in {into}: {pipeline.failure(current, errors)}")
 
