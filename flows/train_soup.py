@@ -1,6 +1,8 @@
 """train-soup: the whole pipeline, from data to registered versions, in a checkout of its own."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +35,7 @@ def train_soup(
     register_versions: bool = True,
     promotion: Literal["no", "by rule", "with approval"] = "no",
     on_other_machines: bool = False,
+    keep: int | None = None,
 ):
     """Train, evaluate and register a soup; every stage that is not up to date, and no other.
 
@@ -45,6 +48,7 @@ def train_soup(
         register_versions: send runs and versions to MLflow.
         promotion: judge the new version by mlflow/promotion.yaml, at once or in a run that waits for a person.
         on_other_machines: run each stage in the deployment run-stage, by whatever worker takes it.
+        keep: at the end, `bonesoup clean` what all but so many newest versions need.
     """
     scheduled = get_run_context().flow_run.auto_scheduled
     try:
@@ -52,7 +56,7 @@ def train_soup(
             sha = checkout.prepare(SOURCE, own, commit, profile, overrides or {})
             get_run_logger().info(f"{own} is at {sha[:12]}")
             elsewhere = Elsewhere(sha, (own / "params.yaml").read_text()) if on_other_machines else None
-            return _train(own, stages or [], push_results, register_versions, promotion, elsewhere)
+            return _train(own, stages or [], push_results, register_versions, promotion, elsewhere, keep)
     except TimeoutError as error:
         if scheduled:
             return Completed(name="Skipped", message=f"the run before it is still going: {error}")
@@ -60,7 +64,13 @@ def train_soup(
 
 
 def _train(
-    own: Path, stages: list[str], push_results: bool, register: bool, promotion: str, elsewhere: Elsewhere | None
+    own: Path,
+    stages: list[str],
+    push_results: bool,
+    register: bool,
+    promotion: str,
+    elsewhere: Elsewhere | None,
+    keep: int | None,
 ) -> State:
     plan = graph.read(own)
     if plan.sources:
@@ -85,6 +95,8 @@ def _train(
         return Failed(message=f"{', '.join(failed)} failed: {reason}")
     if register and "register" in names and promotion != "no":
         ask_promotion(promotion)
+    if keep:
+        clean(keep)
     return Completed(message=f"{sum(name in due for name in names)} of {len(names)} stages were due")
 
 
@@ -104,6 +116,26 @@ def _ended(future) -> State:
 def push_outs(own: Path, names: list[str]) -> None:
     """Send results and run cache to the DVC remote."""
     push(own, names)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def clean(keep: int) -> None:
+    """`bonesoup clean`, so that a schedule does not fill the disk."""
+    logger = get_run_logger()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bonesoup.cli", "clean", "--keep", str(keep), "--yes"],
+        cwd=SOURCE,
+        env=checkout.variables(SOURCE) | checkout.store_of(SOURCE),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines = [line.rstrip("\n") for line in process.stdout]
+    for line in lines:
+        logger.info(line)
+    if process.wait():
+        raise RuntimeError(f"clean failed, all else is done: {lines[-1] if lines else ''}")
 
 
 def ask_promotion(promotion: str) -> None:
