@@ -39,11 +39,12 @@ def objects(servers):
     return lambda bucket: [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 
-def test_a_finished_pipeline_is_registered_read_back_and_promoted(servers, objects, project, tmp_path):
+def test_a_finished_pipeline_is_registered_read_back_and_promoted(servers, objects, project, tmp_path, monkeypatch):
     result = project.run("bonesoup", "register", MLFLOW_TRACKING_URI=servers.url("mlflow"))
     assert result.status == 0, result.output
     assert any(key.endswith("model.safetensors") for key in objects("mlflow")), "the weights are not in the S3 store"
     before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", servers.url("mlflow"))
     mlflow.set_tracking_uri(servers.url("mlflow"))
     try:
         folder = mlflow.artifacts.download_artifacts("models:/bonesoup-soup/1", dst_path=str(tmp_path / "soup"))

@@ -1,6 +1,7 @@
 import socket
 import time
 
+import mlflow
 import pytest
 
 from bonesoup.tracking.store import connect, nothing_lost, shown, tracking_uri
@@ -16,8 +17,11 @@ def test_the_default_is_a_file_of_the_project(tmp_path, no_server):
 
 
 def test_artifacts_lie_beside_the_database_whatever_the_checkout(tmp_path, monkeypatch):
+    before = mlflow.get_tracking_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/shared/mlflow.db")
     store = connect(tmp_path / "checkout", "bonesoup")
+    # `connect` sets it for the whole process.
+    mlflow.set_tracking_uri(before)
     location = store.client.get_experiment(store.experiment).artifact_location
     assert location == (tmp_path / "shared/mlartifacts").as_uri()
 
