@@ -7,6 +7,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow_server import tracking
+from prefect_server import free_port
 
 from bonesoup import params
 from bonesoup.config import Register
@@ -230,3 +232,30 @@ def test_what_a_checkout_uses_stays_in_the_shared_cache(house):
     assert not found.missing
     shutil.rmtree(checkout)
     assert gc.unused(house.root, set()), "they stayed for the checkout alone"
+
+
+def test_a_server_frees_the_files_it_keeps(house, tmp_path, monkeypatch):
+    """Over HTTP: files and versions go; the rows of runs stay, marked as deleted, for the server's own mlflow gc."""
+    before = mlflow.get_tracking_uri()
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    try:
+        with tracking(port, tmp_path):
+            for _ in range(3):
+                house.run()
+            held = [path for path in tmp_path.rglob("adapter_model.safetensors") if "house" not in path.parts]
+            first = house.store.client.get_model_version("bonesoup-soup", "1")
+            plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+            (_, models), (runs, _), *_ = plan.sizes().values()
+            assert runs > 8
+            assert models > sum(path.stat().st_size for path in held) / 2, "asked over HTTP"
+            clean.carry_out(house.root, plan, lambda line: None)
+            left = [path for path in held if path.is_file()]
+            assert len(left) == len(held) / 3
+            assert house.soups == ["3"]
+            assert house.sound("3")
+            assert house.store.client.get_run(first.run_id).info.lifecycle_stage == "deleted"
+            again = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+            assert (again.retention.versions, again.retention.models, again.retention.runs) == ([], [], [])
+    finally:
+        mlflow.set_tracking_uri(before)
