@@ -65,7 +65,8 @@ def test_new_data_starts_train_soup_and_nothing_else_does(prefect, project, work
     tables = project.folder / "words.yaml"
     shutil.copy(project.folder / "src/bonesoup/data/embedded.yaml", tables)
     project.set(data__path="words.yaml")
-    for command in (["dvc", "add", "words.yaml"], ["git", "add", "."], ["git", "commit", "-qam", "own tables"]):
+    pointers = ["git", "add", "words.yaml.dvc", ".gitignore"]
+    for command in (["dvc", "add", "words.yaml"], pointers, ["git", "commit", "-qam", "own tables"]):
         assert project.run(*command).status == 0
     run = prefect.launch(TRAIN, stages=["prepare"])
     assert prefect.ended(run)["name"] == "Completed", prefect.log(run)
