@@ -57,7 +57,8 @@ def test_no_value_of_a_profile_is_a_default_of_the_code(name):
         "kind": "pretrained", "model": ".", "input": "chat", "logit": 0, "source": "x"
     }  # fmt: skip
     used = params.check(raw).model_dump(by_alias=True)
-    assert left_out(raw, used) == [f"rewards.{raw['objectives'][0]}.revision", "rl.lora.targets"]
+    own = f"rewards.{raw['objectives'][0]}"
+    assert left_out(raw, used) == [f"{own}.revision", f"{own}.convert_bin", "rl.lora.targets"]
 
 
 def test_writing_the_default_gives_params_yaml_back(tmp_path):

@@ -21,6 +21,7 @@ CODE = (
     "bonesoup.rewards.score",
     "bonesoup.training.rloo",
     "bonesoup.training.sft",
+    "bonesoup.weights.pretrained",
 )
 
 
