@@ -218,7 +218,9 @@ CHEAP = [
 
 
 def cheap() -> list[list[str]]:
-    chosen = [words for _, words in SHOWN if any(words[: len(c.split())] == c.split() for c in CHEAP)]
+    """Those of CHEAP with the arguments they are shown with; a first run has no champion to name."""
+    shown = [words for _, words in SHOWN if not any(word.startswith("@") for word in words)]
+    chosen = [words for words in shown if any(words[: len(c.split())] == c.split() for c in CHEAP)]
     unique = {" ".join(words): words for words in chosen if words[:2] != ["bonesoup", "profile"] or len(words) == 2}
     return list(unique.values())
 
