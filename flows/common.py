@@ -6,6 +6,9 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ import httpx
 from prefect import get_run_logger
 from prefect.client.schemas.objects import FlowRun, State
 
-from bonesoup.checkout import store_of, variables
+from bonesoup.checkout import held, prepare, store_of, variables
 from bonesoup.pipeline import Busy
 
 # The clone a worker was started in: the pull step of prefect.yaml makes it the working directory.
@@ -21,8 +24,10 @@ SOURCE = Path.cwd()
 WEBHOOK = "BONESOUP_WEBHOOK"
 # A store, a remote or a server that does not answer now may do so in a minute; anything else fails again.
 UNREACHABLE = re.compile(
-    r"the MLflow store .* failed|Connection refused|Connection reset|Could not connect to the endpoint|"
-    r"Temporary failure in name resolution|Name or service not known|timed out",
+    # Not where the store has answered, and refused (4xx).
+    r"the MLflow store .* failed(?!.*error code 4\d\d)|Connection refused|Connection reset|Cannot connect to host|"
+    r"Connect call failed|Could not connect to the endpoint|Temporary failure in name resolution|"
+    r"Name or service not known|timed out",
     re.IGNORECASE,
 )
 PAUSES = [2, 10, 30]
@@ -34,33 +39,51 @@ def worth_retrying(task, run, state: State) -> bool:
     return isinstance(error, Busy) or bool(UNREACHABLE.search(str(error)))
 
 
-def bonesoup(own: Path, *arguments: str) -> Any:
-    """A bonesoup command in a checkout or clone, by its own code, with --json; its answer.
+def command(own: Path, *arguments: str) -> tuple[int, str, list[str]]:
+    """Run a bonesoup command in a checkout or clone, by its own code: (status, standard output, what it said).
 
-    What it says meanwhile goes to the log. A command that answers but ends with status 1 (a refusal) is no failure.
+    What it says on standard error goes to the log as it comes.
+    """
+    logger, said = get_run_logger(), []
+    # A file: a pipe that nobody reads meanwhile would stop the command once it is full.
+    with tempfile.TemporaryFile("w+") as answer:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bonesoup.cli", *arguments],
+            cwd=own,
+            env=variables(own) | store_of(SOURCE),
+            stdout=answer,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        for line in process.stderr:
+            said.append(line.rstrip("\n"))
+            logger.info(said[-1])
+        status = process.wait()
+        answer.seek(0)
+        return status, answer.read(), said
+
+
+def ask(own: Path, name: str, *options: str, of: list[str]) -> Any:
+    """The answer of `bonesoup NAME OPTIONS --json -- OF`.
+
+    A command that answers but ends with status 1 (a refusal) is no failure.
 
     Raises:
         RuntimeError: it failed; what it said.
     """
-    logger = get_run_logger()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bonesoup.cli", *arguments, "--json"],
-        cwd=own,
-        env=variables(own) | store_of(SOURCE),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-    )
-    said = []
-    for line in process.stderr:
-        said.append(line.rstrip("\n"))
-        logger.info(said[-1])
-    answer = process.stdout.read()
-    process.wait()
+    _, answer, said = command(own, name, *options, "--json", "--", *of)
     if not answer.strip():
-        raise RuntimeError("\n".join(said[-20:]).removeprefix("bonesoup: ") or f"bonesoup {arguments[0]} failed")
+        raise RuntimeError("\n".join(said[-20:]).removeprefix("bonesoup: ") or f"bonesoup {name} failed")
     return json.loads(answer)
+
+
+@contextmanager
+def committed(name: str) -> Iterator[Path]:
+    """A checkout of the last commit for a command: what is not committed does not count, a rule neither."""
+    with held(SOURCE, name, wait=3600) as own:
+        prepare(SOURCE, own, "HEAD", None, {})
+        yield own
 
 
 def notify(flow, run: FlowRun, state: State) -> None:

@@ -4,7 +4,9 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.common import PAUSES, SOURCE, bonesoup, notify, worth_retrying
+from flows.common import PAUSES, SOURCE, ask, committed, notify, worth_retrying
+
+CHECKOUT = "evaluate-models"
 
 
 @task(
@@ -16,7 +18,9 @@ from flows.common import PAUSES, SOURCE, bonesoup, notify, worth_retrying
 )
 def score(versions: list[str], prompts: str | None) -> dict:
     """`bonesoup evaluate`: the metrics of each version with their intervals, and what they were measured on."""
-    return bonesoup(SOURCE, "evaluate", *versions, *(["--prompts", prompts] if prompts else []))
+    options = ["--prompts", str((SOURCE / prompts).absolute())] if prompts else []
+    with committed(CHECKOUT) as own:
+        return ask(own, "evaluate", *options, of=versions)
 
 
 @flow(name="evaluate-models", on_failure=[notify], on_crashed=[notify])
@@ -25,7 +29,7 @@ def evaluate_models(versions: list[str] | None = None, prompts: str | None = Non
 
     Args:
         versions: numbers, MODEL/NUMBER or @alias; the champion and the newest where none is given.
-        prompts: a file of prompts to use in place of the yardstick's own.
+        prompts: a file of prompts to use in place of the yardstick's own; relative to the worker's clone.
     """
     found = score(versions or [], prompts)
     rows = [

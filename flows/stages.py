@@ -50,8 +50,9 @@ def devices(device: str, threads: int, cores: int, visible: str | None) -> list[
     """
     if device != "cuda":
         return [None] * max(1, cores // threads)
-    if visible:
-        return [name.strip() for name in visible.split(",")]
+    if visible is not None:
+        # An empty one hides them all; the stage then says that it finds none.
+        return [name.strip() for name in visible.split(",") if name.strip()] or [None]
     if not shutil.which("nvidia-smi"):
         return [None]
     listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
@@ -161,13 +162,26 @@ def push(own: Path, stages: list[str]) -> None:
 
 
 def pull(own: Path, what: list[str]) -> None:
-    """Bring outs of stages, and data that DVC tracks, from the cache or the DVC remote.
+    """Bring outs of stages, and data that DVC tracks, from the cache, else from the DVC remote.
 
     Raises:
         RuntimeError: neither has them.
     """
-    if said := _refused(own, "pull", *what):
+    # The cache alone first: a pull asks the remote also for what is here, and fails where that is down.
+    if _refused(own, "checkout", *what) and (said := _refused(own, "pull", *what)):
         raise RuntimeError(f"dvc pull failed; neither the cache nor the remote gave {', '.join(what)}:\n{said}")
+
+
+@task(
+    retries=len(PAUSES),
+    retry_delay_seconds=PAUSES,
+    retry_condition_fn=worth_retrying,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def fetch_data(own: Path, sources: list[str]) -> None:
+    """Bring the data that DVC tracks to the version the commit names."""
+    pull(own, sources)
 
 
 def _refused(own: Path, *arguments: str) -> str:

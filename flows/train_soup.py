@@ -1,8 +1,7 @@
 """train-soup: the whole pipeline, from data to registered versions, in a checkout of its own."""
 
 import os
-import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +12,13 @@ from prefect.context import get_run_context
 from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed
 
-from bonesoup import checkout, graph
+from bonesoup import checkout, graph, params
+from bonesoup.files import read_json
+from bonesoup.paths import REGISTERED
 from flows.artifacts import publish
-from flows.common import PAUSES, SOURCE, notify, worth_retrying
-from flows.promote_soup import promote_soup
-from flows.stages import Elsewhere, Slots, limit, pull, push, run_stage
+from flows.common import PAUSES, SOURCE, command, notify, worth_retrying
+from flows.promote_soup import judge
+from flows.stages import Elsewhere, Slots, fetch_data, limit, push, run_stage
 
 CHECKOUT = "train-soup"
 APPROVAL = "promote-soup/with-approval"
@@ -51,16 +52,17 @@ def train_soup(
         keep: at the end, `bonesoup clean` what all but so many newest versions need.
     """
     scheduled = get_run_context().flow_run.auto_scheduled
-    try:
-        with checkout.held(SOURCE, CHECKOUT, 0 if scheduled else WAIT) as own:
-            sha = checkout.prepare(SOURCE, own, commit, profile, overrides or {})
-            get_run_logger().info(f"{own} is at {sha[:12]}")
-            elsewhere = Elsewhere(sha, (own / "params.yaml").read_text()) if on_other_machines else None
-            return _train(own, stages or [], push_results, register_versions, promotion, elsewhere, keep)
-    except TimeoutError as error:
-        if scheduled:
-            return Completed(name="Skipped", message=f"the run before it is still going: {error}")
-        return Failed(message=str(error))
+    with ExitStack() as stack:
+        try:
+            own = stack.enter_context(checkout.held(SOURCE, CHECKOUT, 0 if scheduled else WAIT))
+        except TimeoutError as error:
+            if scheduled:
+                return Completed(name="Skipped", message=f"the run before it is still going: {error}")
+            return Failed(message=str(error))
+        sha = checkout.prepare(SOURCE, own, commit, profile, overrides or {})
+        get_run_logger().info(f"{own} is at {sha[:12]}")
+        elsewhere = Elsewhere(sha, (own / "params.yaml").read_text()) if on_other_machines else None
+        return _train(own, stages or [], push_results, register_versions, promotion, elsewhere, keep)
 
 
 def _train(
@@ -74,7 +76,7 @@ def _train(
 ) -> State:
     plan = graph.read(own)
     if plan.sources:
-        pull(own, plan.sources)
+        fetch_data(own, plan.sources)
     due = plan.downstream(set(graph.status(own)) & set(plan.needs))
     names = [name for name in plan.upstream(stages) if register or name != "register"]
     slots = Slots.of(limit(own, os.cpu_count() or 1, os.environ.get("CUDA_VISIBLE_DEVICES")))
@@ -93,8 +95,8 @@ def _train(
     if failed:
         reason = states[failed[0]].result(raise_on_failure=False)
         return Failed(message=f"{', '.join(failed)} failed: {reason}")
-    if register and "register" in names and promotion != "no":
-        ask_promotion(promotion)
+    if promotion != "no" and "register" in due and "register" in names:
+        ask_promotion(own, promotion)
     if keep:
         clean(keep)
     return Completed(message=f"{sum(name in due for name in names)} of {len(names)} stages were due")
@@ -120,27 +122,23 @@ def push_outs(own: Path, names: list[str]) -> None:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def clean(keep: int) -> None:
-    """`bonesoup clean`, so that a schedule does not fill the disk."""
-    logger = get_run_logger()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bonesoup.cli", "clean", "--keep", str(keep), "--yes"],
-        cwd=SOURCE,
-        env=checkout.variables(SOURCE) | checkout.store_of(SOURCE),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    lines = [line.rstrip("\n") for line in process.stdout]
-    for line in lines:
-        logger.info(line)
-    if process.wait():
-        raise RuntimeError(f"clean failed, all else is done: {lines[-1] if lines else ''}")
+    """`bonesoup clean`, so that a schedule does not fill the disk; the clone's own out/ and scratch/ stay."""
+    status, answer, said = command(SOURCE, "clean", "--keep", str(keep), "--shared", "--yes")
+    get_run_logger().info(answer)
+    if status:
+        raise RuntimeError(f"clean failed, all else is done: {said[-1] if said else ''}")
 
 
-def ask_promotion(promotion: str) -> None:
+def ask_promotion(own: Path, promotion: str) -> None:
+    """Have the soup that this run registered judged; one that was there already has been."""
+    name = f"{params.load(own / 'params.yaml').register_.name}-soup"
+    soup = read_json(own / REGISTERED)["models"][name]
+    if not soup["new"]:
+        get_run_logger().info(f"{name}/{soup['version']} is no new version: nothing to promote")
+        return
+    version = f"{name}/{soup['version']}"
     if promotion == "by rule":
-        promote_soup()
+        get_run_logger().info(judge(own, version, move=True)["summary"])
     else:
-        run = run_deployment(APPROVAL, timeout=0, as_subflow=False)
-        get_run_logger().info(f"promotion asked for: run {run.name} waits for approval")
+        run = run_deployment(APPROVAL, parameters={"version": version}, timeout=0, as_subflow=False)
+        get_run_logger().info(f"promotion of {version} asked for: run {run.name} waits for approval")

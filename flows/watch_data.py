@@ -4,6 +4,15 @@ from pathlib import Path
 
 from prefect import flow, get_client, get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.states import Completed
 
@@ -12,7 +21,7 @@ from bonesoup.files import digest, file_digest
 from bonesoup.pins import newest, pins
 from bonesoup.pipeline import inputs as inputs_of
 from flows.common import SOURCE, notify
-from flows.stages import pull
+from flows.stages import fetch_data
 from flows.train_soup import CHECKOUT
 
 DEPLOYMENT = "train-soup/on-demand"
@@ -39,18 +48,37 @@ def watch_data(deployment: str = DEPLOYMENT):
         return Completed(name="Skipped", message=f"train-soup is at work: {error}")
     if not changed:
         return Completed(message="no tracked input has changed")
-    # The same change starts one run, however often it is seen.
-    run = run_deployment(deployment, timeout=0, as_subflow=False, idempotency_key=digest(changed))
+    # The same change starts one run, however often it is seen, until some run has completed.
+    key = digest(changed, last_completed())
+    run = run_deployment(deployment, timeout=0, as_subflow=False, idempotency_key=key)
     message = f"{', '.join(sorted(changed))} changed: started {run.name}"
+    if run.state and run.state.is_final():
+        message = (
+            f"{', '.join(sorted(changed))} changed: {run.name} was started for it and ended {run.state.name}; start "
+            f"{deployment} by hand once the cause is mended"
+        )
     get_run_logger().info(message)
     return Completed(message=message)
+
+
+def last_completed() -> str:
+    """The last run of train-soup that completed; empty where none has."""
+    found = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=["train-soup"])),
+            flow_run_filter=found,
+            sort=FlowRunSort.END_TIME_DESC,
+            limit=1,
+        )
+    return str(runs[0].id) if runs else ""
 
 
 def changed_inputs(own: Path) -> dict[str, str]:
     """Input file -> digest of what it holds now, for inputs that differ from what a stage was run with."""
     plan = graph.read(own)
     if plan.sources:
-        pull(own, plan.sources)
+        fetch_data(own, plan.sources)
     inputs = set(inputs_of(params.load(own / "params.yaml")).values())
     found = {}
     for stage, faults in graph.status(own).items():

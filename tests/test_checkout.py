@@ -81,6 +81,7 @@ def test_cache_and_remotes_are_those_of_the_source(source, tmp_path):
         config["core"]["remote"] = "storage"
     own = checkout.folder(source, "nightly")
     checkout.prepare(source, own, "HEAD", None, {})
+    assert (own / ".dvc/config.local").stat().st_mode & 0o077 == 0, "it may hold keys"
     with Repo(str(own)) as repo:
         assert Path(repo.cache.local_cache_dir) == source / ".dvc/cache"
         assert repo.config["core"]["remote"] == "storage"
@@ -133,3 +134,25 @@ def test_the_graph_is_in_running_order_from_any_folder(source, tmp_path, monkeyp
         found.upstream(["nothing"])
     # Nothing has run here.
     assert set(graph.status(source)) == set(order)
+
+
+def test_a_source_that_was_moved_takes_its_checkouts_along(source):
+    own = checkout.folder(source, "nightly")
+    checkout.prepare(source, own, "HEAD", None, {})
+    moved = source.rename(source.with_name("moved"))
+    again = checkout.folder(moved, "nightly")
+    git(moved, "commit", "-q", "--allow-empty", "-m", "after the move")
+    assert checkout.prepare(moved, again, "HEAD", None, {}) == git(moved, "rev-parse", "HEAD")
+
+
+def test_checkouts_write_to_the_store_of_their_source(source, monkeypatch):
+    from bonesoup.tracking.store import tracking_uri
+
+    own = checkout.folder(source, "nightly")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = f"sqlite:///{source}/var/mlflow.db"
+    assert tracking_uri(own) == tracking_uri(source) == checkout.store_of(source)["MLFLOW_TRACKING_URI"] == store
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert checkout.store_of(source)["MLFLOW_TRACKING_URI"] == f"sqlite:///{source}/other.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert checkout.store_of(source)["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"

@@ -5,7 +5,6 @@ and an interrupted policy resumes. It shares the DVC cache and the remotes of it
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -65,6 +64,10 @@ def prepare(source: Path, own: Path, commit: str, profile: str | None, overrides
         with appearing(own) as temporary:
             # Shared objects: every commit of the source is there, now and later, without a fetch.
             git(source, "clone", "--quiet", "--shared", "--no-checkout", str(source.absolute()), str(temporary))
+    # Every time: the source may have been moved, or is mounted elsewhere in a container.
+    objects = source / git(source, "rev-parse", "--git-path", "objects")
+    (own / ".git/objects/info/alternates").write_text(f"{objects.absolute()}\n")
+    git(own, "remote", "set-url", "origin", str(source.absolute()))
     # The record of what is in out/ is the checkout's own, also where the commit brings one.
     lock = (own / LOCK).read_bytes() if (own / LOCK).is_file() else None
     git(own, "checkout", "--quiet", "--force", "--detach", sha)
@@ -96,6 +99,8 @@ def share_storage(source: Path, own: Path) -> None:
         config["remote"] = {name: dict(options) for name, options in remotes.items()}
         if default:
             config["core"]["remote"] = default
+    # It may hold the remotes' keys.
+    (own / ".dvc/config.local").chmod(0o600)
 
 
 def change_settings(own: Path, profile: str | None, overrides: dict[str, Any]) -> None:
@@ -154,11 +159,13 @@ def variables(own: Path) -> dict[str, str]:
 
 
 def store_of(source: Path) -> dict[str, str]:
-    """MLFLOW_TRACKING_URI for a checkout: the one that is set, else the source's own store."""
-    from bonesoup.tracking.store import LOCAL_DATABASE
+    """MLFLOW_TRACKING_URI for a checkout: that of its source, a relative database file made absolute."""
+    from bonesoup.tracking.store import database_file, tracking_uri
 
-    default = f"sqlite:///{source.absolute() / LOCAL_DATABASE}"
-    return {"MLFLOW_TRACKING_URI": os.environ.get("MLFLOW_TRACKING_URI") or default}
+    uri = tracking_uri(source)
+    if (file := database_file(uri)) and not file.is_absolute():
+        uri = f"sqlite:///{source.absolute() / file}"
+    return {"MLFLOW_TRACKING_URI": uri}
 
 
 def git(repository: Path, *arguments: str) -> str:

@@ -29,6 +29,7 @@ def at_the_root(monkeypatch):
         (("cpu", 8, 4, None), [None]),
         (("cuda", 1, 16, "2,5"), ["2", "5"]),
         (("cuda", 1, 16, "GPU-3a, GPU-4b"), ["GPU-3a", "GPU-4b"]),
+        (("cuda", 1, 16, ""), [None]),
     ],
 )
 def test_one_stage_a_gpu_or_as_many_as_threads_fit_the_cores(given, slots):
@@ -53,6 +54,9 @@ def test_gpus_are_counted_where_nothing_narrows_them(tmp_path, monkeypatch):
         (Busy("'out/sft' is busy, it is being blocked by"), True),
         (RuntimeError("stage register failed: the MLflow store http://127.0.0.1:5000 failed: refused"), True),
         (RuntimeError("dvc push failed: Could not connect to the endpoint URL"), True),
+        (RuntimeError("dvc push failed: Cannot connect to host 127.0.0.1:1 [Connect call failed]"), True),
+        (RuntimeError("the MLflow store http://x failed: API request failed with error code 503"), True),
+        (RuntimeError("the MLflow store http://x failed: API request failed with error code 401"), False),
         (RuntimeError("gate@reward failed:\n  - reward helpful: held-out accuracy 0.41"), False),
         (RuntimeError("params.yaml has 1 fault"), False),
         (RuntimeError("the disk is full while writing out/x"), False),
@@ -89,3 +93,21 @@ def test_deployments_named_in_the_flows_exist():
         flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
         names.add(f"{flow.name}/{deployment['name']}")
     assert {stages.DEPLOYMENT, train_soup.APPROVAL, watch_data.DEPLOYMENT} <= names
+
+
+def test_an_answer_longer_than_a_pipe_holds_arrives(tmp_path):
+    from prefect.logging import disable_run_logger
+
+    from flows.common import ask
+
+    package = tmp_path / "src/bonesoup"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    program = (
+        "import json, sys\nprint(json.dumps(['x' * 300_000, sys.argv[1:]]))\nprint('y' * 300_000, file=sys.stderr)\n"
+    )
+    (package / "cli.py").write_text(program)
+    with disable_run_logger():
+        long, arguments = ask(tmp_path, "evaluate", "--prompts", "p", of=["-3"])
+    assert len(long) == 300_000
+    assert arguments == ["evaluate", "--prompts", "p", "--json", "--", "-3"], "what users name is no option"

@@ -29,6 +29,7 @@ def lenient(project) -> None:
         rule["guards"][guard]["tolerance"] = 10.0
     with open(path, "w") as out:
         yaml.dump(rule, out)
+    assert project.run("git", "commit", "-qam", "another rule").status == 0
 
 
 def test_a_version_is_promoted_by_rule_once_somebody_has_agreed(prefect, project, worker):

@@ -34,8 +34,11 @@ class Store:
 
 
 def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the project's own sqlite file."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(root / LOCAL_DATABASE).absolute()}"
+    """MLFLOW_TRACKING_URI, or the project's own sqlite file; a flow's checkout has that of its source."""
+    home = root.absolute()
+    if home.parts[-3:-1] == ("var", "checkouts"):
+        home = home.parents[2]
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / LOCAL_DATABASE}"
 
 
 def connect(root: Path, experiment: str, patience: float = 5) -> Store:
