@@ -1,6 +1,7 @@
 """train-soup on a real Prefect server with a real worker: what it runs, shows, leaves alone and survives."""
 
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -213,11 +214,30 @@ def test_a_dead_tracking_server_costs_nothing_but_a_second_run(prefect, project,
     assert versions(project)["bonesoup-soup"] == 1
 
 
-def test_a_remote_that_cannot_be_reached_fails_the_push_alone(prefect, project, worker):
-    project.run("dvc", "remote", "add", "--local", "--default", "storage", f"http://127.0.0.1:{free_port()}/storage")
+@pytest.fixture
+def dead_remote(project):
+    """The project with a DVC remote that nobody answers for."""
+    address = f"http://127.0.0.1:{free_port()}/storage"
+    assert project.run("dvc", "remote", "add", "--local", "--default", "storage", address).status == 0
+    return project
+
+
+def test_a_remote_that_cannot_be_reached_fails_the_push_alone(prefect, dead_remote, worker):
     run = prefect.launch(RUN, push_results=True)
     state = prefect.ended(run)
     assert state["name"] == "Failed"
     assert "push failed: dvc push failed; every result is kept here" in state["message"]
-    assert versions(project)["bonesoup-soup"] == 1
-    assert checkout(project).joinpath("out/report/index.html").is_file()
+    assert prefect.tasks(run)["push"]["run_count"] == 3, "a remote may come back"
+    assert versions(dead_remote)["bonesoup-soup"] == 1
+    assert checkout(dead_remote).joinpath("out/report/index.html").is_file()
+
+
+def test_tracked_data_in_the_cache_needs_no_remote(prefect, dead_remote, worker):
+    shutil.copy(dead_remote.folder / "src/bonesoup/data/embedded.yaml", dead_remote.folder / "words.yaml")
+    dead_remote.set(data__path="words.yaml")
+    pointers = ["git", "add", "words.yaml.dvc", ".gitignore"]
+    for command in (["dvc", "add", "words.yaml"], pointers, ["git", "commit", "-qam", "own tables"]):
+        assert dead_remote.run(*command).status == 0
+    run = prefect.launch(RUN, stages=["prepare"])
+    assert prefect.ended(run)["name"] == "Completed", prefect.log(run)
+    assert checkout(dead_remote).joinpath("words.yaml").is_file()
