@@ -59,7 +59,7 @@ def test_a_name_cannot_leave_its_folder(name):
 def test_every_name_of_the_settings_that_becomes_a_path_is_checked():
     """Objectives, groups of policies, named preferences and the model's name; slots have a fixed list."""
     fields = Settings.model_fields
-    for field in ("objectives", "rewards", "policies", "preferences"):
+    for field in ("objectives", "rewards", "policies", "preferences", "register_"):
         assert "^[a-z][a-z0-9_-]*$" in str(TypeAdapter(fields[field].annotation).json_schema()), field
 
 

@@ -67,6 +67,30 @@ def test_too_few_prompts_and_empty_lines(tmp_path, text, message):
         read_prompts(write(tmp_path, text))
 
 
+@pytest.mark.parametrize(
+    "text", ['[{"prompt": "one"}, {"prompt": "two"}]\n', '\n [\n  "one",\n  "two"\n]\n', "[a] b\nc\n"]
+)
+def test_an_array_is_refused_and_told_what_to_give(tmp_path, text):
+    with pytest.raises(
+        ValueError, match=r"begins with \[ like a JSON array.*one JSON object a line.*one prompt a line"
+    ):
+        read_prompts(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text", ["one\ntw\x00o\n", "one\n\x1b[31mtwo\n", "one\ntw\x7fo", '{"prompt": "one"}\n{"prompt": "tw\\u0000o"}']
+)
+def test_control_characters_are_no_prompt(tmp_path, text):
+    with pytest.raises(ValueError, match=r"line 2: holds the control character U\+00.*one JSON object a line") as error:
+        read_prompts(write(tmp_path, text))
+    assert "line 1: " not in str(error.value)
+
+
+def test_tabs_and_new_lines_inside_a_prompt_are_fine(tmp_path):
+    assert contents(read_prompts(write(tmp_path, '{"prompt": "a\\n\\tb"}\n{"prompt": "c"}\n'))) == ["a\n\tb", "c"]
+    assert contents(read_prompts(write(tmp_path, "a\tb\nc\n"))) == ["a\tb", "c"]
+
+
 def test_no_file_and_no_text(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         read_prompts(tmp_path / "nowhere")

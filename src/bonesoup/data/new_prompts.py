@@ -1,6 +1,7 @@
 """Prompts of a file that no pipeline prepared: JSON lines with `prompt`, or plain text, one prompt a line."""
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ from bonesoup.data.words import load
 
 ROLES = ("user", "assistant", "system")
 FAULTS_SHOWN = 20
+EXPECTED = 'Give one JSON object a line, {"prompt": "..."}, or one prompt a line as plain text'
 
 
 def read_prompts(path: Path) -> list[dict]:
     """{"id", "prompt": chat messages} of every line, in order.
 
     A file whose first character is `{` is read as JSON lines: `prompt` is a string, or chat messages
-    ({"role", "content"}) of which the last is the user's. Any other file is plain text.
+    ({"role", "content"}) of which the last is the user's. One that begins with `[` is taken for a JSON array and
+    refused. Any other file is plain text.
 
     Raises:
-        ValueError: no such file, not UTF-8, bad lines (each with its number), or fewer than two prompts.
+        ValueError: no such file, not UTF-8, an array, bad lines (each with its number), or fewer than two prompts.
     """
     path = Path(path)
     if not path.is_file():
@@ -29,6 +32,11 @@ def read_prompts(path: Path) -> list[dict]:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not valid UTF-8: {error}") from None
+    if text.lstrip().startswith("["):
+        raise ValueError(
+            f"{path} begins with [ like a JSON array, which is not taken. {EXPECTED} (a prompt that begins with [ "
+            "goes into an object)"
+        )
     parse = _json if text.lstrip().startswith("{") else _plain
     prompts, faults = [], []
     # Not splitlines(): it also splits at characters that a prompt may hold.
@@ -36,6 +44,8 @@ def read_prompts(path: Path) -> list[dict]:
     for number, line in enumerate(lines, start=1):
         try:
             prompt = parse(line.strip())
+            for turn in prompt:
+                _printable(turn["content"])
             prompts.append({"id": f"{number}-{prompt_id(prompt)}", "prompt": prompt})
         except BadRow as fault:
             faults.append(f"  - line {number}: {fault}")
@@ -47,6 +57,12 @@ def read_prompts(path: Path) -> list[dict]:
     if len(prompts) < 2:
         raise ValueError(f"{path} has {len(prompts)} prompt: an interval needs two or more")
     return prompts
+
+
+def _printable(text: str) -> None:
+    strange = next((char for char in text if unicodedata.category(char) == "Cc" and char not in "\t\n\r"), None)
+    if strange:
+        raise BadRow(f"holds the control character U+{ord(strange):04X}: is this text? {EXPECTED}")
 
 
 def _plain(line: str) -> Messages:
