@@ -46,6 +46,8 @@ def verify(
     missing = sorted({name for one in checked for name in one.objects.missing})
     _listing("damaged files of versions, which only registering them again brings back", faults)
     _listing("corrupted objects of the DVC cache", corrupted)
+    unlisted = [f"{one.name}: no manifest: cannot be checked" for one in checked if not one.listed]
+    _listing("registered before versions had a list of their files", unlisted)
     if restore and (corrupted or missing):
         with console.status("fetching from the DVC remote"):
             done = checks.restore(root, cache, checked)
@@ -69,7 +71,8 @@ def _checked_table(checked: list) -> Table:
     table = Table("", "files", "damaged", "objects", "corrupted", "missing")
     for one in checked:
         found = one.objects
-        counts = [one.files, len(one.faults), len(found.sound), len(found.corrupted), len(found.missing)]
+        damaged = len(one.faults) if one.listed or one.faults else "?"
+        counts = [one.files, damaged, len(found.sound), len(found.corrupted), len(found.missing)]
         table.add_row(one.name, *(str(count) for count in counts), style="red" if one.damaged else None)
     return table
 
@@ -136,10 +139,14 @@ def clean(
         int, typer.Option(min=1, help="newest versions of each model, and newest pipelines, that stay")
     ] = 5,
     yes: Annotated[bool, typer.Option("--yes", help="delete; without it nothing is")] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="leave out/, scratch/ and var/ of this workspace as they are")
+    ] = False,
 ) -> None:
     """List what nothing needs any more: old versions and runs, DVC objects, scratch. With --yes, delete it.
 
-    Never what an alias, a rollback or their lineage needs; never anything on a DVC remote.
+    Never what an alias, a rollback, a copy or their lineage needs; never data that a commit tracks; never anything on a
+    DVC remote.
 
     Example: bonesoup clean --keep 10 --yes
     """
@@ -149,7 +156,7 @@ def clean(
 
     root = Path.cwd()
     with console.status("looking"):
-        plan = cleaning.plan(root, settings, keep)
+        plan = cleaning.plan(root, settings, keep, shared)
         sizes = plan.sizes()
     if plan.retention:
         _listing("versions that go", [reference(version) for version in plan.retention.versions])
@@ -162,7 +169,8 @@ def clean(
     for note in plan.notes:
         console.print(f"left alone: {note}", markup=False)
     if not yes:
-        console.print("Nothing was deleted. `bonesoup clean --yes` deletes this.")
+        again = f"bonesoup clean --keep {keep}{' --shared' if shared else ''} --yes"
+        console.print(f"Nothing was deleted. `{again}` deletes this.")
         return
     with console.status("deleting"):
         cleaning.carry_out(root, plan, lambda line: console.print(line, markup=False))

@@ -14,7 +14,7 @@ from bonesoup.tracking.store import Store, connect, database_file, nothing_lost,
 from bonesoup.upkeep import disposal, gc, leftovers, retention
 from bonesoup.upkeep.retention import Retention
 
-# What a killed registration leaves; none takes this long.
+# What a killed registration or verify leaves; none takes this long.
 WORK, WORK_SECONDS = "var/version-*", 86400
 
 
@@ -29,6 +29,7 @@ class Plan:
         training: folders of policies in scratch/, that go.
         leftovers: in out/ and var/, that go.
         notes: what is left alone, and why.
+        shared: nothing of this workspace goes, so that somebody may be at work in it meanwhile.
     """
 
     store: Store | None
@@ -38,6 +39,7 @@ class Plan:
     training: list[Path]
     leftovers: list[Path]
     notes: list[str]
+    shared: bool = False
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Part -> how many things go, and their bytes."""
@@ -53,31 +55,34 @@ class Plan:
         }
 
 
-def plan(root: Path, settings: Settings, keep: int) -> Plan:
+def plan(root: Path, settings: Settings, keep: int, shared: bool = False) -> Plan:
     """Find out what goes; changes nothing.
 
     Args:
         keep: how many of the newest versions of each model, and of the newest pipelines, stay.
+        shared: leave out/, scratch/ and var/ of this workspace as they are, see Plan.shared.
 
     Raises:
         RuntimeError: DVC is at work here or in a checkout.
     """
-    training, notes = stale_training(root)
-    stale = leftovers.stale_outs(root, settings)
-    stale += [path for path in root.glob(WORK) if leftovers.newest(path) < time.time() - WORK_SECONDS]
+    roots = gc.checkouts(root) if shared else [root, *gc.checkouts(root)]
+    training, notes = stale_training(root, roots)
+    stale = [] if shared else leftovers.stale_outs(root, settings)
+    oldest = time.time() - WORK_SECONDS
+    stale += [path for one in roots for path in sorted(one.glob(WORK)) if leftovers.newest(path) < oldest]
     try:
         store, found, needed = registry(root, settings.register_.name, keep)
     except ConnectionError as error:
         notes.append(
             f"{str(error).splitlines()[0]}: nothing is cleaned there, nor in the DVC cache, whose use is unknown"
         )
-        return Plan(None, None, frozenset(), [], training, stale, notes)
+        return Plan(None, None, frozenset(), [], training, stale, notes, shared)
     objects = []
     if cache := gc.shared_cache(root):
         notes.append(f"the DVC cache {cache} lies outside this repository: others may need it, so it is left alone")
     else:
         objects = gc.unused(root, needed)
-    return Plan(store, found, frozenset(needed), objects, training, stale, notes)
+    return Plan(store, found, frozenset(needed), objects, training, stale, notes, shared)
 
 
 def registry(root: Path, prefix: str, keep: int) -> tuple[Store, Retention, set[str]]:
@@ -97,11 +102,10 @@ def registry(root: Path, prefix: str, keep: int) -> tuple[Store, Retention, set[
         return store, found, gc.needed(root, found.kept)
 
 
-def stale_training(root: Path) -> tuple[list[Path], list[str]]:
-    """Training folders that go, here and in checkouts, and notes on checkouts that are at work."""
-    roots = [root, *gc.checkouts(root)]
-    used = leftovers.used_fingerprints(roots)
-    busy = {one: found for one in roots[1:] if (found := leftovers.at_work(one))}
+def stale_training(root: Path, roots: list[Path]) -> tuple[list[Path], list[str]]:
+    """Training folders that go in `roots`, which are this workspace and checkouts, and notes on checkouts at work."""
+    used = leftovers.used_fingerprints([root, *gc.checkouts(root)])
+    busy = {one: found for one in roots if one != root and (found := leftovers.at_work(one))}
     folders = [folder for one in roots if one not in busy for folder in leftovers.stale_scratch(one, used)]
     return folders, [f"{one} is at work ({found[0]}): its scratch/ is left alone" for one, found in busy.items()]
 
@@ -113,7 +117,7 @@ def carry_out(root: Path, found: Plan, echo: Callable[[str], None]) -> None:
         ConnectionError: the MLflow store does not answer any more.
         RuntimeError: something is at work here; nothing is deleted then.
     """
-    if busy := leftovers.at_work(root):
+    if not found.shared and (busy := leftovers.at_work(root)):
         raise RuntimeError(f"{root} is at work, so nothing was deleted: " + "; ".join(busy))
     needed = set(found.needed)
     if found.retention:

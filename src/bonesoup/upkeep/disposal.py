@@ -13,11 +13,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from bonesoup.tracking import champion
 from bonesoup.tracking.names import reference
 from bonesoup.tracking.store import DATABASES, Store
+from bonesoup.upkeep import retention
 from bonesoup.upkeep.retention import Retention
 
 
 def delete(store: Store, uri: str, plan: Retention, echo: Callable[[str], None]) -> list[ModelVersion]:
-    """Delete what goes; the versions that stay after all, because they have been given an alias meanwhile.
+    """Delete what goes; the versions that stay after all, because they have been given an alias or copied meanwhile.
 
     A version goes before its files and files before their record, so that a clean that is cut short leaves no version
     without files and no files without a record.
@@ -29,8 +30,12 @@ def delete(store: Store, uri: str, plan: Retention, echo: Callable[[str], None])
     # No alias moves meanwhile: deleting a version would take the alias with it.
     with champion.turn(uri):
         spared = []
+        copied = retention.copied(retention.registered(store), {reference(version) for version in plan.versions})
         for version in plan.versions:
-            if client.get_model_version(version.name, str(version.version)).aliases:
+            if reference(version) in copied:
+                echo(f"{reference(version)} has been copied meanwhile: kept")
+                spared.append(version)
+            elif client.get_model_version(version.name, str(version.version)).aliases:
                 echo(f"{reference(version)} has been given an alias meanwhile: kept")
                 spared.append(version)
             else:

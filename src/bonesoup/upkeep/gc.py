@@ -1,15 +1,19 @@
-"""`dvc gc` that knows what registered versions and checkouts need beside the workspace."""
+"""`dvc gc` that knows what registered versions, checkouts and the git history need beside the workspace."""
 
+import re
+import subprocess
 import tempfile
 from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 
-from bonesoup.checkout import CHECKOUTS
+from bonesoup.checkout import CHECKOUTS, git
 from bonesoup.upkeep import objects
 from bonesoup.upkeep.verify import LOCK, download
 
 REMOVING = "Removing "
+# In the text of a *.dvc file of any schema, a damaged one too: too much kept does no harm.
+NAMED = re.compile(rb"\bmd5:\s*['\"]?([0-9a-f]{32}(?:\.dir)?)")
 
 
 def checkouts(root: Path) -> list[Path]:
@@ -34,11 +38,36 @@ def needed(root: Path, kept: list[ModelVersion]) -> set[str]:
     return {name for name in found if objects.place(cache, name).is_file()}
 
 
-def unused(root: Path, names: set[str]) -> list[Path]:
-    """Objects that neither the workspace nor a checkout uses and that are not among `names`, as DVC finds them.
+def tracked(root: Path) -> set[str]:
+    """Objects of the local cache that a *.dvc file names in any commit: data, which no stage can make again.
+
+    Commits of all branches, tags and stashes, and those that git still knows from its reflog.
 
     Raises:
-        RuntimeError: DVC is at work here or in a checkout, or cannot read one of them.
+        RuntimeError: git cannot read its history.
+    """
+    root = root.absolute()
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return set()
+    walk = ["--all", "--reflog", "--full-history", "--root", "-m"]
+    raw = git(root, "log", *walk, "--format=", "--raw", "--no-abbrev", "--no-renames", "--", "*.dvc")
+    # A line: modes before and after, blobs before and after, what happened, path.
+    blobs = sorted({line.split()[3] for line in raw.splitlines()})
+    read = subprocess.run(
+        ["git", "cat-file", "--batch"], cwd=root, input="\n".join(blobs).encode(), capture_output=True, check=False
+    )
+    if read.returncode:
+        raise RuntimeError(f"git cat-file failed in {root}: {read.stderr.decode(errors='replace').strip()}")
+    cache = objects.cache(root)
+    found = {name.decode() for name in NAMED.findall(read.stdout)}
+    return {name for name in found if objects.place(cache, name).is_file()}
+
+
+def unused(root: Path, names: set[str]) -> list[Path]:
+    """Objects that DVC finds used by no workspace, checkout or *.dvc file of a commit, and that are not among `names`.
+
+    Raises:
+        RuntimeError: DVC is at work here or in a checkout, or cannot read one of them; or git cannot read its history.
     """
     said = _gc(root, names, "--dry")
     return [Path(line.removeprefix(REMOVING)) for line in said.splitlines() if line.startswith(REMOVING)]
@@ -50,6 +79,6 @@ def collect(root: Path, names: set[str]) -> None:
 
 
 def _gc(root: Path, names: set[str], *options: str) -> str:
-    with objects.stand_in(root, names) as folder:
+    with objects.stand_in(root, names | tracked(root)) as folder:
         projects = [str(folder), *map(str, checkouts(root))]
         return objects.dvc(root, "gc", "--workspace", *options, "--projects", *projects)

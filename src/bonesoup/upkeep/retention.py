@@ -1,8 +1,9 @@
 """What of the MLflow store stays and what goes: versions, the models behind them, runs.
 
-Kept are, of each model, the newest versions, those with an alias, those a rollback goes back to, and all of the same
-pipeline as these. Runs stay while they belong to a pipeline that is kept, or are younger than the newest pipelines.
-Yardsticks and whatever else the store holds are left alone.
+Kept are, of each model, the newest versions, those with an alias, those that rollbacks go back to, all of the same
+pipeline as these, and what versions of any model in the registry were copied from. Runs stay while they belong to a
+pipeline that is kept, or are younger than the newest pipelines. Yardsticks, copies and whatever else the store holds
+are left alone: only what a registration of this project made can go, and that is told by its run.
 """
 
 import re
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import mlflow
-from mlflow.entities import LoggedModel, Run
+from mlflow.entities import LoggedModel, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
@@ -21,6 +22,8 @@ from bonesoup.tracking.store import Store
 
 PARENT = "pipeline"
 STAGES = "stages.json"
+# The source of a version that was copied from another.
+COPY = re.compile(r"models:/+(?P<version>[^/]+/\d+)")
 
 
 @dataclass(frozen=True)
@@ -53,29 +56,63 @@ def decide(store: Store, prefix: str, keep: int) -> Retention:
         prefix: of the model names, `register.name`.
         keep: how many of the newest versions of each model, and of the newest pipelines, stay.
     """
-    have = [versions(store.client, name) for name in models(store, prefix)]
-    kept = kept_versions(have, soup_name(prefix), keep)
-    names = {reference(version) for version in kept}
-    gone = [version for all_ in have for version in all_ if reference(version) not in names]
-    runs = [run for run in all_runs(store) if FINGERPRINT in run.data.tags]
+    made = [run for run in all_runs(store, ViewType.ALL) if FINGERPRINT in run.data.tags]
+    own = {run.info.run_id for run in made}
+    runs = [run for run in made if run.info.lifecycle_stage == "active"]
+    # The name alone does not tell: `a-merged-soup` may be of the project `a` or of `a-merged`, which has its own runs.
+    have = [[v for v in versions(store.client, name) if v.run_id in own] for name in models(store, prefix)]
+    names = {reference(version) for version in kept_versions(have, soup_name(prefix), keep)}
+    mine = [version for of_one in have for version in of_one]
+    candidates = {reference(v) for v in mine if not COPY.fullmatch(v.source or "")} - names
+    everything = registered(store)
+    candidates -= copied(everything, candidates)
+    gone = [version for version in mine if reference(version) in candidates]
+    kept = [version for version in mine if reference(version) not in candidates]
+    others = [version for version in everything if reference(version) not in candidates]
+    places = "\n".join(place(store, version) for version in others)
     cut = cut_off(runs, keep)
     lost, moved = lost_runs(store, runs, kept, cut)
     # Yardsticks too are versions with a run.
-    others = pages(lambda token: store.client.search_model_versions(page_token=token))
-    used = {version.run_id for version in others} - {version.run_id for version in gone}
-    lost = [run for run in lost if run.info.run_id not in used]
+    used = {version.run_id for version in others}
+    lost = [run for run in lost if run.info.run_id not in used and run.info.run_id not in places]
     sources = {version.source.removeprefix("models:/") for version in gone}
-    needed = {version.source.removeprefix("models:/") for version in kept}
     records = [
         model
         for model in all_models(store)
-        if model.model_id in sources or (model.creation_timestamp < cut and model.model_id not in needed)
+        if model.source_run_id in own
+        and model.model_id not in places
+        and (model.model_id in sources or model.creation_timestamp < cut)
     ]
     return Retention(kept, gone, records, lost, moved)
 
 
+def registered(store: Store) -> list[ModelVersion]:
+    """Every version of every model in the registry, whosever it is; without aliases."""
+    return list(pages(lambda token: store.client.search_model_versions(page_token=token)))
+
+
+def copied(everything: list[ModelVersion], gone: set[str]) -> set[str]:
+    """Those of `gone` that versions outside of it were copied from, directly or by way of others."""
+    sources = {reference(version): version.source for version in everything}
+    found, todo = set(), [name for name in sources if name not in gone]
+    while todo:
+        copy = COPY.fullmatch(sources.get(todo.pop()) or "")
+        if copy and copy["version"] in gone - found:
+            found.add(copy["version"])
+            todo.append(copy["version"])
+    return found
+
+
+def place(store: Store, version: ModelVersion) -> str:
+    """Text with the id of the model or run that holds a version's files."""
+    if COPY.fullmatch(version.source or ""):
+        # What it was copied from may be gone already.
+        return store.client.get_model_version_download_uri(version.name, str(version.version))
+    return version.source or ""
+
+
 def models(store: Store, prefix: str) -> list[str]:
-    """The registered models of the project, yardsticks aside."""
+    """The registered models whose names fit the project, yardsticks aside."""
     own = re.compile(rf"{re.escape(prefix)}-(soup|backbone-\d+|merged-.+)")
     found = store.client.search_registered_models(f"name LIKE '{prefix}-%'", max_results=1000)
     return sorted(model.name for model in found if own.fullmatch(model.name))
@@ -91,14 +128,31 @@ def kept_versions(have: list[list[ModelVersion]], soup: str, keep: int) -> list[
     everything = [version for of_one in have for version in of_one]
     safe = [version for version in everything if version.aliases]
     recent = [version for of_one in have for version in of_one[-keep:]]
-    previous = {
-        f"{soup}/{version.tags[champion.PREVIOUS]}" for version in safe + recent if champion.PREVIOUS in version.tags
-    }
+    previous = {before(version, soup) for version in recent}
     safe += [version for version in everything if reference(version) in previous]
+    safe += former_champions(everything, safe, soup)
     # The merged models of a run are promoted and rolled back with its soup.
     together = {version.tags.get("pipeline") for version in safe} - {None}
     names = {reference(version) for version in safe + recent}
     return [v for v in everything if reference(v) in names or v.tags.get("pipeline") in together]
+
+
+def before(version: ModelVersion, soup: str) -> str | None:
+    """The champion before a version was one."""
+    number = version.tags.get(champion.PREVIOUS)
+    return f"{soup}/{number}" if number else None
+
+
+def former_champions(everything: list[ModelVersion], start: list[ModelVersion], soup: str) -> list[ModelVersion]:
+    """All that one rollback after another goes back to."""
+    have = {reference(version): version for version in everything}
+    found, todo = {}, list(start)
+    while todo:
+        name = before(todo.pop(), soup)
+        if name in have and name not in found:
+            found[name] = have[name]
+            todo.append(have[name])
+    return list(found.values())
 
 
 def cut_off(runs: list[Run], keep: int) -> int:
@@ -142,8 +196,8 @@ def stages(store: Store, parent: Run) -> list[str]:
     return list(mlflow.artifacts.load_dict(f"runs:/{parent.info.run_id}/{STAGES}").values())
 
 
-def all_runs(store: Store) -> list[Run]:
-    return list(pages(lambda token: store.client.search_runs([store.experiment], page_token=token)))
+def all_runs(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
+    return list(pages(lambda token: store.client.search_runs([store.experiment], "", view, page_token=token)))
 
 
 def all_models(store: Store) -> list[LoggedModel]:

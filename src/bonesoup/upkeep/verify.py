@@ -16,6 +16,9 @@ from bonesoup.upkeep.objects import Objects
 
 LOCK = "dvc.lock"
 WORKSPACE = "workspace"
+LINEAGE = "lineage/lineage.json"
+# Named as what a registration works in, so that `bonesoup clean` finds what was left by one that was killed.
+WORK = Path("var/version-")
 ADAPTER = "adapter_model.safetensors"
 
 
@@ -26,6 +29,7 @@ class Checked:
     Attributes:
         files: how many files the version has; the workspace's own are not read.
         faults: damaged files of the version, one line each.
+        listed: the version has a list of its files; one that was registered before there were lists has none.
         wanted: objects that its dvc.lock names.
         objects: what became of them in the local cache.
     """
@@ -35,6 +39,7 @@ class Checked:
     faults: list[str]
     wanted: frozenset[str]
     objects: Objects
+    listed: bool = True
 
     @property
     def damaged(self) -> bool:
@@ -85,20 +90,26 @@ def versions(root: Path, prefix: str, texts: list[str], cache: Path) -> list[Che
     store = connect(root, prefix)
     with nothing_lost(tracking_uri(root)):
         found = [names.find(store.client, text, names.soup_name(prefix)) for text in texts]
-        return [version(registered, cache) for registered in found]
+        return [version(root, registered, cache) for registered in found]
 
 
-def version(registered: ModelVersion, cache: Path) -> Checked:
+def version(root: Path, registered: ModelVersion, cache: Path) -> Checked:
     """Download a registered version and check its files, its lineage and the objects its dvc.lock names."""
-    with tempfile.TemporaryDirectory(prefix="bonesoup-") as temporary:
+    beside = root / WORK.parent
+    beside.mkdir(exist_ok=True)
+    # Not in /tmp, which may be small: merged weights are as large as the base.
+    with tempfile.TemporaryDirectory(prefix=WORK.name, dir=beside) as temporary:
         folder = download(registered, Path(temporary))
-        faults = manifest.check(folder, registered.tags.get("manifest"))
+        digest = registered.tags.get("manifest")
+        listed = bool(digest) or (folder / manifest.MANIFEST).is_file()
+        faults = manifest.check(folder, digest) if listed else []
         # Where the files are as listed, they must also be those that the recipes and the lineage name.
-        faults = faults or lineage_faults(folder)
+        if not faults and (folder / LINEAGE).is_file():
+            faults = lineage_faults(folder)
         lock = folder / "lineage" / LOCK
         wanted = frozenset(out.name for out in objects.outs(lock.read_text())) if lock.is_file() else frozenset()
         count = len(manifest.files(folder))
-    return Checked(names.reference(registered), count, faults, wanted, objects.examine(cache, wanted))
+    return Checked(names.reference(registered), count, faults, wanted, objects.examine(cache, wanted), listed)
 
 
 def download(registered: ModelVersion, into: Path, path: str = "") -> Path:
@@ -109,7 +120,7 @@ def download(registered: ModelVersion, into: Path, path: str = "") -> Path:
 
 def lineage_faults(folder: Path) -> list[str]:
     """Weights of a version that are not those its lineage and its recipes name by digest."""
-    facts, artifacts = read_json(folder / "lineage/lineage.json"), folder / "artifacts"
+    facts, artifacts = read_json(folder / LINEAGE), folder / "artifacts"
     policies = facts["policies"] | facts.get("rewarded", {})
     expected = {artifacts / slot / ADAPTER: policy["sha256"] for slot, policy in policies.items()}
     for recipe in sorted(artifacts.glob("*.json")):
