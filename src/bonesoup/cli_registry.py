@@ -151,14 +151,15 @@ def demote(reason: Reason = None, as_json: Json = False) -> None:
 
 @commands.command()
 def rollback(reason: Reason = None, as_json: Json = False) -> None:
-    """Give the alias `champion` back to the version that had it before; recorded like a promotion.
+    """Give the alias `champion` back to the version that had it before, if its files are whole; undoes a demotion.
 
     Example: bonesoup rollback --reason 'slower than expected'
     """
     with _store(as_json) as (store, uri, settings):
         from bonesoup.tracking.champion import rollback
 
-        decision = rollback(store, uri, settings.register_.name, reason, _say)
+        with _work() as work:
+            decision = rollback(store, uri, settings.register_.name, reason, work, _say)
     _decided(decision, as_json)
 
 
@@ -168,10 +169,10 @@ def _store(as_json: bool) -> Iterator[tuple[Any, str, config.Settings]]:
     settings = params.load()
     warnings.filterwarnings("ignore")
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        from bonesoup.tracking.store import connect, nothing_lost, tracking_uri
+        from bonesoup.tracking.store import CUT_SHORT, UNCHANGED, connect, nothing_lost, tracking_uri
 
-        store, uri = connect(ROOT, settings.register_.name), tracking_uri(ROOT)
-        with nothing_lost(uri):
+        store, uri = connect(ROOT, settings.register_.name, consequence=UNCHANGED), tracking_uri(ROOT)
+        with nothing_lost(uri, CUT_SHORT):
             yield store, uri, settings
 
 

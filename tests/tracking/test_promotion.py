@@ -1,9 +1,12 @@
 """What the registry does with a rule: promotions, refusals, races and the way back, on a local store."""
 
 import json
+import shutil
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 import numpy as np
@@ -14,7 +17,7 @@ from typer.testing import CliRunner
 from bonesoup.cli import app
 from bonesoup.evaluation.samples import Front
 from bonesoup.files import read_json
-from bonesoup.tracking import adoption, champion, names, rule, scores
+from bonesoup.tracking import adoption, champion, listing, names, rule, scores, verdict
 from bonesoup.tracking.judge import unit_of
 from bonesoup.tracking.promotion import promote
 from bonesoup.tracking.scoring import Machine
@@ -28,6 +31,7 @@ def fresh(league):
     client = league.store.client
     for model in (league.model, "league-merged-balanced"):
         client.delete_registered_model_alias(model, "champion")
+    client.delete_registered_model_alias(league.model, champion.DEMOTED)
     for version in names.versions(client, league.model):
         for tag in {champion.DECISION, champion.PREVIOUS} & set(version.tags):
             client.delete_model_version_tag(league.model, str(version.version), tag)
@@ -39,11 +43,48 @@ def decide(fresh, tmp_path):
     """decide("2", force=..., ...) as `bonesoup promote` decides."""
 
     def call(version=None, applied=None, echo=lambda line: None, **options):
-        machine = Machine("cpu", 8, tmp_path)
         applied = applied or rule.load(RULE)
-        return promote(fresh.store, fresh.uri, fresh.prefix, applied, version, machine, echo, **options)
+        with tempfile.TemporaryDirectory(dir=tmp_path) as work:
+            machine = Machine("cpu", 8, Path(work))
+            return promote(fresh.store, fresh.uri, fresh.prefix, applied, version, machine, echo, **options)
 
     return call
+
+
+@pytest.fixture
+def back(fresh, tmp_path):
+    """back("why") as `bonesoup rollback` goes back."""
+
+    def call(reason=None):
+        with tempfile.TemporaryDirectory(dir=tmp_path) as work:
+            return champion.rollback(fresh.store, fresh.uri, fresh.prefix, reason, Path(work), lambda line: None)
+
+    return call
+
+
+@pytest.fixture
+def files(fresh):
+    """files("2"): the folder of a version in the store; what a test does to it is undone."""
+    kept = []
+
+    def folder(version: str, model: str = fresh.model) -> Path:
+        name = fresh.store.client.get_model_version(model, version).source.removeprefix("models:/")
+        path = Path(urlsplit(fresh.store.client.get_logged_model(name).artifact_location).path)
+        copy = path.with_name(f"{path.name}.kept")
+        shutil.copytree(path, copy)
+        kept.append((path, copy))
+        return path
+
+    yield folder
+    for path, copy in kept:
+        shutil.rmtree(path, ignore_errors=True)
+        copy.rename(path)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
 
 
 def holder(league, model: str | None = None) -> str | None:
@@ -281,38 +322,192 @@ def test_the_evidence_is_there_before_the_alias_moves(fresh, decide):
     assert evidence(fresh, "2")[-1]["verdict"] == "unfinished"
 
 
-def test_rollback_goes_back_step_by_step(fresh, decide):
+def test_rollback_goes_back_step_by_step(fresh, decide, back):
     decide("1")
     decide("2")
     decide("3", force=True, reason="a mistake")
-    quiet = {"echo": lambda line: None}
-    first = champion.rollback(fresh.store, fresh.uri, "league", "it was a mistake", **quiet)
+    first = back("it was a mistake")
     assert (first.verdict, first.before, first.after) == ("rolled back", "league-soup/3", "league-soup/2")
     assert (holder(fresh), holder(fresh, "league-merged-balanced")) == ("2", "2")
     for version in ("2", "3"):
         assert evidence(fresh, version)[-1]["reason"] == "it was a mistake"
-    champion.rollback(fresh.store, fresh.uri, "league", None, **quiet)
+    back(None)
     assert holder(fresh) == "1"
     with pytest.raises(ValueError, match="league-soup/1 followed no other champion"):
-        champion.rollback(fresh.store, fresh.uri, "league", None, **quiet)
+        back(None)
     assert holder(fresh) == "1"
 
 
-def test_going_back_and_forth_does_not_go_in_circles(fresh, decide):
+def test_going_back_and_forth_does_not_go_in_circles(fresh, decide, back):
     decide("1")
     decide("2")
     decide("1", force=True, reason="again")
     for expected in ("2", "1"):
-        champion.rollback(fresh.store, fresh.uri, "league", None, lambda line: None)
+        back(None)
         assert holder(fresh) == expected
     with pytest.raises(ValueError, match="followed no other champion"):
-        champion.rollback(fresh.store, fresh.uri, "league", None, lambda line: None)
+        back(None)
+
+
+def test_rollback_after_a_demotion_takes_it_back_and_then_goes_on_step_by_step(fresh, decide, back):
+    decide("1")
+    decide("2")
+    decide("3", force=True, reason="a mistake")
+    champion.demote(fresh.store, fresh.uri, "league", "harmful", lambda line: None)
+    for after in ("3", "2", "1"):
+        decision = back("again")
+        assert (decision.verdict, decision.after) == ("rolled back", f"league-soup/{after}")
+        assert (holder(fresh), holder(fresh, "league-merged-balanced")) == (after, after)
+        assert names.aliased(fresh.store.client, fresh.model, champion.DEMOTED) is None
+    with pytest.raises(ValueError, match="league-soup/1 followed no other champion"):
+        back()
+
+
+def test_a_demotion_that_is_taken_back_is_on_record(fresh, decide, back):
+    decide("1")
+    champion.demote(fresh.store, fresh.uri, "league", "harmful", lambda line: None)
+    decision = back("it was another model")
+    assert (decision.version, decision.before) == ("league-soup/1", None)
+    assert verdict.sentence(decision) == "league-soup/1 is champion again: its demotion is taken back."
+    assert evidence(fresh, "1")[-1]["reason"] == "it was another model"
+
+
+def test_a_promotion_ends_the_way_back_to_a_demoted_version(fresh, decide, back):
+    decide("1")
+    champion.demote(fresh.store, fresh.uri, "league", None, lambda line: None)
+    decide("2")
+    assert names.aliased(fresh.store.client, fresh.model, champion.DEMOTED) is None
+    with pytest.raises(ValueError, match="league-soup/2 followed no other champion"):
+        back()
+    fresh.store.client.delete_registered_model_alias(fresh.model, "champion")
+    with pytest.raises(ValueError, match="league-soup has no champion"):
+        back()
+
+
+def test_a_version_with_changed_files_is_refused_unless_forced(fresh, decide, files):
+    flip(files("2") / "artifacts/backbone-1/adapter_model.safetensors")
+    decision = decide("2")
+    assert decision.verdict == champion.REFUSED
+    assert failed(decision) == ["files are as registered"]
+    assert "artifacts/backbone-1/adapter_model.safetensors: changed" in decision.note
+    assert (holder(fresh), evidence(fresh, "2")[-1]["verdict"]) == (None, "refused")
+    decision = decide("2", force=True, reason="that adapter is not used")
+    assert (decision.verdict, decision.forced) == (champion.PROMOTED, True)
+    assert "damaged" in evidence(fresh, "2")[-1]["note"]
+
+
+@pytest.mark.parametrize("gone", [".", "artifacts/backbone-1/adapter_model.safetensors", "lineage/manifest.json"])
+def test_a_version_with_missing_files_is_refused_whatever_the_force(fresh, decide, files, gone):
+    path = files("2") / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for options in ({}, {"force": True, "reason": "now"}):
+        decision = decide("2", **options)
+        assert decision.verdict == champion.REFUSED
+        assert failed(decision) == ["files are as registered"]
+        assert "missing), and no force helps: name another version" in decision.note
+    assert holder(fresh) is None
+
+
+def test_a_version_from_before_lists_of_files_needs_force(fresh, decide, back, untagged):
+    untagged("1", "manifest")
+    decision = decide("1")
+    assert decision.verdict == champion.REFUSED
+    (check,) = decision.checks
+    assert (check.name, check.passed) == ("files are as registered", False)
+    assert "a list of files in the registry (tag `manifest`)" in check.demand
+    assert decide("1", force=True, reason="the only one").verdict == champion.PROMOTED
+    decide("2")
+    assert "without a list" in back().note
+
+
+def test_a_version_without_list_and_files_is_not_forced(fresh, decide, files, untagged):
+    untagged("2", "manifest")
+    shutil.rmtree(files("2"))
+    decision = decide("2", force=True, reason="now")
+    assert decision.verdict == champion.REFUSED
+    assert "its files in the store: missing" in decision.note
+
+
+def test_rollback_to_a_damaged_version_is_refused_and_moves_nothing(fresh, decide, back, files):
+    decide("1")
+    decide("2")
+    count = len(evidence(fresh, "2"))
+    folder = files("1")
+    flip(folder / "artifacts/sft/model.safetensors")
+    with pytest.raises(
+        ValueError, match=r"league-soup/1 is damaged .* stays league-soup/2: artifacts/sft/model.*changed"
+    ):
+        back()
+    shutil.rmtree(folder)
+    with pytest.raises(ValueError, match=r"league-soup/1 is damaged .*: its files in the store: missing"):
+        back()
+    assert (holder(fresh), holder(fresh, "league-merged-balanced")) == ("2", "2")
+    assert len(evidence(fresh, "2")) == count
+
+
+@pytest.fixture
+def untagged(fresh):
+    """untagged("1", tag): a version as it was before there was this tag."""
+    client, taken = fresh.store.client, []
+
+    def take(version: str, tag: str) -> None:
+        taken.append((version, tag, client.get_model_version(fresh.model, version).tags[tag]))
+        client.delete_model_version_tag(fresh.model, version, tag)
+
+    yield take
+    for version, tag, value in taken:
+        client.set_model_version_tag(fresh.model, version, tag, value)
+
+
+def test_a_champion_of_an_unknown_run_leaves_merged_models_alone(fresh, decide, untagged):
+    decide("2")
+    untagged("1", "pipeline")
+    decision = decide("1", force=True, reason="older")
+    assert holder(fresh) == "1"
+    assert holder(fresh, "league-merged-balanced") == "2"
+    (line,) = decision.merged
+    assert line.startswith("merged models are left as they are: league-soup/1 has no tag `pipeline`")
+
+
+@pytest.fixture
+def neighbours(fresh):
+    """Models of projects whose names begin with `league`, each the champion of its own."""
+    client = fresh.store.client
+    source = client.get_model_version(fresh.model, "1")
+    made = {
+        "league-7b-soup": "soup",
+        "league-7b-merged-balanced": "merged",
+        "league-merged-soup": "soup",
+        "league-merged-x-soup": "soup",
+        "league-merged-x-merged-y": "merged",
+    }
+    for name, kind in made.items():
+        client.create_registered_model(name, {"kind": kind})
+        tags = {"kind": kind, "pipeline": f"of {name.rpartition('-merged-')[0]}"}
+        client.create_model_version(name, source.source, source.run_id, tags=tags)
+        client.set_registered_model_alias(name, "champion", "1")
+    yield list(made)
+    for name in made:
+        client.delete_registered_model(name)
+
+
+def test_models_of_a_project_with_a_longer_name_are_not_touched(fresh, decide, neighbours):
+    decide("1")
+    champion.demote(fresh.store, fresh.uri, "league", None, lambda line: None)
+    assert [holder(fresh, name) for name in neighbours] == ["1"] * len(neighbours)
+    listed = list(listing.listing(fresh.store, "league")["models"])
+    assert listed == ["league-soup", "league-backbone-1", "league-backbone-2", "league-merged-balanced"]
+    assert list(listing.listing(fresh.store, "league-merged-x")["models"]) == [
+        "league-merged-x-soup",
+        "league-merged-x-merged-y",
+    ]
 
 
 def test_demote_takes_the_alias_away(fresh, decide):
     decide("1")
     decision = champion.demote(fresh.store, fresh.uri, "league", "harmful answers", lambda line: None)
     assert (decision.before, decision.after) == ("league-soup/1", None)
+    assert decision.merged == ("league-merged-balanced/1 is no longer champion: no soup is",)
     assert (holder(fresh), holder(fresh, "league-merged-balanced")) == (None, None)
     assert evidence(fresh, "1")[-1]["reason"] == "harmful answers"
     with pytest.raises(ValueError, match="league-soup has no champion"):

@@ -3,8 +3,11 @@ import time
 
 import mlflow
 import pytest
+from projects import ROOT
+from typer.testing import CliRunner
 
-from bonesoup.tracking.store import connect, nothing_lost, shown, tracking_uri
+from bonesoup.cli import app
+from bonesoup.tracking.store import CUT_SHORT, connect, nothing_lost, shown, tracking_uri
 
 
 @pytest.fixture
@@ -46,6 +49,29 @@ def test_a_server_that_accepts_and_never_answers_is_given_up(tmp_path, monkeypat
         with pytest.raises(ConnectionError, match="Nothing is lost"):
             connect(tmp_path, "bonesoup", patience=1)
         assert time.monotonic() - start < 5
+
+
+def test_a_command_that_sends_nothing_does_not_advise_to_register(tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "profiles/embedded.yaml").read_text())
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow/promotion.yaml").write_text((ROOT / "mlflow/promotion.yaml").read_text())
+    for command in ("models", "promote", "demote", "rollback", "evaluate"):
+        error = CliRunner().invoke(app, [command]).exception
+        assert isinstance(error, ConnectionError), command
+        assert f"the MLflow store http://127.0.0.1:{port} failed" in str(error)
+        assert "Nothing was changed: try again once the store answers." in str(error)
+        assert "bonesoup register" not in str(error)
+
+
+def test_a_command_that_is_cut_short_says_so():
+    text = "the MLflow store http://host failed: gone\nThe command was cut short"
+    with pytest.raises(ConnectionError, match=text), nothing_lost("http://host", CUT_SHORT):
+        raise ConnectionError("gone")
 
 
 def test_a_full_disk_is_not_blamed_on_the_store():

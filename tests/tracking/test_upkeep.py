@@ -1,5 +1,6 @@
 """`bonesoup clean` on a miniature that registers one run after another, with a DVC cache of its own."""
 
+import os
 import random
 import shutil
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ import mlflow
 import pytest
 from mlflow_server import tracking
 from prefect_server import free_port
+from typer.testing import CliRunner
 
 from bonesoup import params
+from bonesoup.cli_upkeep import commands
 from bonesoup.config import Register
 from bonesoup.files import digest
 from bonesoup.tracking import champion
@@ -68,8 +71,8 @@ class House:
     def soups(self) -> list[str]:
         return [str(version.version) for version in versions(self.store.client, "bonesoup-soup")]
 
-    def clean(self, keep: int) -> clean.Plan:
-        plan = clean.plan(self.root, params.load(self.root / "params.yaml"), keep)
+    def clean(self, keep: int, shared: bool = False) -> clean.Plan:
+        plan = clean.plan(self.root, params.load(self.root / "params.yaml"), keep, shared)
         clean.carry_out(self.root, plan, lambda line: None)
         return plan
 
@@ -105,7 +108,11 @@ def test_after_any_clean_aliases_and_rollback_targets_verify_and_the_disk_does_n
         if night in (1, 3, 4):
             house.promote(night)
         if night == 5:
-            champion.rollback(house.store, tracking_uri(house.root), "bonesoup", "worse in use", lambda line: None)
+            work = house.root / "var/rollback"
+            champion.rollback(
+                house.store, tracking_uri(house.root), "bonesoup", "worse in use", work, lambda line: None
+            )
+            shutil.rmtree(work)
         house.clean(keep=draw.choice([1, 2]))
 
         now = champion.current(house.store, "bonesoup")
@@ -174,6 +181,138 @@ def test_a_version_that_gets_an_alias_meanwhile_is_kept_with_all_it_needs(house)
     assert "bonesoup-soup/1 has been given an alias meanwhile: kept" in lines
     assert house.soups == ["1", "3"]
     assert house.sound("1")
+
+
+def test_a_copy_under_another_name_keeps_its_files(house):
+    """Copied before the plan, and between the plan and its carrying out; also where its source is gone already."""
+    for _ in range(4):
+        house.run()
+    client = house.store.client
+    first, second, third = (client.get_model_version("bonesoup-soup", str(n)) for n in (1, 2, 3))
+    client.copy_model_version(first, "prod-assistant")
+    client.set_registered_model_alias("prod-assistant", "live", "1")
+    # A copy of a copy, whose own source somebody deletes.
+    client.copy_model_version(client.copy_model_version(third, "between"), "at-last")
+    client.delete_model_version("between", "1")
+    client.delete_model_version("bonesoup-soup", "3")
+    settings, lines = params.load(house.root / "params.yaml"), []
+    plan = clean.plan(house.root, settings, 1)
+    assert [reference(version) for version in plan.retention.versions if version.name == "bonesoup-soup"] == [
+        reference(second)
+    ]
+    client.copy_model_version(second, "late")
+    clean.carry_out(house.root, plan, lines.append)
+    assert lines == ["bonesoup-soup/2 has been copied meanwhile: kept"]
+    assert house.soups == ["1", "2", "4"]
+    for name in ("prod-assistant@live", "at-last/1", "late/1"):
+        assert len(mlflow.pyfunc.load_model(f"models:/{name}").predict(["Please explain baking"])) == 1
+    assert house.sound("prod-assistant@live")
+    assert len(house.store.client.search_model_versions("name='bonesoup-merged-balanced'")) == 3, "of the same runs"
+    # Once nothing names them they go.
+    for name in ("late", "at-last", "prod-assistant"):
+        client.delete_registered_model(name)
+    house.clean(keep=1)
+    assert house.soups == ["4"]
+
+
+def test_what_no_registration_of_this_project_made_is_left_alone(house):
+    """Models and versions of people, and of a project whose name begins like a merged model of this one."""
+    house.run()
+    client = house.store.client
+    mine = client.create_logged_model(house.store.experiment, name="mine")
+    tried = client.create_run(house.store.experiment, run_name="tried")
+    of_run = client.create_logged_model(house.store.experiment, name="tried", source_run_id=tried.info.run_id)
+    register = Register(name="bonesoup-merged", merged=[])
+    for seed in (7, 8):
+        make_soups(house.root / "out", seed)
+        register_all(house.root, house.text, register, OBJECTIVES, house.preferences, lambda line: None)
+    theirs = {reference(v): v.source for v in client.search_model_versions() if v.name.startswith("bonesoup-merged-")}
+    theirs = {name: source for name, source in theirs.items() if not name.startswith("bonesoup-merged-balanced/")}
+    assert {"bonesoup-merged-soup/1", "bonesoup-merged-soup/2", "bonesoup-merged-backbone-1/1"} <= theirs.keys()
+    for _ in range(2):
+        house.run()
+    house.clean(keep=1)
+    assert house.soups == ["3"]
+    assert theirs.keys() <= {reference(version) for version in client.search_model_versions()}
+    assert house.sound("bonesoup-merged-soup/1")
+    left = {model.model_id for model in retention.all_models(house.store)}
+    assert {mine.model_id, of_run.model_id} <= left
+
+
+def test_rollback_after_rollback_works_after_a_clean(house):
+    for number in (1, 2, 3):
+        house.run()
+        house.promote(number)
+    for _ in range(2):
+        house.run()
+    house.clean(keep=1)
+    assert house.soups == ["1", "2", "3", "5"]
+    for expected in ("2", "1"):
+        champion.rollback(house.store, tracking_uri(house.root), "bonesoup", None, lambda line: None)
+        assert str(champion.current(house.store, "bonesoup").version) == expected
+        assert house.sound("@champion")
+
+
+def test_what_was_demoted_can_be_champion_again_after_a_clean(house):
+    for number in (1, 2):
+        house.run()
+        house.promote(number)
+    champion.demote(house.store, tracking_uri(house.root), "bonesoup", "harmful", lambda line: None)
+    for _ in range(2):
+        house.run()
+    house.clean(keep=1)
+    assert {"2", "4"} <= set(house.soups)
+    champion.rollback(house.store, tracking_uri(house.root), "bonesoup", None, lambda line: None)
+    assert str(champion.current(house.store, "bonesoup").version) == "2"
+
+
+def test_a_shared_clean_leaves_the_workspace_alone_even_while_it_is_at_work(house):
+    from bonesoup.locks import exclusive
+
+    house.run()
+    checkout = house.root / "var/checkouts/nightly"
+    shutil.copytree(house.root, checkout, ignore=shutil.ignore_patterns("var", "cache"))
+    objects.dvc(checkout, "cache", "dir", "--local", str(house.root / ".dvc/cache"))
+    for _ in range(2):
+        house.run()
+    abandoned = [checkout / "scratch/policies/abandoned/adapter", checkout / "var/version-killed"]
+    for folder in [*abandoned, house.root / "out/policies/renamed", house.root / "var/version-killed"]:
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+
+    def workspace() -> set[Path]:
+        found = [path for part in ("out", "scratch", "var/version-killed") for path in (house.root / part).rglob("*")]
+        return {house.root / "var/version-killed", *found}
+
+    before = workspace()
+    with exclusive(house.root / "scratch/policy@backbones.lock"):
+        plan = house.clean(keep=1, shared=True)
+    (house.root / "scratch/policy@backbones.lock").unlink()
+    assert workspace() == before
+    assert plan.objects
+    assert house.soups == ["3"]
+    assert not any(folder.exists() for folder in abandoned)
+    assert (checkout / "scratch/policies" / digest(1)).is_dir(), "the checkout's own policies have it"
+    plan = house.clean(keep=1)
+    assert not (house.root / "out/policies/renamed").exists()
+    assert not (house.root / "var/version-killed").exists()
+
+
+def test_a_version_without_a_manifest_is_said_apart_and_is_not_damaged(house, monkeypatch):
+    house.run()
+    version = house.store.client.get_model_version("bonesoup-soup", "1")
+    folder = house.root / f"var/mlartifacts/models/{version.source.removeprefix('models:/')}/artifacts"
+    (folder / "lineage/manifest.json").unlink()
+    monkeypatch.chdir(house.root)
+    lost = CliRunner().invoke(commands, ["verify", "1"])
+    assert (type(lost.exception), "lineage/manifest.json: missing" in lost.output) == (RuntimeError, True)
+    house.store.client.delete_model_version_tag("bonesoup-soup", "1", "manifest")
+    early = CliRunner().invoke(commands, ["verify", "1"])
+    assert (early.exit_code, early.exception) == (0, None)
+    assert "bonesoup-soup/1: no manifest: cannot be checked" in early.output
+    (folder / "artifacts/backbone-1/adapter_model.safetensors").write_bytes(b"other")
+    assert "not what the lineage names" in CliRunner().invoke(commands, ["verify", "1"]).output
+    assert not list(house.root.glob("var/version-*"))
 
 
 def test_a_dry_run_and_a_busy_workspace_delete_nothing(house):

@@ -1,7 +1,8 @@
 """The alias `champion`: moved under a lock, read again after the move, every decision left as evidence.
 
-It stands on a version of `<name>-soup` and, with it, on the merged models of the same run. Beside each version lies
-what was decided about it: decisions/<time>.json in its run, the last one in short as its tag `decision`.
+It stands on a version of `<name>-soup` and, with it, on the merged models of the same run. A champion that was demoted
+keeps the alias `demoted` until there is another: what `rollback` goes back to. Beside each version lies what was
+decided about it: decisions/<time>.json in its run, the last one in short as its tag `decision`.
 """
 
 import os
@@ -14,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.files import digest
 from bonesoup.locks import exclusive
+from bonesoup.tracking import intact, members
 from bonesoup.tracking.adoption import now
 from bonesoup.tracking.judge import Check
 from bonesoup.tracking.names import CHAMPION, aliased, reference, soup_name, versions
@@ -21,6 +23,7 @@ from bonesoup.tracking.store import Store, database_file, shown
 
 DECISION, PREVIOUS = "decision", "previous_champion"
 PROMOTED, REFUSED, LOST, KEPT = "promoted", "refused", "lost the race", "already champion"
+# The first is the alias too that a demoted version has while nobody is champion.
 DEMOTED, ROLLED_BACK = "demoted", "rolled back"
 # What a tag holds in every database that MLflow takes.
 TAG_CHARACTERS = 4900
@@ -198,7 +201,13 @@ def align_merged(store: Store, prefix: str, champion: ModelVersion | None) -> tu
     """Put the alias on the merged models of the champion's run, and take it from those of any other; a line each."""
     client, done = store.client, []
     pipeline = champion.tags.get("pipeline") if champion else None
-    for model in merged_models(store, prefix):
+    if champion and pipeline is None:
+        return (
+            f"merged models are left as they are: {reference(champion)} has no tag `pipeline`, so nothing tells which "
+            "are of its run",
+        )
+    gone = f"it is of another run than {reference(champion)}" if champion else "no soup is"
+    for model in members.merged(store, prefix):
         have = versions(client, model)
         mine = [version for version in have if pipeline and version.tags.get("pipeline") == pipeline]
         holder = next((version for version in have if CHAMPION in version.aliases), None)
@@ -207,14 +216,8 @@ def align_merged(store: Store, prefix: str, champion: ModelVersion | None) -> tu
             done.append(f"{reference(mine[-1])} is champion with it")
         elif holder and not mine:
             client.delete_registered_model_alias(model, CHAMPION)
-            done.append(f"{reference(holder)} is no longer champion: it is of another run")
+            done.append(f"{reference(holder)} is no longer champion: {gone}")
     return tuple(done)
-
-
-def merged_models(store: Store, prefix: str) -> list[str]:
-    # `_` is a wildcard of LIKE, so what the store finds is looked at again.
-    found = store.client.search_registered_models(f"name LIKE '{prefix}-merged-%'", max_results=1000)
-    return sorted(model.name for model in found if model.name.startswith(f"{prefix}-merged-"))
 
 
 def remember(store: Store, version: ModelVersion, previous: ModelVersion | None) -> None:
@@ -231,55 +234,76 @@ def forget(store: Store, version: ModelVersion) -> None:
 
 
 def demote(store: Store, uri: str, prefix: str, reason: str | None, echo: Callable[[str], None]) -> Decision:
-    """Take the alias away; nothing is champion then.
+    """Take the alias away; nothing is champion then, until a promotion or a rollback.
 
     Raises:
         ValueError: there is no champion.
     """
     with turn(uri):
-        return _give_up(store, prefix, "demote", DEMOTED, _champion(store, prefix), None, reason, echo)
+        champion = current(store, prefix)
+        if champion is None:
+            raise ValueError(f"{soup_name(prefix)} has no champion; `bonesoup promote` makes one")
+        name = reference(champion)
+        # Before the alias goes: a demotion that is cut short must leave something to go back to.
+        store.client.set_registered_model_alias(champion.name, DEMOTED, champion.version)
+        decision = Decision("demote", name, DEMOTED, now(), before=name, after=None, reason=reason)
+        decision = carry_out(store, prefix, decision, None, champion, echo)
+        if decision.verdict != DEMOTED:
+            settle(store, prefix)
+        return decision
 
 
-def rollback(store: Store, uri: str, prefix: str, reason: str | None, echo: Callable[[str], None]) -> Decision:
-    """Give the alias back to the version that had it before the present champion.
+def settle(store: Store, prefix: str) -> None:
+    """There is a champion: who was demoted before it is nobody's way back any more."""
+    if aliased(store.client, soup_name(prefix), DEMOTED):
+        store.client.delete_registered_model_alias(soup_name(prefix), DEMOTED)
+
+
+def rollback(
+    store: Store, uri: str, prefix: str, reason: str | None, work: Path, echo: Callable[[str], None]
+) -> Decision:
+    """Give the alias back to the version that had it before the present champion, or that was demoted.
+
+    Args:
+        work: a folder for that version's files, which are looked at first.
 
     Raises:
-        ValueError: there is no champion, or none before it, or that one is gone.
+        ValueError: there was no champion before, or that version is gone or damaged.
     """
     with turn(uri):
-        champion = _champion(store, prefix)
-        number = champion.tags.get(PREVIOUS)
-        if number is None:
+        champion = current(store, prefix)
+        heir = _previous(store, champion) if champion else aliased(store.client, soup_name(prefix), DEMOTED)
+        if heir is None:
+            raise ValueError(f"{soup_name(prefix)} has no champion; `bonesoup promote` makes one")
+        name = reference(champion or heir)
+        echo(f"{reference(heir)}: looking at its files")
+        files = intact.look(store, heir, work)
+        if files.faults:
             raise ValueError(
-                f"{reference(champion)} followed no other champion, so there is nothing to go back to; "
-                "`bonesoup demote` takes the alias away"
+                f"{reference(heir)} is damaged in the store, so the champion stays {name_of(champion) or 'nobody'}: "
+                f"{files.text}; `bonesoup promote NUMBER` makes another version champion"
             )
-        previous = next((v for v in versions(store.client, champion.name) if str(v.version) == number), None)
-        if previous is None:
-            raise ValueError(f"the previous champion {champion.name}/{number} is no longer in the registry")
-        return _give_up(store, prefix, "rollback", ROLLED_BACK, champion, previous, reason, echo)
+        note = None if files.listed else "Its files were registered without a list, so damage to them would not show"
+        decision = Decision(
+            "rollback", name, ROLLED_BACK, now(), name_of(champion), reference(heir), reason=reason, note=note
+        )
+        decision = carry_out(store, prefix, decision, heir, champion, echo)
+        if decision.verdict == ROLLED_BACK:
+            settle(store, prefix)
+            if champion:
+                forget(store, champion)
+        return decision
 
 
-def _champion(store: Store, prefix: str) -> ModelVersion:
-    champion = current(store, prefix)
-    if champion is None:
-        raise ValueError(f"{soup_name(prefix)} has no champion; `bonesoup promote` makes one")
-    return champion
-
-
-def _give_up(
-    store: Store,
-    prefix: str,
-    action: str,
-    verdict: str,
-    champion: ModelVersion,
-    heir: ModelVersion | None,
-    reason: str | None,
-    echo: Callable[[str], None],
-) -> Decision:
-    name = reference(champion)
-    decision = Decision(action, name, verdict, now(), before=name, after=name_of(heir), reason=reason)
-    decision = carry_out(store, prefix, decision, heir, champion, echo)
-    if decision.verdict == verdict:
-        forget(store, champion)
-    return decision
+def _previous(store: Store, champion: ModelVersion) -> ModelVersion:
+    """Who was champion before this one."""
+    number = champion.tags.get(PREVIOUS)
+    if number is None:
+        raise ValueError(
+            f"{reference(champion)} followed no other champion, so there is nothing to go back to; "
+            "`bonesoup demote` takes the alias away"
+        )
+    previous = next((v for v in versions(store.client, champion.name) if str(v.version) == number), None)
+    if previous is None:
+        raise ValueError(f"the previous champion {champion.name}/{number} is no longer in the registry")
+    return previous

@@ -9,13 +9,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bonesoup.tracking import adoption
+from bonesoup.tracking import adoption, members
 from bonesoup.tracking.champion import DECISION, PREVIOUS
 from bonesoup.tracking.comparison import cell, heading_of
 from bonesoup.tracking.evidence import UNITS
 from bonesoup.tracking.names import soup_name, versions
 from bonesoup.tracking.scores import SCORED, parse, scored
-from bonesoup.tracking.scoring import KINDS
 from bonesoup.tracking.store import Store
 
 SHOWN = ("inner_product_interior", "inner_product", "controllability")
@@ -24,16 +23,11 @@ SHOWN = ("inner_product_interior", "inner_product", "controllability")
 def listing(store: Store, prefix: str) -> dict[str, Any]:
     """{"yardstick": digest of the current one, "models": {name: [version, newest first]}}."""
     held = adoption.current(store, prefix)
-    names = [model.name for model in _models(store, prefix)]
+    names = [model.name for model in members.models(store, prefix)]
     # The soup first: it is what is promoted.
     names.sort(key=lambda name: (name != soup_name(prefix), name))
     models = {name: [entry(version) for version in reversed(versions(store.client, name))] for name in names}
     return {"yardstick": held.tags[adoption.DIGEST] if held else None, "models": models}
-
-
-def _models(store: Store, prefix: str) -> list:
-    found = store.client.search_registered_models(f"name LIKE '{prefix}-%'", max_results=1000)
-    return [model for model in found if model.name.startswith(f"{prefix}-") and model.tags.get("kind") in KINDS]
 
 
 def entry(version: ModelVersion) -> dict[str, Any]:

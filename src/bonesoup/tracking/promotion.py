@@ -6,8 +6,9 @@ from dataclasses import replace
 from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.evaluation.samples import Front
-from bonesoup.tracking import adoption, champion
+from bonesoup.tracking import adoption, champion, intact
 from bonesoup.tracking.champion import KEPT, PROMOTED, REFUSED, Decision, name_of
+from bonesoup.tracking.intact import Files
 from bonesoup.tracking.judge import Check, judge
 from bonesoup.tracking.names import find, reference, soup_name, versions
 from bonesoup.tracking.rule import Rule
@@ -35,7 +36,7 @@ def promote(
     Args:
         uri: of the store, which the lock is kept for.
         text: the version; None is the newest soup.
-        force: promote although checks fail; needs a reason.
+        force: promote although checks fail; needs a reason. Missing files it does not overrule.
         dry_run: decide, but move and record nothing.
 
     Raises:
@@ -59,7 +60,9 @@ def promote(
             return decision
         champion.remember(store, challenger, before)
         decision = champion.carry_out(store, prefix, decision, challenger, before, echo)
-        if decision.verdict != PROMOTED:
+        if decision.verdict == PROMOTED:
+            champion.settle(store, prefix)
+        else:
             champion.forget(store, challenger)
         return decision
 
@@ -92,10 +95,18 @@ def _decide(
         # No force helps: there is nothing to measure.
         about = {"before": name_of(before), "after": name_of(before), "yardstick": yardstick.digest, "note": fault}
         return Decision("promote", name, REFUSED, time, reason=reason, **about), challenger, before
+    echo(f"{name}: looking at its files")
+    files = intact.look(store, challenger, machine.work)
+    whole = _whole(files)
+    if not whole.passed and (files.missing or not force):
+        # Not scored: what is damaged answers for nothing.
+        about = {"before": name_of(before), "after": name_of(before), "yardstick": yardstick.digest}
+        about |= {"checks": (whole,), "note": _damage(files)}
+        return Decision("promote", name, REFUSED, time, reason=reason, **about), challenger, before
     both = [challenger, *([before] if before else [])]
     mine, *theirs = score(store, both, yardstick, machine, echo, record)
     incumbent, front = _incumbent(mine, theirs)
-    checks = [_clean(challenger)]
+    checks = [whole, _clean(challenger)]
     unit = None
     if front is None:
         demand = "a Rewarded Soup of its own run, where there is no champion"
@@ -117,6 +128,7 @@ def _decide(
         unit=unit,
         checks=tuple(checks),
         forced=force and not passed,
+        note=None if whole.passed else _damage(files),
         rule=rule.model_dump(by_alias=True),
     )
     return decision, challenger, before
@@ -161,6 +173,22 @@ def _incumbent(mine: Scored, theirs: list[Scored]) -> tuple[str | None, Front | 
         return theirs[0].name, theirs[0].front
     front = mine.fronts.get(STAND_IN)
     return (f"the Rewarded Soup of {mine.name}" if front else None), front
+
+
+def _whole(files: Files) -> Check:
+    """Scores are those of the files as they were; what is served is what lies there now."""
+    demand = "every file there, with the SHA-256 that it was registered with"
+    if not files.listed:
+        demand = "a list of files in the registry (tag `manifest`), which a version of this release has"
+    return Check("files are as registered", files.listed and not files.faults, demand)
+
+
+def _damage(files: Files) -> str:
+    if files.missing:
+        return f"Not all of it is in the store ({files.text}), and no force helps: name another version"
+    if files.faults:
+        return f"In the store it is damaged: {files.text}"
+    return "It was registered without a list of its files, so damage to them would not show"
 
 
 def _clean(version: ModelVersion) -> Check:

@@ -5,7 +5,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
@@ -20,6 +19,7 @@ from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.method.preferences import lattice
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import load_function, load_rewards
+from bonesoup.tracking import intact
 from bonesoup.tracking.yardstick import Yardstick
 
 
@@ -29,11 +29,7 @@ def read_recipes(version: ModelVersion, work: Path) -> dict[str, Soup]:
     Raises:
         ValueError: a recipe names a path outside of the version's files.
     """
-    folder = work / f"{version.name}-{version.version}"
-    if not folder.is_dir():
-        uri = f"models:/{version.name}/{version.version}"
-        mlflow.artifacts.download_artifacts(uri, dst_path=str(folder))
-    files = folder / "artifacts"
+    files = intact.download(version, work) / "artifacts"
     own = Soup.read(files / "soup.json", files)
     recipes = {own.method: own}
     if version.tags["kind"] == "soup":

@@ -23,6 +23,15 @@ ARTIFACTS = "mlartifacts"
 # Databases that this process writes to itself, so that artifacts go to its own disk.
 DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SERVERS = {"http": 80, "https": 443}
+# What a failing store means to the one who called: to registration, to another command before and after its first step.
+SEND_AGAIN = (
+    "Nothing is lost: every result is in out/, and `bonesoup register` sends what is missing once the store answers."
+)
+UNCHANGED = "Nothing was changed: try again once the store answers."
+CUT_SHORT = (
+    "The command was cut short; what it had recorded stays, and `bonesoup models` shows who is champion. Try again "
+    "once the store answers."
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ def tracking_uri(root: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / LOCAL_DATABASE}"
 
 
-def connect(root: Path, experiment: str, patience: float = 5) -> Store:
+def connect(root: Path, experiment: str, patience: float = 5, consequence: str = SEND_AGAIN) -> Store:
     """Open the store and the experiment of this name, made when new.
 
     A store without a server keeps artifacts, models too (MLflow 3 puts them under the experiment), beside its
@@ -49,6 +58,7 @@ def connect(root: Path, experiment: str, patience: float = 5) -> Store:
 
     Args:
         patience: seconds to wait for a server's first answer.
+        consequence: what the error says of what is lost.
 
     Raises:
         ConnectionError: the store does not answer; what to do about it.
@@ -57,7 +67,7 @@ def connect(root: Path, experiment: str, patience: float = 5) -> Store:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = tracking_uri(root)
-    with nothing_lost(uri):
+    with nothing_lost(uri, consequence):
         _probe(uri, patience)
         client = MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         with _impatient(patience):
@@ -77,7 +87,7 @@ def connect(root: Path, experiment: str, patience: float = 5) -> Store:
 
 
 @contextmanager
-def nothing_lost(uri: str) -> Iterator[None]:
+def nothing_lost(uri: str, consequence: str = SEND_AGAIN) -> Iterator[None]:
     """Turn what a failing store raises into one ConnectionError that says what to do."""
     try:
         yield
@@ -93,8 +103,7 @@ def nothing_lost(uri: str) -> Iterator[None]:
         reason = next(iter(_without_user(str(error), uri).strip().splitlines()), type(error).__name__)
         raise ConnectionError(
             f"the MLflow store {shown(uri)} failed: {reason[:300]}\n"
-            "Nothing is lost: every result is in out/, and `bonesoup register` sends what is missing once the "
-            f"store answers. Check MLFLOW_TRACKING_URI, or unset it to use {LOCAL_DATABASE}."
+            f"{consequence} Check MLFLOW_TRACKING_URI, or unset it to use {LOCAL_DATABASE}."
         ) from error
 
 

@@ -29,6 +29,8 @@ def sentence(decision: Decision) -> str:
         text = f"{decision.version} {would}{decision.verdict}"
         text += f", judged against {decision.incumbent}" if decision.incumbent else ""
         text += ", by force" if decision.forced else ""
+    elif decision.verdict == ROLLED_BACK and decision.before is None:
+        text = f"{decision.version} is champion again: its demotion is taken back"
     else:
         text = f"{decision.version} {decision.verdict}; champion: {decision.after or 'nobody'}"
     return f"{text}. {decision.note}" if decision.note else f"{text}."
