@@ -15,7 +15,7 @@ from mlflow.entities import LoggedModel, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from bonesoup.tracking import champion
+from bonesoup.tracking import champion, members
 from bonesoup.tracking.names import reference, soup_name, versions
 from bonesoup.tracking.runs import FINGERPRINT
 from bonesoup.tracking.store import Store
@@ -59,8 +59,8 @@ def decide(store: Store, prefix: str, keep: int) -> Retention:
     made = [run for run in all_runs(store, ViewType.ALL) if FINGERPRINT in run.data.tags]
     own = {run.info.run_id for run in made}
     runs = [run for run in made if run.info.lifecycle_stage == "active"]
-    # The name alone does not tell: `a-merged-soup` may be of the project `a` or of `a-merged`, which has its own runs.
-    have = [[v for v in versions(store.client, name) if v.run_id in own] for name in models(store, prefix)]
+    # Neither name nor kind tell for sure: `a-merged-merged-b` may be of the project `a-merged`, which has its own runs.
+    have = [[v for v in versions(store.client, m.name) if v.run_id in own] for m in members.models(store, prefix)]
     names = {reference(version) for version in kept_versions(have, soup_name(prefix), keep)}
     mine = [version for of_one in have for version in of_one]
     candidates = {reference(v) for v in mine if not COPY.fullmatch(v.source or "")} - names
@@ -111,13 +111,6 @@ def place(store: Store, version: ModelVersion) -> str:
     return version.source or ""
 
 
-def models(store: Store, prefix: str) -> list[str]:
-    """The registered models whose names fit the project, yardsticks aside."""
-    own = re.compile(rf"{re.escape(prefix)}-(soup|backbone-\d+|merged-.+)")
-    found = store.client.search_registered_models(f"name LIKE '{prefix}-%'", max_results=1000)
-    return sorted(model.name for model in found if own.fullmatch(model.name))
-
-
 def kept_versions(have: list[list[ModelVersion]], soup: str, keep: int) -> list[ModelVersion]:
     """The versions that stay.
 
@@ -128,9 +121,9 @@ def kept_versions(have: list[list[ModelVersion]], soup: str, keep: int) -> list[
     everything = [version for of_one in have for version in of_one]
     safe = [version for version in everything if version.aliases]
     recent = [version for of_one in have for version in of_one[-keep:]]
+    safe += former_champions(everything, safe, soup)
     previous = {before(version, soup) for version in recent}
     safe += [version for version in everything if reference(version) in previous]
-    safe += former_champions(everything, safe, soup)
     # The merged models of a run are promoted and rolled back with its soup.
     together = {version.tags.get("pipeline") for version in safe} - {None}
     names = {reference(version) for version in safe + recent}
