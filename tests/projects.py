@@ -68,6 +68,8 @@ class Project:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # A shell's background job ignores Ctrl-C, and so would all that its tests start.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def run(self, *command: str, **more: str) -> Repro:
