@@ -22,7 +22,8 @@ from bonesoup.tracking.store import Store
 
 PARENT = "pipeline"
 STAGES = "stages.json"
-# The source of a version that was copied from another.
+# Sources: of a version as it is registered, and of one that was copied from another.
+MODEL = re.compile(r"models:/+m-[0-9a-f]+")
 COPY = re.compile(r"models:/+(?P<version>[^/]+/\d+)")
 
 
@@ -105,10 +106,10 @@ def copied(everything: list[ModelVersion], gone: set[str]) -> set[str]:
 
 def place(store: Store, version: ModelVersion) -> str:
     """Text with the id of the model or run that holds a version's files."""
-    if COPY.fullmatch(version.source or ""):
-        # What it was copied from may be gone already.
-        return store.client.get_model_version_download_uri(version.name, str(version.version))
-    return version.source or ""
+    if MODEL.fullmatch(version.source or ""):
+        return version.source
+    # A source may be named by an alias that has moved since, or by a version that is gone.
+    return store.client.get_model_version_download_uri(version.name, str(version.version)) or ""
 
 
 def kept_versions(have: list[list[ModelVersion]], soup: str, keep: int) -> list[ModelVersion]:
