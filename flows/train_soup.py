@@ -108,7 +108,7 @@ def _ended(future) -> State:
 
 
 @task(
-    name="push",
+    task_run_name="push",
     retries=2,
     retry_delay_seconds=PAUSES[:2],
     retry_condition_fn=worth_retrying,
