@@ -135,7 +135,8 @@ def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
         if lock:
             (own / checkout.LOCK).write_text(lock)
         plan = graph.read(own)
-        if inputs := plan.sources + plan.needs[stage]:
+        # All that lies upstream: a soup file stands for the adapters that it names.
+        if inputs := plan.sources + [name for name in plan.upstream([stage]) if name != stage]:
             pull(own, inputs)
         outcome = pipeline.reproduce_one(stage, own, checkout.variables(own), logger.info)
         logger.info(f"{stage}: {outcome}")
