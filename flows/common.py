@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 from prefect import get_run_logger
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 
 from bonesoup.checkout import held, prepare, store_of, variables
@@ -37,6 +38,16 @@ def worth_retrying(task, run, state: State) -> bool:
     """Whether a retry can help: a busy lock or a network, never a failed gate or a bad setting."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, Busy) or bool(UNREACHABLE.search(str(error)))
+
+
+# Of a task that reaches for a lock, a store or a remote. DVC alone decides what is done already, so nothing is cached.
+RETRIED = {
+    "retries": len(PAUSES),
+    "retry_delay_seconds": PAUSES,
+    "retry_condition_fn": worth_retrying,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
 
 
 def command(own: Path, *arguments: str) -> tuple[int, str, list[str]]:

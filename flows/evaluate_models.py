@@ -2,20 +2,13 @@
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 
-from flows.common import PAUSES, SOURCE, ask, committed, notify, worth_retrying
+from flows.common import RETRIED, SOURCE, ask, committed, notify
 
 CHECKOUT = "evaluate-models"
 
 
-@task(
-    retries=len(PAUSES),
-    retry_delay_seconds=PAUSES,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(**RETRIED)
 def score(versions: list[str], prompts: str | None) -> dict:
     """`bonesoup evaluate`: the metrics of each version with their intervals, and what they were measured on."""
     options = ["--prompts", str((SOURCE / prompts).absolute())] if prompts else []

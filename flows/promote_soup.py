@@ -4,24 +4,18 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import DEFAULT, NO_CACHE
+from prefect.cache_policies import DEFAULT
 from prefect.flow_runs import suspend_flow_run
 from prefect.states import Completed
 
-from flows.common import PAUSES, ask, committed, notify, worth_retrying
+from flows.common import RETRIED, ask, committed, notify
 
 CHECKOUT = "promote-soup"
 # Nobody has agreed within a week: the run fails, and nothing is promoted.
 APPROVAL_SECONDS = 7 * 24 * 3600
 
 
-@task(
-    retries=len(PAUSES),
-    retry_delay_seconds=PAUSES,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(**RETRIED)
 def judge(own: Path, version: str | None, move: bool) -> dict:
     """`bonesoup promote`: its decision, with the evidence, which becomes an artifact too."""
     options = [] if move else ["--dry-run"]

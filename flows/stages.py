@@ -10,13 +10,12 @@ from pathlib import Path
 
 from prefect import flow, get_client, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.deployments import run_deployment
 from prefect.states import Completed
 
 from bonesoup import checkout, graph, params, pipeline
-from flows.common import PAUSES, SOURCE, notify, worth_retrying
+from flows.common import RETRIED, SOURCE, notify
 
 DEPLOYMENT = "run-stage/on-another-machine"
 # Held while dvc.lock is written here; DVC's own lock is about its own commands.
@@ -67,14 +66,7 @@ class Elsewhere:
     params: str
 
 
-@task(
-    task_run_name="{stage}",
-    retries=len(PAUSES),
-    retry_delay_seconds=PAUSES,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(task_run_name="{stage}", **RETRIED)
 def run_stage(stage: str, own: Path, due: bool, slots: Slots, elsewhere: Elsewhere | None = None):
     """Run a stage of the checkout `own`, or mark it Cached where nothing it depends on has changed."""
     if not due:
@@ -173,13 +165,7 @@ def pull(own: Path, what: list[str]) -> None:
         raise RuntimeError(f"dvc pull failed; neither the cache nor the remote gave {', '.join(what)}:\n{said}")
 
 
-@task(
-    retries=len(PAUSES),
-    retry_delay_seconds=PAUSES,
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(**RETRIED)
 def fetch_data(own: Path, sources: list[str]) -> None:
     """Bring the data that DVC tracks to the version the commit names."""
     pull(own, sources)
