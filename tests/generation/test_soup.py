@@ -64,7 +64,8 @@ def test_base_alone_is_the_sft_policy(recipe, prompts, tiny_policy):
     live = SoupModel.load(recipe)
     live.at([1.0, 0.0])
     inputs = encode(live.tokenizer, prompts)
-    with torch.inference_mode(), live.base_alone():
+    live.base_alone()
+    with torch.inference_mode():
         bare = live.model(**inputs).logits
     with torch.inference_mode():
         torch.testing.assert_close(bare, AutoModelForCausalLM.from_pretrained(tiny_policy)(**inputs).logits)

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from bonesoup import config
-from bonesoup.generation.sample import log_probabilities, sample
+from bonesoup.generation.sample import log_probabilities
 from bonesoup.generation.soup import Soup, SoupModel
+from bonesoup.generation.sweep import sweep
 from bonesoup.progress import Throttle
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
@@ -54,38 +55,33 @@ def front_rows(
     messages = [row["prompt"] for row in prompts]
     seeds = [(seed + 1) * 7_000_003 + i for i in range(len(prompts))]
     points = policy.soup.preferences[:1] if not policy.soup.policies else policy.soup.preferences
+    coefficients = np.array([policy.coefficients(point) for point in points])
+    temperature, length = generation.temperature, generation.max_new_tokens
     throttle = Throttle()
-    tables = []
-    for index, preference in enumerate(points):
-        policy.at(preference)
-        responses = sample(
-            policy.model,
-            policy.tokenizer,
-            messages,
-            seeds,
-            generation.temperature,
-            generation.max_new_tokens,
-            batch,
-        )
-        texts = [response.text for response in responses]
-        own = log_probabilities(policy.model, policy.tokenizer, messages, responses, batch, generation.temperature)
-        with policy.base_alone():
-            base = log_probabilities(policy.model, policy.tokenizer, messages, responses, batch, generation.temperature)
-        table = {
-            "method": policy.soup.method,
-            "point": index,
-            "prompt_id": [row["id"] for row in prompts],
-            "prompt": [prompt[-1]["content"] for prompt in messages],
-            "response": texts,
-            "tokens": [len(response.token_ids) for response in responses],
-            "finished": [response.finished for response in responses],
-            "kl": (own - base).double().numpy(),
-        }
-        table |= {f"mu_{name}": value for name, value in zip(scorer.objectives, preference, strict=True)}
-        tables.append(pd.DataFrame(table | scorer.columns(messages, texts)))
-        if throttle.ready() or index == len(points) - 1:
-            print(f"front@{policy.soup.method}: point {index + 1}/{len(points)}", flush=True)
-    return pd.concat(tables, ignore_index=True)
+    responses, own, scores = [], [], []
+    for rows, found, log_probs in sweep(policy, coefficients, messages, seeds, temperature, length, batch):
+        responses += found
+        own.append(log_probs)
+        asked = [messages[row % len(prompts)] for row in rows]
+        scores.append(pd.DataFrame(scorer.columns(asked, [response.text for response in found])))
+        done = (rows[-1] + 1) // len(prompts)
+        if throttle.ready() or done == len(points):
+            print(f"front@{policy.soup.method}: point {done}/{len(points)}", flush=True)
+    policy.base_alone()
+    base = log_probabilities(policy.model, policy.tokenizer, messages * len(points), responses, batch, temperature)
+    point = np.repeat(np.arange(len(points)), len(prompts))
+    table = {
+        "method": policy.soup.method,
+        "point": point,
+        "prompt_id": [row["id"] for row in prompts] * len(points),
+        "prompt": [prompt[-1]["content"] for prompt in messages] * len(points),
+        "response": [response.text for response in responses],
+        "tokens": [len(response.token_ids) for response in responses],
+        "finished": [response.finished for response in responses],
+        "kl": np.concatenate(own) - base.double().numpy(),
+    }
+    table |= _columns("mu", scorer.objectives, np.array(points, float)[point])
+    return pd.DataFrame(table).join(pd.concat(scores, ignore_index=True))
 
 
 def summarise(soup: Soup, rows: pd.DataFrame) -> dict:

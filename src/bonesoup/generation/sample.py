@@ -38,9 +38,14 @@ class RowNoise(LogitsProcessor):
         self.temperature = temperature
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        width = scores.shape[-1]
-        exponential = torch.stack([torch.empty(width).exponential_(generator=g) for g in self.generators])
-        return scores.float() / self.temperature - exponential.to(scores.device).log()
+        return perturbed(scores.float() / self.temperature, self.generators)
+
+
+def perturbed(logits: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
+    """logits [row, vocabulary] + Gumbel noise of each row's own generator: the argmax is a sample of the softmax."""
+    width = logits.shape[-1]
+    exponential = torch.stack([torch.empty(width).exponential_(generator=g) for g in generators])
+    return logits - exponential.to(logits.device).log()
 
 
 def render(tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]) -> list[str]:

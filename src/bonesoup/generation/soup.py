@@ -1,22 +1,25 @@
 """A soup: policies, their weight rows, and how a preference becomes merging coefficients.
 
-`Soup` is the recipe on disk; `SoupModel` is one base model in memory with every adapter attached, whose scales
-are set for a preference without touching a weight (exact for any real coefficients, negative included).
+`Soup` is the recipe on disk; `SoupModel` is one base model in memory with every policy attached, which answers any
+preference, or each row of a batch at its own (exact for any real coefficients, negative included).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from bonesoup.files import read_json
+from bonesoup.generation.steer import Mixer
 from bonesoup.method.basis import coefficients
-from bonesoup.weights.adapters import WEIGHTS, Adapter, concatenate, load
+from bonesoup.weights.adapters import Adapter, concatenate, load
 from bonesoup.weights.pretrained import load_model, load_tokenizer
+
+# Rows of one mixture from which folding it into the weights pays: bench/steer.py prints the crossing.
+FOLD_FROM = 32
 
 
 @dataclass(frozen=True)
@@ -89,52 +92,74 @@ class Soup:
         return np.eye(len(rows))[match.argmax()]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SoupModel:
-    """One base model with all adapters of a soup."""
+    """One base model in memory with the policies of a soup on it, and of others beside it.
+
+    Coefficients are over `policies`: those of `soup` first, then those of the soups beside it.
+    """
 
     soup: Soup
-    model: PreTrainedModel | PeftModel
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    policies: tuple[Policy, ...]
+    mixer: Mixer
 
     @classmethod
-    def load(cls, soup: Soup, device: str = "cpu", dtype: torch.dtype | str = "auto") -> "SoupModel":
+    def load(
+        cls, soup: Soup, device: str = "cpu", dtype: torch.dtype | str = "auto", beside: Sequence[Soup] = ()
+    ) -> "SoupModel":
         """Load base, tokenizer and adapters once. `dtype` "auto" keeps the checkpoint's.
 
+        Args:
+            beside: other soups on the same base, such as the Rewarded Soup that this one is compared with.
+
         Raises:
-            ValueError: the base or an adapter is not there as safetensors.
+            ValueError: the base or an adapter is not there as safetensors or does not fit, or the bases differ.
         """
         # The libraries would take a missing folder for the name of a model on the Hub, or a pickle in its place.
         if not soup.base.is_dir():
             raise ValueError(f"soup {soup.method}: its base {soup.base} does not exist")
+        if others := [other for other in beside if other.base != soup.base]:
+            raise ValueError(f"soup {others[0].method} is on the base {others[0].base}, {soup.method} on {soup.base}")
         tokenizer = load_tokenizer(soup.base)
-        model = load_model(AutoModelForCausalLM, soup.base, dtype=dtype)
-        for policy in soup.policies:
-            if not (policy.path / WEIGHTS).is_file():
-                raise ValueError(f"soup {soup.method}: {policy.path / WEIGHTS} of {policy.slot} does not exist")
-            if isinstance(model, PeftModel):
-                model.load_adapter(policy.path, adapter_name=policy.slot)
-            else:
-                model = PeftModel.from_pretrained(model, policy.path, adapter_name=policy.slot)
-        if soup.policies:
-            # PeftModel.set_adapter takes one name; the tuner beneath takes several.
-            model.base_model.set_adapter([policy.slot for policy in soup.policies], inference_mode=True)
-        return cls(soup, model.to(device).eval(), tokenizer)
+        model = load_model(AutoModelForCausalLM, soup.base, dtype=dtype).to(device).eval()
+        policies = tuple(dict.fromkeys(policy for one in (soup, *beside) for policy in one.policies))
+        mixer = Mixer(model, [load(policy.path) for policy in policies])
+        return cls(soup, model, tokenizer, policies, mixer)
 
-    def at(self, preference) -> np.ndarray:
-        """Set every adapter's scale for a preference [objective]; returns the coefficients [policy]."""
-        values = self.soup.coefficients(preference)
-        for module in self.model.modules():
-            if isinstance(module, LoraLayer):
-                for policy, value in zip(self.soup.policies, values.tolist(), strict=True):
-                    module.set_scale(policy.slot, value)
+    def coefficients(self, preference, soup: Soup | None = None) -> np.ndarray:
+        """preference [objective] -> lambda [policy] of `soup` (of the main one if None), 0 for other soups' policies.
+
+        Raises:
+            ValueError: see `Soup.coefficients`.
+        """
+        soup = soup or self.soup
+        values = np.zeros(len(self.policies))
+        values[[self.policies.index(policy) for policy in soup.policies]] = soup.coefficients(preference)
         return values
 
-    def base_alone(self):
-        """Context in which the model is the SFT policy."""
-        if self.soup.policies:
-            return self.model.disable_adapter()
-        return torch.no_grad()
+    def at(self, preference) -> np.ndarray:
+        """Answer every row at one preference [objective] from now on; returns the coefficients [policy]."""
+        values = self.coefficients(preference)
+        self.mixer.set(torch.tensor(values)[None])
+        return values
+
+    def mix(self, coefficients: np.ndarray) -> None:
+        """Answer row i of every batch by the mixture coefficients[i], [row, policy], from now on.
+
+        Many rows of one mixture are cheaper with the mixture in the weights, and get it there: the choice depends on
+        the rows alone, so that a run can be repeated bit for bit.
+        """
+        rows = torch.tensor(np.asarray(coefficients, float))
+        if len(rows) >= FOLD_FROM and bool((rows == rows[0]).all()):
+            self.mixer.fold(rows[0])
+        else:
+            self.mixer.set(rows)
+
+    def base_alone(self) -> None:
+        """Answer as the SFT policy from now on."""
+        self.mixer.set(None)
 
 
 def merge_adapters(soup: Soup, preference) -> tuple[Adapter, np.ndarray]:

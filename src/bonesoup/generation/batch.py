@@ -1,0 +1,188 @@
+"""Continuous batching: rows with their own preference, seed and limits join and leave a running batch.
+
+Each step gives every running row one token. A row's answer depends on its own request alone, float rounding aside:
+its noise comes from its own seed, as in `sample`, and padding is masked and does not count as a position. Models
+whose cache is more than keys and values (recurrent states) are not for this.
+"""
+
+import inspect
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.nn.functional import pad
+from transformers import DynamicCache
+
+from bonesoup.chat import never_sampled
+from bonesoup.generation.sample import perturbed
+from bonesoup.generation.soup import SoupModel
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One prompt to continue.
+
+    Attributes:
+        key: by which the caller knows the row; no two running rows share one.
+        prompt: token ids, through the chat template.
+        coefficients: lambda [policy] over the policies of the `SoupModel`.
+        temperature: 0 takes the most probable token.
+        top_p: sample from the most probable tokens that hold this much of the probability; 1 from all.
+    """
+
+    key: Hashable
+    prompt: Sequence[int]
+    coefficients: np.ndarray
+    seed: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a row; `end` is None while it goes on, "stop" at the end token, "length" at the limit."""
+
+    key: Hashable
+    id: int
+    end: str | None
+
+
+@dataclass(eq=False)
+class _Row:
+    request: Request
+    noise: torch.Generator
+    last: int = 0
+    made: int = 0
+
+
+@dataclass(eq=False)
+class RunningBatch:
+    """Rows in the middle of their answers. One thread owns it, and the model."""
+
+    policy: SoupModel
+    _rows: list[_Row] = field(default_factory=list)
+    # Keys and values [row, head, column, feature] of every layer, and which columns are a row's own: [row, column].
+    _cache: DynamicCache | None = None
+    _own: torch.Tensor | None = None
+    _mixed: bool = False
+
+    def __post_init__(self):
+        model, tokenizer = self.policy.model, self.policy.tokenizer
+        if "position_ids" not in inspect.signature(model.forward).parameters:
+            raise ValueError(f"{type(model).__name__} takes no position_ids: its rows cannot start at different times")
+        self._end = tokenizer.eos_token_id
+        self._never = never_sampled(tokenizer)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @torch.inference_mode()
+    def join(self, requests: Sequence[Request]) -> list[Token]:
+        """Take rows in; the first token of each."""
+        rows = [_Row(request, torch.Generator().manual_seed(request.seed)) for request in requests]
+        longest = max(len(request.prompt) for request in requests)
+        device = self.policy.model.device
+        ids = torch.tensor([[0] * (longest - len(r.prompt)) + list(r.prompt) for r in requests], device=device)
+        own = torch.tensor([[i >= longest - len(r.prompt) for i in range(longest)] for r in requests], device=device)
+        self._mix(rows)
+        cache = DynamicCache()
+        logits = self._forward(ids, own, (own.cumsum(1) - 1).clamp(min=0), cache)
+        self._append(rows, cache, own)
+        self._mixed = False
+        return self._leave(self._choose(rows, logits))
+
+    @torch.inference_mode()
+    def step(self) -> list[Token]:
+        """One more token for every running row; rows that end leave."""
+        if not self._rows:
+            return []
+        if not self._mixed:
+            self._mix(self._rows)
+            self._mixed = True
+        ids = torch.tensor([[row.last] for row in self._rows], device=self._own.device)
+        position = self._own.sum(1, keepdim=True)
+        self._own = pad(self._own, (0, 1), value=True)
+        logits = self._forward(ids, self._own, position, self._cache)
+        return self._leave(self._choose(self._rows, logits))
+
+    def drop(self, keys: Collection[Hashable]) -> None:
+        """Let rows go before their end; unknown keys are none of the batch's business."""
+        self._keep([i for i, row in enumerate(self._rows) if row.request.key not in keys])
+
+    def _mix(self, rows: list[_Row]) -> None:
+        self.policy.mixer.set(torch.tensor(np.stack([row.request.coefficients for row in rows])))
+
+    def _forward(self, ids, own, position, cache) -> torch.Tensor:
+        """Logits of the next token, [row, vocabulary]; the cache grows."""
+        output = self.policy.model(
+            input_ids=ids,
+            attention_mask=own.long(),
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1]
+
+    def _choose(self, rows: list[_Row], logits: torch.Tensor) -> list[Token]:
+        logits = logits.float()
+        logits[:, self._never] = -torch.inf
+        sampled = [i for i, row in enumerate(rows) if row.request.temperature > 0]
+        if sampled:
+            temperature = torch.tensor([[rows[i].request.temperature] for i in sampled], device=logits.device)
+            top_p = torch.tensor([[rows[i].request.top_p] for i in sampled], device=logits.device)
+            scaled = nucleus(logits[sampled] / temperature, top_p)
+            logits[sampled] = perturbed(scaled, [rows[i].noise for i in sampled])
+        tokens = []
+        for row, token in zip(rows, logits.argmax(-1).tolist(), strict=True):
+            row.last = token
+            row.made += 1
+            full = row.made >= row.request.max_new_tokens
+            end = "stop" if token == self._end else "length" if full else None
+            tokens.append(Token(row.request.key, token, end))
+        return tokens
+
+    def _append(self, rows: list[_Row], cache: DynamicCache, own: torch.Tensor) -> None:
+        """Rows and their cache beside those that run: the shorter side gets columns that are nobody's, on the left."""
+        if self._rows:
+            short, width = self._own.shape[1], own.shape[1]
+            left, right = max(width - short, 0), max(short - width, 0)
+            self._own = torch.cat([pad(self._own, (left, 0)), pad(own, (right, 0))])
+            for layer, new in zip(self._cache.layers, cache.layers, strict=True):
+                layer.keys = torch.cat([pad(layer.keys, (0, 0, left, 0)), pad(new.keys, (0, 0, right, 0))])
+                layer.values = torch.cat([pad(layer.values, (0, 0, left, 0)), pad(new.values, (0, 0, right, 0))])
+        else:
+            self._cache, self._own = cache, own
+        self._rows = [*self._rows, *rows]
+
+    def _leave(self, tokens: list[Token]) -> list[Token]:
+        self.drop({token.key for token in tokens if token.end})
+        return tokens
+
+    def _keep(self, kept: list[int]) -> None:
+        if len(kept) == len(self._rows):
+            return
+        self._rows = [self._rows[i] for i in kept]
+        self._mixed = False
+        if not kept:
+            self._cache = self._own = None
+            return
+        own = self._own[kept]
+        # Columns that were only of those that left.
+        first = int(own.any(0).int().argmax())
+        self._own = own[:, first:]
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys[kept, :, first:], layer.values[kept, :, first:]
+
+
+def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """logits [row, vocabulary] without the tokens beyond the most probable ones that hold `top_p` [row, 1]."""
+    if bool((top_p >= 1).all()):
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True)
+    mass = ordered.softmax(-1)
+    # The token that crosses the line stays.
+    beyond = mass.cumsum(-1) - mass >= top_p
+    return logits.masked_fill(beyond.scatter(-1, order, beyond) & (top_p < 1), -torch.inf)

@@ -1,0 +1,52 @@
+"""The same prompts at several preferences: one mixed batch for a few prompts, one preference at a time for many."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bonesoup.generation.sample import Messages, Response, log_probabilities, sample
+from bonesoup.generation.soup import FOLD_FROM, SoupModel
+
+
+def sweep(
+    policy: SoupModel,
+    coefficients: np.ndarray,
+    prompts: list[Messages],
+    seeds: list[int],
+    temperature: float,
+    max_new_tokens: int,
+    batch: int,
+) -> Iterator[tuple[np.ndarray, list[Response], np.ndarray]]:
+    """Answer every prompt at every point; prompt i has the noise of seeds[i] at each of them.
+
+    Args:
+        coefficients: lambda [point, policy].
+        batch: rows at once.
+
+    Yields:
+        rows: places in the point-major table [point * prompt], each once and in order.
+        responses: one per row.
+        log_probs: of each response under its own mixture, in nats [row].
+    """
+    count = len(prompts)
+    for rows in chunks(len(coefficients), count, batch):
+        messages = [prompts[row % count] for row in rows]
+        policy.mix(coefficients[rows // count])
+        responses = sample(
+            policy.model,
+            policy.tokenizer,
+            messages,
+            [seeds[row % count] for row in rows],
+            temperature,
+            max_new_tokens,
+            len(rows),
+        )
+        own = log_probabilities(policy.model, policy.tokenizer, messages, responses, len(rows), temperature)
+        yield rows, responses, own.double().numpy()
+
+
+def chunks(points: int, prompts: int, batch: int) -> list[np.ndarray]:
+    """Rows of the point-major table, at most `batch` at once; with many prompts none holds two points."""
+    table = np.arange(points * prompts)
+    parts = table.reshape(points, prompts) if prompts >= FOLD_FROM else [table]
+    return [part[start : start + batch] for part in parts for start in range(0, len(part), batch)]
