@@ -1,21 +1,24 @@
 """Fold an adapter into its base model: a plain Transformers folder that needs no PEFT.
 
-Works on the files, one shard in memory at a time. The architecture is built without weights, only to
+Works on the files, a piece of a tensor in memory at a time. The architecture is built without weights, only to
 learn which modules are transposed (Conv1D) and which weights are tied.
 """
 
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
-from safetensors import safe_open
-from safetensors.torch import save_file
 from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from bonesoup.files import appearing, read_json, write_json
-from bonesoup.weights import checkpoint
+from bonesoup.files import appearing, write_json
+from bonesoup.weights import checkpoint, stream
 from bonesoup.weights.adapters import Adapter
+from bonesoup.weights.arithmetic import FLOATS, check_range, copied, decode, encode, refuse_strange
+from bonesoup.weights.tensors import ITEM, Stored
 
 
 def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
@@ -31,13 +34,13 @@ def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
 
     Raises:
         ValueError: naming the module: not in the base, not a linear layer, of another shape, or without
-            weights; or a base that is quantised, truncated or not in safetensors.
+            weights; or a base that is quantised, truncated or not in safetensors, or has NaN or infinity there.
     """
     base_folder = Path(base_folder)
     files = checkpoint.shards(base_folder)
     config = checkpoint.read_config(base_folder)
     model = _skeleton(base_folder, config)
-    present = {key for keys in files.values() for key in keys}
+    present = {key: tensor for tensors in files.values() for key, tensor in tensors.items()}
     targets: dict[str, str] = {}  # tensor to change -> module
     untied: dict[str, tuple[str, str]] = {}  # tensor to read -> (tensor to add, module)
     for module in adapter.tensors:
@@ -52,34 +55,52 @@ def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
             raise ValueError(f"{base_folder} has no tensor {key}, which the adapter changes")
         if tied_to:
             config["tie_word_embeddings"] = False
+    for key in [*targets, *untied]:
+        if present[key].dtype not in FLOATS:
+            raise ValueError(f"tensor {key} in {present[key].file} is {present[key].dtype}: nothing can be added to it")
 
-    def changed(tensor: torch.Tensor, module: str) -> torch.Tensor:
-        delta = adapter.delta(module)
-        if isinstance(model.get_submodule(module), Conv1D):
-            delta = delta.T
-        return (tensor.float() + delta).to(tensor.dtype).contiguous()
+    def changed(tensor: Stored, name: str, module: str) -> stream.Output:
+        a, b = adapter.tensors[module]
+        b = b * adapter.scale[module]
+        transposed = isinstance(model.get_submodule(module), Conv1D)
+        left, right = (a.T, b.T) if transposed else (b, a)
+        return stream.Output(tensor.dtype, tensor.shape, partial(_add, tensor, name, left, right))
 
+    outputs: dict[str, dict[str, stream.Output]] = {}
+    for file_name, tensors in files.items():
+        outputs[file_name] = shard = {}
+        for key, tensor in tensors.items():
+            if key in untied:
+                new, module = untied[key]
+                shard[new] = changed(tensor, new, module)
+            if key in targets:
+                shard[key] = changed(tensor, key, targets[key])
+            else:
+                shard[key] = stream.Output(tensor.dtype, tensor.shape, partial(copied, tensor))
     with appearing(Path(out)) as temporary:
         temporary.mkdir()
         checkpoint.carry_over(base_folder, temporary)
-        write_json(temporary / "config.json", config)
-        added = {}
-        for file_name, keys in files.items():
-            with safe_open(base_folder / file_name, framework="pt") as file:
-                metadata = file.metadata()
-                shard = {key: file.get_tensor(key) for key in keys}
-            for key in keys:
-                if key in untied:
-                    new, module = untied[key]
-                    shard[new] = changed(shard[key], module)
-                    added[new] = file_name
-                if key in targets:
-                    shard[key] = changed(shard[key], targets[key])
-            save_file(shard, temporary / file_name, metadata=metadata)
+        write_json(temporary / checkpoint.CONFIG, config)
+        stream.write(temporary, outputs)
         if checkpoint.SINGLE not in files:
-            index = read_json(base_folder / checkpoint.INDEX)
-            index["weight_map"] |= added
-            write_json(temporary / checkpoint.INDEX, index)
+            sizes = {name: {key: o.bytes for key, o in shard.items()} for name, shard in outputs.items()}
+            checkpoint.write_index(temporary / checkpoint.INDEX, sizes)
+
+
+def _add(tensor: Stored, name: str, left: torch.Tensor, right: torch.Tensor, start: int, out: np.ndarray) -> None:
+    """Elements of a weight + left @ right, from `start` on, into `out`: only the rows they lie in are multiplied."""
+    width = tensor.shape[1]
+    raw = np.empty(len(out), np.uint8)
+    values = np.empty(len(out) // ITEM[tensor.dtype], np.float32)
+    copied(tensor, start, raw)
+    decode(raw, tensor.dtype, values)
+    refuse_strange(name, tensor, values, start)
+    first, last = start // width, -(-(start + len(values)) // width)
+    rows = (left[first:last] @ right).reshape(-1)
+    values += rows[start - first * width :][: len(values)].numpy()
+    if wrong := check_range(values, tensor.dtype):
+        raise ValueError(f"tensor {name}: the sum is {wrong}")
+    encode(values, tensor.dtype, out)
 
 
 def _skeleton(folder: Path, config: dict) -> PreTrainedModel:
@@ -109,6 +130,6 @@ def _check_module(model: PreTrainedModel, module: str, adapter: Adapter, folder:
         )
 
 
-def _stored(key: str, present: set[str], prefix: str) -> str | None:
+def _stored(key: str, present: Collection[str], prefix: str) -> str | None:
     """The name of a weight in the files; checkpoints of the bare body lack the body's prefix."""
     return next((name for name in (key, key.removeprefix(f"{prefix}.")) if name in present), None)

@@ -1,0 +1,210 @@
+"""What checkpoints must share to be merged: architecture, vocabulary and tokenizer, tensors and their shapes."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bonesoup.weights.arithmetic import FLOATS, same_bytes
+from bonesoup.weights.checkpoint import CONFIG, read_config
+from bonesoup.weights.tensors import Stored
+
+TOKENIZER = "tokenizer.json"
+# Tokenizers without tokenizer.json.
+_VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tokenizer.model")
+# Differences listed in one message.
+_SHOWN = 5
+
+# Settings that change nothing about what the weights compute: names and versions, how to train, generate and report.
+_HARMLESS = {
+    "_name_or_path",
+    "_commit_hash",
+    "_attn_implementation_autoset",
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "use_cache",
+    "gradient_checkpointing",
+    "initializer_range",
+    "initializer_factor",
+    "attention_dropout",
+    "hidden_dropout",
+    "embd_pdrop",
+    "attn_pdrop",
+    "resid_pdrop",
+    "summary_first_dropout",
+    "dropout",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "task_specific_params",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "chunk_size_feed_forward",
+    "max_length",
+}
+
+
+def check_configs(folders: Sequence[Path]) -> None:
+    """Refuse models of different architectures or vocabularies, by the setting that differs.
+
+    Raises:
+        ValueError: also where one is quantised or no Transformers folder.
+    """
+    first, *others = folders
+    expected = read_config(first)
+    for other in others:
+        found = read_config(other)
+        if not _differing(expected, found):
+            continue
+        # One of them may leave out what is the default, or come from another version of Transformers.
+        if found.get("model_type") == expected.get("model_type"):
+            a, b = _completed(first, expected), _completed(other, found)
+        else:
+            a, b = expected, found
+        if keys := _differing(a, b):
+            keys.sort(key=lambda key: (key not in ("architectures", "model_type"), key != "vocab_size", key))
+            what = "vocabularies" if keys[0] == "vocab_size" else "architectures"
+            listed = "\n".join(
+                f"  {key}: {json.dumps(a.get(key))} in {first / CONFIG}, {json.dumps(b.get(key))} in {other / CONFIG}"
+                for key in keys[:_SHOWN]
+            )
+            raise ValueError(f"the {what} differ, their weights cannot be added:\n{listed}{_more(keys)}")
+
+
+def _differing(a: dict, b: dict) -> list[str]:
+    return [key for key in a.keys() | b.keys() if key not in _HARMLESS and _plain(a.get(key)) != _plain(b.get(key))]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if key not in _HARMLESS}
+    return value
+
+
+def _completed(folder: Path, config: dict) -> dict:
+    """The settings with every default written out; as they stand where Transformers does not know the model."""
+    # Rare, and it takes a second.
+    from transformers import AutoConfig
+
+    try:
+        complete = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
+    except (ValueError, OSError, KeyError):
+        return config
+    return complete | {"architectures": config.get("architectures")}
+
+
+def check_tokenizers(folders: Sequence[Path]) -> None:
+    """Refuse models whose tokenizers are not the same by content; a folder without one is not asked.
+
+    Raises:
+        ValueError: naming the part, and a token where the vocabularies differ.
+    """
+    with_file = [folder for folder in folders if (folder / TOKENIZER).is_file()]
+    for other in with_file[1:]:
+        paths = (with_file[0] / TOKENIZER, other / TOKENIZER)
+        if paths[0].read_bytes() != paths[1].read_bytes():
+            _compare_tokenizers(*paths)
+    for name in _VOCABULARIES:
+        plain = [folder / name for folder in folders if folder not in with_file and (folder / name).is_file()]
+        for path in plain[1:]:
+            if path.read_bytes() != plain[0].read_bytes():
+                raise ValueError(f"the tokenizers differ: {plain[0]} and {path}")
+
+
+def _compare_tokenizers(a: Path, b: Path) -> None:
+    first, second = _tokenizer(a), _tokenizer(b)
+    vocabularies = first.pop("vocabulary"), second.pop("vocabulary")
+    tokens = [
+        t for t in vocabularies[0].keys() | vocabularies[1].keys() if vocabularies[0].get(t) != vocabularies[1].get(t)
+    ]
+    if tokens:
+        token = min(tokens)
+        ids = [vocabulary.get(token, "absent") for vocabulary in vocabularies]
+        raise ValueError(
+            f"the tokenizers differ in {len(tokens)} tokens: {token!r} is {ids[0]} in {a}, {ids[1]} in {b}; "
+            "the same row of the embeddings means something else in each model"
+        )
+    if parts := [key for key in first if first[key] != second[key]]:
+        raise ValueError(f"the tokenizers differ in {', '.join(parts)}: {a} and {b}")
+
+
+def _tokenizer(path: Path) -> dict[str, Any]:
+    """What decides which ids a text gets; not truncation and padding, which a run leaves behind in the file."""
+    try:
+        content = json.loads(path.read_text())
+        model = content["model"]
+        vocabulary = model.pop("vocab", {})
+        if isinstance(vocabulary, list):
+            vocabulary = {json.dumps(token): place for place, token in enumerate(vocabulary)}
+        vocabulary |= {token["content"]: token["id"] for token in content.get("added_tokens") or []}
+        # Older files write a merge as one text.
+        merges = [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in model.pop("merges", None) or []]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no tokenizer: {error!r}") from None
+    parts = {key: content.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
+    return {"vocabulary": vocabulary, "merges": merges, "model": model, **parts}
+
+
+def check_tensors(models: dict[Path, dict[str, Stored]]) -> list[str]:
+    """The names of the tensors to merge, in the order of the first model; refuse what does not fit.
+
+    A copy of tied weights that only some files hold, such as an lm_head beside the embeddings, is left out.
+
+    Args:
+        models: {folder: {tensor: where it lies}}, the first two or more to be merged.
+
+    Raises:
+        ValueError: missing or extra tensors, shapes, or tensors that are no floats and differ.
+    """
+    everywhere = set.intersection(*(set(tensors) for tensors in models.values()))
+    for folder, tensors in models.items():
+        extra = [
+            name for name in tensors if name not in everywhere and not _tied_copy(folder, name, tensors, everywhere)
+        ]
+        if extra:
+            lacking = next(f for f, others in models.items() if extra[0] not in others)
+            listed = ", ".join(f"{name} {list(tensors[name].shape)}" for name in extra[:_SHOWN])
+            raise ValueError(f"{folder} has tensors that {lacking} lacks: {listed}{_more(extra)}")
+    (first, expected), *others = models.items()
+    names = [name for name in expected if name in everywhere]
+    for folder, tensors in others:
+        shapes = [name for name in names if tensors[name].shape != expected[name].shape]
+        if shapes:
+            listed = "\n".join(
+                f"  {name}: {list(expected[name].shape)} in {first}, {list(tensors[name].shape)} in {folder}"
+                for name in shapes[:_SHOWN]
+            )
+            raise ValueError(f"the shapes of tensors differ:\n{listed}{_more(shapes)}")
+        for name in names:
+            _check_rest(name, expected[name], tensors[name])
+    return names
+
+
+def _tied_copy(folder: Path, name: str, tensors: dict[str, Stored], everywhere: set[str]) -> bool:
+    tensor = tensors[name]
+    alike = [
+        t for other, t in tensors.items() if other in everywhere and (t.shape, t.dtype) == (tensor.shape, tensor.dtype)
+    ]
+    if not any(same_bytes(tensor, other) for other in alike):
+        return False
+    config = read_config(folder)
+    if "tie_word_embeddings" not in config:
+        config = _completed(folder, config)
+    return bool(config.get("tie_word_embeddings"))
+
+
+def _check_rest(name: str, a: Stored, b: Stored) -> None:
+    """Tensors that cannot be averaged (counts, masks, eight-bit floats) must be the same."""
+    if a.dtype in FLOATS and b.dtype in FLOATS:
+        return
+    if a.dtype != b.dtype or not same_bytes(a, b):
+        raise ValueError(
+            f"tensor {name} is {a.dtype} {list(a.shape)} in {a.file} and {b.dtype} {list(b.shape)} in {b.file}, with "
+            f"different values; only {', '.join(FLOATS.values())} tensors can be merged, others must be the same"
+        )
+
+
+def _more(listed: Sequence[str]) -> str:
+    return f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""

@@ -1,0 +1,70 @@
+"""What goes with merged weights: the model card and the manifest, both with the recipe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import bonesoup
+from bonesoup.files import file_digest, write_json
+from bonesoup.weights.checkpoint import CARD, MANIFEST
+
+Models = Sequence[tuple[Path, float]]
+
+_CARD = """\
+---
+library_name: transformers
+tags:
+- merge
+---
+
+# A merge of {count}
+
+{formula}, summed in float32 and stored in {dtype}.
+
+| model | coefficient |
+|---|---|
+{rows}
+
+Settings and tokenizer are those of the first model. `{manifest}` holds the digest of every file.
+
+Made by bonesoup {version}:
+
+```
+{command}
+```
+"""
+
+
+def write_card(folder: Path, models: Models, base: Path | None, dtypes: Sequence[str], command: str) -> None:
+    """README.md: formula, models, coefficients, and the command that makes it again."""
+    formula = "base + sum of coefficient * (model - base)" if base else "The sum of coefficient * model"
+    rows = [f"| `{path}` | {coefficient!r} |" for path, coefficient in models]
+    if base:
+        rows.append(f"| `{base}` | base |")
+    count = "one model" if len(models) == 1 else f"{len(models)} models"
+    text = _CARD.format(
+        count=count,
+        formula=formula,
+        dtype=" and ".join(dtypes),
+        rows="\n".join(rows),
+        manifest=MANIFEST,
+        version=bonesoup.__version__,
+        command=command,
+    )
+    (folder / CARD).write_text(text)
+
+
+def write_manifest(folder: Path, models: Models, base: Path | None, weights: dict[str, dict]) -> None:
+    """merge.json: the recipe, and bytes and SHA-256 of every file beside it.
+
+    Args:
+        weights: {file name: {"bytes", "sha256"}} of the files whose digests are known already.
+    """
+    others = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in weights)
+    files = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": file_digest(p)} for p in others}
+    recipe = {
+        "models": [{"path": str(path), "coefficient": coefficient} for path, coefficient in models],
+        "base": str(base) if base else None,
+        "bonesoup": bonesoup.__version__,
+        "files": dict(sorted((files | weights).items())),
+    }
+    write_json(folder / MANIFEST, recipe)

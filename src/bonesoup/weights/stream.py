@@ -1,0 +1,198 @@
+"""Tensors written to safetensors files as they are computed: all cores, little memory, digests on the way.
+
+A file is cut into pieces. Threads compute pieces and write them at their positions; NumPy and the kernel let go of
+Python's lock, so reading, arithmetic and writing overlap. Digests need the order: the calling thread follows with
+them and keeps, now and then, how far a file has got and the digest of that much. What was kept can be checked, and
+continued, by another process.
+"""
+
+import hashlib
+import json
+import os
+import queue
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bonesoup.weights.tensors import ITEM, header
+
+# Bytes of a piece; a thread holds one, and as many again wait for their digest.
+PIECE = 1 << 22
+# Bytes between two notes of how far a file has got.
+NOTE_EVERY = 1 << 26
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """A tensor to write.
+
+    Attributes:
+        dtype: its name in safetensors, such as BF16.
+        fill: fill(start, out) computes elements from `start` on of the flattened tensor into `out`, uint8, which
+            says how many. Called from several threads at once.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    fill: Callable[[int, np.ndarray], None]
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * ITEM[self.dtype]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    file: str
+    position: int
+    output: Output
+    start: int
+    bytes: int
+
+
+def write(
+    folder: Path,
+    files: dict[str, dict[str, Output]],
+    notes: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, dict]:
+    """Write files of tensors into a folder.
+
+    Args:
+        files: {file name: {tensor name: tensor}}; tensors lie in this order, the wider dtypes first.
+        notes: where to note how far each file has got. What it says is there already is checked, kept and not
+            computed again.
+        progress: called with the bytes written so far and in all.
+
+    Returns:
+        {file name: {"bytes": size, "sha256": digest}}.
+    """
+    files = {name: dict(sorted(t.items(), key=lambda item: -ITEM[item[1].dtype])) for name, t in files.items()}
+    heads = {name: header({key: (o.dtype, o.shape) for key, o in tensors.items()}) for name, tensors in files.items()}
+    sizes = {name: len(heads[name]) + sum(o.bytes for o in tensors.values()) for name, tensors in files.items()}
+    kept, digests = _begin(folder, heads, sizes, notes)
+    written, total = sum(kept.values()), sum(sizes.values())
+    noted = dict(kept)
+    if progress:
+        progress(written, total)
+    for piece in _computed(folder, (p for name in files for p in _pieces(name, files[name], heads, kept[name]))):
+        name, end, data = piece
+        digests[name].update(data)
+        kept[name] = end
+        written += len(data)
+        if notes and (end == sizes[name] or end - noted[name] >= NOTE_EVERY):
+            _note(notes, name, end, digests[name].hexdigest())
+            noted[name] = end
+        if progress:
+            progress(written, total)
+    return {name: {"bytes": sizes[name], "sha256": digests[name].hexdigest()} for name in files}
+
+
+def _pieces(name: str, tensors: dict[str, Output], heads: dict[str, bytes], kept: int) -> Iterator[_Piece]:
+    """What is left to do in a file, in order. The borders are always the same ones."""
+    position = len(heads[name])
+    for output in tensors.values():
+        item = ITEM[output.dtype]
+        step = PIECE // item
+        for start in range(0, output.bytes // item, step):
+            size = min(step * item, output.bytes - start * item)
+            if position >= kept:
+                yield _Piece(name, position, output, start, size)
+            position += size
+
+
+def _computed(folder: Path, pieces: Iterator[_Piece]) -> Iterator[tuple[str, int, np.ndarray]]:
+    """(file, where the piece ends, its bytes) in order, computed and written by threads; bytes are lent only."""
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    buffers: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
+    waiting: deque[tuple[_Piece, Future]] = deque()
+
+    def work(piece: _Piece, buffer: np.ndarray) -> None:
+        piece.output.fill(piece.start, buffer[: piece.bytes])
+        _write_at(folder / piece.file, piece.position, memoryview(buffer[: piece.bytes]))
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in range(2 * workers):
+            buffers.put(np.empty(PIECE, np.uint8))
+        try:
+            more = True
+            while more or waiting:
+                while more and len(waiting) < 2 * workers:
+                    if (piece := next(pieces, None)) is None:
+                        more = False
+                    else:
+                        buffer = buffers.get()
+                        waiting.append((piece, buffer, pool.submit(work, piece, buffer)))
+                if waiting:
+                    piece, buffer, done = waiting.popleft()
+                    done.result()
+                    yield piece.file, piece.position + piece.bytes, buffer[: piece.bytes]
+                    buffers.put(buffer)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_at(path: Path, position: int, data: memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        while data:
+            written = os.pwrite(descriptor, data, position)
+            data, position = data[written:], position + written
+    except OSError as error:
+        # The kernel does not say which file it had no room for.
+        error.filename = str(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _begin(
+    folder: Path, heads: dict[str, bytes], sizes: dict[str, int], notes: Path | None
+) -> tuple[dict[str, int], dict]:
+    """Each file with what of it is kept, and the running digest of that; the header at least."""
+    noted = _read_notes(notes) if notes and notes.is_file() else {}
+    kept, digests = {}, {}
+    for name, head in heads.items():
+        path = folder / name
+        end, expected = noted.get(name, (0, ""))
+        running = hashlib.sha256()
+        if len(head) <= end <= sizes[name] and path.is_file() and _digest_start(path, end, running) == expected:
+            kept[name] = end
+        else:
+            kept[name] = len(head)
+            running = hashlib.sha256(head)
+            path.write_bytes(head)
+        os.truncate(path, kept[name])
+        digests[name] = running
+    return kept, digests
+
+
+def _digest_start(path: Path, end: int, running) -> str:
+    with open(path, "rb") as file:
+        while end > 0 and (data := file.read(min(PIECE, end))):
+            running.update(data)
+            end -= len(data)
+    return running.hexdigest()
+
+
+def _note(notes: Path, name: str, end: int, digest: str) -> None:
+    with open(notes, "a") as file:
+        file.write(json.dumps([name, end, digest]) + "\n")
+
+
+def _read_notes(notes: Path) -> dict[str, tuple[int, str]]:
+    """The last note of each file; a line torn by a kill counts for nothing."""
+    found = {}
+    for line in notes.read_text().splitlines():
+        try:
+            name, end, digest = json.loads(line)
+        except ValueError:
+            continue
+        found[name] = (end, digest)
+    return found
