@@ -27,7 +27,7 @@ LAYERS = [
     ["pipeline"],
     ["graph", "checkout"],
     ["upkeep"],
-    ["cli_registry", "cli_upkeep", "cli_weights"],
+    ["cli_registry", "cli_serving", "cli_upkeep", "cli_weights"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bonesoup import cli_registry, cli_upkeep, cli_weights, config, params
+from bonesoup import cli_registry, cli_serving, cli_upkeep, cli_weights, config, params
 
 app = typer.Typer(
     help="Controllable multi-objective text generation by merging backbone policies.",
@@ -245,6 +245,7 @@ def register() -> None:
 
 app.add_typer(cli_weights.commands)
 app.add_typer(cli_registry.commands)
+app.add_typer(cli_serving.commands)
 app.add_typer(cli_upkeep.commands)
 
 

@@ -1,0 +1,1 @@
+"""HTTP: one soup behind OpenAI's conventions, a preference with each request, and the mixing desk."""
