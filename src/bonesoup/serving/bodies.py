@@ -61,7 +61,7 @@ class Sampling(BaseModel):
     @field_validator("stop")
     @classmethod
     def _not_empty(cls, stop):
-        if "" in (stop or []) or stop == "":
+        if stop == "" or isinstance(stop, list) and "" in stop:
             raise ValueError("a stop sequence must not be empty")
         return stop
 

@@ -132,8 +132,8 @@ def _check_room(live: Live, prompt: int, new: int) -> None:
         raise ApiError(400, f"{text}: shorten it, or lower max_tokens", "messages", code)
 
 
-async def _row(job: Job, answer: Answer) -> AsyncIterator[tuple[str, str | None, int]]:
-    """(piece of text, finish reason once it ends, tokens taken in) of one row."""
+async def _row(job: Job, answer: Answer) -> AsyncIterator[tuple[str, str | None]]:
+    """(piece of text, finish reason at the end) for every token of one row."""
     pieces = Pieces(job.live.tokenizer, job.stops)
     while True:
         token, end = await answer.events.get()
@@ -149,7 +149,7 @@ async def _row(job: Job, answer: Answer) -> AsyncIterator[tuple[str, str | None,
             end = "stop"
         elif pieces.stopped:
             end = "stop"
-        yield piece, end, 1
+        yield piece, end
         if end:
             return
 
@@ -162,10 +162,8 @@ async def whole(job: Job, http: HttpRequest) -> dict:
     """
 
     async def one(answer: Answer) -> tuple[str, str, int]:
-        text, reason, count = "", None, 0
-        async for piece, reason, tokens in _row(job, answer):
-            text, count = text + piece, count + tokens
-        return text, reason, count
+        steps = [step async for step in _row(job, answer)]
+        return "".join(piece for piece, _ in steps), steps[-1][1], len(steps)
 
     rows = [asyncio.ensure_future(one(answer)) for answer in job.answers]
     gone = asyncio.ensure_future(_disconnected(http))
@@ -213,8 +211,8 @@ async def stream(job: Job, usage: bool) -> AsyncIterator[str]:
             if isinstance(step, ApiError):
                 yield _event(errors.body(step.status, str(step), step.param, step.code))
                 return
-            piece, reason, tokens = step
-            count += tokens
+            piece, reason = step
+            count += 1
             if piece:
                 yield _event(_chunk(job, index, {"content": piece}, None))
             if reason:

@@ -1,0 +1,142 @@
+"""A version's files in miniature, and a real `bonesoup serve` process on them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from ruamel.yaml import YAML
+
+from bonesoup.config import Model
+from bonesoup.files import write_json
+from bonesoup.method.basis import circulant
+from bonesoup.method.preferences import lattice
+from bonesoup.training.base import base_policy
+from bonesoup.weights.adapters import Adapter, save
+
+WORDS = [f"{head}{tail}" for head in ("bake", "mix", "warm", "stir", "taste") for tail in ("", "s", "ed", "ing", "er")]
+BONESOUP = Path(sys.executable).with_name("bonesoup")
+
+
+def make_version(folder: Path, objectives: list[str], tokenizer: str = "words", measured: bool = True) -> Path:
+    """Files of a steerable soup, as the registry hands them out: random policies on an untrained base."""
+    files = folder / "artifacts"
+    sizes = Model(source="scratch", tokenizer=tokenizer, vocabulary=400, hidden=32, layers=2, heads=2, context=256)
+    model, words = base_policy(sizes, WORDS, seed=0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            # Untrained, a model repeats itself; with wider weights it says different things.
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(files / "base")
+    words.save_pretrained(files / "base")
+    n = len(objectives)
+    grid = lattice(n, 4).tolist()
+    for method, group, rows in (
+        ("bone", "backbone", circulant(n, 0.7).tolist()),
+        ("rewarded", "specialist", np.eye(n).tolist()),
+    ):
+        policies = []
+        for k, row in enumerate(rows, start=1):
+            slot = f"{group}-{k}"
+            _policy(model, files / slot, seed=len(group) * 10 + k)
+            policies.append({"slot": slot, "path": slot, "row": row, "digest": ""})
+        recipe = {"method": method, "base": "base", "objectives": objectives, "mapping": "solve"}
+        name = "soup" if method == "bone" else method
+        write_json(files / f"{name}.json", recipe | {"policies": policies, "preferences": grid})
+    config = {
+        "preferences": {"balanced": dict.fromkeys(objectives, 1 / n)},
+        "default": dict.fromkeys(objectives, 1 / n),
+        "fixed": False,
+        "temperature": 1.0,
+        "max_new_tokens": 16,
+        "batch": 32,
+        "device": "auto",
+    }
+    with open(folder / "MLmodel", "w") as out:
+        YAML().dump({"flavors": {"python_function": {"config": config}}}, out)
+    if measured:
+        write_json(folder / "lineage/fronts.json", fronts(objectives, grid))
+    return folder
+
+
+def _policy(model, folder: Path, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        name: (
+            torch.randn(3, module.in_features, generator=generator) * 0.3,
+            torch.randn(module.out_features, 3, generator=generator) * 0.3,
+        )
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and name != "lm_head"
+    }
+    save(Adapter({"task_type": "CAUSAL_LM"}, tensors, dict.fromkeys(tensors, 1.0)), folder, "base")
+
+
+def fronts(objectives: list[str], grid: list[list[float]]) -> dict:
+    """A made-up measurement: a bulge above the straight line between the specialists."""
+
+    def point(preference: list[float], bulge: float) -> dict:
+        mean = [2 * weight - 1 + bulge * (1 - sum(w * w for w in preference)) for weight in preference]
+        return {
+            "preference": preference,
+            "mean": mean,
+            "low": [value - 0.1 for value in mean],
+            "high": [value + 0.1 for value in mean],
+        }
+
+    methods = {
+        "sft": [point([1 / len(objectives)] * len(objectives), -0.5)],
+        "rewarded": [point(preference, 0.2) for preference in grid],
+        "bone": [point(preference, 0.6) for preference in grid],
+    }
+    return {"unit": "gold", "confidence": 0.95, "objectives": objectives, "methods": methods}
+
+
+@dataclass
+class Running:
+    """A `bonesoup serve` process."""
+
+    process: subprocess.Popen
+    url: str = ""
+    lines: list[str] = field(default_factory=list)
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
+        """Send a signal and wait; the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def serving(*arguments: str, cwd: Path, env: dict | None = None) -> Iterator[Running]:
+    """Start `bonesoup serve ARGUMENTS --port 0` in `cwd` and wait until it says where it listens."""
+    own = os.environ | {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "true", "COLUMNS": "500"} | (env or {})
+    command = [str(BONESOUP), "serve", *map(str, arguments), "--port", "0"]
+    process = subprocess.Popen(command, cwd=cwd, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    running = Running(process)
+    ready = threading.Event()
+
+    def read() -> None:
+        for line in process.stdout:
+            running.lines.append(line.rstrip())
+            if found := re.search(r"mixing desk: +(http://\S+?)/$", line.rstrip()):
+                running.url = found[1]
+                ready.set()
+        ready.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        ready.wait(120)
+        assert running.url, "bonesoup serve did not start:\n" + "\n".join(running.lines)
+        yield running
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
