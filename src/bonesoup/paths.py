@@ -19,5 +19,6 @@ SOUPS = OUT / "soups"
 FRONTS = OUT / "fronts"
 REPORT = OUT / "report"
 METRICS = OUT / "metrics"
+MEASURED = METRICS / "fronts.json"
 REGISTERED = OUT / "registered.json"
 SCRATCH = Path("scratch")

@@ -21,6 +21,7 @@ from bonesoup.chat import words_tokenizer
 from bonesoup.config import Register
 from bonesoup.data import words
 from bonesoup.evaluation.compare import evaluate
+from bonesoup.evaluation.measured import measured
 from bonesoup.evaluation.samples import read_fronts
 from bonesoup.evaluation.tables import document
 from bonesoup.files import file_digest, write_json, write_jsonl
@@ -154,8 +155,9 @@ def make_fronts(out: Path, settings: dict, leads: dict[str, float] = LEADS, seed
         write_json(paths[method].with_name("front.json"), {"method": method, "preferences": GRID})
     own = settings["evaluation"]
     level = (own["references"], own["interior"], own["bootstrap"], own["confidence"], settings["seed"])
-    results = evaluate(read_fronts(paths, OBJECTIVES), *level)
-    write_json(out / "metrics/report.json", document(results))
+    fronts = read_fronts(paths, OBJECTIVES)
+    write_json(out / "metrics/report.json", document(evaluate(fronts, *level)))
+    write_json(out / "metrics/fronts.json", measured(fronts, *level[2:]))
 
 
 def make_files(out: Path, settings: dict) -> None:

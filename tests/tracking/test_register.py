@@ -163,6 +163,7 @@ def test_versions_carry_their_lineage(downloaded, project):
         facts = read_json(folder / "lineage/lineage.json")
         assert (folder / "lineage/params.yaml").read_text() == project.settings_text
         assert (folder / "lineage/dvc.lock").exists()
+        assert read_json(folder / "lineage/fronts.json") == read_json(project.root / "out/metrics/fronts.json")
         assert facts["git"] == {"commit": lineage.code(project.root).commit, "dirty": False}
         assert facts["sha256"]["out/data/prompts.jsonl"] == file_digest(project.root / "out/data/prompts.jsonl")
         assert facts["sha256"]["out/rewards/helpful"] == file_digest(project.root / "out/rewards/helpful")

@@ -10,10 +10,9 @@ from bonesoup import params
 from bonesoup.files import read_json
 from bonesoup.generation.soup import Soup
 from bonesoup.method.basis import circulant
-from bonesoup.paths import METRICS, SOUPS
+from bonesoup.paths import MEASURED, SOUPS
 
 MAIN, REWARDED, SFT = "bone", "rewarded", "sft"
-FRONTS = "fronts.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +81,7 @@ def from_project(root: Path) -> Source:
         default=dict.fromkeys(own.objectives, weights),
         temperature=settings.generation.temperature,
         max_new_tokens=settings.generation.max_new_tokens,
-        front=_front(root / METRICS),
+        front=_front(root / MEASURED),
         place=f"the run in {root.absolute()}",
     )
 
@@ -111,7 +110,7 @@ def from_version(folder: Path, name: str, version: str | None) -> Source:
         default=config["default"],
         temperature=config["temperature"],
         max_new_tokens=config["max_new_tokens"],
-        front=_front(folder / "lineage"),
+        front=_front(folder / "lineage" / MEASURED.name),
         place=f"version {version} of {name}" if version else f"the files in {folder.absolute()}",
     )
 
@@ -161,5 +160,5 @@ def _beside(own: Soup, rewarded: Path, root: Path) -> dict[str, Soup]:
     return found | {SFT: Soup(SFT, own.base, own.objectives, "none", (), own.preferences)}
 
 
-def _front(folder: Path) -> dict | None:
-    return read_json(folder / FRONTS) if (folder / FRONTS).is_file() else None
+def _front(file: Path) -> dict | None:
+    return read_json(file) if file.is_file() else None

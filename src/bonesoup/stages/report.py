@@ -5,18 +5,20 @@ import subprocess
 from bonesoup.config import Settings
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.compare import evaluate
+from bonesoup.evaluation.measured import measured
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
 from bonesoup.files import appearing, read_json, write_json
 from bonesoup.params import PARAMS
-from bonesoup.paths import FRONTS, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
+from bonesoup.paths import FRONTS, MEASURED, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
 
 
 def run(settings: Settings, key: None) -> None:
     samples = {method: FRONTS / method / "samples.parquet" for method in settings.methods}
     chosen = settings.evaluation
+    fronts = read_fronts(samples, settings.objectives)
     results = evaluate(
-        read_fronts(samples, settings.objectives),
+        fronts,
         chosen.references,
         chosen.interior,
         chosen.bootstrap,
@@ -41,6 +43,7 @@ def run(settings: Settings, key: None) -> None:
             commit=_commit(),
         )
     write_json(METRICS / "report.json", tables.document(results))
+    write_json(MEASURED, measured(fronts, chosen.bootstrap, chosen.confidence, settings.seed))
 
 
 def _coefficients(method: str) -> dict:

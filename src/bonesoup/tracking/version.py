@@ -13,7 +13,7 @@ from mlflow.types.schema import Object, Property
 import bonesoup
 from bonesoup.config import preference_faults
 from bonesoup.files import read_json, write_json
-from bonesoup.paths import DATA, METRICS, NORMALISER, REWARDS, SFT, SOUPS, SUMMARY
+from bonesoup.paths import DATA, MEASURED, METRICS, NORMALISER, REWARDS, SFT, SOUPS, SUMMARY
 from bonesoup.tracking import card, lineage, manifest
 from bonesoup.tracking.candidates import CHECKPOINT, METHOD, REWARDED, Candidate, merge
 
@@ -134,7 +134,7 @@ def signature(candidate: Candidate, shared: Origin) -> ModelSignature:
 def write_lineage(candidate: Candidate, shared: Origin, folder: Path) -> None:
     folder.mkdir()
     (folder / "params.yaml").write_text(shared.settings_text)
-    for path in (shared.root / "dvc.lock", shared.root / METRICS / "report.json"):
+    for path in (shared.root / "dvc.lock", shared.root / METRICS / "report.json", shared.root / MEASURED):
         if path.exists():
             shutil.copy(path, folder)
     if shared.code.dirty:
