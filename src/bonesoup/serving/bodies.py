@@ -83,6 +83,13 @@ class Sampling(BaseModel):
         return self.max_tokens
 
 
+def whole_characters(text: str) -> str:
+    """JSON can write half of a surrogate pair, which is no character and cannot be tokenised."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("the text holds half of a surrogate pair")
+    return text
+
+
 class Part(BaseModel):
     """A part of a message; only text is understood."""
 
@@ -104,7 +111,7 @@ class Message(BaseModel):
         text = content if isinstance(content, str) else "".join(part.text for part in content)
         if not text.strip():
             raise ValueError("a message must have text")
-        return text
+        return whole_characters(text)
 
 
 class ChatBody(Sampling):
@@ -122,6 +129,13 @@ class CompletionBody(Sampling):
     """POST /v1/completions."""
 
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=64)]
+
+    @field_validator("prompt")
+    @classmethod
+    def _text(cls, prompt):
+        for text in [prompt] if isinstance(prompt, str) else prompt:
+            whole_characters(text)
+        return prompt
 
     @property
     def prompts(self) -> list[str]:

@@ -166,7 +166,7 @@ def _follow(following, name: str, root: Path, work: Path, options: Options, metr
     from bonesoup.tracking import names
     from bonesoup.tracking.store import UNCHANGED, connect
 
-    experiment = params.load(root / params.PARAMS).register.name
+    experiment = params.load(root / params.PARAMS).register_.name
 
     def champion() -> str | None:
         version = names.aliased(connect(root, experiment, consequence=UNCHANGED).client, name, names.CHAMPION)

@@ -74,7 +74,7 @@ def from_project(root: Path) -> Source:
     soups = {MAIN: own} | _beside(own, root / SOUPS / f"{REWARDED}.json", root)
     weights = 1 / len(own.objectives)
     return Source(
-        name=f"{settings.register.name}-soup",
+        name=f"{settings.register_.name}-soup",
         version=None,
         soups=soups,
         preferences={name: dict(chosen) for name, chosen in settings.preferences.items()},
@@ -142,8 +142,8 @@ def from_registry(root: Path, reference: str | None, work: Path) -> Source | Non
     from bonesoup.tracking.store import UNCHANGED, connect
 
     settings = params.load(root / params.PARAMS)
-    model = names.soup_name(settings.register.name)
-    store = connect(root, settings.register.name, consequence=UNCHANGED)
+    model = names.soup_name(settings.register_.name)
+    store = connect(root, settings.register_.name, consequence=UNCHANGED)
     version = (
         names.find(store.client, reference, model) if reference else names.aliased(store.client, model, names.CHAMPION)
     )

@@ -1,0 +1,227 @@
+"""Hostile and unlucky clients against a real server process: it answers, and nobody else notices."""
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from soup_server import serving
+
+pytestmark = pytest.mark.slow
+NAME = "bonesoup-soup-1"
+CHAT = {"model": NAME, "messages": [{"role": "user", "content": "bake mixed stir"}], "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    return tmp_path_factory.mktemp("here")
+
+
+@pytest.fixture(scope="module")
+def server(version, here):
+    with serving(version, "--timeout", "30", cwd=here) as running:
+        yield running
+
+
+def ask(url: str, **change) -> httpx.Response:
+    return httpx.post(f"{url}/v1/chat/completions", json=CHAT | change, timeout=60)
+
+
+def gauge(url: str, name: str) -> float:
+    text = httpx.get(f"{url}/metrics").text
+    return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
+
+
+def settled(url: str, seconds: float = 10) -> bool:
+    """Whether nothing runs or waits soon."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        health = httpx.get(f"{url}/health").json()
+        if health["running"] == health["waiting"] == 0:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"[]", 400),
+        (b"null", 400),
+        (b'{"model": 1}', 400),
+        (b"\xff\xfe\x00", 400),
+        (b'{"model": "x", "messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400),
+        (json.dumps(CHAT | {"preference": {"helpful": float("nan"), "harmless": 1}}).encode(), 400),
+        (json.dumps(CHAT | {"preference": {"helpful": 1e308, "harmless": 1e308}}).encode(), 400),
+        (json.dumps(CHAT | {"seed": 2**70}).encode(), 400),
+        (json.dumps(CHAT | {"temperature": "hot"}).encode(), 400),
+        (json.dumps(CHAT | {"max_tokens": 10**30}).encode(), 400),
+        (json.dumps(CHAT | {"messages": [{"role": "user", "content": "\ud800 bake"}]}).encode(), 400),
+        (b'{"pad": "' + b"x" * 2_000_000 + b'"}', 413),
+    ],
+)
+def test_a_hostile_body_gets_a_clear_answer_in_openais_form(server, content, status):
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", content=content, headers=headers, timeout=30)
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+    assert ask(server.url).status_code == 200
+
+
+def test_a_body_without_a_length_is_bounded_too(server):
+    def endless():
+        for _ in range(200):
+            yield b"x" * 65536
+
+    answer = httpx.post(f"{server.url}/v1/chat/completions", content=endless(), timeout=30)
+    assert answer.status_code == 413
+
+
+def test_schemathesis_finds_no_crash_and_no_answer_outside_the_schema(server, here):
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{server.url}/openapi.json"]
+    checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+    command += ["--checks", checks, "--max-examples", "40", "--seed", "1", "--no-color", "--phases", "coverage,fuzzing"]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert settled(server.url)
+
+
+def test_the_row_of_a_client_that_goes_away_is_freed(server):
+    cancelled = 'bonesoup_rows_ended_total{end="cancelled"}'
+    assert ask(server.url).status_code == 200
+    before = gauge(server.url, cancelled)
+    for stream in (True, False):
+        body = json.dumps(CHAT | {"stream": stream, "max_tokens": 240, "n": 8, "temperature": 0}).encode()
+        host, port = server.url.removeprefix("http://").split(":")
+        for _ in range(6):
+            with socket.create_connection((host, int(port))) as client:
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+                client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                time.sleep(0.05)
+        assert settled(server.url, 3)
+    assert gauge(server.url, cancelled) - before > 20
+    assert ask(server.url).status_code == 200
+
+
+def test_a_client_that_stops_reading_holds_nobody_up(server):
+    expected = ask(server.url).json()["choices"]
+    host, port = server.url.removeprefix("http://").split(":")
+    body = json.dumps(CHAT | {"stream": True, "max_tokens": 240, "n": 8}).encode()
+    stuck = []
+    for _ in range(8):
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        client.connect((host, int(port)))
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        stuck.append(client)
+    try:
+        assert ask(server.url).json()["choices"] == expected
+        # Their rows end although nobody reads them.
+        assert settled(server.url, 20)
+    finally:
+        for client in stuck:
+            client.close()
+
+
+def test_a_full_queue_says_so_and_when_to_come_back(version, here):
+    with serving(version, "--batch", "1", "--queue", "1", cwd=here) as running:
+        found = []
+        threads = [
+            threading.Thread(target=lambda: found.append(ask(running.url, **{"max_tokens": 240, "temperature": 0})))
+            for _ in range(12)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        refused = [answer for answer in found if answer.status_code == 429]
+        assert refused
+        assert all(answer.headers["retry-after"] == "1" for answer in refused)
+        assert {answer.status_code for answer in found} == {200, 429}
+        # The client of OpenAI comes back by itself.
+        client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=20)
+        assert client.chat.completions.create(**CHAT).choices
+
+
+def test_an_answer_that_takes_too_long_is_a_504_or_the_last_event(version, here):
+    with serving(version, "--timeout", "0.1", cwd=here) as running:
+        slow = {"max_tokens": 240, "temperature": 0, "n": 8}
+        answer = ask(running.url, **slow)
+        assert answer.status_code == 504
+        assert answer.json()["error"]["code"] == "timeout"
+        with httpx.stream("POST", f"{running.url}/v1/chat/completions", json=CHAT | slow | {"stream": True}) as events:
+            last = [line for line in events.iter_lines() if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "timeout"
+
+
+def test_sigterm_under_load_finishes_every_answer_and_exits_0(version, here):
+    with serving(version, cwd=here) as running:
+        expected = {seed: ask(running.url, seed=seed, max_tokens=60).json()["choices"][0] for seed in range(24)}
+
+        async def everybody() -> list:
+            async with httpx.AsyncClient(timeout=60) as client:
+                asked = [
+                    asyncio.ensure_future(
+                        client.post(f"{running.url}/v1/chat/completions", json=CHAT | {"seed": seed, "max_tokens": 60})
+                    )
+                    for seed in range(24)
+                ]
+                while httpx.get(f"{running.url}/health").json()["running"] < 8:
+                    await asyncio.sleep(0.002)
+                running.process.send_signal(signal.SIGTERM)
+                return await asyncio.gather(*asked)
+
+        answers = asyncio.run(everybody())
+        assert [answer.json()["choices"][0] for answer in answers] == list(expected.values())
+        assert running.process.wait(30) == 0
+        assert running.lines[-1] == "stopped"
+
+
+def test_without_the_token_there_is_the_page_and_nothing_else(version, here):
+    (here / "token").write_text("s3cret\n")
+    with serving(version, "--token-file", "token", cwd=here) as running:
+        assert ask(running.url).status_code == 401
+        assert httpx.get(f"{running.url}/metrics").status_code == 401
+        assert httpx.get(f"{running.url}/v1/soup", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        assert httpx.get(f"{running.url}/health").status_code == 200
+        client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="s3cret")
+        assert client.chat.completions.create(**CHAT).choices
+        with pytest.raises(openai.AuthenticationError):
+            openai.OpenAI(base_url=f"{running.url}/v1", api_key="other").models.list()
+        assert "s3cret" not in "\n".join(running.lines)
+
+
+def test_another_host_is_refused_on_this_machines_own_address(server):
+    assert httpx.get(f"{server.url}/v1/soup", headers={"Host": "evil.example"}).status_code == 403
+    assert httpx.get(f"{server.url}/health", headers={"Host": "localhost:1234"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--host", "0.0.0.0"], "can be reached from other machines: set a token"),
+        (["nowhere"], "nowhere is neither a project"),
+        (["--token-file", "nowhere"], "nowhere does not exist"),
+        (["FOLDER", "--follow"], "--follow needs a version of the registry"),
+        (["FOLDER", "--device", "gpu"], "gpu"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line(version, here, arguments, message):
+    command = [str(Path(sys.executable).with_name("bonesoup")), "serve", "--port", "0"]
+    command += [str(version) if argument == "FOLDER" else argument for argument in arguments]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
