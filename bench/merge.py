@@ -224,10 +224,8 @@ def report(runs: dict[str, list[Run]], imports: list[float], different: dict[str
     peak = max(run.megabytes for run in runs["bonesoup"])
     if peak > MEGABYTES:
         faults.append(f"{peak:.0f} MB resident, bound {MEGABYTES}")
-    print(
-        f"{len(imports) - 1} rounds, median (range); MB: resident at most, bound {MEGABYTES} for bonesoup; differing: share of "
-        "elements other than the sum in float64, rounded once"
-    )
+    print(f"{len(imports) - 1} rounds, median (range); MB: resident at most, bound {MEGABYTES} for bonesoup")
+    print("differing: share of elements that are not the sum in float64, rounded once")
     print(f"bonesoup merge imports no torch; that alone takes {spread(sorted(imports[1:]))} s")
     return faults
 

@@ -49,8 +49,12 @@ def merge(
     size = _size(shard_size)
     from bonesoup.weights import merge
 
-    with _progress("merging") as progress:
-        merge(models, out, base, dtype and dtype.value, allow_sum, size, resume, progress)
+    try:
+        with _progress("merging") as progress:
+            merge(models, out, base, dtype and dtype.value, allow_sum, size, resume, progress)
+    except KeyboardInterrupt:
+        console.print("--resume continues from what is written")
+        raise
     console.print(escape(f"{out}: {' '.join(f'{coefficient:+g} * {path}' for path, coefficient in models)}"))
 
 

@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from bonesoup.weights import stream
 from bonesoup.weights.adapters import Adapter, load
 from bonesoup.weights.fold import fold
 
@@ -91,6 +92,27 @@ def check(base, adapter, out):
 def test_folded_weights_answer_as_the_adapter_does(tmp_path, kind, targets):
     base = make(kind, tmp_path / "base")
     check(base, adapt(base, tmp_path / "adapter", targets), tmp_path / "out")
+
+
+@pytest.mark.parametrize("piece", [4, 20, 100])
+@pytest.mark.parametrize(
+    ("kind", "targets"), [("llama", ["q_proj", "down_proj"]), ("gpt2", ["c_attn", "c_proj"]), ("tied", ["lm_head"])]
+)
+def test_pieces_may_end_anywhere_in_a_row(tmp_path, monkeypatch, kind, targets, piece):
+    monkeypatch.setattr(stream, "PIECE", piece)
+    base = make(kind, tmp_path / "base")
+    check(base, adapt(base, tmp_path / "adapter", targets), tmp_path / "out")
+
+
+def test_a_base_with_nan_is_refused_by_tensor_and_place(tmp_path):
+    base = make("llama", tmp_path / "base")
+    adapter = load(adapt(base, tmp_path / "adapter", ["q_proj"]))
+    tensors = load_file(base / "model.safetensors")
+    tensors["model.layers.1.self_attn.q_proj.weight"][3, 5] = float("nan")
+    save_file(tensors, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"tensor model\.layers\.1\.self_attn\.q_proj\.weight has NaN at \[3, 5\]"):
+        fold(base, adapter, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_ties_stay_where_the_head_is_not_changed(tmp_path):

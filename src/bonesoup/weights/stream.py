@@ -22,6 +22,8 @@ from bonesoup.weights.tensors import ITEM, header
 
 # Bytes of a piece; a thread holds one, and as many again wait for their digest.
 PIECE = 1 << 22
+# More threads than this only wait for the digest, and take memory.
+THREADS = 16
 # Bytes between two notes of how far a file has got.
 NOTE_EVERY = 1 << 26
 
@@ -109,7 +111,8 @@ def _pieces(name: str, tensors: dict[str, Output], heads: dict[str, bytes], kept
 
 def _computed(folder: Path, pieces: Iterator[_Piece]) -> Iterator[tuple[str, int, np.ndarray]]:
     """(file, where the piece ends, its bytes) in order, computed and written by threads; bytes are lent only."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(cores, THREADS)
     buffers: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
     waiting: deque[tuple[_Piece, Future]] = deque()
 
