@@ -53,7 +53,7 @@ def merge(
         with _progress("merging") as progress:
             merge(models, out, base, dtype and dtype.value, allow_sum, size, resume, progress)
     except KeyboardInterrupt:
-        console.print("--resume continues from what is written")
+        typer.echo("--resume continues from what is written", err=True)
         raise
     console.print(escape(f"{out}: {' '.join(f'{coefficient:+g} * {path}' for path, coefficient in models)}"))
 
