@@ -245,6 +245,7 @@ _METAVARS = {
     "<int>": "INTEGER",
     "<int range>": "INTEGER",
     "<float>": "NUMBER",
+    "<float range>": "NUMBER",
     "<path>": "PATH",
 }
 
