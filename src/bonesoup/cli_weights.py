@@ -34,7 +34,10 @@ def merge(
         Path | None,
         typer.Option(help="merge differences from this model: base + sum of coefficient * (model - base)"),
     ] = None,
-    dtype: Annotated[DType | None, typer.Option(help="of the output; the inputs' common one by default")] = None,
+    dtype: Annotated[
+        DType | None,
+        typer.Option(metavar="DTYPE", help="float32, bfloat16 or float16; the inputs' common one by default"),
+    ] = None,
     shard_size: Annotated[str, typer.Option(help="largest file of weights, such as 500MB")] = "5GB",
     allow_sum: Annotated[
         bool, typer.Option("--allow-sum", help="without a base: take coefficients that do not sum to 1")
