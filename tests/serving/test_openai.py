@@ -206,9 +206,9 @@ def test_the_soup_tells_what_it_is_and_what_a_preference_means(server):
     assert meant["sum"] == pytest.approx(1)
     assert meant["l1"] == pytest.approx(2.5)
     point = next(p for p in told["front"]["methods"]["bone"] if p["preference"] == [1, 0])
-    assert meant["expected"] == {k: point[k] for k in ("mean", "low", "high")} | {"interpolated": False}
+    assert meant["expected"] == {k: point[k] for k in ("mean", "low", "high")} | {"from": "measured"}
     between = httpx.get(f"{server.url}/v1/soup/coefficients", params={"preference": "helpful=0.9,harmless=0.1"}).json()
-    assert between["expected"]["interpolated"] is True
+    assert between["expected"]["from"] == "interpolated"
     assert point["mean"][1] < between["expected"]["mean"][1]
 
 

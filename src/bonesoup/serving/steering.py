@@ -65,8 +65,8 @@ def expected(source: Source, method: str, chosen: Weights) -> dict | None:
     """What the method scored at the measured preference nearest to this one; between two of them for two objectives.
 
     Returns:
-        {"mean", "low", "high": [objective], "interpolated": bool}, or None where nothing was measured. Bounds are
-        interpolated like the means, and say nothing of what lies between measured points.
+        {"mean", "low", "high": [objective], "from": "measured", "interpolated" or "nearest"}, or None where nothing
+        was measured. Interpolated bounds say nothing of what may lie between measured points.
     """
     points = (source.front or {"methods": {}})["methods"].get(method)
     if not points:
@@ -74,15 +74,14 @@ def expected(source: Source, method: str, chosen: Weights) -> dict | None:
     at = np.array([chosen[name] for name in source.objectives])
     grid = np.array([point["preference"] for point in points])
     parts = ("mean", "low", "high")
-    if len(at) == 2 and len(grid) > 1:
-        order = np.argsort(grid[:, 0])
-        values = {
-            part: [
-                float(np.interp(at[0], grid[order, 0], np.array([points[i][part][k] for i in order]))) for k in (0, 1)
-            ]
-            for part in parts
-        }
-        return values | {"interpolated": not bool(np.isclose(grid, at, atol=1e-6).all(axis=1).any())}
     nearest = int(np.linalg.norm(grid - at, axis=1).argmin())
-    exact = len(grid) == 1 or bool(np.allclose(grid[nearest], at, atol=1e-6))
-    return {part: points[nearest][part] for part in parts} | {"interpolated": not exact}
+    if len(grid) == 1 or np.allclose(grid[nearest], at, atol=1e-6):
+        return {part: points[nearest][part] for part in parts} | {"from": "measured"}
+    if len(at) > 2:
+        return {part: points[nearest][part] for part in parts} | {"from": "nearest"}
+    ordered = sorted(points, key=lambda point: point["preference"][0])
+    first = [point["preference"][0] for point in ordered]
+    values = {
+        part: [float(np.interp(at[0], first, [point[part][k] for point in ordered])) for k in (0, 1)] for part in parts
+    }
+    return values | {"from": "interpolated"}

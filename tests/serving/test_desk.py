@@ -1,0 +1,209 @@
+"""The mixing desk in real Chromium, on a real server: it steers, streams, compares, copies and fits a phone."""
+
+import json
+import shutil
+import subprocess
+import zipfile
+
+import httpx
+import pytest
+from playwright.sync_api import sync_playwright
+from soup_server import serving
+
+from bonesoup.method.basis import circulant, coefficients
+
+pytestmark = pytest.mark.slow
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ARGUMENTS += ["--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium")
+    assert found, "these tests need Debian's package chromium"
+    with sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def two(version, tmp_path_factory):
+    with serving(version, cwd=tmp_path_factory.mktemp("here")) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="module")
+def three(version3, tmp_path_factory):
+    with serving(version3, cwd=tmp_path_factory.mktemp("here")) as running:
+        yield running.url
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page that must not complain nor ask anybody else; (page, context) are closed and checked afterwards."""
+    visits = []
+
+    def visit(url: str, **options):
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        seen = {"errors": [], "requests": []}
+        page.on("console", lambda message: message.type == "error" and seen["errors"].append(message.text))
+        page.on("pageerror", lambda error: seen["errors"].append(str(error)))
+        page.on("request", lambda request: seen["requests"].append(request.url))
+        page.goto(url)
+        visits.append((context, seen, url))
+        return page
+
+    yield visit
+    for context, seen, url in visits:
+        context.close()
+        assert seen["errors"] == []
+        origin = "/".join(url.split("/")[:3])
+        assert all(request.startswith((origin, "blob:", "data:")) for request in seen["requests"])
+
+
+def shown(page, preference: str) -> None:
+    page.locator(f'body[data-shown="{preference}"]').wait_for()
+
+
+def bars(page) -> list[float]:
+    return [float(text.replace("−", "-")) for text in page.locator("#mix b").all_inner_texts()]
+
+
+def ask(page, prompt: str = "bake mixed stir") -> list[str]:
+    page.fill("#prompt", prompt)
+    page.press("#prompt", "Control+Enter")
+    for meta in page.locator(".meta:visible").all():
+        meta.filter(has_text="tokens in").wait_for()
+    return page.locator(".answer:visible").all_inner_texts()
+
+
+def test_the_slider_moves_by_keyboard_and_with_it_coefficients_and_the_point(two, visit):
+    page = visit(f"{two}/")
+    shown(page, "helpful=0.5,harmless=0.5")
+    before = page.locator('.here[data-method="bone"]').get_attribute("cx")
+    page.get_by_role("slider", name="Preference").focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    shown(page, "helpful=0.8,harmless=0.2")
+    assert bars(page) == pytest.approx(coefficients(circulant(2, 0.7), [0.8, 0.2]).tolist(), abs=5e-4)
+    assert bars(page)[1] < 0
+    assert "hence the minus" in page.inner_text("#why")
+    assert float(page.locator('.here[data-method="bone"]').get_attribute("cx")) > float(before)
+    expected = httpx.get(f"{two}/v1/soup/coefficients", params={"preference": "helpful=0.8,harmless=0.2"}).json()
+    cell = page.locator("#expected tbody tr").first.locator("td").first.inner_text()
+    assert f"{expected['expected']['mean'][0]:.2f}".replace("-", "−") in cell
+    assert "between two measured points" in page.inner_text("#unit")
+
+
+def test_answers_are_streamed_beside_the_baseline_and_are_the_servers(two, visit):
+    page = visit(f"{two}/#at=helpful=0.9,harmless=0.1&beside=rewarded&seed=4")
+    shown(page, "helpful=0.9,harmless=0.1")
+    own, rewarded = ask(page)
+    body = {"messages": [{"role": "user", "content": "bake mixed stir"}], "seed": 4, "temperature": 1}
+    for text, model in ((own, "bonesoup-soup-1"), (rewarded, "bonesoup-soup-1/rewarded")):
+        ask_for = body | {"model": f"{model}@helpful=0.9,harmless=0.1"}
+        answer = httpx.post(f"{two}/v1/chat/completions", json=ask_for).json()
+        assert text == answer["choices"][0]["message"]["content"]
+    assert own != rewarded
+
+
+def test_a_second_preference_has_its_own_control(two, visit):
+    page = visit(f"{two}/#at=helpful=1,harmless=0&seed=2")
+    shown(page, "helpful=1,harmless=0")
+    page.select_option("#beside", "second")
+    page.get_by_role("slider", name="Second preference").press("Home")
+    first, second = ask(page)
+    assert first != second
+    assert "helpful 0, harmless 1" in page.inner_text("#who-1")
+    page.reload()
+    assert page.input_value("#beside") == "second"
+    page.select_option("#beside", "none")
+    assert page.locator(".answer:visible").count() == 1
+
+
+def test_the_copied_curl_and_python_give_the_answer_on_the_page(two, visit, tmp_path):
+    page = visit(f"{two}/#at=helpful=0.3,harmless=0.7&seed=9")
+    shown(page, "helpful=0.3,harmless=0.7")
+    prompt = "bake 'mixed' \"stir\" $(warm) \\ taste"
+    answer = ask(page, prompt)[0]
+    page.click("#curl")
+    page.locator("#done", has_text="curl copied").wait_for()
+    copied = page.evaluate("() => navigator.clipboard.readText()")
+    done = subprocess.run(["bash", "-c", copied], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == answer
+    page.click("#python")
+    page.locator("#done", has_text="Python copied").wait_for()
+    script = page.evaluate("() => navigator.clipboard.readText()")
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == answer + "\n"
+
+
+def test_the_adapter_is_downloaded_and_the_command_line_shown(two, visit, tmp_path):
+    page = visit(f"{two}/#at=helpful=0.3,harmless=0.7")
+    shown(page, "helpful=0.3,harmless=0.7")
+    with page.expect_download() as download:
+        page.click("#adapter")
+    assert download.value.suggested_filename == "bonesoup-soup-1-helpful-0.3-harmless-0.7.zip"
+    download.value.save_as(tmp_path / "adapter.zip")
+    assert "adapter_config.json" in zipfile.ZipFile(tmp_path / "adapter.zip").namelist()
+    assert page.inner_text("#line") == "bonesoup soup --preference helpful=0.3,harmless=0.7 --out soups/mine"
+
+
+def test_three_objectives_are_a_triangle_with_keys_and_pointer(three, visit):
+    page = visit(f"{three}/")
+    page.locator("body[data-shown]").wait_for()
+    assert "has not been measured" in page.inner_text("#front")
+    pad = page.locator(".pad").first
+    pad.focus()
+    page.keyboard.press("Shift+ArrowRight")
+    shown(page, "helpful=0.4333,harmless=0.2333,humor=0.3334")
+    weights = [0.4333, 0.2333, 0.3334]
+    assert bars(page) == pytest.approx(coefficients(circulant(3, 0.7), weights).tolist(), abs=1e-3)
+    box = pad.bounding_box()
+    # The top corner is humor alone.
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 27 / 280)
+    page.get_by_role("slider", name="Preference: humor").and_(page.locator("[type=range]")).wait_for()
+    assert float(page.get_by_role("slider", name="Preference: humor").input_value()) >= 98
+    assert len(ask(page, "bake a ☕")) == 2
+
+
+def test_the_sliders_of_three_keep_their_sum(three, visit):
+    page = visit(f"{three}/#at=helpful=0.5,harmless=0.25,humor=0.25")
+    shown(page, "helpful=0.5,harmless=0.25,humor=0.25")
+    page.get_by_role("slider", name="Preference: helpful").fill("80")
+    shown(page, "helpful=0.8,harmless=0.1,humor=0.1")
+
+
+@pytest.mark.parametrize("objectives", ["two", "three"])
+def test_it_fits_a_phone_in_the_dark(objectives, visit, request):
+    page = visit(f"{request.getfixturevalue(objectives)}/", viewport={"width": 360, "height": 740}, color_scheme="dark")
+    page.locator("body[data-shown]").wait_for()
+    ask(page)
+    widths = page.evaluate("() => [document.documentElement.scrollWidth, window.innerWidth]")
+    assert widths[0] <= widths[1]
+
+
+def test_markup_in_an_error_or_a_prompt_stays_text(two, visit):
+    page = visit(f"{two}/")
+    page.locator("body[data-shown]").wait_for()
+    page.fill("#tokens", "999")
+    page.fill("#prompt", "<img src=x onerror=alert(1)>")
+    page.click("#send")
+    page.locator(".answer.wrong").first.filter(has_text="context of 256").wait_for()
+    assert page.locator("main img").count() == 0
+
+
+def test_a_token_is_asked_for_and_kept_in_the_tab(version, visit, tmp_path):
+    with serving(version, cwd=tmp_path, env={"BONESOUP_TOKEN": "s3cret"}) as running:
+        page = visit(f"{running.url}/")
+        page.get_by_label("This server needs a token").fill("s3cret")
+        page.get_by_role("button", name="Go on").click()
+        page.locator("body[data-shown]").wait_for()
+        assert len(ask(page)) == 2
+        page.click("#curl")
+        assert "s3cret" not in page.evaluate("() => navigator.clipboard.readText()")
