@@ -224,7 +224,7 @@ def report(runs: dict[str, list[Run]], imports: list[float], different: dict[str
     if peak > MEGABYTES:
         faults.append(f"{peak:.0f} MB resident, bound {MEGABYTES}")
     print(f"{len(imports) - 1} rounds, median (range). CPU: seconds of the process on all cores. MB: resident at most,")
-    print(f"bound {MEGABYTES} for bonesoup. differing: share of elements that are not the sum in float64, rounded once.")
+    print(f"bound {MEGABYTES} for bonesoup. differing: share of elements that are not the float64 sum, rounded once.")
     print("bonesoup uses every core, the copy one: where other work runs, their ratio suffers.")
     print(f"bonesoup merge imports no torch; that alone takes {spread(sorted(imports[1:]))} s")
     return faults
