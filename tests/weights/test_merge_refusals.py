@@ -183,6 +183,9 @@ def test_files_of_one_tokenizer_may_look_different(tmp_path):
     (b / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="tokenizers differ in merges"):
         merge([(a, 0.5), (b, 0.5)], tmp_path / "again")
+    (b / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"/b/tokenizer\.json is no tokenizer"):
+        merge([(a, 0.5), (b, 0.5)], tmp_path / "again")
 
 
 def test_vocabularies_without_tokenizer_json(tmp_path, refused):

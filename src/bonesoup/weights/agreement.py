@@ -131,20 +131,23 @@ def _compare_tokenizers(a: Path, b: Path) -> None:
 
 
 def _tokenizer(path: Path) -> dict[str, Any]:
-    """What decides which ids a text gets; not truncation and padding, which a run leaves behind in the file."""
+    """What decides which ids a text gets; not truncation and padding, which a run leaves behind in the file.
+
+    Read and written by the library, so that files of its older versions look the same.
+    """
+    from tokenizers import Tokenizer
+
     try:
-        content = json.loads(path.read_text())
-        model = content["model"]
-        vocabulary = model.pop("vocab", {})
-        if isinstance(vocabulary, list):
-            vocabulary = {json.dumps(token): place for place, token in enumerate(vocabulary)}
-        vocabulary |= {token["content"]: token["id"] for token in content.get("added_tokens") or []}
-        # Older files write a merge as one text.
-        merges = [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in model.pop("merges", None) or []]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no tokenizer: {error!r}") from None
-    parts = {key: content.get(key) for key in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
-    return {"vocabulary": vocabulary, "merges": merges, "model": model, **parts}
+        content = json.loads(Tokenizer.from_file(str(path)).to_str())
+    except Exception as error:  # The library raises nothing narrower.
+        raise ValueError(f"{path} is no tokenizer: {error}") from None
+    model = content["model"]
+    vocabulary = model.pop("vocab")
+    if isinstance(vocabulary, list):
+        vocabulary = {json.dumps(token): place for place, token in enumerate(vocabulary)}
+    vocabulary |= {token["content"]: token["id"] for token in content["added_tokens"]}
+    parts = {key: content[key] for key in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
+    return {"vocabulary": vocabulary, "merges": model.pop("merges", None), "model": model, **parts}
 
 
 def check_tensors(models: dict[Path, dict[str, Stored]]) -> list[str]:
