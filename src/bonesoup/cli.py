@@ -32,10 +32,6 @@ INTERRUPTED = 130
 FULL = re.compile(
     r"No space left on device|os error 28|disk is full|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
 )
-Preference = Annotated[
-    str,
-    typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False),
-]
 
 
 @app.callback()
@@ -159,38 +155,8 @@ def profile(
 
 
 @app.command()
-def soup(
-    preference: Preference,
-    out: Annotated[Path, typer.Option(help="folder to write; must not exist")],
-    full: Annotated[
-        bool, typer.Option("--full/--adapter", help="plain Transformers folder, or a PEFT adapter")
-    ] = False,
-    method: Annotated[str, typer.Option(help="which soup")] = "bone",
-) -> None:
-    """Merge the policies for one preference, exactly, into a PEFT adapter or a full checkpoint.
-
-    Example: bonesoup soup --preference helpful=0.7,harmless=0.3 --full --out soups/mine
-    """
-    weights = params.load().preference(preference)
-    if out.exists():
-        raise ValueError(f"{out} exists already: choose another folder, or remove it")
-    recipe = _recipe(method)
-    from bonesoup.generation.soup import merge_adapters
-    from bonesoup.weights.adapters import save
-    from bonesoup.weights.fold import fold
-
-    adapter, values = merge_adapters(recipe, weights)
-    if full:
-        fold(recipe.base, adapter, out)
-    else:
-        save(adapter, out, str(recipe.base))
-    shown = ", ".join(f"{p.slot} {value:+.4f}" for p, value in zip(recipe.policies, values, strict=True))
-    console.print(f"{out}: {shown}")
-
-
-@app.command()
 def generate(
-    preference: Preference,
+    preference: cli_weights.Preference,
     prompt: Annotated[list[str], typer.Option(help="what the user says; may be repeated")],
     method: Annotated[str, typer.Option(help="which soup")] = "bone",
     seed: Annotated[int, typer.Option(help="of the sampling noise")] = 0,
@@ -201,7 +167,7 @@ def generate(
     """
     settings = params.load()
     weights = settings.preference(preference)
-    recipe = _recipe(method)
+    recipe = cli_weights.recipe(method)
     warnings.filterwarnings("ignore")
     from bonesoup.generation.sample import sample
     from bonesoup.generation.soup import SoupModel
@@ -215,19 +181,6 @@ def generate(
         policy.model, policy.tokenizer, messages, seeds, limits.temperature, limits.max_new_tokens, 64
     ):
         print(response.text)
-
-
-def _recipe(method: str):
-    from bonesoup.paths import SOUPS
-
-    path = SOUPS / f"{method}.json"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in SOUPS.glob("*.json"))) or "none yet: `bonesoup run` makes them"
-        raise ValueError(f"no soup {method!r} in {SOUPS}; there are: {known}")
-    # After the cheap checks: it imports torch.
-    from bonesoup.generation.soup import Soup
-
-    return Soup.read(path)
 
 
 @app.command()

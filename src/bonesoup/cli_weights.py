@@ -1,4 +1,4 @@
-"""`bonesoup merge`: weights on disk into weights on disk. cli.py adds it to `bonesoup`."""
+"""`bonesoup merge, soup`: weights on disk into weights on disk. cli.py adds them to `bonesoup`."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -12,8 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from bonesoup import params
+
 commands = typer.Typer()
 console = Console(highlight=False, soft_wrap=True)
+Preference = Annotated[
+    str,
+    typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False),
+]
+# Modules whose error is printed, the worst first.
+SHOWN = 5
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
@@ -59,6 +67,75 @@ def merge(
         typer.echo("--resume continues from what is written", err=True)
         raise
     console.print(escape(f"{out}: {' '.join(f'{coefficient:+g} * {path}' for path, coefficient in models)}"))
+
+
+@commands.command()
+def soup(
+    preference: Preference,
+    out: Annotated[Path, typer.Option(help="folder to write; must not exist")],
+    full: Annotated[
+        bool, typer.Option("--full/--adapter", help="plain Transformers folder, or a PEFT adapter")
+    ] = False,
+    method: Annotated[str, typer.Option(help="which soup")] = "bone",
+    rank: Annotated[
+        int | None, typer.Option(help="compress the adapter to this rank", min=1, show_default=False)
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            help="compress each module as far as this relative error allows, such as 0.01", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Merge the policies for one preference into a PEFT adapter or a full checkpoint: exactly, unless compressed.
+
+    Example: bonesoup soup --preference helpful=0.7,harmless=0.3 --full --out soups/mine
+    """
+    weights = params.load().preference(preference)
+    if full and not (rank is None and max_error is None):
+        raise ValueError("--rank and --max-error are of an adapter; full weights have no rank to save")
+    if out.exists():
+        raise ValueError(f"{out} exists already: choose another folder, or remove it")
+    chosen = recipe(method)
+    from bonesoup.generation.soup import merge_adapters
+    from bonesoup.weights.adapters import save
+    from bonesoup.weights.card import adapter_card
+    from bonesoup.weights.compress import compress
+    from bonesoup.weights.fold import fold
+
+    adapter, values = merge_adapters(chosen, weights)
+    coefficients = {policy.slot: float(value) for policy, value in zip(chosen.policies, values, strict=True)}
+    console.print(f"{out}: {', '.join(f'{slot} {value:+.4f}' for slot, value in coefficients.items())}")
+    if full:
+        fold(chosen.base, adapter, out)
+        return
+    errors = None
+    if not (rank is None and max_error is None):
+        adapter, errors = compress(adapter, rank, max_error)
+    save(adapter, out, str(chosen.base), adapter_card(preference, str(chosen.base), coefficients, errors))
+    ranks = sorted({len(a) for a, _ in adapter.tensors.values()})
+    console.print(f"rank {ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else f"rank {ranks[0]}")
+    if errors:
+        worst = sorted(errors.items(), key=lambda item: -item[1])[:SHOWN]
+        console.print("relative error: " + ", ".join(f"{module} {error:.2%}" for module, error in worst))
+
+
+def recipe(method: str):
+    """The soup of a method of this project's run.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from bonesoup.paths import SOUPS
+
+    path = SOUPS / f"{method}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in SOUPS.glob("*.json"))) or "none yet: `bonesoup run` makes them"
+        raise ValueError(f"no soup {method!r} in {SOUPS}; there are: {known}")
+    # After the cheap checks: it imports torch.
+    from bonesoup.generation.soup import Soup
+
+    return Soup.read(path)
 
 
 def _weighted(text: str) -> tuple[Path, float]:

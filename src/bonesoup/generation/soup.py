@@ -15,11 +15,11 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from bonesoup.files import read_json
 from bonesoup.generation.steer import Mixer
 from bonesoup.method.basis import coefficients
-from bonesoup.weights.adapters import Adapter, concatenate, load
+from bonesoup.weights.adapters import WEIGHTS, Adapter, concatenate, load
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 # Rows of one mixture from which folding it into the weights pays: bench/steer.py prints the crossing.
-FOLD_FROM = 32
+FOLD_FROM = 48
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,9 @@ class SoupModel:
         tokenizer = load_tokenizer(soup.base)
         model = load_model(AutoModelForCausalLM, soup.base, dtype=dtype).to(device).eval()
         policies = tuple(dict.fromkeys(policy for one in (soup, *beside) for policy in one.policies))
+        for policy in policies:
+            if not (policy.path / WEIGHTS).is_file():
+                raise ValueError(f"soup {soup.method}: {policy.path / WEIGHTS} of {policy.slot} does not exist")
         mixer = Mixer(model, [load(policy.path) for policy in policies])
         return cls(soup, model, tokenizer, policies, mixer)
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mode
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -128,19 +127,24 @@ def dense(adapter: Adapter) -> dict[str, torch.Tensor]:
     return {module: adapter.delta(module) for module in adapter.tensors}
 
 
-def save(adapter: Adapter, folder: Path, base: str) -> None:
+def save(adapter: Adapter, folder: Path, base: str, card: str | None = None) -> None:
     """Write a folder that `peft.PeftModel.from_pretrained` loads; whole or not at all.
+
+    vLLM loads it too where every scale is 1, as in a soup: it reads no rank_pattern and no alpha_pattern, only r,
+    which is the largest rank here, and alpha / r.
 
     Args:
         adapter: ranks and scales may differ by module.
         folder: appears by rename; an old one is replaced.
         base: path or id of the base model, kept as base_model_name_or_path.
+        card: README.md.
     """
     if not adapter.tensors:
         raise ValueError("the adapter has no modules: nothing to save")
     ranks = {module: len(a) for module, (a, _) in adapter.tensors.items()}
     alphas = {module: _number(adapter.scale[module] * rank) for module, rank in ranks.items()}
-    rank, alpha = mode(ranks.values()), mode(alphas.values())
+    rank = max(ranks.values())
+    alpha = next(alphas[module] for module in ranks if ranks[module] == rank)
     config = _plain_config(adapter.config) | {
         "base_model_name_or_path": str(base),
         "target_modules": sorted(adapter.tensors),
@@ -158,6 +162,8 @@ def save(adapter: Adapter, folder: Path, base: str) -> None:
         temporary.mkdir()
         save_file(state, temporary / WEIGHTS, metadata={"format": "pt"})
         write_json(temporary / CONFIG, config)
+        if card:
+            (temporary / "README.md").write_text(card)
 
 
 def _plain_config(config: dict) -> dict:

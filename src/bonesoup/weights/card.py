@@ -1,4 +1,4 @@
-"""What goes with merged weights: the model card and the manifest, both with the recipe."""
+"""What goes with merged weights and adapters: the model card and the manifest, with the recipe."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,3 +68,46 @@ def write_manifest(folder: Path, models: Models, base: Path | None, weights: dic
         "files": dict(sorted((files | weights).items())),
     }
     write_json(folder / MANIFEST, recipe)
+
+
+_ADAPTER = """\
+---
+library_name: peft
+tags:
+- merge
+---
+
+# A soup at {preference}
+
+One LoRA adapter on `{base}`: the policies' adapters, added up with these coefficients.
+
+| policy | coefficient |
+|---|---|
+{rows}
+
+{exactness}
+
+Made by bonesoup {version}.
+"""
+
+
+def adapter_card(preference: str, base: str, coefficients: dict[str, float], errors: dict[str, float] | None) -> str:
+    """README.md of an adapter: the recipe, and how exact it is.
+
+    Args:
+        errors: relative error of each module where the adapter was compressed; None where it is exact.
+    """
+    exactness = "It is exact: the ranks of the policies stand side by side."
+    if errors:
+        worst = max(errors, key=errors.get)
+        exactness = (
+            f"Compressed: the relative error of a module's weights is at most {errors[worst]:.2%} (`{worst}`), "
+            f"{sum(errors.values()) / len(errors):.2%} on average."
+        )
+    return _ADAPTER.format(
+        preference=preference,
+        base=base,
+        rows="\n".join(f"| {slot} | {value!r} |" for slot, value in coefficients.items()),
+        exactness=exactness,
+        version=bonesoup.__version__,
+    )
