@@ -35,10 +35,11 @@ class Pieces:
         if token is not None:
             self._ids.append(token)
         self._grow(last)
-        found = [at for stop in self._stops if (at := self._whole.find(stop)) >= 0]
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._whole.find(stop)) >= 0]
         if found:
+            # The one that was complete first, however the text was cut into tokens.
             self.stopped = True
-            safe = min(found)
+            safe = min(found)[1]
         elif last:
             safe = len(self._whole)
         else:
