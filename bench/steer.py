@@ -181,10 +181,10 @@ def evaluation(live: SoupModel, prompts: list, rounds: int) -> dict[str, list[fl
     return interleaved({"before": lambda: timed(before), "after": lambda: timed(after)}, rounds)
 
 
-def agreement(live: SoupModel, tokens: list[list[int]], folder: Path) -> str:
-    """Greedy texts of mixed rows against those of the merged weights, over the whole grid."""
+def agreement(live: SoupModel, grid: np.ndarray, tokens: list[list[int]], folder: Path) -> str:
+    """Greedy texts of mixed rows against those of the merged weights, at every preference of the grid."""
     same = parted = unexplained = 0
-    for point, mu in enumerate(GRID):
+    for point, mu in enumerate(grid):
         adapter, _ = merge_adapters(live.soup, mu)
         dense = folder / f"dense-{point}"
         fold(live.soup.base, adapter, dense)
@@ -277,7 +277,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--size", choices=list(SIZES))
     arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--rounds", type=int, default=3)
     chosen = arguments.parse_args()
     torch.set_num_threads(chosen.threads)
     transformers.utils.logging.disable_progress_bar()
