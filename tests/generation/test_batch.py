@@ -158,6 +158,6 @@ def test_the_nucleus_samples_as_transformers_does():
     from transformers import TopPLogitsWarper
 
     logits = torch.randn(20, 50, generator=torch.Generator().manual_seed(0))
-    for top_p in (0.1, 0.5, 0.9):
+    for top_p in (1e-300, 0.1, 0.5, 0.9):
         expected = TopPLogitsWarper(top_p)(None, logits.clone()).isfinite()
         assert torch.equal(nucleus(logits, torch.full((20, 1), top_p)).isfinite(), expected)

@@ -95,12 +95,10 @@ def test_completions_continue_plain_text(client):
     assert "".join(chunk.choices[0].text for chunk in streamed) == last.choices[0].text
 
 
-def test_greedy_needs_no_seed(client):
-    texts = {
-        client.chat.completions.create(model=NAME, messages=PROMPT, temperature=0).choices[0].message.content
-        for _ in range(3)
-    }
-    assert len(texts) == 1
+def test_greedy_needs_no_seed_and_the_coldest_and_narrowest_sampling_is_greedy(client):
+    changes = [{"temperature": 0}, {"temperature": 0}, {"temperature": 1e-300}, {"top_p": 1e-300}]
+    answers = [client.chat.completions.create(model=NAME, messages=PROMPT, **change) for change in changes]
+    assert len({answer.choices[0].message.content for answer in answers}) == 1
 
 
 def test_an_answer_ends_before_the_first_stop_sequence(client):

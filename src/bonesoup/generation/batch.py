@@ -183,6 +183,7 @@ def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
         return logits
     ordered, order = logits.sort(dim=-1, descending=True)
     mass = ordered.softmax(-1)
-    # The token that crosses the line stays.
+    # The token that crosses the line stays, and the first whatever float32 makes of top_p.
     beyond = mass.cumsum(-1) - mass >= top_p
+    beyond[:, 0] = False
     return logits.masked_fill(beyond.scatter(-1, order, beyond) & (top_p < 1), -torch.inf)

@@ -63,6 +63,8 @@ def application(
     @app.get("/metrics", response_class=PlainTextResponse)
     async def prometheus():
         """Counters and histograms for Prometheus."""
+        metrics.running.set(live().engine.running)
+        metrics.waiting.set(live().engine.waiting)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/v1/models")
@@ -79,14 +81,25 @@ def application(
     @app.post("/v1/chat/completions")
     async def chat_completions(body: ChatBody, http: HttpRequest):
         """Answer a conversation at a preference."""
-        return await respond(submit(live(), body), body, http)
+        return await respond(body, http)
 
     @app.post("/v1/completions")
     async def completions(body: CompletionBody, http: HttpRequest):
         """Continue a text at a preference."""
-        return await respond(submit(live(), body), body, http)
+        return await respond(body, http)
 
-    async def respond(job: Job, body: ChatBody | CompletionBody, http: HttpRequest):
+    def queued(body: ChatBody | CompletionBody) -> Job:
+        now = live()
+        try:
+            return submit(now, body)
+        except ApiError:
+            # A new version took the engine's place between the two lines.
+            if live() is now:
+                raise
+            return submit(live(), body)
+
+    async def respond(body: ChatBody | CompletionBody, http: HttpRequest):
+        job = queued(body)
         if body.stream:
             return Patient(stream(job, wants_usage(body)), patience)
         return JSONResponse(await whole(job, http))

@@ -18,6 +18,9 @@ from bonesoup.serving.errors import ApiError
 from bonesoup.serving.source import Source
 from bonesoup.serving.text import Pieces, chat_tokens, plain_tokens, roles
 
+# Below it, logits divided by the temperature leave float32's range: the likeliest token is meant.
+COLDEST = 1e-4
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -71,6 +74,8 @@ def submit(live: Live, body: ChatBody | CompletionBody) -> Job:
     )
     seed = secrets.randbits(62) if body.seed is None else body.seed
     temperature = source.temperature if body.temperature is None else body.temperature
+    if temperature < COLDEST:
+        temperature = 0.0
     rows = [
         # Seeds of torch are 64 bits; a negative one is another such number.
         Request(None, prompt, values, (seed + i) % 2**63, temperature, body.top_p or 1.0, limit)

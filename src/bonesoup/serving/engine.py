@@ -166,8 +166,6 @@ class Engine:
         self._batch.drop(leaving)
         for answer in late.values():
             self._end(answer, None, "timeout")
-        self.metrics.running.set(len(self._running))
-        self.metrics.waiting.set(len(self._waiting))
 
     def _admit(self) -> list[Answer]:
         """The waiting rows that join now, oldest first."""
