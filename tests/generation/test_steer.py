@@ -99,9 +99,9 @@ def test_a_layer_that_does_not_see_rows_is_refused_by_name():
 @pytest.mark.parametrize(
     ("module", "shape", "message"),
     [
-        ("1", 4, "adapts module 1, which the base model does not have"),
+        ("1", 4, "policy 0 changes module 1, which the base model does not have"),
         ("", 4, "a Sequential: expected a linear layer"),
-        ("0", 5, r"adds \[out, in\] = \[4, 5\], the base has \[4, 4\]"),
+        ("0", 5, r"adds \[out, in\] = \[4, 5\], the weight in the base model is \[4, 4\]"),
     ],
 )
 def test_an_adapter_of_another_base_is_refused(module, shape, message):

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from bonesoup.weights.adapters import Adapter
+from bonesoup.weights.modules import check_module
 
 
 class Mixer:
@@ -34,7 +35,7 @@ class Mixer:
         for name in sorted({name for adapter in adapters for name in adapter.tensors}):
             own = {j: adapter for j, adapter in enumerate(adapters) if name in adapter.tensors}
             for j, adapter in own.items():
-                _check(model, name, adapter, j)
+                check_module(model, name, adapter, f"policy {j}", "the base model")
             layer = Steered(model.get_submodule(name), name, own, self)
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer)
@@ -130,19 +131,3 @@ class Steered(nn.Module):
 
     def unfold(self) -> None:
         self.layer.weight, self.plain = self.plain, None
-
-
-def _check(model: PreTrainedModel, name: str, adapter: Adapter, policy: int) -> None:
-    try:
-        layer = model.get_submodule(name)
-    except AttributeError:
-        raise ValueError(f"policy {policy} adapts module {name}, which the base model does not have") from None
-    if not isinstance(layer, nn.Linear | Conv1D):
-        raise ValueError(f"policy {policy} adapts module {name}, a {type(layer).__name__}: expected a linear layer")
-    a, b = adapter.tensors[name]
-    shape = layer.weight.T.shape if isinstance(layer, Conv1D) else layer.weight.shape
-    if (len(b), a.shape[1]) != tuple(shape):
-        raise ValueError(
-            f"module {name}: policy {policy} adds [out, in] = {[len(b), a.shape[1]]}, the base has {list(shape)}; "
-            "the adapter belongs to another base model"
-        )

@@ -18,6 +18,7 @@ from bonesoup.files import appearing, write_json
 from bonesoup.weights import checkpoint, stream
 from bonesoup.weights.adapters import Adapter
 from bonesoup.weights.arithmetic import FLOATS, check_range, copied, decode, encode, refuse_strange
+from bonesoup.weights.modules import check_module
 from bonesoup.weights.tensors import ITEM, Stored
 
 
@@ -44,7 +45,7 @@ def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
     targets: dict[str, str] = {}  # tensor to change -> module
     untied: dict[str, tuple[str, str]] = {}  # tensor to read -> (tensor to add, module)
     for module in adapter.tensors:
-        _check_module(model, module, adapter, base_folder)
+        check_module(model, module, adapter, "the adapter", str(base_folder))
         key = f"{module}.weight"
         tied_to = model.all_tied_weights_keys.get(key)
         if name := _stored(key, present, model.base_model_prefix):
@@ -111,23 +112,6 @@ def _skeleton(folder: Path, config: dict) -> PreTrainedModel:
         raise ValueError(f"{folder / 'config.json'}: architectures is {names}, expected one known to Transformers")
     with torch.device("meta"):
         return kind(AutoConfig.from_pretrained(folder))
-
-
-def _check_module(model: PreTrainedModel, module: str, adapter: Adapter, folder: Path) -> None:
-    try:
-        found = model.get_submodule(module)
-    except AttributeError:
-        raise ValueError(f"the adapter changes module {module}, which {folder} does not have") from None
-    if not isinstance(found, torch.nn.Linear | Conv1D):
-        raise ValueError(f"the adapter changes module {module}, a {type(found).__name__}: expected a linear layer")
-    shape = list(found.weight.shape)
-    a, b = adapter.tensors[module]
-    delta = [len(b), a.shape[1]]
-    if shape != (delta[::-1] if isinstance(found, Conv1D) else delta):
-        raise ValueError(
-            f"module {module}: the adapter adds [out, in] = {delta}, the weight in {folder} is {shape}; "
-            "the adapter belongs to another base model"
-        )
 
 
 def _stored(key: str, present: Collection[str], prefix: str) -> str | None:
