@@ -5,6 +5,7 @@ does not know, is the upper half of a float32; rounding is to nearest, ties to e
 """
 
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -31,11 +32,15 @@ def decode(raw: np.ndarray, dtype: str, out: np.ndarray) -> None:
         out[:] = raw.view(np.float32 if dtype == "F32" else np.float16)
 
 
-def encode(values: np.ndarray, dtype: str, raw: np.ndarray) -> None:
-    """float32 [n] rounded to nearest even into bytes (uint8 [n * item]). Finite values only; uses up `values`."""
+def encode(values: np.ndarray, dtype: str, raw: np.ndarray, scratch: np.ndarray | None = None) -> None:
+    """float32 [n] rounded to nearest even into bytes (uint8 [n * item]). Finite values only; uses up `values`.
+
+    Args:
+        scratch: float32 [n] to work in.
+    """
     if dtype == "BF16":
         bits = values.view(np.uint32)
-        odd = np.right_shift(bits, 16)
+        odd = np.right_shift(bits, 16, out=None if scratch is None else scratch.view(np.uint32))
         np.bitwise_and(odd, 1, out=odd)
         np.add(odd, 0x7FFF, out=odd)
         np.add(bits, odd, out=bits)
@@ -53,6 +58,17 @@ def check_range(values: np.ndarray, dtype: str) -> str | None:
     if reach >= _OVERFLOW[dtype]:
         return f"{reach:.4g}, more than {FLOATS[dtype]} holds: choose a wider --dtype"
     return None
+
+
+class _Blocks(threading.local):
+    """Buffers of a thread. Made anew for every piece, they would cost more than the sums in page faults."""
+
+    def __init__(self):
+        self.total, self.term, self.origin = (np.empty(BLOCK, np.float32) for _ in range(3))
+        self.raw = np.empty(BLOCK * 4, np.uint8)
+
+
+_blocks = _Blocks()
 
 
 def weighted_sum(
@@ -76,8 +92,7 @@ def weighted_sum(
         ValueError: an input has NaN or infinity, or a sum does not fit the dtype.
     """
     size = ITEM[dtype]
-    total, term, origin = (np.empty(BLOCK, np.float32) for _ in range(3))
-    raw = np.empty(BLOCK * 4, np.uint8)
+    total, term, origin, raw = _blocks.total, _blocks.term, _blocks.origin, _blocks.raw
     with ExitStack() as opened:
         files = {tensor.file: None for tensor, _ in parts} | ({base.file: None} if base else {})
         for file in files:
@@ -110,7 +125,7 @@ def weighted_sum(
                     read(tensor, start + begin, other)
                     refuse_strange(name, tensor, other, start + begin)
                 raise ValueError(f"tensor {name}: the sum is {wrong}")
-            encode(here, dtype, out[begin * size : (begin + n) * size])
+            encode(here, dtype, out[begin * size : (begin + n) * size], other)
 
 
 def refuse_strange(name: str, tensor: Stored, values: np.ndarray, first: int) -> None:
