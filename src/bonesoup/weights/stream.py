@@ -22,7 +22,7 @@ from bonesoup.weights.tensors import ITEM, header
 
 # Bytes of a piece, small enough to be in a cache still when it is written and digested. A thread holds one, and as
 # many again wait for their digest.
-PIECE = 1 << 20
+PIECE = 1 << 21
 # More threads than this only wait for the digest, and take memory.
 THREADS = 16
 # Bytes between two notes of how far a file has got.
