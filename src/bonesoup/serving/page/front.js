@@ -76,10 +76,11 @@ function plane(front, methods, here, [x, y]) {
     if (!point) continue;
     const group = shape("g", { class: method });
     const [cx, cy] = [atX(point.mean[x]), atY(point.mean[y])];
+    // The interval on top: it is often smaller than the point.
     group.append(
+      shape("circle", { class: "here", r: 6, cx, cy, "data-method": method }),
       shape("line", { class: "cross", x1: atX(point.low[x]), x2: atX(point.high[x]), y1: cy, y2: cy }),
       shape("line", { class: "cross", x1: cx, x2: cx, y1: atY(point.low[y]), y2: atY(point.high[y]) }),
-      shape("circle", { class: "here", r: 6.5, cx, cy, "data-method": method }),
     );
     svg.append(group);
   }
