@@ -60,6 +60,11 @@ def test_an_output_that_is_an_input_or_is_there(tmp_path):
     with pytest.raises(ValueError, match="is an input and the output"):
         merge([(a, 1)], b, base=b)
     (tmp_path / "there").mkdir()
+    for target in ("there", "nowhere"):
+        (tmp_path / "pointer").symlink_to(tmp_path / target)
+        with pytest.raises(ValueError, match="pointer exists already"):
+            merge([(a, 1)], tmp_path / "pointer")
+        (tmp_path / "pointer").unlink()
     merge([(a, 1)], tmp_path / "there")
     with pytest.raises(ValueError, match="there exists already"):
         merge([(a, 1)], tmp_path / "there")
@@ -111,9 +116,18 @@ def test_other_tensors_must_be_the_same(tmp_path, refused):
     a = folder_of(tmp_path / "a", W | {"ids": torch.arange(3)})
     b = folder_of(tmp_path / "b", W | {"ids": torch.arange(3) + 1})
     refused([(a, 0.5), (b, 0.5)], r"tensor ids is I64 \[3\] in .*/a/.* and I64 \[3\] in .*/b/.*different values")
-    c = folder_of(tmp_path / "c", {"w": W["w"].to(torch.float8_e4m3fn)})
-    d = folder_of(tmp_path / "d", W)
-    refused([(c, 0.5), (d, 0.5)], r"tensor w is F8_E4M3 \[2, 3\]")
+    refused([(a, 0.5), (b, 0.5)], "If the models are quantised, merge the unquantised ones")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"), [(torch.float64, "F64"), (torch.float8_e4m3fn, "F8_E4M3"), (torch.complex64, "C64")]
+)
+def test_floats_that_are_not_summed(tmp_path, refused, dtype, name):
+    """Not even where all models hold the same: carried over, they would lack their coefficient."""
+    a, b = (folder_of(tmp_path / folder, {"w": W["w"].to(dtype)}) for folder in "ab")
+    refused([(a, 0.5), (b, 0.5)], rf"/a/model\.safetensors: tensor w is {name} \[2, 3\]; only float32, bfloat16")
+    refused([(a, 2)], rf"tensor w is {name}", allow_sum=True)
+    refused([(folder_of(tmp_path / "c", W), 0.5), (b, 0.5)], rf"/b/model\.safetensors: tensor w is {name}")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -194,8 +208,16 @@ def test_vocabularies_without_tokenizer_json(tmp_path, refused):
     (a / "tokenizer.model").write_bytes(b"one")
     (b / "tokenizer.model").write_bytes(b"two")
     refused([(a, 0.5), (b, 0.5)], r"tokenizers differ: .*/a/tokenizer\.model and .*/b/tokenizer\.model")
+    words(a, {"<unk>": 0})
+    refused([(a, 0.5), (b, 0.5)], r"tokenizers differ: .*/a/tokenizer\.model and .*/b/tokenizer\.model")
     (b / "tokenizer.model").unlink()
+    (a / "vocab.json").write_text('{"x": 0, "y": 1}')
+    (b / "vocab.json").write_text('{"y":1,"x":0}')
     merge([(a, 0.5), (b, 0.5)], tmp_path / "merged")
+    (b / "vocab.json").write_text('{"x": 1, "y": 0}')
+    refused([(a, 0.5), (b, 0.5)], r"tokenizers differ: .*/a/vocab\.json and .*/b/vocab\.json")
+    (b / "vocab.json").write_text("{")
+    refused([(a, 0.5), (b, 0.5)], r"/b/vocab\.json is not JSON")
 
 
 def damaged(path, change):

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bonesoup.files import read_json
 from bonesoup.weights.arithmetic import FLOATS, same_bytes
 from bonesoup.weights.checkpoint import CONFIG, read_config
 from bonesoup.weights.tensors import Stored
 
 TOKENIZER = "tokenizer.json"
 # Tokenizers without tokenizer.json.
-_VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "tokenizer.model")
+_VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "added_tokens.json", "spiece.model", "tokenizer.model")
 # Differences listed in one message.
 _SHOWN = 5
 
@@ -107,10 +108,21 @@ def check_tokenizers(folders: Sequence[Path]) -> None:
         if paths[0].read_bytes() != paths[1].read_bytes():
             _compare_tokenizers(*paths)
     for name in _VOCABULARIES:
-        plain = [folder / name for folder in folders if folder not in with_file and (folder / name).is_file()]
-        for path in plain[1:]:
-            if path.read_bytes() != plain[0].read_bytes():
-                raise ValueError(f"the tokenizers differ: {plain[0]} and {path}")
+        holders = [folder for folder in folders if (folder / name).is_file()]
+        for other in holders[1:]:
+            # Where both have tokenizer.json, that is what is read, and it was compared.
+            compared = holders[0] in with_file and other in with_file
+            if not compared and _vocabulary(holders[0] / name) != _vocabulary(other / name):
+                raise ValueError(f"the tokenizers differ: {holders[0] / name} and {other / name}")
+
+
+def _vocabulary(path: Path) -> Any:
+    if path.suffix == ".json":
+        try:
+            return read_json(path)
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from None
+    return path.read_bytes()
 
 
 def _compare_tokenizers(a: Path, b: Path) -> None:
@@ -156,10 +168,11 @@ def check_tensors(models: dict[Path, dict[str, Stored]]) -> list[str]:
     A copy of tied weights that only some files hold, such as an lm_head beside the embeddings, is left out.
 
     Args:
-        models: {folder: {tensor: where it lies}}, the first two or more to be merged.
+        models: {folder: {tensor: where it lies}}.
 
     Raises:
-        ValueError: missing or extra tensors, shapes, or tensors that are no floats and differ.
+        ValueError: missing or extra tensors, shapes, floats of a width that is not summed, or tensors that are no
+            floats and differ.
     """
     everywhere = set.intersection(*(set(tensors) for tensors in models.values()))
     for folder, tensors in models.items():
@@ -172,6 +185,9 @@ def check_tensors(models: dict[Path, dict[str, Stored]]) -> list[str]:
             raise ValueError(f"{folder} has tensors that {lacking} lacks: {listed}{_more(extra)}")
     (first, expected), *others = models.items()
     names = [name for name in expected if name in everywhere]
+    for tensors in models.values():
+        for name in names:
+            _check_float(name, tensors[name])
     for folder, tensors in others:
         shapes = [name for name in names if tensors[name].shape != expected[name].shape]
         if shapes:
@@ -198,14 +214,24 @@ def _tied_copy(folder: Path, name: str, tensors: dict[str, Stored], everywhere: 
     return bool(config.get("tie_word_embeddings"))
 
 
+def _check_float(name: str, tensor: Stored) -> None:
+    """Carrying over a float that is not summed would leave it unscaled."""
+    if tensor.dtype not in FLOATS and tensor.dtype.startswith(("F", "C")):
+        raise ValueError(
+            f"{tensor.file}: tensor {name} is {tensor.dtype} {list(tensor.shape)}; "
+            f"only {', '.join(FLOATS.values())} can be merged: save that model in one of them first"
+        )
+
+
 def _check_rest(name: str, a: Stored, b: Stored) -> None:
-    """Tensors that cannot be averaged (counts, masks, eight-bit floats) must be the same."""
+    """Tensors that cannot be averaged (counts, masks) must be the same."""
     if a.dtype in FLOATS and b.dtype in FLOATS:
         return
     if a.dtype != b.dtype or not same_bytes(a, b):
         raise ValueError(
             f"tensor {name} is {a.dtype} {list(a.shape)} in {a.file} and {b.dtype} {list(b.shape)} in {b.file}, with "
-            f"different values; only {', '.join(FLOATS.values())} tensors can be merged, others must be the same"
+            f"different values; only {', '.join(FLOATS.values())} tensors can be merged, others must be the same. "
+            "If the models are quantised, merge the unquantised ones and quantise the result"
         )
 
 

@@ -101,7 +101,7 @@ def _check_request(
     for path in [*(path for path, _ in models), *([base] if base else [])]:
         if path.resolve() == out.resolve():
             raise ValueError(f"{out} is an input and the output: choose another folder for the output")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if out.is_symlink() or out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out} exists already: choose another folder, or remove it")
 
 

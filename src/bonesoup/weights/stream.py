@@ -84,8 +84,8 @@ def write(
     noted = dict(kept)
     if progress:
         progress(written, total)
-    for piece in _computed(folder, (p for name in files for p in _pieces(name, files[name], heads, kept[name]))):
-        name, end, data = piece
+    pieces = (piece for name in files for piece in _pieces(name, files[name], heads, kept[name]))
+    for name, end, data in _computed(folder, pieces):
         digests[name].update(data)
         kept[name] = end
         written += len(data)
@@ -115,7 +115,7 @@ def _computed(folder: Path, pieces: Iterator[_Piece]) -> Iterator[tuple[str, int
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores, THREADS)
     buffers: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
-    waiting: deque[tuple[_Piece, Future]] = deque()
+    waiting: deque[tuple[_Piece, np.ndarray, Future]] = deque()
 
     def work(piece: _Piece, buffer: np.ndarray) -> None:
         piece.output.fill(piece.start, buffer[: piece.bytes])
