@@ -1,6 +1,8 @@
 """Folding an adapter into a base: logits as through PEFT, files carried over, refusals by name."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -113,6 +115,40 @@ def test_a_base_with_nan_is_refused_by_tensor_and_place(tmp_path):
     with pytest.raises(ValueError, match=r"tensor model\.layers\.1\.self_attn\.q_proj\.weight has NaN at \[3, 5\]"):
         fold(base, adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+FOLD = """
+import resource, sys
+from pathlib import Path
+from bonesoup.weights.adapters import load
+from bonesoup.weights.fold import fold
+adapter = load(Path("adapter"))
+fold(Path("small"), adapter, Path("warm"))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+fold(Path("base"), adapter, Path("out"))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_folding_holds_no_whole_tensor(tmp_path):
+    """A head of 200 MB (a tenth of it in the other base, which warms up), and what the process grows by."""
+    shape = {"hidden_size": 1024, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for name, vocabulary in (("small", 10_000), ("base", 100_000)):
+        with torch.device("meta"):
+            model = LlamaForCausalLM(LlamaConfig(**shape, vocab_size=vocabulary, tie_word_embeddings=True))
+        tensors = {key: torch.zeros(t.shape, dtype=torch.bfloat16) for key, t in model.state_dict().items()}
+        del tensors["lm_head.weight"]
+        (tmp_path / name).mkdir()
+        model.config.architectures = ["LlamaForCausalLM"]
+        model.config.save_pretrained(tmp_path / name)
+        save_file(tensors, tmp_path / name / "model.safetensors", {"format": "pt"})
+    adapt(tmp_path / "small", tmp_path / "adapter", ["q_proj", "down_proj"])
+    done = subprocess.run([sys.executable, "-c", FOLD], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 50
+    size = (tmp_path / "base/model.safetensors").stat().st_size
+    assert (tmp_path / "out/model.safetensors").stat().st_size == size > 200e6
 
 
 def test_ties_stay_where_the_head_is_not_changed(tmp_path):
