@@ -64,6 +64,10 @@ def settled(url: str, seconds: float = 10) -> bool:
         (b'{"model": "x", "messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", 400),
         (json.dumps(CHAT | {"preference": {"helpful": float("nan"), "harmless": 1}}).encode(), 400),
         (json.dumps(CHAT | {"preference": {"helpful": 1e308, "harmless": 1e308}}).encode(), 400),
+        (json.dumps(CHAT | {"preference": {"\ud800": 1}}).encode(), 400),
+        (json.dumps(CHAT | {"preference": {"\ud800": "x"}}).encode(), 400),
+        (json.dumps(CHAT | {"stop": "x" * 900_000}).encode(), 400),
+        (json.dumps(CHAT | {"stop": ["x", ""]}).encode(), 400),
         (json.dumps(CHAT | {"seed": 2**70}).encode(), 400),
         (json.dumps(CHAT | {"temperature": "hot"}).encode(), 400),
         (json.dumps(CHAT | {"max_tokens": 10**30}).encode(), 400),
@@ -111,6 +115,7 @@ def test_the_row_of_a_client_that_goes_away_is_freed(server):
                 time.sleep(0.05)
         assert settled(server.url, 3)
     assert gauge(server.url, cancelled) - before > 20
+    assert not [line for line in server.lines if "Traceback" in line or "never retrieved" in line]
     assert ask(server.url).status_code == 200
 
 

@@ -226,6 +226,13 @@ def test_the_adapter_of_a_preference_loads_in_peft_and_is_the_soup(server, versi
         torch.testing.assert_close(found, soup.model(input_ids=ids).logits, rtol=1e-3, atol=1e-3)
 
 
+def test_without_a_limit_the_answer_is_as_long_as_the_context_has_room(client):
+    long = [{"role": "user", "content": "bake " * 245}]
+    answer = client.chat.completions.create(model=NAME, messages=long, temperature=0)
+    assert answer.usage.total_tokens <= 256
+    assert answer.usage.completion_tokens < 16
+
+
 def test_health_and_openapi(server):
     assert httpx.get(f"{server.url}/health").json()["status"] == "ok"
     schema = httpx.get(f"{server.url}/openapi.json").json()

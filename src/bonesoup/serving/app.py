@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi import Request as HttpRequest
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 import bonesoup
 from bonesoup.generation.soup import merge_adapters
@@ -35,7 +36,7 @@ def application(
     hosts: Collection[str] | None = None,
     patience: float = 60,
     **options,
-) -> FastAPI:
+) -> ASGIApp:
     """The ASGI application.
 
     Args:
@@ -101,7 +102,7 @@ def application(
     async def respond(body: ChatBody | CompletionBody, http: HttpRequest):
         job = queued(body)
         if body.stream:
-            return Patient(stream(job, wants_usage(body)), patience)
+            return Patient(stream(job, wants_usage(body)), patience, job.release)
         return JSONResponse(await whole(job, http))
 
     @app.get("/v1/soup")
@@ -166,8 +167,8 @@ def application(
         app.mount("/assets", StaticFiles(directory=PAGE), name="assets")
 
     _only_ours(app)
-    app.add_middleware(Guard, token=token, hosts=hosts, largest=LARGEST_BODY, metrics=metrics)
-    return app
+    # Around everything, also around what answers an error that nobody expected.
+    return Guard(app, token, hosts, LARGEST_BODY, metrics)
 
 
 def _model(now: Live, name: str) -> dict:

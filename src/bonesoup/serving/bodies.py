@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from bonesoup.config import parse_weights
 
 Weights = dict[str, float]
+# Every new token is held against every beginning of it.
+Stop = Annotated[str, Field(min_length=1, max_length=256)]
 # Their defaults change nothing; other values would, and no row of the batch honours them.
 NEUTRAL = {
     "frequency_penalty": (0, None),
@@ -54,16 +56,9 @@ class Sampling(BaseModel):
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     n: Annotated[int, Field(ge=1, le=8)] | None = Field(None, description="answers; answer i has the seed + i")
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-
-    @field_validator("stop")
-    @classmethod
-    def _not_empty(cls, stop):
-        if stop == "" or isinstance(stop, list) and "" in stop:
-            raise ValueError("a stop sequence must not be empty")
-        return stop
 
     @model_validator(mode="after")
     def _supported(self):

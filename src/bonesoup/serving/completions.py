@@ -55,6 +55,10 @@ class Job:
     steered: dict
     prompt_tokens: int
 
+    def release(self) -> None:
+        """Nobody waits for the rows any more."""
+        self.live.engine.cancel(self.answers)
+
 
 def submit(live: Live, body: ChatBody | CompletionBody) -> Job:
     """Turn a body into rows and queue them.
@@ -66,9 +70,9 @@ def submit(live: Live, body: ChatBody | CompletionBody) -> Job:
     method = steering.method_of(source, body.model)
     preference = steering.preference_of(source, body.model, body.preference)
     prompts = [_chat_prompt(live, body)] if chat else [_plain_prompt(live, text) for text in body.prompts]
-    limit = body.limit or min(source.max_new_tokens, live.bounds.answer)
-    for prompt in prompts:
-        _check_room(live, len(prompt), limit)
+    longest = max(map(len, prompts))
+    limit = body.limit or _usual_limit(live, longest)
+    _check_room(live, longest, limit)
     values = np.array(
         live.engine.policy.coefficients([preference[name] for name in source.objectives], source.soups[method])
     )
@@ -123,6 +127,16 @@ def _plain_prompt(live: Live, text: str) -> list[int]:
     raise ApiError(400, "the prompt has no tokens", "prompt")
 
 
+def _usual_limit(live: Live, prompt: int) -> int:
+    """Tokens of an answer where a request does not say: the version's own, as far as the context has room."""
+    room = (_context(live) or prompt + live.source.max_new_tokens) - prompt
+    return max(1, min(live.source.max_new_tokens, live.bounds.answer, room))
+
+
+def _context(live: Live) -> int | None:
+    return getattr(live.engine.policy.model.config, "max_position_embeddings", None)
+
+
 def _check_room(live: Live, prompt: int, new: int) -> None:
     """A bound of the server, or the model's context: past it a model answers nonsense."""
     bounds = live.bounds
@@ -131,7 +145,7 @@ def _check_room(live: Live, prompt: int, new: int) -> None:
         raise ApiError(400, f"the prompt has {prompt} tokens, this server takes {bounds.prompt}", "messages", code)
     if new > bounds.answer:
         raise ApiError(400, f"max_tokens is {new}, this server gives at most {bounds.answer}", "max_tokens", code)
-    context = getattr(live.engine.policy.model.config, "max_position_embeddings", None)
+    context = _context(live)
     if context and prompt + new > context:
         text = f"the prompt has {prompt} tokens; with {new} new ones it does not fit into the context of {context}"
         raise ApiError(400, f"{text}: shorten it, or lower max_tokens", "messages", code)
@@ -170,19 +184,19 @@ async def whole(job: Job, http: HttpRequest) -> dict:
         steps = [step async for step in _row(job, answer)]
         return "".join(piece for piece, _ in steps), steps[-1][1], len(steps)
 
-    rows = [asyncio.ensure_future(one(answer)) for answer in job.answers]
-    gone = asyncio.ensure_future(_disconnected(http))
+    async def every() -> list[tuple[str, str, int]]:
+        return await asyncio.gather(*map(one, job.answers))
+
+    rows, gone = asyncio.ensure_future(every()), asyncio.ensure_future(_disconnected(http))
     try:
-        every = asyncio.gather(*rows)
-        await asyncio.wait([every, gone], return_when=asyncio.FIRST_COMPLETED)
-        if not every.done():
-            every.cancel()
+        await asyncio.wait([rows, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not rows.done():
             raise ApiError(499, "the client went away")
-        results = await every
+        results = await rows
     finally:
-        job.live.engine.cancel(job.answers)
-        for task in (*rows, gone):
-            task.cancel()
+        job.release()
+        rows.cancel()
+        gone.cancel()
     choices = [_choice(job, i, text, reason) for i, (text, reason, _) in enumerate(results)]
     usage = _usage(job, sum(count for _, _, count in results))
     kind = "chat.completion" if job.chat else "text_completion"
@@ -227,7 +241,6 @@ async def stream(job: Job, usage: bool) -> AsyncIterator[str]:
             yield _event(_chunk(job) | {"choices": [], "usage": _usage(job, count)})
         yield "data: [DONE]\n\n"
     finally:
-        job.live.engine.cancel(job.answers)
         for task in tasks:
             task.cancel()
 

@@ -158,11 +158,11 @@ class Engine:
                 for answer in [*self._running.values(), *self._waiting]
                 if answer.deadline < now and answer.request.key not in gone
             }
+            asked = self._running.keys() | {answer.request.key for answer in self._waiting}
+            self.metrics.ended.labels("cancelled").inc(len(gone & asked))
             leaving = gone | late.keys()
             self._waiting = deque(answer for answer in self._waiting if answer.request.key not in leaving)
-            kept = {key: answer for key, answer in self._running.items() if key not in leaving}
-            self.metrics.ended.labels("cancelled").inc(len(gone & self._running.keys()))
-            self._running = kept
+            self._running = {key: answer for key, answer in self._running.items() if key not in leaving}
         self._batch.drop(leaving)
         for answer in late.values():
             self._end(answer, None, "timeout")

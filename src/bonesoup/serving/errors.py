@@ -43,6 +43,8 @@ class ApiError(Exception):
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
     kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    # What a client sent may be quoted, and half of a surrogate pair cannot be sent back.
+    message, param = (text and text.encode(errors="backslashreplace").decode() for text in (message, param))
     return ErrorBody(error=Problem(message=message, type=kind, param=param, code=code)).model_dump()
 
 

@@ -62,7 +62,10 @@ class Pieces:
 
     def _held(self) -> int:
         """Length of the longest ending that begins a stop sequence."""
-        lengths = (n for stop in self._stops for n in range(len(stop) - 1, 0, -1) if self._whole.endswith(stop[:n]))
+        known = len(self._whole)
+        lengths = (
+            n for stop in self._stops for n in range(min(len(stop) - 1, known), 0, -1) if self._whole.endswith(stop[:n])
+        )
         return max(lengths, default=0)
 
 

@@ -1,12 +1,15 @@
 // The mixing desk: a preference, what to expect of it, and answers at it beside another's.
 
-import { bars, legend, NAMES, planes, table } from "./front.js";
-import { control, make, parse, text } from "./preference.js";
+import { bars, legend, NAMES, planes, sum, table } from "./front.js";
+import { control, make, parse, text, weighed } from "./preference.js";
 import { call, curl, json, python, Refused, stream } from "./talk.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { weights: [], second: [], beside: "", seed: 1 };
+const state = { weights: [], second: [], beside: "" };
+const FIELDS = ["prompt", "seed", "temperature", "tokens"];
 let soup;
+let show, showSecond;
+let draw = () => {};
 let running = null;
 
 function tell(message) {
@@ -17,6 +20,7 @@ function tell(message) {
 // A missing token is asked for; anything else is said.
 function failed(error) {
   if (error instanceof Refused && error.status === 401) {
+    tell(sessionStorage.getItem("token") ? "The server refused this token." : "");
     sessionStorage.removeItem("token");
     $("gate").hidden = false;
     $("token").focus();
@@ -25,20 +29,29 @@ function failed(error) {
   tell(error.message);
 }
 
+// The view in the address, so that it can be shared. Browsers refuse an address that changes at every movement.
+let soon;
 function remember() {
-  const kept = new URLSearchParams({ at: text(soup.objectives, state.weights), beside: state.beside, seed: $("seed").value });
-  if (state.beside === "second") kept.set("second", text(soup.objectives, state.second));
-  history.replaceState(null, "", `#${kept}`);
+  clearTimeout(soon);
+  soon = setTimeout(() => {
+    const kept = new URLSearchParams({ at: text(soup.objectives, state.weights), beside: state.beside });
+    if (state.beside === "second") kept.set("second", text(soup.objectives, state.second));
+    for (const field of FIELDS) if ($(field).value) kept.set(field, $(field).value);
+    history.replaceState(null, "", `#${kept}`);
+  }, 250);
 }
 
 function recall() {
   const kept = new URLSearchParams(location.hash.slice(1));
-  const even = soup.objectives.map((name) => soup.default[name]);
-  state.weights = parse(soup.objectives, kept.get("at") ?? "") ?? even;
-  state.second = parse(soup.objectives, kept.get("second") ?? "") ?? even;
-  state.beside = [...$("beside").options].some((option) => option.value === kept.get("beside")) ? kept.get("beside") : $("beside").value;
+  const usual = soup.objectives.map((name) => soup.default[name]);
+  state.weights = parse(soup.objectives, kept.get("at") ?? "") ?? usual;
+  state.second = parse(soup.objectives, kept.get("second") ?? "") ?? usual;
+  const [first, ...others] = [...$("beside").options].map((option) => option.value);
+  state.beside = others.includes(kept.get("beside")) ? kept.get("beside") : first;
   $("beside").value = state.beside;
-  $("seed").value = kept.get("seed") ?? state.seed;
+  for (const field of FIELDS) if (kept.has(field)) $(field).value = kept.get(field);
+  show(state.weights);
+  showSecond(state.second);
 }
 
 // Model name and preference of the answer on the left (0) and on the right (1).
@@ -64,46 +77,67 @@ function body(side) {
 const meaning = (model, weights) =>
   json(`/v1/soup/coefficients?${new URLSearchParams({ model, preference: text(soup.objectives, weights) })}`);
 
-let latest = 0;
-
+// One look at the server at a time: what moves meanwhile is looked at afterwards.
+let looking = false;
+let stale = false;
 async function changed() {
-  remember();
-  const turn = (latest += 1);
   const given = text(soup.objectives, state.weights);
   $("line").textContent = `bonesoup soup --preference ${given} --out soups/mine`;
   for (const chip of $("named").children) chip.setAttribute("aria-pressed", String(chip.value === given));
   titles();
-  try {
-    const measured = soup.methods.filter((method) => soup.front?.methods[method]);
-    const methods = measured.length ? measured : [soup.methods[0]];
-    const found = await Promise.all(methods.map((method) => meaning(soup.models[method], state.weights)));
-    // Of several changes the last counts, whichever answer comes last.
-    if (turn !== latest) return;
-    const here = Object.fromEntries(methods.map((method, i) => [method, found[i].expected]));
-    const mine = methods.indexOf(soup.methods[0]) >= 0 ? found[methods.indexOf(soup.methods[0])] : await meaning(soup.name, state.weights);
-    bars($("mix"), soup.policies, mine.coefficients);
-    explain(mine);
-    if (soup.front) {
-      planes($("front").lastElementChild, soup.front, measured, here);
-      table($("expected"), soup.front, measured, here);
-      const unit = soup.front.unit === "gold" ? "true score" : "learned reward";
-      const ways = Object.values(here).map((point) => point?.from);
-      const between = ways.includes("interpolated") ? "; between two measured points" : ways.includes("nearest") ? "; at the nearest measured point" : "";
-      $("unit").textContent = `${unit} in standard deviations of the SFT model, ${Math.round(soup.front.confidence * 100)} % interval over test prompts${between}`;
+  remember();
+  stale = true;
+  if (looking) return;
+  looking = true;
+  while (stale) {
+    stale = false;
+    try {
+      await look();
+      tell("");
+    } catch (error) {
+      failed(error);
     }
-    document.body.dataset.shown = given;
-    tell("");
-  } catch (error) {
-    failed(error);
   }
+  looking = false;
+}
+
+async function look() {
+  const given = text(soup.objectives, state.weights);
+  const asks = soup.methods.map((method) => [method, method, state.weights]);
+  if (state.beside === "second") asks.splice(1, 0, ["second", soup.methods[0], state.second]);
+  const found = await Promise.all(asks.map(([, method, weights]) => meaning(soup.models[method], weights)));
+  bars($("mix"), soup.policies, found[0].coefficients);
+  $("sum").hidden = soup.objectives.length > 3;
+  sum($("sum"), soup.policies, found[0].coefficients);
+  explain(found[0]);
+  if (soup.front) {
+    const here = Object.fromEntries(asks.map(([kind], i) => [kind, found[i].expected]));
+    legend($("front").firstElementChild, [...new Set([...asks.map(([kind]) => kind), ...Object.keys(soup.front.methods)])]);
+    draw = () => planes($("front").lastElementChild, soup.front, soup.methods, here);
+    draw();
+    table($("expected"), soup.front, here);
+    const unit = soup.front.unit === "gold" ? "True score" : "Learned reward";
+    $("unit").textContent = `${unit} in standard deviations of the SFT model, ${Math.round(soup.front.confidence * 100)} % interval over test prompts${whence(found[0].expected)}.`;
+  }
+  document.body.dataset.shown = given;
+}
+
+// Said where the numbers are not of this very preference.
+function whence(point) {
+  if (point?.from === "interpolated") return "; between two measured points";
+  if (point?.from !== "nearest") return "";
+  const measured = soup.front.methods[soup.methods[0]].find(({ mean }) => mean.every((value, i) => value === point.mean[i]));
+  return `; at the nearest measured point, ${weighed(soup.objectives, measured.preference)}`;
 }
 
 function explain(mine) {
+  const mixed = Object.values(soup.policies).some((row) => Object.values(row).filter((weight) => weight > 0).length > 1);
   const negative = Object.values(mine.coefficients).some((value) => value < -5e-4);
-  const rest = `They sum to ${mine.sum.toFixed(2)}; the larger their sizes (${mine.l1.toFixed(2)} in all), the further the soup goes beyond what was trained.`;
-  $("why").textContent = negative
-    ? `Each policy was trained on a mix of objectives. The coefficients are those with which the mixes add up to exactly what you ask for: beyond a policy's own mix, part of another is taken away again, hence the minus. ${rest}`
-    : `Each policy was trained on a mix of objectives. The coefficients are those with which the mixes add up to exactly what you ask for. ${rest}`;
+  $("why").textContent = [
+    `Each policy was trained on ${mixed ? "a mix of objectives" : "one objective"}. The coefficients are those with which ${mixed ? "the mixes add" : "these add"} up to exactly what you ask for`,
+    negative ? ": beyond a policy's own mix, part of another is taken away again, hence the minus. " : ". ",
+    `They sum to ${mine.sum.toFixed(2)}; the larger their sizes (${mine.l1.toFixed(2)} in all), the further the soup goes beyond what was trained.`,
+  ].join("");
 }
 
 function titles() {
@@ -113,7 +147,7 @@ function titles() {
   $("second").hidden = state.beside !== "second";
   for (const side of [0, 1]) {
     const { method, weights } = asked(side);
-    const at = method === "sft" ? "any preference" : text(soup.objectives, weights).replaceAll(",", ", ").replaceAll("=", " ");
+    const at = method === "sft" ? "any preference" : weighed(soup.objectives, weights);
     $(`who-${side}`).replaceChildren(NAMES[method] ?? method, make("span", {}, at));
   }
 }
@@ -122,23 +156,29 @@ async function answer(side, signal) {
   const card = $("answers").children[side];
   const [out, meta] = [card.querySelector(".answer"), card.querySelector(".meta")];
   const started = performance.now();
-  out.textContent = "";
-  meta.textContent = "";
-  out.className = "answer busy";
+  out.textContent = meta.textContent = "";
+  [out.className, meta.className] = ["answer busy", "note meta"];
+  out.setAttribute("aria-busy", "true");
   try {
     for await (const piece of stream(body(side), signal)) {
       if (typeof piece === "string") out.append(piece);
       else meta.textContent = `${piece.usage.completion_tokens} tokens in ${((performance.now() - started) / 1000).toFixed(2)} s${piece.reason === "length" ? ", cut at the limit" : ""}`;
     }
   } catch (error) {
-    if (error.name === "AbortError") meta.textContent = "stopped";
-    else if (error instanceof Refused && error.status === 401) failed(error);
+    if (signal.aborted) meta.textContent = "stopped";
+    else if (error.status === 401) failed(error);
     else {
-      out.textContent = error.message;
-      out.classList.add("wrong");
+      // What has come stays.
+      const place = out.textContent ? meta : out;
+      place.textContent = error instanceof Refused ? error.message : "The answer broke off: the connection was lost.";
+      place.classList.add("wrong");
     }
   } finally {
-    out.classList.remove("busy");
+    // An answer that was asked anew meanwhile is still being written.
+    if (running?.signal === signal) {
+      out.classList.remove("busy");
+      out.removeAttribute("aria-busy");
+    }
   }
 }
 
@@ -148,19 +188,32 @@ async function send() {
   $("stop").hidden = false;
   const sides = state.beside === "none" ? [0] : [0, 1];
   await Promise.all(sides.map((side) => answer(side, mine.signal)));
-  if (running === mine) {
-    running = null;
-    $("stop").hidden = true;
-  }
+  if (running !== mine) return;
+  running = null;
+  if (document.activeElement === $("stop")) $("send").focus();
+  $("stop").hidden = true;
+  await replaced();
 }
 
-async function copy(content, what) {
+// A server that follows a champion may have taken another version since this page was loaded.
+async function replaced() {
+  const now = await json("/health").catch(() => soup);
+  if (now.version !== soup.version) tell(`The server now answers with version ${now.version} of ${soup.name}. Reload the page to see it.`);
+}
+
+async function copy(write, what) {
+  if (!$("ask").reportValidity()) return;
+  const content = write(body(0));
+  $("byhand").hidden = true;
   try {
     await navigator.clipboard.writeText(content);
     $("done").textContent = `${what} copied`;
   } catch {
-    // Without permission or HTTPS the clipboard is closed: show it to be copied by hand.
-    tell(content);
+    // Without permission or HTTPS the clipboard is closed.
+    $("done").textContent = "The browser keeps its clipboard closed: copy this by hand.";
+    $("byhand").hidden = false;
+    $("byhand").value = content;
+    $("byhand").select();
   }
 }
 
@@ -184,14 +237,13 @@ function layOut() {
   $("title").textContent = soup.objectives.join(" · ");
   $("about").textContent = `${soup.name}${version}: ${Object.keys(soup.policies).length} policies in one model${beta}. Each request is answered at its own preference; nothing is merged or loaded again.`;
   document.title = `${soup.name}: mixing desk`;
-  const show = control($("pick"), soup.objectives, "Preference", (weights) => {
+  show = control($("pick"), soup.objectives, "Preference", (weights) => {
     state.weights = weights;
     changed();
   });
-  const showSecond = control($("second"), soup.objectives, "Second preference", (weights) => {
+  showSecond = control($("second"), soup.objectives, "Second preference", (weights) => {
     state.second = weights;
-    titles();
-    remember();
+    changed();
   });
   for (const [name, weights] of Object.entries(soup.preferences)) {
     const own = soup.objectives.map((objective) => weights[objective]);
@@ -209,16 +261,16 @@ function layOut() {
   }
   if (soup.front) {
     $("front").append(make("ul", { className: "legend" }), make("div", { className: "planes" }));
-    legend($("front").firstElementChild, soup.methods.filter((method) => soup.front.methods[method]));
   } else {
     $("front").append(make("p", { className: "note" }, "This soup has not been measured: nothing is known of its scores."));
     $("expected").hidden = true;
   }
   $("temperature").value = soup.generation.temperature;
   $("tokens").value = soup.generation.max_new_tokens;
+  $("seed").value = 1;
+  $("work").hidden = false;
+  document.body.classList.toggle("wide", soup.objectives.length > 2);
   recall();
-  show(state.weights);
-  showSecond(state.second);
 }
 
 async function begin() {
@@ -235,8 +287,10 @@ async function begin() {
 
 $("gate").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem("token", $("token").value);
-  if (soup) $("gate").hidden = true;
+  sessionStorage.setItem("token", $("token").value.trim());
+  $("gate").hidden = true;
+  tell("");
+  if (soup) changed();
   else begin();
 });
 $("ask").addEventListener("submit", (event) => {
@@ -252,11 +306,22 @@ $("prompt").addEventListener("keydown", (event) => {
 $("stop").addEventListener("click", () => running?.abort());
 $("beside").addEventListener("change", () => {
   state.beside = $("beside").value;
-  titles();
-  remember();
+  changed();
 });
-$("seed").addEventListener("change", remember);
-$("curl").addEventListener("click", () => copy(curl(body(0)), "curl"));
-$("python").addEventListener("click", () => copy(python(body(0)), "Python"));
+for (const field of FIELDS) $(field).addEventListener("input", remember);
+$("curl").addEventListener("click", () => copy(curl, "curl"));
+$("python").addEventListener("click", () => copy(python, "Python"));
 $("adapter").addEventListener("click", download);
+addEventListener("hashchange", () => {
+  if (!soup) return;
+  recall();
+  changed();
+});
+// A phone's address bar comes and goes: only another width is drawn anew.
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === width) return;
+  width = innerWidth;
+  draw();
+});
 begin();

@@ -1,27 +1,25 @@
 // The measured front and the point of the current preference on it, as planes and as a table.
 
-import { make, shape } from "./preference.js";
+import { make, percent, shape, weighed } from "./preference.js";
 
-export const NAMES = { bone: "Bone Soup", rewarded: "Rewarded Soup", sft: "SFT model", oracle: "Oracle (MORLHF)" };
-const WIDTH = 420;
-const HEIGHT = 300;
-const LEFT = 46;
-const BOTTOM = 42;
-const TOP = 24;
+export const NAMES = { bone: "Bone Soup", rewarded: "Rewarded Soup", sft: "SFT model", oracle: "Oracle (MORLHF)", second: "Second preference" };
+const [LEFT, RIGHT, TOP, BOTTOM] = [46, 8, 24, 42];
 
-const number = (value) => (value < 0 ? "−" : "") + Math.abs(value).toFixed(2);
+const number = (value, digits = 2) => (Number(value.toFixed(digits)) < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 
 // Every pair of objectives for up to three; more are in the table alone.
 const pairs = (n) => (n === 2 ? [[0, 1]] : n === 3 ? [[0, 1], [0, 2], [1, 2]] : []);
 
-export function legend(host, methods) {
-  host.replaceChildren(...methods.map((method) => make("li", { className: method }, make("i"), NAMES[method] ?? method)));
+export function legend(host, kinds) {
+  host.replaceChildren(...kinds.map((kind) => make("li", { className: kind }, make("i"), NAMES[kind] ?? kind)));
 }
 
-// here: {method: {mean, low, high}}, what is expected now.
-export function planes(host, front, methods, here) {
-  const drawn = pairs(front.objectives.length).map((pair) => plane(front, methods, here, pair));
-  host.replaceChildren(...drawn);
+// joined: the methods whose points lie on one line; here: {kind: {mean, low, high}}, what is expected now.
+export function planes(host, front, joined, here) {
+  const boxes = pairs(front.objectives.length).map(() => make("div"));
+  host.replaceChildren(...boxes);
+  // Drawn at the width there is, so that letters keep their size.
+  pairs(front.objectives.length).forEach((pair, i) => boxes[i].append(plane(front, joined, here, pair, boxes[i].clientWidth)));
 }
 
 function ticks(low, high) {
@@ -31,10 +29,13 @@ function ticks(low, high) {
   return found;
 }
 
-function plane(front, methods, here, [x, y]) {
-  const svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "plane", role: "img" });
+function plane(front, joined, here, [x, y], width) {
+  const height = Math.round(Math.min(320, Math.max(220, width * 0.68)));
+  const svg = shape("svg", { viewBox: `0 0 ${width} ${height}`, class: "plane", role: "img" });
   svg.setAttribute("aria-label", `Measured ${front.objectives[x]} against ${front.objectives[y]}; the table has the numbers`);
-  const points = methods.flatMap((method) => front.methods[method] ?? []);
+  // The first method lies above the other curves; points of methods that are not served above all.
+  const methods = Object.keys(front.methods).sort((a, b) => joined.indexOf(b) - joined.indexOf(a));
+  const points = methods.flatMap((method) => front.methods[method]);
   const range = (axis) => {
     const values = points.flatMap((point) => [point.low[axis], point.high[axis]]);
     const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -42,43 +43,47 @@ function plane(front, methods, here, [x, y]) {
     return [low - margin, high + margin];
   };
   const [xs, ys] = [range(x), range(y)];
-  const atX = (value) => LEFT + ((value - xs[0]) / (xs[1] - xs[0])) * (WIDTH - LEFT - 8);
-  const atY = (value) => HEIGHT - BOTTOM - ((value - ys[0]) / (ys[1] - ys[0])) * (HEIGHT - BOTTOM - TOP);
+  const atX = (value) => LEFT + ((value - xs[0]) / (xs[1] - xs[0])) * (width - LEFT - RIGHT);
+  const atY = (value) => height - BOTTOM - ((value - ys[0]) / (ys[1] - ys[0])) * (height - BOTTOM - TOP);
   const write = (content, attributes) => {
     const node = shape("text", attributes);
     node.textContent = content;
     svg.append(node);
   };
   for (const at of ticks(...xs)) {
-    svg.append(shape("line", { class: "rule", x1: atX(at), x2: atX(at), y1: TOP, y2: HEIGHT - BOTTOM }));
-    write(number(at), { x: atX(at), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" });
+    svg.append(shape("line", { class: "rule", x1: atX(at), x2: atX(at), y1: TOP, y2: height - BOTTOM }));
+    write(number(at), { x: atX(at), y: height - BOTTOM + 16, "text-anchor": "middle" });
   }
   for (const at of ticks(...ys)) {
-    svg.append(shape("line", { class: "rule", x1: LEFT, x2: WIDTH - 8, y1: atY(at), y2: atY(at) }));
+    svg.append(shape("line", { class: "rule", x1: LEFT, x2: width - RIGHT, y1: atY(at), y2: atY(at) }));
     write(number(at), { x: LEFT - 7, y: atY(at) + 4, "text-anchor": "end" });
   }
-  write(`${front.objectives[x]} →`, { class: "axis", x: WIDTH - 8, y: HEIGHT - 6, "text-anchor": "end" });
-  write(`↑ ${front.objectives[y]}`, { class: "axis", x: LEFT - 7, y: 12, "text-anchor": "middle" });
+  write(`${front.objectives[x]} →`, { class: "axis", x: width - RIGHT, y: height - 6, "text-anchor": "end" });
+  write(`↑ ${front.objectives[y]}`, { class: "axis", x: 0, y: 12 });
   for (const method of methods) {
     const group = shape("g", { class: method });
-    const own = front.methods[method] ?? [];
-    if (front.objectives.length === 2 && own.length > 1) {
+    const own = front.methods[method];
+    if (front.objectives.length === 2 && own.length > 1 && joined.includes(method)) {
       const sorted = [...own].sort((a, b) => a.preference[0] - b.preference[0]);
       group.append(shape("polyline", { class: "path", points: sorted.map((point) => `${atX(point.mean[x])},${atY(point.mean[y])}`).join(" ") }));
     }
     for (const point of own) {
-      group.append(shape("circle", { class: "dot faint", r: own.length === 1 ? 5 : 3, cx: atX(point.mean[x]), cy: atY(point.mean[y]) }));
+      const dot = shape("circle", { class: "dot", r: joined.includes(method) && own.length > 1 ? 3 : 4.5, cx: atX(point.mean[x]), cy: atY(point.mean[y]) });
+      const title = shape("title");
+      const asked = own.length > 1 ? `, ${weighed(front.objectives, point.preference)}` : "";
+      title.textContent = `${NAMES[method] ?? method}${asked}: ${number(point.mean[x])}, ${number(point.mean[y])}`;
+      dot.append(title);
+      group.append(dot);
     }
     svg.append(group);
   }
-  for (const method of [...methods].reverse()) {
-    const point = here[method];
+  for (const [kind, point] of Object.entries(here).reverse()) {
     if (!point) continue;
-    const group = shape("g", { class: method });
+    const group = shape("g", { class: kind });
     const [cx, cy] = [atX(point.mean[x]), atY(point.mean[y])];
     // The interval on top: it is often smaller than the point.
     group.append(
-      shape("circle", { class: "here", r: 6, cx, cy, "data-method": method }),
+      shape("circle", { class: "here", r: 6, cx, cy, "data-method": kind }),
       shape("line", { class: "cross", x1: atX(point.low[x]), x2: atX(point.high[x]), y1: cy, y2: cy }),
       shape("line", { class: "cross", x1: cx, x2: cx, y1: atY(point.low[y]), y2: atY(point.high[y]) }),
     );
@@ -87,17 +92,28 @@ function plane(front, methods, here, [x, y]) {
   return svg;
 }
 
-export function table(host, front, methods, here) {
-  const head = make("tr", {}, make("th", { scope: "col" }, "Objective"), ...methods.map((method) => make("th", { scope: "col" }, NAMES[method] ?? method)));
+export function table(host, front, here) {
+  const kinds = Object.keys(here);
+  const head = make("tr", {}, make("th", { scope: "col" }, "Objective"), ...kinds.map((kind) => make("th", { scope: "col" }, NAMES[kind] ?? kind)));
   const rows = front.objectives.map((name, i) => make(
     "tr", {}, make("th", { scope: "row" }, name),
-    ...methods.map((method) => {
-      const point = here[method];
+    ...kinds.map((kind) => {
+      const point = here[kind];
       if (!point) return make("td", {}, "–");
       return make("td", {}, number(point.mean[i]), " ", make("small", {}, `[${number(point.low[i])}, ${number(point.high[i])}]`));
     }),
   ));
   host.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+}
+
+// What a policy was trained for; weights that are alike are named once.
+function trained(row) {
+  const shares = Object.entries(row).filter(([, weight]) => weight > 0).sort((a, b) => b[1] - a[1]);
+  const [first, ...rest] = shares;
+  if (rest.length > 1 && rest.every(([, weight]) => Math.abs(weight - rest[0][1]) < 1e-9)) {
+    return `${percent(first[1])} ${first[0]}, ${percent(rest[0][1])} each of the others`;
+  }
+  return shares.map(([name, weight]) => `${percent(weight)} ${name}`).join(" + ");
 }
 
 // Signed bars: what each policy contributes, and what it was trained for.
@@ -108,11 +124,23 @@ export function bars(host, policies, coefficients) {
     const svg = shape("svg", { viewBox: "-100 0 200 16", preserveAspectRatio: "none", "aria-hidden": "true" });
     const length = (Math.abs(value) / widest) * 98;
     svg.append(
-      shape("rect", { class: value < 0 ? "minus" : "plus", x: value < 0 ? -length : 0, y: 2, width: length, height: 12 }),
+      shape("rect", { class: value < 0 ? "minus" : "plus", x: value < 0 ? -length : 0, y: 2, width: length, height: 12, "vector-effect": "non-scaling-stroke" }),
       shape("line", { class: "zero", x1: 0, x2: 0, y1: 0, y2: 16, "vector-effect": "non-scaling-stroke" }),
     );
-    const trained = Object.entries(policies[slot] ?? {}).map(([name, weight]) => `${Math.round(weight * 100)} % ${name}`).join(" + ");
-    grid.append(make("span", {}, slot, make("small", {}, trained)), svg, make("b", {}, (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3)));
+    const written = number(value, 3);
+    grid.append(make("span", {}, slot, make("small", {}, trained(policies[slot]))), svg, make("b", {}, written.startsWith("−") ? written : `+${written}`));
   }
   host.replaceChildren(grid);
+}
+
+// The same as arithmetic: coefficients times rows give what was asked for.
+export function sum(host, policies, coefficients) {
+  const vector = (values) => `(${values.map((value) => number(value)).join(", ")})`;
+  const rows = Object.entries(coefficients).map(([slot, value]) => [value, Object.values(policies[slot])]);
+  const total = rows[0][1].map((_, i) => rows.reduce((all, [value, row]) => all + value * row[i], 0));
+  const terms = rows.map(([value, row], i) => {
+    const sign = value < 0 ? "−" : "+";
+    return `${i ? ` ${sign} ` : value < 0 ? sign : ""}${Math.abs(value).toFixed(3)} × ${vector(row)}`;
+  });
+  host.textContent = `${terms.join("")} = ${vector(total)}`;
 }

@@ -24,7 +24,9 @@ export function moved(weights, place, value) {
   });
 }
 
-const percent = (weight) => `${Math.round(weight * 100)} %`;
+const percent = (weight) => `${Math.round(weight * 1000) / 10} %`;
+const whole = (weight) => `${Math.round(weight * 100)} %`;
+const weighed = (objectives, weights) => objectives.map((name, i) => `${name} ${percent(weights[i])}`).join(", ");
 
 function make(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -64,8 +66,8 @@ function slider(host, objectives, label, current, set) {
   range.addEventListener("input", () => set([range.value / 100, 1 - range.value / 100]));
   return (weights) => {
     range.value = Math.round(weights[0] * 100);
-    ends.forEach((end, i) => { end.textContent = percent(weights[i]); });
-    range.setAttribute("aria-valuetext", objectives.map((name, i) => `${name} ${percent(weights[i])}`).join(", "));
+    ends.forEach((end, i) => { end.textContent = whole(weights[i]); });
+    range.setAttribute("aria-valuetext", weighed(objectives, weights));
   };
 }
 
@@ -81,7 +83,7 @@ function shares(host, objectives, label, current, set) {
   host.append(grid);
   return (weights) => rows.forEach((row, i) => {
     row.range.value = Math.round(weights[i] * 100);
-    row.out.textContent = percent(weights[i]);
+    row.out.textContent = whole(weights[i]);
   });
 }
 
@@ -146,8 +148,8 @@ function triangle(host, objectives, label, current, set) {
     here.setAttribute("cx", x);
     here.setAttribute("cy", y);
     pad.setAttribute("aria-valuenow", Math.round(weights[0] * 100));
-    pad.setAttribute("aria-valuetext", objectives.map((name, i) => `${name} ${percent(weights[i])}`).join(", "));
+    pad.setAttribute("aria-valuetext", weighed(objectives, weights));
   };
 }
 
-export { make, percent, shape };
+export { make, percent, shape, weighed };

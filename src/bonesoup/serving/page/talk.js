@@ -54,6 +54,7 @@ export async function* stream(body, signal) {
       end.usage = chunk.usage ?? end.usage;
     }
   }
+  if (!end.usage) throw new Refused(0, "The answer broke off before its end.");
   yield end;
 }
 
