@@ -25,7 +25,6 @@ from bonesoup.serving.sending import Patient
 from bonesoup.weights.adapters import save
 
 PAGE = Path(__file__).with_name("page")
-LARGEST_BODY = 1 << 20
 FAILURES = {status: {"model": ErrorBody} for status in (400, 401, 403, 404, 413, 429, 500, 503, 504)}
 
 
@@ -34,6 +33,7 @@ def application(
     metrics: Metrics,
     token: str | None = None,
     hosts: Collection[str] | None = None,
+    largest: int = 1 << 18,
     patience: float = 60,
     **options,
 ) -> ASGIApp:
@@ -42,6 +42,7 @@ def application(
     Args:
         live: what answers now; another one after a new version was taken.
         hosts: names under which the server may be asked; None for any.
+        largest: bytes of a body; what it holds is made into tokens while other requests wait.
         patience: seconds a client may leave sent text unread.
         options: of FastAPI.
     """
@@ -168,7 +169,7 @@ def application(
 
     _only_ours(app)
     # Around everything, also around what answers an error that nobody expected.
-    return Guard(app, token, hosts, LARGEST_BODY, metrics)
+    return Guard(app, token, hosts, largest, metrics)
 
 
 def _model(now: Live, name: str) -> dict:

@@ -23,6 +23,8 @@ from bonesoup.serving.source import Source
 from bonesoup.serving.text import plain_tokens
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Of a body, per token that a prompt may have.
+BYTES = 64
 # Seconds between two looks at the registry.
 LOOK = 10.0
 
@@ -141,7 +143,8 @@ def serve(options: Options, reference: str | None, follow: bool, root: Path, say
         hosts = (
             {*LOOPBACK, "[::1]", options.host, *options.hosts} if options.host in LOOPBACK or options.hosts else None
         )
-        app = application(lambda: following.live, metrics, options.token, hosts)
+        largest = max(1 << 16, BYTES * options.bounds.prompt)
+        app = application(lambda: following.live, metrics, options.token, hosts, largest)
         with _listening(options.host, options.port) as listener:
             for line in greeting(source, options, listener.getsockname()[1]):
                 say(line)

@@ -1,8 +1,10 @@
 // The mixing desk: a preference, what to expect of it, and answers at it beside another's.
 
-import { bars, legend, NAMES, planes, sum, table } from "./front.js";
+import { answer } from "./answer.js";
+import { legend, NAMES, planes, table } from "./front.js";
+import { bars, sum, why } from "./mix.js";
 import { control, make, parse, text, weighed } from "./preference.js";
-import { call, curl, json, python, Refused, stream } from "./talk.js";
+import { call, curl, json, python, Refused } from "./talk.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { weights: [], second: [], beside: "" };
@@ -107,9 +109,8 @@ async function look() {
   if (state.beside === "second") asks.splice(1, 0, ["second", soup.methods[0], state.second]);
   const found = await Promise.all(asks.map(([, method, weights]) => meaning(soup.models[method], weights)));
   bars($("mix"), soup.policies, found[0].coefficients);
-  $("sum").hidden = soup.objectives.length > 3;
-  sum($("sum"), soup.policies, found[0].coefficients);
-  explain(found[0]);
+  $("sum").textContent = soup.objectives.length > 3 ? "" : sum(soup.policies, found[0].coefficients);
+  $("why").textContent = why(soup.policies, found[0]);
   if (soup.front) {
     const here = Object.fromEntries(asks.map(([kind], i) => [kind, found[i].expected]));
     legend($("front").firstElementChild, [...new Set([...asks.map(([kind]) => kind), ...Object.keys(soup.front.methods)])]);
@@ -130,16 +131,6 @@ function whence(point) {
   return `; at the nearest measured point, ${weighed(soup.objectives, measured.preference)}`;
 }
 
-function explain(mine) {
-  const mixed = Object.values(soup.policies).some((row) => Object.values(row).filter((weight) => weight > 0).length > 1);
-  const negative = Object.values(mine.coefficients).some((value) => value < -5e-4);
-  $("why").textContent = [
-    `Each policy was trained on ${mixed ? "a mix of objectives" : "one objective"}. The coefficients are those with which ${mixed ? "the mixes add" : "these add"} up to exactly what you ask for`,
-    negative ? ": beyond a policy's own mix, part of another is taken away again, hence the minus. " : ". ",
-    `They sum to ${mine.sum.toFixed(2)}; the larger their sizes (${mine.l1.toFixed(2)} in all), the further the soup goes beyond what was trained.`,
-  ].join("");
-}
-
 function titles() {
   const two = $("answers").children;
   two[1].hidden = state.beside === "none";
@@ -152,42 +143,12 @@ function titles() {
   }
 }
 
-async function answer(side, signal) {
-  const card = $("answers").children[side];
-  const [out, meta] = [card.querySelector(".answer"), card.querySelector(".meta")];
-  const started = performance.now();
-  out.textContent = meta.textContent = "";
-  [out.className, meta.className] = ["answer busy", "note meta"];
-  out.setAttribute("aria-busy", "true");
-  try {
-    for await (const piece of stream(body(side), signal)) {
-      if (typeof piece === "string") out.append(piece);
-      else meta.textContent = `${piece.usage.completion_tokens} tokens in ${((performance.now() - started) / 1000).toFixed(2)} s${piece.reason === "length" ? ", cut at the limit" : ""}`;
-    }
-  } catch (error) {
-    if (signal.aborted) meta.textContent = "stopped";
-    else if (error.status === 401) failed(error);
-    else {
-      // What has come stays.
-      const place = out.textContent ? meta : out;
-      place.textContent = error instanceof Refused ? error.message : "The answer broke off: the connection was lost.";
-      place.classList.add("wrong");
-    }
-  } finally {
-    // An answer that was asked anew meanwhile is still being written.
-    if (running?.signal === signal) {
-      out.classList.remove("busy");
-      out.removeAttribute("aria-busy");
-    }
-  }
-}
-
 async function send() {
   running?.abort();
   const mine = (running = new AbortController());
   $("stop").hidden = false;
   const sides = state.beside === "none" ? [0] : [0, 1];
-  await Promise.all(sides.map((side) => answer(side, mine.signal)));
+  await Promise.all(sides.map((side) => answer($("answers").children[side], body(side), mine.signal).catch(failed)));
   if (running !== mine) return;
   running = null;
   if (document.activeElement === $("stop")) $("send").focus();

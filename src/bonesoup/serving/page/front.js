@@ -1,11 +1,9 @@
 // The measured front and the point of the current preference on it, as planes and as a table.
 
-import { make, percent, shape, weighed } from "./preference.js";
+import { make, number, shape, weighed } from "./preference.js";
 
 export const NAMES = { bone: "Bone Soup", rewarded: "Rewarded Soup", sft: "SFT model", oracle: "Oracle (MORLHF)", second: "Second preference" };
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 8, 24, 42];
-
-const number = (value, digits = 2) => (Number(value.toFixed(digits)) < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
 
 // Every pair of objectives for up to three; more are in the table alone.
 const pairs = (n) => (n === 2 ? [[0, 1]] : n === 3 ? [[0, 1], [0, 2], [1, 2]] : []);
@@ -104,43 +102,4 @@ export function table(host, front, here) {
     }),
   ));
   host.replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
-}
-
-// What a policy was trained for; weights that are alike are named once.
-function trained(row) {
-  const shares = Object.entries(row).filter(([, weight]) => weight > 0).sort((a, b) => b[1] - a[1]);
-  const [first, ...rest] = shares;
-  if (rest.length > 1 && rest.every(([, weight]) => Math.abs(weight - rest[0][1]) < 1e-9)) {
-    return `${percent(first[1])} ${first[0]}, ${percent(rest[0][1])} each of the others`;
-  }
-  return shares.map(([name, weight]) => `${percent(weight)} ${name}`).join(" + ");
-}
-
-// Signed bars: what each policy contributes, and what it was trained for.
-export function bars(host, policies, coefficients) {
-  const widest = Math.max(1, ...Object.values(coefficients).map(Math.abs));
-  const grid = make("div", { className: "bars" });
-  for (const [slot, value] of Object.entries(coefficients)) {
-    const svg = shape("svg", { viewBox: "-100 0 200 16", preserveAspectRatio: "none", "aria-hidden": "true" });
-    const length = (Math.abs(value) / widest) * 98;
-    svg.append(
-      shape("rect", { class: value < 0 ? "minus" : "plus", x: value < 0 ? -length : 0, y: 2, width: length, height: 12, "vector-effect": "non-scaling-stroke" }),
-      shape("line", { class: "zero", x1: 0, x2: 0, y1: 0, y2: 16, "vector-effect": "non-scaling-stroke" }),
-    );
-    const written = number(value, 3);
-    grid.append(make("span", {}, slot, make("small", {}, trained(policies[slot]))), svg, make("b", {}, written.startsWith("−") ? written : `+${written}`));
-  }
-  host.replaceChildren(grid);
-}
-
-// The same as arithmetic: coefficients times rows give what was asked for.
-export function sum(host, policies, coefficients) {
-  const vector = (values) => `(${values.map((value) => number(value)).join(", ")})`;
-  const rows = Object.entries(coefficients).map(([slot, value]) => [value, Object.values(policies[slot])]);
-  const total = rows[0][1].map((_, i) => rows.reduce((all, [value, row]) => all + value * row[i], 0));
-  const terms = rows.map(([value, row], i) => {
-    const sign = value < 0 ? "−" : "+";
-    return `${i ? ` ${sign} ` : value < 0 ? sign : ""}${Math.abs(value).toFixed(3)} × ${vector(row)}`;
-  });
-  host.textContent = `${terms.join("")} = ${vector(total)}`;
 }
