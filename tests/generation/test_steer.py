@@ -69,6 +69,23 @@ def test_folding_one_mixture_equals_mixing_every_row_and_comes_out_again_exactly
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_in_half_precision_a_mixture_is_as_close_as_merged_weights_are(mixed_policies):
+    """Against float32: rounding the factors and the mixture costs no more than rounding the merged weights does."""
+    ids = torch.randint(0, 90, (4, 9), generator=torch.Generator().manual_seed(0))
+    coefficients = torch.tensor([1.75, -0.75, 0.4])
+    exact, mixer = steered(mixed_policies)
+    mixer.set(coefficients[None])
+    expected = logits(exact, ids)
+    base, policies = mixed_policies
+    half = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).eval()
+    mixer = Mixer(half, [load(path) for path in policies])
+    mixer.set(coefficients[None])
+    mixed = (logits(half, ids).float() - expected).norm()
+    mixer.fold(coefficients)
+    merged = (logits(half, ids).float() - expected).norm()
+    assert mixed < 1.5 * merged
+
+
 def test_a_tied_head_is_folded_without_touching_the_embeddings():
     model = architectures.base("qwen2")
     adapter = Adapter({}, {"lm_head": (torch.randn(2, 32), torch.randn(90, 2))}, {"lm_head": 1.0})
