@@ -58,7 +58,7 @@ function recall() {
 
 // Model name and preference of the answer on the left (0) and on the right (1).
 function asked(side) {
-  const method = side === 0 || state.beside === "second" ? soup.methods[0] : state.beside;
+  const method = side === 0 || ["second", "none"].includes(state.beside) ? soup.methods[0] : state.beside;
   const weights = side === 1 && state.beside === "second" ? state.second : state.weights;
   return { method, weights, model: soup.models[method] };
 }
@@ -131,21 +131,31 @@ function whence(point) {
   return `; at the nearest measured point, ${weighed(soup.objectives, measured.preference)}`;
 }
 
-function titles() {
-  const two = $("answers").children;
-  two[1].hidden = state.beside === "none";
-  two[1].className = `card ${state.beside === "second" ? "second" : state.beside}`;
+// An answer keeps the title it was asked under, until it is asked anew.
+function titles(anew = false) {
+  const cards = $("answers").children;
+  cards[1].hidden = state.beside === "none";
   $("second").hidden = state.beside !== "second";
   for (const side of [0, 1]) {
+    if (!anew && cards[side].querySelector(".answer").textContent) continue;
     const { method, weights } = asked(side);
     const at = method === "sft" ? "any preference" : weighed(soup.objectives, weights);
+    cards[side].className = `card ${side === 1 && state.beside === "second" ? "second" : method}`;
     $(`who-${side}`).replaceChildren(NAMES[method] ?? method, make("span", {}, at));
   }
 }
 
-async function send() {
+// Another comparison: the answer on the right was for the one before.
+function compared() {
   running?.abort();
+  for (const part of ["answer", "meta"]) $("answers").children[1].querySelector(`.${part}`).textContent = "";
+  changed();
+}
+
+async function send() {
+  running?.abort("anew");
   const mine = (running = new AbortController());
+  titles(true);
   $("stop").hidden = false;
   const sides = state.beside === "none" ? [0] : [0, 1];
   await Promise.all(sides.map((side) => answer($("answers").children[side], body(side), mine.signal).catch(failed)));
@@ -267,7 +277,7 @@ $("prompt").addEventListener("keydown", (event) => {
 $("stop").addEventListener("click", () => running?.abort());
 $("beside").addEventListener("change", () => {
   state.beside = $("beside").value;
-  changed();
+  compared();
 });
 for (const field of FIELDS) $(field).addEventListener("input", remember);
 $("curl").addEventListener("click", () => copy(curl, "curl"));
@@ -276,7 +286,7 @@ $("adapter").addEventListener("click", download);
 addEventListener("hashchange", () => {
   if (!soup) return;
   recall();
-  changed();
+  compared();
 });
 // A phone's address bar comes and goes: only another width is drawn anew.
 let width = innerWidth;

@@ -1,4 +1,4 @@
-// Weights over the objectives: their text, and the controls that keep their sum at 1.
+// Weights over the objectives: their text, and the controls that keep their sum at 1; elements and numbers for all.
 
 // "helpful=0.7,harmless=0.3": four digits, and the largest weight takes what rounding leaves.
 export function text(objectives, weights) {
@@ -24,8 +24,9 @@ export function moved(weights, place, value) {
   });
 }
 
-const percent = (weight) => `${Math.round(weight * 1000) / 10} %`;
-const whole = (weight) => `${Math.round(weight * 100)} %`;
+const number = (value, digits = 2) => (Number(value.toFixed(digits)) < 0 ? "−" : "") + Math.abs(value).toFixed(digits);
+const percent = (weight) => `${Math.round(weight * 1000) / 10}\u00a0%`;
+const whole = (weight) => `${Math.round(weight * 100)}\u00a0%`;
 const weighed = (objectives, weights) => objectives.map((name, i) => `${name} ${percent(weights[i])}`).join(", ");
 
 function make(tag, properties = {}, ...children) {
@@ -152,4 +153,4 @@ function triangle(host, objectives, label, current, set) {
   };
 }
 
-export { make, percent, shape, weighed };
+export { make, number, percent, shape, weighed };

@@ -14,7 +14,7 @@ export async function call(path, options = {}) {
   try {
     answer = await fetch(path, { ...options, headers });
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (options.signal?.aborted) throw error;
     throw new Refused(0, "The server does not answer. Is it still running?");
   }
   if (!answer.ok) {
