@@ -1,6 +1,7 @@
 """The command line: what it prints where, with which status, and how little it imports."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 from ruamel.yaml import YAML
+from soup_server import make_version
 
 from bonesoup.cli import app, main
 from bonesoup.pipeline import check_targets, failure
@@ -191,6 +193,47 @@ def test_soup_never_writes_over_what_exists(project, bonesoup):
     assert done.status == 1
     assert "mine exists already" in done.err
     assert (project / "mine/kept").read_text() == "kept"
+
+
+@pytest.fixture
+def soup(project, tmp_path_factory):
+    """The project has a soup to merge."""
+    files = make_version(tmp_path_factory.mktemp("soup"), ["helpful", "harmless"]) / "artifacts"
+    recipe = json.loads((files / "soup.json").read_text())
+    (project / "out/soups").mkdir(parents=True)
+    for policy in recipe["policies"]:
+        shutil.copytree(files / policy["path"], project / "out" / policy["path"])
+        policy["path"] = f"out/{policy['path']}"
+    shutil.copytree(files / "base", project / "out/sft")
+    (project / "out/soups/bone.json").write_text(json.dumps(recipe | {"base": "out/sft"}))
+    return project
+
+
+def test_an_adapter_is_written_exactly_or_at_a_smaller_rank_with_its_error(soup, bonesoup):
+    whole = bonesoup("soup", "--preference", "helpful=1,harmless=0", "--out", "whole")
+    assert (whole.status, whole.err) == (0, "")
+    assert whole.out.splitlines() == ["whole: backbone-1 +1.7500, backbone-2 -0.7500", "rank 6"]
+    assert "It is exact" in (soup / "whole/README.md").read_text()
+    assert "| backbone-2 | -0.75 |" in (soup / "whole/README.md").read_text()
+    small = bonesoup("soup", "--preference", "helpful=1,harmless=0", "--out", "small", "--rank", "2")
+    assert small.out.splitlines()[1] == "rank 2"
+    assert re.match(r"relative error: model\.layers\.\S+ \d+\.\d+%, ", small.out.splitlines()[2])
+    assert "Compressed: the relative error" in (soup / "small/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--full", "--rank", "2"], "full weights have no rank to save"),
+        (["--rank", "2", "--max-error", "0.1"], "a rank or a largest error, and not both"),
+        (["--max-error", "1.5"], "the largest error must be in [0, 1), found 1.5"),
+    ],
+)
+def test_a_compression_that_means_nothing_is_refused(soup, bonesoup, options, message):
+    done = bonesoup("soup", "--preference", "balanced", "--out", "x", *options)
+    assert done.status == 1
+    assert message in done.err
+    assert not (soup / "x").exists()
 
 
 def test_profiles_are_listed_with_what_they_are(project, bonesoup):

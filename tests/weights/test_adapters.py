@@ -7,8 +7,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.pytorch_utils import Conv1D
 
+from bonesoup.files import read_json
 from bonesoup.weights.adapters import CONFIG, WEIGHTS, Adapter, concatenate, dense, load, save
+from bonesoup.weights.compress import compress
 from bonesoup.weights.fold import fold
 
 IDS = torch.arange(24).reshape(2, 12)
@@ -187,6 +190,37 @@ def test_a_soup_of_rank_stabilised_adapters_is_exact(world, tmp_path):
 
 
 # Refusals: one broken adapter each, the message names what is wrong.
+
+
+def test_a_compressed_soup_loads_in_peft_at_the_ranks_it_was_given(world, tmp_path):
+    base, folders = world
+    soup = concatenate([(load(folder), c) for folder, c in zip(folders, BONE, strict=True)])
+    small, errors = compress(soup, max_error=0.3)
+    assert any(errors.values()), "nothing was compressed"
+    save(small, tmp_path / "small", str(base))
+    model = PeftModel.from_pretrained(base_model(base), tmp_path / "small").merge_and_unload()
+    expected = base_model(base)
+    with torch.no_grad():
+        for module, delta in dense(small).items():
+            weight = expected.get_submodule(module).weight
+            weight += delta.T if isinstance(expected.get_submodule(module), Conv1D) else delta
+    close(logits(model), logits(expected))
+
+
+def test_an_exported_soup_is_what_vllm_reads(world, tmp_path):
+    """By its source: names of tensors, r, lora_alpha; no patterns, so alpha / r must be every module's scale."""
+    base, folders = world
+    soup = concatenate([(load(folder), c) for folder, c in zip(folders, BONE, strict=True)])
+    for name, adapter in (("whole", soup), ("small", compress(soup, max_error=0.3)[0])):
+        save(adapter, tmp_path / name, str(base))
+        config = read_json(tmp_path / name / "adapter_config.json")
+        tensors = load_file(tmp_path / name / "adapter_model.safetensors")
+        ranks = {len(tensor) for key, tensor in tensors.items() if key.endswith(".lora_A.weight")}
+        assert config["r"] == config["lora_alpha"] == max(ranks)
+        assert set(adapter.scale.values()) == {1.0}
+        names = {f"base_model.model.{m}.lora_{f}.weight" for m in adapter.tensors for f in "AB"}
+        assert tensors.keys() == names
+        assert not {"use_dora", "modules_to_save", "use_rslora"} & {key for key, value in config.items() if value}
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def adapter_card(preference: str, base: str, coefficients: dict[str, float], err
     return _ADAPTER.format(
         preference=preference,
         base=base,
-        rows="\n".join(f"| {slot} | {value!r} |" for slot, value in coefficients.items()),
+        rows="\n".join(f"| {slot} | {value:.10g} |" for slot, value in coefficients.items()),
         exactness=exactness,
         version=bonesoup.__version__,
     )
