@@ -2,14 +2,18 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import pytest
 from playwright.sync_api import sync_playwright
-from soup_server import serving
+from soup_server import make_version, serving
 
 from bonesoup.method.basis import circulant, coefficients
 
@@ -38,6 +42,19 @@ def two(version, tmp_path_factory):
 def three(version3, tmp_path_factory):
     with serving(version3, cwd=tmp_path_factory.mktemp("here")) as running:
         yield running.url
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Start a server of a measured soup with n objectives; its address."""
+    with ExitStack() as servers:
+
+        def measured(n: int) -> str:
+            folder = tmp_path_factory.mktemp("measured")
+            names = ["helpful", "harmless", "humor", "brevity", "factuality"][:n]
+            return servers.enter_context(serving(make_version(folder / "soup", names), cwd=folder)).url
+
+        yield measured
 
 
 @pytest.fixture
@@ -77,6 +94,10 @@ def shown(page, preference: str) -> None:
     page.locator(f'body[data-shown="{preference}"]').wait_for()
 
 
+def plain(text: str) -> str:
+    return text.replace("\u00a0", " ").replace("−", "-")
+
+
 def bars(page) -> list[float]:
     return [float(text.replace("−", "-")) for text in page.locator("#mix b").all_inner_texts()]
 
@@ -101,6 +122,7 @@ def test_the_slider_moves_by_keyboard_and_with_it_coefficients_and_the_point(two
     assert bars(page) == pytest.approx(coefficients(circulant(2, 0.7), [0.8, 0.2]).tolist(), abs=5e-4)
     assert bars(page)[1] < 0
     assert "hence the minus" in page.inner_text("#why")
+    assert plain(page.inner_text("#sum")) == "1.250 × (0.70, 0.30) - 0.250 × (0.30, 0.70) = (0.80, 0.20)"
     assert float(page.locator('.here[data-method="bone"]').get_attribute("cx")) > float(before)
     expected = httpx.get(f"{two}/v1/soup/coefficients", params={"preference": "helpful=0.8,harmless=0.2"}).json()
     cell = page.locator("#expected tbody tr").first.locator("td").first.inner_text()
@@ -127,7 +149,10 @@ def test_a_second_preference_has_its_own_control(two, visit):
     page.get_by_role("slider", name="Second preference").press("Home")
     first, second = ask(page)
     assert first != second
-    assert "helpful 0, harmless 1" in page.inner_text("#who-1")
+    assert "helpful 0 %, harmless 100 %" in plain(page.inner_text("#who-1"))
+    there = httpx.get(f"{two}/v1/soup/coefficients", params={"preference": "helpful=0,harmless=1"}).json()["expected"]
+    assert f"{there['mean'][1]:.2f}" in page.locator("#expected tbody tr").nth(1).locator("td").nth(1).inner_text()
+    page.wait_for_function("() => location.hash.includes('second=')")
     page.reload()
     shown(page, "helpful=1,harmless=0")
     assert page.input_value("#beside") == "second"
@@ -188,6 +213,82 @@ def test_the_sliders_of_three_keep_their_sum(three, visit):
     shown(page, "helpful=0.8,harmless=0.1,humor=0.1")
 
 
+def test_three_measured_objectives_are_three_planes(measured, visit):
+    page = visit(f"{measured(3)}/#at=helpful=0.7,harmless=0.2,humor=0.1")
+    shown(page, "helpful=0.7,harmless=0.2,humor=0.1")
+    assert page.locator(".plane").count() == 3
+    assert page.locator('.here[data-method="bone"]').count() == 3
+    assert "at the nearest measured point, helpful 75 %, harmless 25 %, humor 0 %" in plain(page.inner_text("#unit"))
+    # Letters keep their size at any width.
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_function(
+            "() => [...document.querySelectorAll('.plane')]"
+            ".every((plane) => Math.abs(plane.clientWidth - plane.viewBox.baseVal.width) < 2)"
+        )
+
+
+def test_five_objectives_are_sliders_and_a_table(measured, visit):
+    page = visit(f"{measured(5)}/", viewport={"width": 360, "height": 740})
+    page.locator("body[data-shown]").wait_for()
+    page.get_by_role("slider", name="Preference: helpful").fill("60")
+    shown(page, "helpful=0.6,harmless=0.1,humor=0.1,brevity=0.1,factuality=0.1")
+    assert bars(page) == pytest.approx(coefficients(circulant(5, 0.7), [0.6] + [0.1] * 4).tolist(), abs=5e-4)
+    assert page.locator(".plane").count() == 0
+    assert page.locator("#expected tbody tr").count() == 5
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
+
+
+def test_the_address_carries_the_view_and_an_answer_keeps_its_title(two, visit):
+    page = visit(f"{two}/#at=helpful=0.9,harmless=0.1&beside=none&seed=3&temperature=0.5&tokens=8&prompt=warm+%26+stir")
+    shown(page, "helpful=0.9,harmless=0.1")
+    fields = {"#prompt": "warm & stir", "#seed": "3", "#temperature": "0.5", "#tokens": "8", "#beside": "none"}
+    assert {field: page.input_value(field) for field in fields} == fields
+    page.press("#prompt", "Control+Enter")
+    page.locator(".meta", has_text="tokens in").wait_for()
+    page.get_by_role("button", name="balanced").click()
+    shown(page, "helpful=0.5,harmless=0.5")
+    assert "helpful 90 %" in plain(page.inner_text("#who-0"))
+    page.wait_for_function("() => location.hash.includes('0.5%2Charmless')")
+    shared = visit(page.url)
+    shown(shared, "helpful=0.5,harmless=0.5")
+    assert {field: shared.input_value(field) for field in fields} == fields
+
+
+def test_a_silent_a_full_and_a_lost_server_are_told(version, visit, tmp_path):
+    with serving(version, "--batch", "1", "--queue", "1", cwd=tmp_path) as running:
+        page = visit(f"{running.url}/#beside=none&prompt=stir")
+        page.locator("body[data-shown]").wait_for()
+        running.process.send_signal(signal.SIGSTOP)
+        page.click("#send")
+        page.click("#stop")
+        page.locator(".meta", has_text="stopped").wait_for()
+        assert page.locator("#stop").is_hidden()
+        running.process.send_signal(signal.SIGCONT)
+        full = page.locator(".answer.wrong", has_text="the queue is full")
+        over = threading.Event()
+
+        def crowd() -> None:
+            body = {"model": "bonesoup-soup-1", "prompt": "stir", "max_tokens": 200}
+            while not over.is_set():
+                httpx.post(f"{running.url}/v1/completions", json=body, timeout=60)
+
+        with ThreadPoolExecutor(6) as others:
+            for _ in range(6):
+                others.submit(crowd)
+            for _ in range(50):
+                page.click("#send")
+                page.locator("#stop").wait_for(state="hidden")
+                if full.count():
+                    break
+            over.set()
+        assert full.count()
+        running.process.kill()
+        running.process.wait()
+        page.click("#send")
+        page.locator(".answer.wrong", has_text="The server does not answer").wait_for()
+
+
 @pytest.mark.parametrize("objectives", ["two", "three"])
 def test_it_fits_a_phone_in_the_dark(objectives, visit, request):
     page = visit(f"{request.getfixturevalue(objectives)}/", viewport={"width": 360, "height": 740}, color_scheme="dark")
@@ -210,6 +311,10 @@ def test_markup_in_an_error_or_a_prompt_stays_text(two, visit):
 def test_a_token_is_asked_for_and_kept_in_the_tab(version, visit, tmp_path):
     with serving(version, cwd=tmp_path, env={"BONESOUP_TOKEN": "s3cret"}) as running:
         page = visit(f"{running.url}/")
+        page.get_by_label("This server needs a token").fill("guessed")
+        page.keyboard.press("Enter")
+        page.locator("#notice", has_text="refused this token").wait_for()
+        assert page.locator("#ask").is_hidden()
         page.get_by_label("This server needs a token").fill("s3cret")
         page.get_by_role("button", name="Go on").click()
         page.locator("body[data-shown]").wait_for()

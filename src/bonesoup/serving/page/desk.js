@@ -31,16 +31,18 @@ function failed(error) {
   tell(error.message);
 }
 
-// The view in the address, so that it can be shared. Browsers refuse an address that changes at every movement.
+// The view in the address, so that it can be shared; browsers refuse more than a hundred changes in half a minute.
 let soon;
+let written = 0;
 function remember() {
   clearTimeout(soon);
   soon = setTimeout(() => {
+    written = performance.now();
     const kept = new URLSearchParams({ at: text(soup.objectives, state.weights), beside: state.beside });
     if (state.beside === "second") kept.set("second", text(soup.objectives, state.second));
     for (const field of FIELDS) if ($(field).value) kept.set(field, $(field).value);
     history.replaceState(null, "", `#${kept}`);
-  }, 250);
+  }, Math.max(0, written + 350 - performance.now()));
 }
 
 function recall() {
