@@ -255,6 +255,19 @@ def test_the_address_carries_the_view_and_an_answer_keeps_its_title(two, visit):
     assert {field: shared.input_value(field) for field in fields} == fields
 
 
+def test_the_keyboard_alone_gets_an_answer(two, visit):
+    page = visit(f"{two}/#at=helpful=0.9,harmless=0.1")
+    shown(page, "helpful=0.9,harmless=0.1")
+    page.keyboard.press("Tab")
+    assert page.evaluate("() => document.activeElement.textContent") == "Skip to the prompt"
+    page.keyboard.press("Enter")
+    page.keyboard.type("bake")
+    page.keyboard.press("Control+Enter")
+    page.locator(".meta", has_text="tokens in").first.wait_for()
+    assert "helpful 90 %" in plain(page.inner_text("#who-0"))
+    shown(page, "helpful=0.9,harmless=0.1")
+
+
 def test_a_silent_a_full_and_a_lost_server_are_told(version, visit, tmp_path):
     with serving(version, "--batch", "1", "--queue", "1", cwd=tmp_path) as running:
         page = visit(f"{running.url}/#beside=none&prompt=stir")

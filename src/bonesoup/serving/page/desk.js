@@ -285,6 +285,11 @@ for (const field of FIELDS) $(field).addEventListener("input", remember);
 $("curl").addEventListener("click", () => copy(curl, "curl"));
 $("python").addEventListener("click", () => copy(python, "Python"));
 $("adapter").addEventListener("click", download);
+// The address holds the view: the link to the prompt must not overwrite it.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  $("prompt").focus();
+});
 addEventListener("hashchange", () => {
   if (!soup) return;
   recall();
