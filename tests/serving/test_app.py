@@ -10,7 +10,7 @@ from soup_server import fronts
 
 from bonesoup.generation.soup import SoupModel
 from bonesoup.method.preferences import lattice
-from bonesoup.serving import steering
+from bonesoup.serving import completions, steering
 from bonesoup.serving.app import application
 from bonesoup.serving.completions import Bounds, Live
 from bonesoup.serving.engine import Engine, Limits
@@ -87,6 +87,25 @@ def test_what_nobody_expected_is_a_500_in_the_same_form(metrics):
     assert answer.status_code == 500
     assert answer.json()["error"]["message"] == "unexpected LookupError; the server's log has the rest"
     assert "content-security-policy" in answer.headers
+
+
+def test_a_stream_whose_text_cannot_be_made_breaks_off_instead_of_hanging(live, metrics, monkeypatch):
+    def broken(*_, **__):
+        raise LookupError("no such token")
+
+    monkeypatch.setattr(completions.Pieces, "push", broken)
+    app = application(lambda: live, metrics)
+    body = CHAT | {"model": "bonesoup-soup-1", "stream": True}
+    with pytest.raises(LookupError):
+        asyncio.run(asyncio.wait_for(stream_of(app, body), 10))
+    monkeypatch.undo()
+    assert ask(app, "POST", "/v1/chat/completions", json=body | {"stream": False}).status_code == 200
+
+
+async def stream_of(app, body: dict) -> str:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        return (await client.post("/v1/chat/completions", json=body)).text
 
 
 def test_a_request_that_meets_a_change_of_versions_goes_to_the_new_one(live, metrics):

@@ -219,7 +219,7 @@ def test_another_host_is_refused_on_this_machines_own_address(server):
         (["--host", "0.0.0.0"], "can be reached from other machines: set a token"),
         (["nowhere"], "nowhere is neither a project"),
         (["--token-file", "nowhere"], "nowhere does not exist"),
-        (["FOLDER", "--follow"], "--follow needs a version of the registry"),
+        (["FOLDER", "--follow"], "--follow takes every new champion of the registry"),
         (["FOLDER", "--device", "gpu"], "gpu"),
     ],
 )

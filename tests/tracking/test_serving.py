@@ -58,6 +58,15 @@ def test_the_champion_is_followed_without_losing_a_request(league, folder, crown
         assert httpx.get(f"{running.url}/health").json()["version"] == "2"
         assert set(statuses) == {200}
         assert any("now serving version 2" in line for line in running.lines)
+        # A rollback: back to a version that was served before; the files of the one between go.
+        crown("1")
+        until = time.monotonic() + 60
+        while httpx.get(f"{running.url}/health").json()["version"] != "1" and time.monotonic() < until:
+            time.sleep(0.2)
+        answer = httpx.post(f"{running.url}/v1/chat/completions", json=body)
+        assert answer.status_code == 200
+        kept = [soup.parents[1].name for soup in (folder / "var").rglob("artifacts/soup.json")]
+        assert f"{league.model}-2" not in kept, kept
 
 
 def test_without_a_champion_and_a_run_it_says_what_to_do(folder, league):
@@ -74,6 +83,13 @@ def test_a_version_by_its_number_and_one_that_cannot_be_steered(folder, league):
         assert httpx.get(f"{running.url}/v1/models").json()["data"][0]["version"] == "3"
         assert running.stop() == 0
     assert not list((folder / "var").glob("serve-*")), "the version's files go with the process"
+    with (
+        pytest.raises(
+            AssertionError, match=f"takes every new champion of the registry, and this is models:/{league.model}/3"
+        ),
+        serving(f"models:/{league.model}/3", "--follow", cwd=folder, env=env),
+    ):
+        pass
     with (
         pytest.raises(AssertionError, match="answers one preference only and cannot be steered"),
         serving("models:/league-backbone-1/1", cwd=folder, env=env),

@@ -216,7 +216,7 @@ async def stream(job: Job, usage: bool) -> AsyncIterator[str]:
         try:
             async for step in _row(job, answer):
                 merged.put_nowait((index, step))
-        except ApiError as error:
+        except Exception as error:
             merged.put_nowait((index, error))
 
     tasks = [asyncio.ensure_future(forward(i, answer)) for i, answer in enumerate(job.answers)]
@@ -230,6 +230,8 @@ async def stream(job: Job, usage: bool) -> AsyncIterator[str]:
             if isinstance(step, ApiError):
                 yield _event(errors.body(step.status, str(step), step.param, step.code))
                 return
+            if isinstance(step, Exception):
+                raise step
             piece, reason = step
             count += 1
             if piece:

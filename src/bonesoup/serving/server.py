@@ -1,9 +1,11 @@
 """The process: load what is served, listen, follow the champion, and end without losing an answer."""
 
+import shutil
 import signal
 import socket
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,9 @@ from bonesoup.serving.text import plain_tokens
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Of a body, per token that a prompt may have.
 BYTES = 64
-# Seconds between two looks at the registry.
+# Seconds between two looks at the registry, and the most that failures in a row make of it.
 LOOK = 10.0
+RARELY = 600.0
 
 
 @dataclass(frozen=True)
@@ -98,23 +101,27 @@ class Following:
         threading.Thread(target=self._follow, args=(champion, load, say), name="follow", daemon=True).start()
 
     def _follow(self, champion, load, say) -> None:
-        said = None
-        while not self._stop.wait(LOOK):
+        said, pause = None, LOOK
+        while not self._stop.wait(pause):
             try:
                 number = champion()
-                if number is None or number == self.live.source.version:
-                    said = None
-                    continue
-                old, self.live = self.live, load()
-                old.engine.close()
-                say(f"now serving {self.live.source.place}")
-                said = None
+                if number is not None and number != self.live.source.version:
+                    self._take(load(), say)
+                said, pause = None, LOOK
             # Whatever it is, what serves must go on serving.
             except Exception as error:
                 text = f"cannot take the new champion, {self.live.source.place} stays: {error}"
                 if text != said:
                     say(text)
-                said = text
+                # A version whose files are broken is downloaded again at every try.
+                said, pause = text, min(2 * pause, RARELY)
+
+    def _take(self, new: Live, say: Callable[[str], None]) -> None:
+        """Put another in the place of what answers, and wait for the old one's end: no third is loaded beside both."""
+        old, self.live = self.live, new
+        old.engine.close()
+        say(f"now serving {new.source.place}")
+        old.engine.join()
 
     def stop(self) -> None:
         self._stop.set()
@@ -135,8 +142,11 @@ def serve(options: Options, reference: str | None, follow: bool, root: Path, say
     (home := root / "var").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="serve-", dir=home) as work:
         source, registered = _find(reference, root, Path(work))
-        if follow and not registered:
-            raise ValueError("--follow needs a version of the registry, such as models:/bonesoup-soup@champion")
+        if follow and (not registered or reference and not reference.endswith("@champion")):
+            raise ValueError(
+                f"--follow takes every new champion of the registry, and this is {reference or source.place}: "
+                "name models:/bonesoup-soup@champion, or nothing where the project has a champion"
+            )
         say(f"loading {source.place}")
         metrics = Metrics()
         following = Following(start(source, options, metrics))
@@ -176,7 +186,15 @@ def _follow(following, name: str, root: Path, work: Path, options: Options, metr
         return version and str(version.version)
 
     def load() -> Live:
-        return start(sources.from_registry(root, f"models:/{name}@{names.CHAMPION}", work), options, metrics)
+        # In a folder of its own: the same version may come back while its last answers still run.
+        folder = tempfile.mkdtemp(dir=work)
+        try:
+            source = sources.from_registry(root, f"models:/{name}@{names.CHAMPION}", Path(folder))
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        weakref.finalize(source, shutil.rmtree, folder, ignore_errors=True)
+        return start(source, options, metrics)
 
     following.follow(champion, load, say)
 
