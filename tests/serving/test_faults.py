@@ -194,6 +194,25 @@ def test_sigterm_under_load_finishes_every_answer_and_exits_0(version, here):
         assert running.lines[-1] == "stopped"
 
 
+def test_answers_that_outlast_the_drain_are_told_so_and_the_exit_is_still_0(version, here):
+    with serving(version, "--drain", "1", "--batch", "1", cwd=here) as running:
+        found = []
+        slow = {"max_tokens": 240, "temperature": 0, "n": 8}
+        threads = [threading.Thread(target=lambda: found.append(ask(running.url, **slow))) for _ in range(24)]
+        for thread in threads:
+            thread.start()
+        while httpx.get(f"{running.url}/health").json()["waiting"] < 150:
+            time.sleep(0.02)
+        assert running.stop() == 0
+        for thread in threads:
+            thread.join()
+        cut = [answer for answer in found if answer.status_code != 200]
+        assert len(found) == 24
+        assert cut
+        assert {(answer.status_code, answer.json()["error"]["code"]) for answer in cut} == {(503, "unavailable")}
+        assert not [line for line in running.lines if "Traceback" in line]
+
+
 def test_without_the_token_there_is_the_page_and_nothing_else(version, here):
     (here / "token").write_text("s3cret\n")
     with serving(version, "--token-file", "token", cwd=here) as running:

@@ -177,7 +177,7 @@ async def whole(job: Job, http: HttpRequest) -> dict:
     """The complete answer, unless the client goes away first.
 
     Raises:
-        ApiError: timeout or failure.
+        ApiError: timeout, failure, or the end of the server.
     """
 
     async def one(answer: Answer) -> tuple[str, str, int]:
@@ -193,6 +193,10 @@ async def whole(job: Job, http: HttpRequest) -> dict:
         if not rows.done():
             raise ApiError(499, "the client went away")
         results = await rows
+    except asyncio.CancelledError:
+        # What cancels it is the end of the time that running answers get when the server is stopped.
+        text = "the server was stopped before the answer was complete"
+        raise ApiError(503, text, code="unavailable") from None
     finally:
         job.release()
         rows.cancel()
