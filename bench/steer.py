@@ -65,7 +65,7 @@ SIZES = {
         Model(source="scratch", hidden=64, layers=2, heads=4, context=64), 100, 8, 2.0, (1, 4, 16, 32, 48, 64, 256), 11
     ),
     "138M": Size(
-        Model(source="scratch", hidden=768, layers=12, heads=12, context=64), 32000, 16, 1.2, (1, 4, 16, 48, 96), 2
+        Model(source="scratch", hidden=768, layers=12, heads=12, context=64), 32000, 16, 1.2, (1, 4, 16, 48), 2
     ),
 }
 

@@ -46,7 +46,8 @@ def settled(prefect, run: str) -> dict[str, str]:
     open_states = {"Pending", "Running", "Scheduled"}
 
     def states() -> dict[str, str] | None:
-        found = {name: task["state"]["name"] for name, task in prefect.tasks(run).items()}
+        # A task that the server has only just heard of has no state yet.
+        found = {name: (task["state"] or {"name": "Pending"})["name"] for name, task in prefect.tasks(run).items()}
         return None if open_states & set(found.values()) else found
 
     return until(states, "all tasks have ended", 30)
