@@ -189,9 +189,6 @@ def test_a_soup_of_rank_stabilised_adapters_is_exact(world, tmp_path):
     close(logits(PeftModel.from_pretrained(base_model(base), tmp_path / "soup")), expected)
 
 
-# Refusals: one broken adapter each, the message names what is wrong.
-
-
 def test_a_compressed_soup_loads_in_peft_at_the_ranks_it_was_given(world, tmp_path):
     base, folders = world
     soup = concatenate([(load(folder), c) for folder, c in zip(folders, BONE, strict=True)])
@@ -221,6 +218,9 @@ def test_an_exported_soup_is_what_vllm_reads(world, tmp_path):
         names = {f"base_model.model.{m}.lora_{f}.weight" for m in adapter.tensors for f in "AB"}
         assert tensors.keys() == names
         assert not {"use_dora", "modules_to_save", "use_rslora"} & {key for key, value in config.items() if value}
+
+
+# Refusals: one broken adapter each, the message names what is wrong.
 
 
 @pytest.fixture
@@ -272,6 +272,28 @@ def test_other_kinds_of_adapter_are_refused_by_name(plain, change, message):
     (plain / CONFIG).write_text(json.dumps(config | change))
     with pytest.raises(ValueError, match=f"{CONFIG}.*{message}"):
         load(plain)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"use_dora": True}, "use_dora"),
+        ({"lora_bias": True}, "lora_bias"),
+        ({"bias": "lora_only"}, "bias 'lora_only'"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"trainable_token_indices": [2, 3]}, "trainable_token_indices"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+        ({"init_lora_weights": "pissa"}, "'pissa', which changes the base itself"),
+        ({"init_lora_weights": "olora"}, "'olora', which changes the base itself"),
+        ({"targets": ["q_proj", "embed_tokens"]}, r"embed_tokens\.\S+ is no LoRA factor of a linear layer"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_peft_writes_for_other_kinds_is_refused_by_name(plain, tmp_path, settings, message):
+    settings = {"targets": ["q_proj"]} | settings
+    folder = random_adapter(tmp_path / "base", tmp_path / "other", 2, 2, **settings)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
 
 
 def test_missing_and_truncated_files_are_refused_by_name(plain, tmp_path):
