@@ -79,6 +79,7 @@ def summary() -> None:
     prompt = "Please explain baking simply, thanks." if known else "Who wrote this?"
     console.print(f"Report: {(REPORT / 'index.html').absolute()}\n\nTry next:")
     console.print(f"  {COMMAND} generate --preference {name} --prompt '{prompt}'")
+    console.print(f"  {COMMAND} serve")
     console.print(f"  {COMMAND} soup --preference {name} --full --out soups/{name}")
     console.print(f"  {COMMAND} profile embedded-3 && {COMMAND} run")
 
