@@ -53,6 +53,15 @@ def test_an_answer_in_process(live, metrics):
     assert 'bonesoup_requests_total{route="/v1/chat/completions",status="200"}' in metrics.text().decode()
 
 
+def test_what_changes_no_answer_is_ignored(live, metrics):
+    app = application(lambda: live, metrics)
+    body = CHAT | {"model": "bonesoup-soup-1"}
+    plain = ask(app, "POST", "/v1/chat/completions", json=body).json()["choices"]
+    neutral = {"presence_penalty": 0, "logit_bias": {}, "logprobs": False, "tools": [], "top_k": -1}
+    ignored = {"user": "me", "metadata": {"a": "b"}, "store": True, "unheard_of": 1}
+    assert ask(app, "POST", "/v1/chat/completions", json=body | neutral | ignored).json()["choices"] == plain
+
+
 def test_a_broken_engine_shows_in_health_and_in_every_answer(live, metrics):
     broken = SimpleNamespace(source=live.source, bounds=live.bounds, tokenizer=live.tokenizer)
     broken.engine = Engine(live.engine.policy, live.engine.limits, metrics)

@@ -62,11 +62,12 @@ class RunningBatch:
     """Rows in the middle of their answers. One thread owns it, and the model."""
 
     policy: SoupModel
-    _rows: list[_Row] = field(default_factory=list)
+    _rows: list[_Row] = field(default_factory=list, init=False)
     # Keys and values [row, head, column, feature] of every layer, and which columns are a row's own: [row, column].
-    _cache: DynamicCache | None = None
-    _own: torch.Tensor | None = None
-    _mixed: bool = False
+    _cache: DynamicCache | None = field(default=None, init=False)
+    _own: torch.Tensor | None = field(default=None, init=False)
+    # Whether the model mixes for the rows that run now.
+    _mixed: bool = field(default=False, init=False)
 
     def __post_init__(self):
         model, tokenizer = self.policy.model, self.policy.tokenizer

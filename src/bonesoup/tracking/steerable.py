@@ -1,7 +1,7 @@
 """The registered model as MLflow runs it: prompts and a preference in, responses out.
 
 A "model from code": MLflow copies this file into every version and runs it by path, beside a copy of the
-package. One base model with every adapter stays in memory; a preference only sets the adapters' scales. A
+package. One base model with every adapter stays in memory; a preference only sets how they are mixed. A
 version that is one policy (a backbone, merged weights) answers its own preference and refuses any other.
 
     predict(["How do I bake bread?"], params={"preference": {"helpful": 0.7, "harmless": 0.3}, "seed": 1})
@@ -32,7 +32,7 @@ class BadRequest(MlflowException, ValueError):
 
 
 class Answers:
-    """A soup that answers requests, one at a time: the adapters' scales are state of the model."""
+    """A soup that answers requests, one at a time: the mixture is state of the model."""
 
     def __init__(self, file: Path, settings: dict):
         """Load the soup beside `file`.
