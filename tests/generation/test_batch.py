@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers
 from architectures import policy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -147,6 +148,25 @@ def test_the_end_is_told_apart_from_the_limit(soup_model):
     going_on = next(token for token in RunningBatch(soup_model).join(requests) if token.end is None)
     limited = RunningBatch(soup_model).join([replace(requests[going_on.key], max_new_tokens=1)])
     assert [(token.id, token.end) for token in limited] == [(going_on.id, "length")]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("Mamba", {}, "MambaForCausalLM takes no position_ids"),
+        ("Jamba", {"attn_layer_period": 2, "attn_layer_offset": 1}, "JambaForCausalLM keeps LinearAttentionLayer"),
+        ("Lfm2", {"layer_types": ["conv", "full_attention"]}, "Lfm2ForCausalLM keeps LinearAttentionLayer"),
+    ],
+)
+def test_a_model_with_a_state_beside_its_keys_and_values_is_refused(tiny_policy, name, settings, message):
+    shape = {"vocab_size": 90, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2} if name != "Mamba" else {}
+    config = getattr(transformers, f"{name}Config")(**shape, **heads, **settings)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    live = SoupModel(None, model, AutoTokenizer.from_pretrained(tiny_policy), (), Mixer(model, []))
+    with pytest.raises(ValueError, match=message):
+        RunningBatch(live)
 
 
 def test_the_nucleus_keeps_the_token_that_crosses_the_line():

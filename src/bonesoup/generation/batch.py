@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bonesoup.chat import never_sampled
 from bonesoup.generation.sample import perturbed
@@ -73,6 +74,13 @@ class RunningBatch:
         model, tokenizer = self.policy.model, self.policy.tokenizer
         if "position_ids" not in inspect.signature(model.forward).parameters:
             raise ValueError(f"{type(model).__name__} takes no position_ids: its rows cannot start at different times")
+        # By the library's own knowledge of the model; one with a state besides would run, and answer nonsense.
+        kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+        if other := sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer}):
+            raise ValueError(
+                f"{type(model).__name__} keeps {', '.join(other)} beside keys and values: its rows cannot join and "
+                "leave a batch; merge the soup for one preference and serve that elsewhere"
+            )
         self._end = tokenizer.eos_token_id
         self._never = never_sampled(tokenizer)
 
