@@ -128,6 +128,8 @@ def serving(*arguments: str, cwd: Path, env: dict | None = None) -> Iterator[Run
             running.lines.append(line.rstrip())
             if found := re.search(r"mixing desk: +(http://\S+?)/$", line.rstrip()):
                 running.url = found[1]
+            # The last line of the greeting.
+            if "a first answer:" in line:
                 ready.set()
         ready.set()
 

@@ -227,6 +227,14 @@ def test_without_the_token_there_is_the_page_and_nothing_else(version, here):
         assert "s3cret" not in "\n".join(running.lines)
 
 
+@pytest.mark.parametrize("soup", ["version", "version3"])
+def test_the_first_answer_it_proposes_is_given(soup, request, here):
+    with serving(request.getfixturevalue(soup), cwd=here) as running:
+        (line,) = [line for line in running.lines if "a first answer:" in line]
+        done = subprocess.run(["bash", "-c", line.partition("answer:")[2]], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["choices"], done.stdout
+
+
 def test_another_host_is_refused_on_this_machines_own_address(server):
     assert httpx.get(f"{server.url}/v1/soup", headers={"Host": "evil.example"}).status_code == 403
     assert httpx.get(f"{server.url}/health", headers={"Host": "localhost:1234"}).status_code == 200

@@ -212,12 +212,13 @@ def greeting(source: Source, options: Options, port: int) -> Iterable[str]:
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{port}"
     token = " -H 'Authorization: Bearer ...'" if options.token else ""
-    weights = ",".join(f"{name}={weight:.2g}" for name, weight in source.default.items())
+    named = next(iter(source.preferences), None)
+    model = f"{source.name}@{named}" if named else source.name
     yield f"serving {source.place} as {source.name}"
     yield f"the mixing desk:  {address}/"
     yield (
         f"a first answer:   curl -s {address}/v1/chat/completions{token} -H 'Content-Type: application/json' "
-        f"""-d '{{"model": "{source.name}@{weights}", "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
+        f"""-d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
     )
 
 
