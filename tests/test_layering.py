@@ -11,9 +11,9 @@ PACKAGE = ROOT / "src" / "bonesoup"
 
 # A line may import from those above it.
 LAYERS = [
+    ["method"],
     ["files", "config", "slots", "params", "paths", "locks", "pins"],
     ["profiles"],
-    ["method"],
     ["weights"],
     ["data"],
     ["chat", "progress"],

@@ -116,7 +116,14 @@ def _check_stage(settings: config.Settings, name: str, key: str | None) -> None:
     if name not in stages:
         raise typer.BadParameter(f"no stage {name!r}: {', '.join(stages)}")
     gates = list(type(settings.gates).model_fields)
-    keys = {"gate": gates, "reward": settings.rewards, "policy": settings.policies, "front": settings.methods}.get(name)
+    keys = {
+        "gate": gates,
+        "reward": settings.rewards,
+        "probe": [str(beta) for beta in settings.seek.betas],
+        "policy": settings.policies,
+        "scale": settings.methods,
+        "front": settings.methods,
+    }.get(name)
     if keys is None and key is not None:
         raise typer.BadParameter(f"stage {name} takes no key")
     if keys is not None and key not in keys:

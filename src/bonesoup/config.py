@@ -12,6 +12,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
+RewardInput = Literal[
+    "chat", "response", "hh", "prompt-response", "response-prompt", "response-bos-prompt", "unknown"
+]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
@@ -28,8 +31,9 @@ class Sizes(Section):
 
 
 class Data(Section):
-    source: Literal["embedded", "hh-rlhf", "qa-feedback"] = Field(
-        description="format of the source: the embedded generator, hh-rlhf pairs, or QA-Feedback"
+    source: Literal["embedded", "hh-rlhf", "qa-feedback", "summarize-from-feedback"] = Field(
+        description="format of the source: the embedded generator, hh-rlhf pairs, QA-Feedback, or the comparisons of "
+        "summarize_from_feedback"
     )
     path: str = Field(
         description="the file the source is read from (JSON lines, gzip or not); the embedded "
@@ -38,6 +42,8 @@ class Data(Section):
     hub: str | None = Field(None, description="Hugging Face dataset id to read instead of `path`")
     revision: str | None = Field(None, description="commit of the Hub dataset; required with `hub`")
     hub_split: str = Field("train", description="split of the Hub dataset")
+    hub_folder: str | None = Field(None, description="folder of the Hub dataset that is read; null reads all of it")
+    hub_branch: str = Field("main", description="branch that `--pin` and watch-data take the newest commit of")
     labels: list[Name] = Field(
         description="objectives that `prepare` writes a table of pairs or labels for; the source must have them"
     )
@@ -107,9 +113,10 @@ class PretrainedReward(Section):
         False,
         description="where it has no safetensors, convert its pickle once, read by torch's weights-only loader",
     )
-    input: Literal["chat", "response", "hh", "unknown"] = Field(
-        description="what it reads: its tokenizer's chat template, the response alone, or an "
-        "hh-rlhf dialogue ('\\n\\nHuman: ...\\n\\nAssistant: ...'); unknown refuses to run"
+    input: RewardInput = Field(
+        description="what it reads: its tokenizer's chat template; the response alone; an hh-rlhf dialogue "
+        "('\\n\\nHuman: ...\\n\\nAssistant: ...'); prompt and response, in either order, as the two texts its "
+        "tokenizer joins; response and prompt with its BOS token between them. unknown refuses to run"
     )
     logit: int | Literal["unknown"] = Field(description="index of the logit that is the reward")
     source: str = Field(description="labelled rows or pairs its held-out accuracy is measured on")
@@ -136,7 +143,33 @@ class Normalise(Section):
 
 
 class Basis(Section):
+    kind: Literal["circulant", "identity", "rows"] = Field(
+        "circulant",
+        description="reward weights of the backbones: `circulant` with `beta`, `identity` (Rewarded Soup's), or `rows`",
+    )
     beta: float = Field(description="diagonal of the circulant basis, in (1/n, 1]; 1 is Rewarded Soup")
+    rows: list[list[float]] | None = Field(
+        None, description="kind rows only: [backbone, objective], as many backbones as objectives or more"
+    )
+
+
+class Seek(Section):
+    betas: list[float] = Field(
+        [], description="values of basis.beta to compare by short runs before the full one; empty takes basis.beta"
+    )
+    share: Part = Field(0.2, description="part of the full run's steps that each of them trains")
+    samples: Count = Field(256, description="validation prompts per grid point that they are compared on")
+
+
+class Extrapolation(Section):
+    scales: list[Positive] = Field(
+        [1.0], description="candidates for scaling every method's change of the SFT weights; 1 is none and always one"
+    )
+    per_objective: bool = Field(
+        False, description="choose a scale for each objective at its own vertex, instead of one for all preferences"
+    )
+    samples: Count = Field(256, description="validation prompts per preference that they are compared on")
+    kl: Positive = Field(10.0, description="a scale is out where the mean KL exceeds this, in nats per response")
 
 
 class Limits(Section):
@@ -158,11 +191,61 @@ class Rl(Section):
     limits: Limits = Field(description="when a run counts as collapsed")
 
 
+class Ric(Section):
+    rounds: int = Field(1, ge=0, description="online rounds; the offline phase comes before them")
+    online: Part = Field(0.33, description="part of the updates and of the scored responses that they take together")
+    learning_rate: Positive = Field(0.003, description="peak of every phase; cosine decay after 5% warm-up")
+    quantile: float = Field(
+        0.95,
+        gt=0.5,
+        le=1,
+        description="of the labelled rewards: the most that a preference asks for; 1 - it, the least",
+    )
+    keep: Share = Field(
+        0.7, description="online, a response is learned from where it reaches this quantile of any objective"
+    )
+
+
 class Group(Section):
     slots: list[str] = Field(
         min_length=1,
         description="policies trained in one process: backbone-K, specialist-K, oracle-K, K from 1",
     )
+
+
+class Hardware(Section):
+    gradient_checkpointing: bool = Field(
+        False, description="compute activations anew in the backward pass: less memory for a third more arithmetic"
+    )
+    vllm: bool = Field(False, description="generate rollouts with vLLM beside the trainer; needs a GPU and the package")
+    accelerate: str | None = Field(
+        None,
+        description="accelerate's settings to train policies under, such as accelerate/fsdp.yaml; null is one process",
+    )
+
+
+class Machine(Section):
+    name: str = Field(description="what the figures below are of")
+    memory: Positive = Field(description="of one GPU, in GB")
+    tflops: Positive = Field(description="bf16 matrix arithmetic of one GPU, as its maker states it, in TFLOP/s")
+    bandwidth: Positive = Field(description="of one GPU's memory, in GB/s")
+    gpus: Count = Field(1, description="GPUs that train one policy; each holds all weights")
+
+
+class Estimate(Section):
+    """What `bonesoup profile --estimate` calculates with: copied from model cards and data sheets, never looked up."""
+
+    parameters: Count = Field(description="of the base model")
+    layers: Count = Field(description="of the base model")
+    hidden: Count = Field(description="its width")
+    kv_width: Count = Field(description="key heads times width of a head: numbers in a layer's cache per token, halved")
+    vocabulary: Count = Field(description="its tokens")
+    matrices: dict[str, tuple[Count, Count]] = Field(
+        description="a layer's linear modules, [inputs, outputs]: what LoRA adapts"
+    )
+    rewards: dict[Name, Count] = Field(description="parameters of each reward model")
+    prompt_tokens: Count = Field(description="tokens of a typical prompt")
+    machine: Machine
 
 
 class Evaluation(Section):
@@ -217,14 +300,23 @@ class Settings(Section):
     generation: Generation
     normalise: Normalise
     basis: Basis
+    seek: Seek = Seek()
+    extrapolation: Extrapolation = Extrapolation()
     oracles: list[list[float]] = Field(description="preferences that get a policy of their own")
     rl: Rl
+    ric: Ric = Ric()
     policies: dict[Name, Group] = Field(description="groups of slots; a group is one stage")
-    methods: list[Literal["sft", "rewarded", "bone", "oracle"]] = Field(min_length=1, description="what is evaluated")
+    methods: list[Literal["sft", "rewarded", "bone", "unmapped", "mod", "ric", "oracle"]] = Field(
+        min_length=1, description="what is evaluated; docs/rivals.md says what each is"
+    )
+    hardware: Hardware = Hardware()
     evaluation: Evaluation
     report: Report
     preferences: dict[Name, dict[str, float]] = Field(description="named preferences")
     register_: Register = Field(alias="register")
+    estimate: Estimate | None = Field(
+        None, description="sizes that `--estimate` calculates with; no stage reads them"
+    )
 
     def preference(self, name_or_weights: str) -> list[float]:
         """A named preference, or 'helpful=0.7,harmless=0.3', as weights in the order of `objectives`.

@@ -14,7 +14,9 @@ from bonesoup.config import (
     Basis,
     Data,
     Evaluation,
+    Extrapolation,
     Group,
+    Hardware,
     LabelReward,
     Model,
     Name,
@@ -23,9 +25,11 @@ from bonesoup.config import (
     Register,
     Reward,
     Rl,
+    Seek,
     Settings,
     preference_faults,
 )
+from bonesoup.pins import Pin, remote, unpinned
 from bonesoup.slots import method_slots
 
 SCHEMA = 1
@@ -62,8 +66,12 @@ def parse_yaml(content: bytes, name: str) -> Any:
         raise ValueError(f"{name} is not valid YAML in UTF-8: {error}") from None
 
 
-def check(raw: Any, path: str = "params") -> Settings:
-    """Validate plain data as settings; `path` names it in the message."""
+def check(raw: Any, path: str = "params", pinned: bool = True) -> Settings:
+    """Validate plain data as settings; `path` names it in the message.
+
+    Args:
+        pinned: refuse Hub ids without a commit. Off only for what looks the commits up, or runs nothing.
+    """
     if not isinstance(raw, dict):
         raise ValueError(f"{path} must be a mapping of settings, found {type(raw).__name__}")
     if raw.get("schema") != SCHEMA:
@@ -77,6 +85,8 @@ def check(raw: Any, path: str = "params") -> Settings:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
         faults += [fault_of(item) for item in error.errors()]
+    if pinned:
+        faults += [unpinned(pin) for pin in _remote(raw) if not pin.revision]
     faults += _rules(raw)
     if faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
@@ -113,20 +123,17 @@ def _rules(raw: dict) -> list[str]:
         faults.append(f"objectives: {names} repeats a name")
     faults += _reward_rules(raw, names)
     faults += _label_rules(raw)
-    if (basis := _parsed(Basis, raw.get("basis"))) and not 1 / n < basis.beta <= 1:
-        faults.append(f"basis.beta: must be in (1/{n}, 1] for {n} objectives, found {basis.beta}")
+    faults += _basis_rules(raw, n)
     faults += _preference_rules(raw, names)
     faults += _slot_rules(raw, n)
     if data := _parsed(Data, raw.get("data")):
         if data.validation + data.test >= 1:
             faults.append("data: validation and test leave nothing to train on")
-        if data.hub and not data.revision:
-            faults.append(f"data.revision: {data.hub} needs the commit to use")
         if data.source == "embedded" and not data.sizes:
             faults.append("data.sizes: the embedded source needs it")
-    model = _parsed(Model, raw.get("model"))
-    if model and model.source != "scratch" and (fault := _unpinned(model.source, model.revision)):
-        faults.append(f"model.revision: {fault}")
+    hardware = _parsed(Hardware, raw.get("hardware", {}))
+    if hardware and hardware.vllm and raw.get("device") != "cuda":
+        faults.append(f"hardware.vllm: vLLM generates on a GPU, and device is {raw.get('device')}")
     if rl := _parsed(Rl, raw.get("rl")):
         if rl.prompts * rl.generations % rl.micro_batch:
             rows = rl.prompts * rl.generations
@@ -136,11 +143,52 @@ def _rules(raw: dict) -> list[str]:
     return faults
 
 
-def _unpinned(source: str, revision: str | None) -> str | None:
-    """Why a model is no fixed thing: a Hub id without a commit changes under one's feet."""
-    if revision or Path(source).is_dir():
-        return None
-    return f"{source} is no folder here, and a Hub id needs the commit to use"
+def _remote(raw: dict) -> list[Pin]:
+    rewards = raw.get("rewards") if isinstance(raw.get("rewards"), dict) else {}
+    return remote(
+        _parsed(Data, raw.get("data")),
+        _parsed(Model, raw.get("model")),
+        {name: _parsed(Reward, value) for name, value in rewards.items()},
+    )
+
+
+def _basis_rules(raw: dict, n: int) -> list[str]:
+    basis = _parsed(Basis, raw.get("basis"))
+    if basis is None:
+        return []
+    faults = []
+    betas = {"basis.beta": basis.beta}
+    if seek := _parsed(Seek, raw.get("seek", {})):
+        betas |= {f"seek.betas.{k}": beta for k, beta in enumerate(seek.betas, start=1)}
+        if seek.betas and basis.kind != "circulant":
+            faults.append(f"seek.betas: only a circulant basis has a beta to look for, basis.kind is {basis.kind}")
+        if seek.betas and basis.beta not in seek.betas:
+            faults.append(
+                f"seek.betas: {seek.betas} must hold basis.beta = {basis.beta:g}, which is kept where none is better"
+            )
+        if len(set(seek.betas)) < len(seek.betas):
+            faults.append(f"seek.betas: {seek.betas} repeats a value")
+    faults += [
+        f"{key}: must be in (1/{n}, 1] for {n} objectives, found {beta}"
+        for key, beta in betas.items()
+        if not 1 / n < beta <= 1
+    ]
+    if (extrapolation := _parsed(Extrapolation, raw.get("extrapolation", {}))) and 1 not in extrapolation.scales:
+        faults.append(f"extrapolation.scales: {extrapolation.scales} must hold 1, which is none")
+    if basis.kind != "rows":
+        return faults
+    rows = basis.rows or []
+    if any(len(row) != n for row in rows):
+        return [*faults, f"basis.rows: every row needs {n} weights, one per objective, found {rows}"]
+    from bonesoup.method.basis import coefficients
+
+    try:
+        coefficients(rows, [[1 / n] * n])
+    except ValueError as error:
+        faults.append(f"basis.rows: {error}")
+    if len(rows) != n and "unmapped" in (raw.get("methods") or []):
+        faults.append(f"methods: unmapped takes the preference for the coefficients, so it needs {n} basis.rows")
+    return faults
 
 
 def _reward_rules(raw: dict, names: list[str]) -> list[str]:
@@ -153,8 +201,6 @@ def _reward_rules(raw: dict, names: list[str]) -> list[str]:
         reward = _parsed(Reward, value)
         if isinstance(reward, PairReward | LabelReward) and reward.source != f"out/data/rewards/{name}.jsonl":
             faults.append(f"rewards.{name}.source: must be out/data/rewards/{name}.jsonl, found {reward.source}")
-        if isinstance(reward, PretrainedReward) and (fault := _unpinned(reward.model, reward.revision)):
-            faults.append(f"rewards.{name}.revision: {fault}")
         if isinstance(reward, PretrainedReward) and "unknown" in (reward.input, reward.logit):
             faults.append(
                 f"rewards.{name}: input and logit of {reward.model} are unknown: look them up in its "
@@ -186,9 +232,9 @@ def _label_rules(raw: dict) -> list[str]:
         if reward.kind == wrong:
             faults.append(f"rewards.{name}.kind: the {data.source} source gives {has}, {wrong} do not fit")
     pairs = [name for name, reward in rewards.items() if reward.kind == "pairs"]
-    if data.source == "hh-rlhf" and len(pairs) > 1:
+    if data.source in ("hh-rlhf", "summarize-from-feedback") and len(pairs) > 1:
         faults.append(
-            f"rewards: an hh-rlhf file states one preference, so it trains one reward, not {', '.join(pairs)}; "
+            f"rewards: {data.source} states one preference, so it trains one reward, not {', '.join(pairs)}; "
             "give the others kind function or pretrained"
         )
     return faults
@@ -222,7 +268,9 @@ def _slot_rules(raw: dict, n: int) -> list[str]:
     if groups is None or methods is None or oracles is None:
         return []
     given = [slot for group in groups.values() for slot in group.slots]
-    needed = [slot for method in methods for slot in method_slots(method, n, len(oracles))]
+    basis = _parsed(Basis, raw.get("basis"))
+    backbones = len(basis.rows) if basis and basis.kind == "rows" and basis.rows else n
+    needed = dict.fromkeys(s for method in methods for s in method_slots(method, n, backbones, len(oracles)))
     faults = [f"policies: slot {slot} is listed twice" for slot in sorted({s for s in given if given.count(s) > 1})]
     faults += [f"policies: unknown slot {slot}" for slot in given if slot not in needed]
     if missing := [slot for slot in needed if slot not in given]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from bonesoup import params
+from bonesoup import config, params, pins
 
 PROFILES = Path("profiles")
 DEFAULT = "embedded"
@@ -22,16 +22,20 @@ def names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def compose(name: str | None, data: str | None = None, changes: dict[str, Any] | None = None) -> dict:
+def compose(
+    name: str | None, data: str | None = None, changes: dict[str, Any] | None = None, pin: bool = False
+) -> dict:
     """The settings of a profile, as the YAML document to write.
 
     Args:
         name: a profile; None stands for the present params.yaml.
         data: a path that replaces the profile's `data.path`.
         changes: dotted key -> value, set last.
+        pin: give every Hub id without a commit the newest one, asked of the Hub.
 
     Raises:
         ValueError: no such profile or key, or the settings are wrong.
+        ConnectionError: the Hub does not answer, or does not know an id.
     """
     document = _profile(name) if name is not None else yaml.load(params.PARAMS.read_text())
     if data:
@@ -39,8 +43,19 @@ def compose(name: str | None, data: str | None = None, changes: dict[str, Any] |
         document["data"] |= {"hub": None, "revision": None}
     for key, value in (changes or {}).items():
         _set(document, key, value)
-    params.check(plain(document), f"profile {name}" if name is not None else str(params.PARAMS))
+    path = f"profile {name}" if name is not None else str(params.PARAMS)
+    if pin:
+        for missing in pins.pins(params.check(plain(document), path, pinned=False)):
+            if not missing.revision:
+                _set(document, missing.key, pins.newest(missing))
+    params.check(plain(document), path)
     return document
+
+
+def draft(name: str | None) -> config.Settings:
+    """The settings of a profile, or of the present params.yaml, which need not be pinned: to look at, not to run."""
+    document = _profile(name) if name is not None else yaml.load(params.PARAMS.read_text())
+    return params.check(plain(document), f"profile {name}" if name else str(params.PARAMS), pinned=False)
 
 
 def _profile(name: str) -> dict:
@@ -109,8 +124,9 @@ def write(
     data: str | None = None,
     changes: dict[str, Any] | None = None,
     path: Path = params.PARAMS,
+    pin: bool = False,
 ) -> None:
     """Write a profile, or the present settings with changes, into params.yaml."""
-    document = compose(name, data, changes)
+    document = compose(name, data, changes, pin)
     with open(path, "w") as out:
         yaml.dump(document, out)

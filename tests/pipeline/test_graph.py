@@ -24,6 +24,8 @@ UNSEEN = {"bonesoup", "bonesoup.config", "bonesoup.params", "bonesoup.paths", "b
 # Files of the package that a stage reads without importing them.
 READ = {
     "normalise": {"${data.path}"},
+    "probe": {"${data.path}"},
+    "scale": {"${data.path}"},
     "front": {"${data.path}"},
     "prepare": {"${data.path}", "src/bonesoup/data/overview.html"},
     "report": {"src/bonesoup/evaluation/page", "params.yaml"},
@@ -105,10 +107,11 @@ def test_every_file_of_the_repository_among_the_deps_exists(stage):
 
 
 def settings_read(stage: str) -> set[str]:
-    """Dotted settings a stage module reads: `settings.X.Y`, a method counted as what it reads."""
-    tree = ast.parse((SRC / f"bonesoup/stages/{stage}.py").read_text())
+    """Dotted settings a stage reads: `settings.X.Y`, in its module and in those that it hands its settings to."""
     chains = set()
-    for node in ast.walk(tree):
+    sources = [(ROOT / path).read_text() for path in closure(f"bonesoup.stages.{stage}")]
+    trees = [ast.parse(source) for source in sources if re.search(r"settings: (config\.)?Settings\b", source)]
+    for node in (node for tree in trees for node in ast.walk(tree)):
         names, inner = [], node
         while isinstance(inner, ast.Attribute):
             names.insert(0, inner.attr)
@@ -174,7 +177,11 @@ def test_every_dependency_under_out_is_made_by_a_stage():
 
 def foreach_keys(stage: str, settings: dict) -> list[str]:
     groups = GRAPH[stage]["foreach"]
-    return list(settings[groups.strip("${}")] if isinstance(groups, str) else groups)
+    if isinstance(groups, str):
+        path, groups = groups.strip("${}").split("."), settings
+        for key in path:
+            groups = groups[key]
+    return [str(key) for key in groups]
 
 
 @pytest.mark.parametrize("name", PROFILES)

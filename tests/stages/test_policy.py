@@ -11,10 +11,11 @@ from bonesoup import params
 from bonesoup.files import file_digest, read_json, write_json, write_jsonl
 from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS, SFT
 from bonesoup.stages import policy
+from bonesoup.training import rows as training_rows
 
 SOURCE = "src/bonesoup/rewards/brevity.py"
 # They decide whether and how files appear, not what is in them.
-HARMLESS = {"src/bonesoup/files.py", "src/bonesoup/locks.py"}
+HARMLESS = {"src/bonesoup/files.py", "src/bonesoup/locks.py", "src/bonesoup/stages/policy.py"}
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_the_fingerprint_covers_every_module_the_stage_depends_on(repository):
     """DVC re-runs the stage when one changes; a fingerprint that missed it would bring the old adapter back."""
     deps = YAML(typ="safe").load((repository / "dvc.yaml").read_text())["stages"]["policy"]["do"]["deps"]
     modules = {dep for dep in deps if dep.endswith(".py")} - HARMLESS
-    assert {f"src/{name.replace('.', '/')}.py" for name in policy.CODE} == modules
+    assert {f"src/{name.replace('.', '/')}.py" for name in training_rows.CODE} == modules
 
 
 def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(project, repository, capfd):
@@ -72,14 +73,14 @@ def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(project, reposi
     ],
 )
 def test_what_decides_a_result_decides_the_fingerprint(project, repository, change, same):
-    assert (policy._inputs(settings(repository)) == policy._inputs(settings(repository, **change))) == same
+    assert (training_rows.inputs(settings(repository)) == training_rows.inputs(settings(repository, **change))) == same
 
 
 @pytest.mark.parametrize("path", [NORMALISER, PROMPTS, REWARDS / "harmless/reward.json"])
 def test_a_changed_input_file_changes_the_fingerprint(project, repository, path):
-    before = policy._inputs(settings(repository))
+    before = training_rows.inputs(settings(repository))
     path.write_text(path.read_text() + " ")
-    assert policy._inputs(settings(repository)) != before
+    assert training_rows.inputs(settings(repository)) != before
 
 
 def test_slots_of_a_group_start_from_the_same_adapter(project, repository):

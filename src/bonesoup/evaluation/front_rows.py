@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 
 from bonesoup import config
+from bonesoup.data.gold import gold_scorer
+from bonesoup.files import read_json
 from bonesoup.generation.sample import log_probabilities
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.generation.sweep import sweep
+from bonesoup.paths import NORMALISER, REWARDS
 from bonesoup.progress import Throttle
 from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import Reward
+from bonesoup.rewards.score import Reward, load_rewards
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,19 @@ class Scorer:
             truth = np.array([[row[name] for name in self.objectives] for row in rows])
             table |= _columns("gold", self.objectives, self.gold_normaliser(truth))
         return table
+
+
+def load_scorer(settings: config.Settings) -> Scorer:
+    """The rewards of this run and, where the task knows it, the true score."""
+    scale = read_json(NORMALISER)
+    gold = scale["gold"]
+    return Scorer(
+        objectives=tuple(settings.objectives),
+        rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
+        normaliser=Normaliser(np.array(scale["mean"]), np.array(scale["std"])),
+        gold=gold_scorer(settings.data.source, settings.objectives, settings.data.path),
+        gold_normaliser=Normaliser(np.array(gold["mean"]), np.array(gold["std"])) if gold else None,
+    )
 
 
 def _columns(prefix: str, names: tuple[str, ...], values: np.ndarray) -> dict[str, np.ndarray]:

@@ -19,8 +19,16 @@ from bonesoup.evaluation.compare import BASELINE, CONSTANT, Block, Results, regi
 from bonesoup.evaluation.tables import UNITS, name
 from bonesoup.files import appearing
 
-COLOURS = {"sft": "#6e6e6e", "rewarded": "#d55e00", "bone": "#0072b2", "oracle": "#009e73"}
-MARKERS = {"sft": "X", "rewarded": "s", "bone": "o", "oracle": "D"}
+COLOURS = {
+    "sft": "#6e6e6e",
+    "rewarded": "#d55e00",
+    "bone": "#0072b2",
+    "unmapped": "#56b4e9",
+    "mod": "#cc79a7",
+    "ric": "#e69f00",
+    "oracle": "#009e73",
+}
+MARKERS = {"sft": "X", "rewarded": "s", "bone": "o", "unmapped": "v", "mod": "^", "ric": "P", "oracle": "D"}
 _OBJECTIVES = ("#cc79a7", "#56b4e9", "#e69f00", "#444444")
 _STYLE = {
     "font.size": 9.5,

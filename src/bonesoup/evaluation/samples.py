@@ -93,7 +93,11 @@ def _at(ids: Sequence[str], place: int) -> str:
 
 def read_front(path: Path, method: str, objectives: Sequence[str]) -> Front:
     """Read one method's samples; see `read_fronts`."""
-    rows = _read_rows(path, method, objectives)
+    return front_of(_read_rows(path, method, objectives), method, objectives, path)
+
+
+def front_of(rows: pd.DataFrame, method: str, objectives: Sequence[str], path: Path | str = "samples") -> Front:
+    """Rows of samples.parquet as arrays; `path` names them in a message."""
     points = np.sort(rows["point"].unique())
     if not np.array_equal(points, np.arange(len(points))):
         raise ValueError(f"{path}: points of {method} must be 0..{len(points) - 1}, found {points.tolist()}")

@@ -12,7 +12,15 @@ from rich.text import Text
 from bonesoup.evaluation.compare import BASELINE, CONSTANT, Block, Results
 from bonesoup.evaluation.statistics import Estimate
 
-NAMES = {"sft": "SFT", "rewarded": "Rewarded Soup", "bone": "Bone Soup", "oracle": "Oracle (MORLHF)"}
+NAMES = {
+    "sft": "SFT",
+    "rewarded": "Rewarded Soup",
+    "bone": "Bone Soup",
+    "unmapped": "Bone Soup, λ = μ",
+    "mod": "MOD",
+    "ric": "RiC",
+    "oracle": "Oracle (MORLHF)",
+}
 UNITS = {"gold": "gold (true) score", "reward": "learned reward"}
 # Where more is neither better nor worse, or too weak a statistic to colour.
 _NEUTRAL = ("kl", "tokens", "cardinality", "sparsity", "spacing")

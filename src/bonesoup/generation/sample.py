@@ -5,6 +5,7 @@ of softmax(logits / T)). A row's response therefore does not depend on the rows 
 that share a seed share their noise, which makes their comparison paired.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -82,9 +83,13 @@ def sample(
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
-        for ids in output[:, inputs["input_ids"].shape[1] :].tolist():
-            responses.append(_response(tokenizer, ids))
+        responses += responses_of(tokenizer, output[:, inputs["input_ids"].shape[1] :])
     return responses
+
+
+def responses_of(tokenizer: PreTrainedTokenizerBase, sampled: torch.Tensor) -> list[Response]:
+    """Sampled ids [row, token] as responses, cut after their end token."""
+    return [_response(tokenizer, ids) for ids in sampled.tolist()]
 
 
 def _response(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> Response:
@@ -104,21 +109,42 @@ def log_probabilities(
     temperature: float = 1.0,
 ) -> torch.Tensor:
     """log pi(response | prompt), summed over the sampled tokens, in nats [batch]."""
-    totals = []
-    for start in range(0, len(prompts), batch):
-        inputs = encode(tokenizer, prompts[start : start + batch]).to(model.device)
-        ids = [torch.tensor(response.token_ids) for response in responses[start : start + batch]]
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
-        ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id)
-        ids, mask = ids.to(model.device), mask.to(model.device)
-        attention = torch.cat([inputs["attention_mask"], mask], dim=1)
-        logits = model(
-            input_ids=torch.cat([inputs["input_ids"], ids], dim=1),
-            attention_mask=attention,
-            # Real positions, as generate() counts them: padding on the left must not shift a row.
-            position_ids=(attention.cumsum(1) - 1).clamp(min=0),
-            logits_to_keep=ids.shape[1] + 1,
-        ).logits[:, :-1]
-        log_probs = (logits.float() / temperature).log_softmax(-1)
-        totals.append((log_probs.gather(-1, ids.unsqueeze(-1)).squeeze(-1) * mask).sum(1).cpu())
-    return torch.cat(totals)
+    parts = [
+        log_probabilities_of(
+            model, tokenizer, prompts[start : start + batch], responses[start : start + batch], temperature
+        )
+        for start in range(0, len(prompts), batch)
+    ]
+    return torch.cat(parts)
+
+
+@torch.inference_mode()
+def log_probabilities_of(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[Messages],
+    responses: list[Response],
+    temperature: float,
+    combine: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """`log_probabilities` of one batch. `combine` makes the logits of fewer rows of those of the batch: of every
+    group of like rows one, in order."""
+    inputs = encode(tokenizer, prompts).to(model.device)
+    ids = [torch.tensor(response.token_ids) for response in responses]
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+    ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id)
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    attention = torch.cat([inputs["attention_mask"], mask], dim=1)
+    logits = model(
+        input_ids=torch.cat([inputs["input_ids"], ids], dim=1),
+        attention_mask=attention,
+        # Real positions, as generate() counts them: padding on the left must not shift a row.
+        position_ids=(attention.cumsum(1) - 1).clamp(min=0),
+        logits_to_keep=ids.shape[1] + 1,
+    ).logits[:, :-1]
+    if combine:
+        rows = len(logits)
+        logits = combine(logits)
+        ids, mask = ids[:: rows // len(logits)], mask[:: rows // len(logits)]
+    log_probs = (logits.float() / temperature).log_softmax(-1)
+    return (log_probs.gather(-1, ids.unsqueeze(-1)).squeeze(-1) * mask).sum(1).cpu()

@@ -37,8 +37,11 @@ class Soup:
 
     Attributes:
         mapping: `solve` finds lambda with rows^T lambda = preference (Bone Soup; Rewarded Soup, where the rows
-            are the identity, gets lambda = preference); `lookup` answers only preferences that are a row
-            (oracles); `single` is one policy whatever the preference; `none` is the base alone.
+            are the identity, gets lambda = preference); `direct` takes lambda = preference whatever the rows (the
+            ablation); `lookup` answers only preferences that are a row (oracles); `single` is one policy whatever
+            the preference; `none` is the base alone.
+        mixes: what lambda mixes: the `weights` of the policies, or their next-token `distributions` (MOD).
+        scale: extrapolation per objective; None is 1 everywhere.
     """
 
     method: str
@@ -47,6 +50,8 @@ class Soup:
     mapping: str
     policies: tuple[Policy, ...]
     preferences: tuple[tuple[float, ...], ...]
+    mixes: str = "weights"
+    scale: tuple[float, ...] | None = None
 
     @classmethod
     def read(cls, path: Path, root: Path = Path(".")) -> "Soup":
@@ -71,6 +76,8 @@ class Soup:
             mapping=raw["mapping"],
             policies=tuple(policies),
             preferences=tuple(tuple(p) for p in raw["preferences"]),
+            mixes=raw.get("mixes", "weights"),
+            scale=tuple(raw["scale"]) if raw.get("scale") else None,
         )
 
     def coefficients(self, preference) -> np.ndarray:
@@ -85,11 +92,14 @@ class Soup:
             return np.ones(1)
         rows = np.array([policy.row for policy in self.policies])
         if self.mapping == "solve":
-            return coefficients(rows, np.asarray(preference, float))
+            return coefficients(rows, np.asarray(preference, float), self.scale)
+        scaled = np.asarray(preference, float) * (1 if self.scale is None else np.array(self.scale))
+        if self.mapping == "direct":
+            return scaled
         match = np.isclose(rows, preference, atol=1e-6).all(axis=1)
         if not match.any():
             raise ValueError(f"{self.method} has no policy for preference {list(preference)}; it has {rows.tolist()}")
-        return np.eye(len(rows))[match.argmax()]
+        return np.eye(len(rows))[match.argmax()] * scaled.sum()
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +183,8 @@ def merge_adapters(soup: Soup, preference) -> tuple[Adapter, np.ndarray]:
     """
     if not soup.policies:
         raise ValueError(f"soup {soup.method} has no policies: it is the base {soup.base} alone")
+    if soup.mixes != "weights":
+        raise ValueError(f"soup {soup.method} mixes {soup.mixes}, not weights: no adapter stands for it")
     values = soup.coefficients(preference)
     parts = [(load(policy.path), value) for policy, value in zip(soup.policies, values.tolist(), strict=True)]
     return concatenate(parts), values

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bonesoup.generation.decode import sample_product
 from bonesoup.generation.sample import Messages, Response, log_probabilities, sample
 from bonesoup.generation.soup import FOLD_FROM, SoupModel
 
@@ -31,16 +32,15 @@ def sweep(
     count = len(prompts)
     for rows in chunks(len(coefficients), count, batch):
         messages = [prompts[row % count] for row in rows]
+        noise = [seeds[row % count] for row in rows]
+        if policy.soup.mixes == "distributions":
+            responses, own = sample_product(
+                policy, coefficients[rows // count], messages, noise, temperature, max_new_tokens
+            )
+            yield rows, responses, own.double().numpy()
+            continue
         policy.mix(coefficients[rows // count])
-        responses = sample(
-            policy.model,
-            policy.tokenizer,
-            messages,
-            [seeds[row % count] for row in rows],
-            temperature,
-            max_new_tokens,
-            len(rows),
-        )
+        responses = sample(policy.model, policy.tokenizer, messages, noise, temperature, max_new_tokens, len(rows))
         own = log_probabilities(policy.model, policy.tokenizer, messages, responses, len(rows), temperature)
         yield rows, responses, own.double().numpy()
 

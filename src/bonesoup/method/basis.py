@@ -4,6 +4,8 @@ A policy trained on the reward w . r is named by its row w of reward weights. Th
 specialists of Rewarded Soup, `circulant` the backbones of Bone Soup; `coefficients` serves any set of rows.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -11,6 +13,44 @@ from bonesoup.method.arrays import finite, matrix
 
 # Past this condition number the coefficients are so large that float32 weights keep no digit of the merge.
 _MAX_CONDITION = 1e12
+# The circulant of the smallest beta that the paper tries, .6 for two objectives, has an L1 norm of 5.
+LOUD = 5.0
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """How much a basis amplifies what is wrong with its policies.
+
+    Attributes:
+        condition: largest over smallest singular value of the rows; (n - 1) / (n beta - 1) for a circulant.
+        l1: largest L1 norm of the coefficients over all preferences (it is convex, so a vertex has it). Rounding of
+            weights in a low precision grows with it.
+        l2: largest Euclidean norm: independent training noise of the policies grows with it.
+        l1_even: L1 norm at the even preference.
+    """
+
+    condition: float
+    l1: float
+    l2: float
+    l1_even: float
+
+    @property
+    def loud(self) -> bool:
+        """Whether the merge amplifies noise more than any published setting does."""
+        return self.l1 > LOUD + 1e-9
+
+
+def conditioning(rows: ArrayLike) -> Conditioning:
+    """Conditioning of rows [policy m, objective n]; raises ValueError as `coefficients` does."""
+    rows = matrix(rows, "rows")
+    n = rows.shape[1]
+    vertices, even = coefficients(rows, np.eye(n)), coefficients(rows, np.full(n, 1 / n))
+    return Conditioning(
+        condition=float(np.linalg.cond(rows)),
+        l1=float(np.abs(vertices).sum(axis=1).max()),
+        l2=float(np.linalg.norm(vertices, axis=1).max()),
+        l1_even=float(np.abs(even).sum()),
+    )
 
 
 def circulant(n: int, beta: float) -> np.ndarray:

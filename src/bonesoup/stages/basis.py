@@ -1,15 +1,21 @@
 """basis: the weight row of every slot. Backbone k trains on h_k = sum_i B_ki r_i (Bone Soups, section 3.1)."""
 
+from dataclasses import asdict
+
 import numpy as np
 
 from bonesoup.config import Settings
 from bonesoup.files import appearing, read_json, write_json
-from bonesoup.method.basis import circulant
-from bonesoup.paths import BETA, ROWS
+from bonesoup.method.basis import Conditioning, circulant, conditioning
+from bonesoup.paths import BETA, METRICS, ROWS
 
 
 def run(settings: Settings, key: None) -> None:
-    rows = weight_rows(len(settings.objectives), read_json(BETA)["beta"], settings.oracles)
+    basis = backbone_rows(settings, read_json(BETA)["beta"])
+    rows = weight_rows(basis, settings.oracles)
+    found = conditioning(basis)
+    _say(settings, found)
+    write_json(METRICS / "basis.json", {"rows": basis.tolist()} | asdict(found))
     with appearing(ROWS) as folder:
         folder.mkdir()
         for name, group in settings.policies.items():
@@ -19,10 +25,19 @@ def run(settings: Settings, key: None) -> None:
                 print(f"basis: {name}/{slot} trains on " + _formula(settings.objectives, row))
 
 
-def weight_rows(n: int, beta: float, oracles: list[list[float]]) -> dict[str, list[float]]:
+def backbone_rows(settings: Settings, beta: float) -> np.ndarray:
+    """Reward weights [backbone, objective] of the basis that the settings name."""
+    n = len(settings.objectives)
+    if settings.basis.kind == "rows":
+        return np.array(settings.basis.rows, float)
+    return np.eye(n) if settings.basis.kind == "identity" else circulant(n, beta)
+
+
+def weight_rows(basis: np.ndarray, oracles: list[list[float]]) -> dict[str, list[float]]:
     """slot -> weights [objective] of every policy the methods may need."""
+    n = basis.shape[1]
     kinds = {
-        "backbone": circulant(n, beta),
+        "backbone": basis,
         "specialist": np.eye(n),
         "oracle": np.array(oracles).reshape(-1, n),
     }
@@ -32,6 +47,18 @@ def weight_rows(n: int, beta: float, oracles: list[list[float]]) -> dict[str, li
         for kind, matrix in kinds.items()
         for k, row in enumerate(matrix, start=1)
     }
+
+
+def _say(settings: Settings, found: Conditioning) -> None:
+    print(
+        f"basis: {settings.basis.kind}: condition number {found.condition:.3g}; L1 norm of the coefficients "
+        f"{found.l1:.3g} at worst, {found.l1_even:.3g} at the even preference"
+    )
+    if found.loud:
+        print(
+            f"basis: WARNING: coefficients of norm {found.l1:.3g} amplify the noise of every policy as much, and the "
+            "rounding of weights in bfloat16: take a larger basis.beta or rows that point further apart"
+        )
 
 
 def _formula(objectives: list[str], row: list[float]) -> str:

@@ -1,28 +1,14 @@
 """front@METHOD: answer the test prompts at every preference of a method, and score the answers."""
 
-import numpy as np
-
 from bonesoup.config import Settings
-from bonesoup.data.gold import gold_scorer
-from bonesoup.evaluation.front_rows import Scorer, front_rows, summarise
-from bonesoup.files import appearing, read_json, read_jsonl, write_json
+from bonesoup.evaluation.front_rows import front_rows, load_scorer, summarise
+from bonesoup.files import appearing, read_jsonl, write_json
 from bonesoup.generation.soup import Soup, SoupModel
-from bonesoup.paths import FRONTS, NORMALISER, PROMPTS, REWARDS, SOUPS
-from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import load_rewards
+from bonesoup.paths import FRONTS, PROMPTS, SOUPS
 
 
 def run(settings: Settings, key: str) -> None:
     soup = Soup.read(SOUPS / f"{key}.json")
-    scale = read_json(NORMALISER)
-    gold = scale["gold"]
-    scorer = Scorer(
-        objectives=tuple(settings.objectives),
-        rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
-        normaliser=Normaliser(np.array(scale["mean"]), np.array(scale["std"])),
-        gold=gold_scorer(settings.data.source, settings.objectives, settings.data.path),
-        gold_normaliser=Normaliser(np.array(gold["mean"]), np.array(gold["std"])) if gold else None,
-    )
     prompts = [row for row in read_jsonl(PROMPTS) if row["split"] == "test"][: settings.evaluation.samples]
     if len(prompts) < settings.evaluation.samples:
         wanted = settings.evaluation.samples
@@ -30,7 +16,7 @@ def run(settings: Settings, key: str) -> None:
     rows = front_rows(
         SoupModel.load(soup, settings.device),
         prompts,
-        scorer,
+        load_scorer(settings),
         settings.generation,
         settings.evaluation.batch,
         settings.seed,

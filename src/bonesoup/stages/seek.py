@@ -1,9 +1,46 @@
-"""seek: choose beta. With the one value of basis.beta there is nothing to compare, and it passes through."""
+"""seek: keep the beta whose probes have the largest hypervolume on validation prompts (Bone Soups, section 3).
+
+With no candidates basis.beta passes through. It also stays where no other is distinguishable from it.
+"""
 
 from bonesoup.config import Settings
-from bonesoup.files import write_json
-from bonesoup.paths import BETA
+from bonesoup.evaluation.samples import read_fronts
+from bonesoup.evaluation.seek import compare_betas
+from bonesoup.files import read_json, write_json
+from bonesoup.paths import BETA, PROBES
 
 
 def run(settings: Settings, key: None) -> None:
-    write_json(BETA, {"beta": settings.basis.beta})
+    kept = settings.basis.beta
+    if not settings.seek.betas:
+        write_json(BETA, {"beta": kept, "candidates": []})
+        return
+    plan = read_json(PROBES / "plan.json")
+    paths = {f"beta={beta}": PROBES / beta / "samples.parquet" for beta in plan["rows"]}
+    fronts = dict(zip(map(float, plan["rows"]), read_fronts(paths, settings.objectives), strict=True))
+    candidates = compare_betas(
+        fronts,
+        kept,
+        settings.evaluation.references[0],
+        settings.evaluation.bootstrap,
+        settings.evaluation.confidence,
+        settings.seed,
+    )
+    best = max(candidates, key=lambda one: one["hypervolume"]["value"])
+    beta = best["beta"] if best["difference"]["low"] > 0 else kept
+    for one in candidates:
+        gap = one["difference"]
+        print(
+            f"seek: beta {one['beta']:g}: hypervolume {one['hypervolume']['value']:.3f}, against {kept:g} "
+            f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+        )
+    reason = (
+        "its hypervolume is distinguishably the largest" if beta != kept else f"none is distinguishable from {kept:g}"
+    )
+    if best["beta"] == kept:
+        reason = "it has the largest hypervolume"
+    print(f"seek: beta {beta:g}: {reason}; {plan['steps']} of {plan['full']} steps a policy were trained")
+    write_json(
+        BETA,
+        {"beta": beta, "reason": reason, "steps": plan["steps"], "full": plan["full"], "candidates": candidates},
+    )

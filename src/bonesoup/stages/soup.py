@@ -3,10 +3,17 @@
 from bonesoup.config import Settings
 from bonesoup.files import appearing, file_digest, read_json, write_json
 from bonesoup.method.preferences import lattice
-from bonesoup.paths import POLICIES, ROWS, SFT, SOUPS
+from bonesoup.paths import METRICS, POLICIES, RECIPES, ROWS, SFT
 from bonesoup.slots import method_slots
 
-MAPPING = {"sft": "none", "rewarded": "solve", "bone": "solve", "oracle": "lookup"}
+MAPPING = {
+    "sft": "none",
+    "rewarded": "solve",
+    "bone": "solve",
+    "unmapped": "direct",
+    "mod": "solve",
+    "oracle": "lookup",
+}
 
 
 def run(settings: Settings, key: None) -> None:
@@ -14,16 +21,19 @@ def run(settings: Settings, key: None) -> None:
     grid = lattice(n, settings.evaluation.parts).tolist()
     # Slots come from basis's plan, never from a listing: a removed slot's folder stays on disk.
     where = {slot: group for group in settings.policies for slot in read_json(ROWS / f"{group}.json")["slots"]}
-    with appearing(SOUPS) as folder:
+    backbones = len(read_json(METRICS / "basis.json")["rows"])
+    with appearing(RECIPES) as folder:
         folder.mkdir()
         for method in settings.methods:
-            policies = [_policy(f"{where[slot]}/{slot}") for slot in method_slots(method, n, len(settings.oracles))]
+            slots = method_slots(method, n, backbones, len(settings.oracles))
+            policies = [_policy(f"{where[slot]}/{slot}") for slot in slots]
             preferences = [policy["row"] for policy in policies] if method == "oracle" else grid
             soup = {
                 "method": method,
                 "base": str(SFT),
                 "objectives": settings.objectives,
                 "mapping": MAPPING[method],
+                "mixes": "distributions" if method == "mod" else "weights",
                 "policies": policies,
                 "preferences": preferences,
             }

@@ -55,8 +55,12 @@ class Task:
     device: str
 
 
-def train_policy(task: Task, name: str, row: list[float], scratch: Path) -> Path:
+def train_policy(task: Task, name: str, row: list[float], scratch: Path, until: int | None = None) -> Path:
     """Train the policy of `row` [objective], resuming what `scratch` holds.
+
+    Args:
+        until: end after this step of the full schedule. A later call without it goes on from the checkpoint there,
+            with the same result as a run that never stopped.
 
     Returns:
         Folder with the adapter and steps.jsonl, whole. It stays in `scratch` for other slots with this row.
@@ -69,27 +73,40 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path) -> Path
         raise ValueError(
             f"{name}: {len(task.prompts)} training prompts cannot fill a step of rl.prompts = {task.rl.prompts}"
         )
-    done = scratch / "adapter"
+    last = until or task.rl.steps
+    past = until and ((scratch / "adapter").is_dir() or read_step(last_checkpoint(scratch)) > until)
+    if past and not (scratch / f"adapter-{until}").is_dir():
+        # The full run has left this step behind: what it was there has to be trained again, beside it.
+        scratch = scratch / "short"
+    done = scratch / (f"adapter-{until}" if until else "adapter")
     if done.is_dir():
         # The limits may be tighter by now than when it was trained.
         for step in read_jsonl(done / "steps.jsonl"):
             check_step(name, step, task.rl.limits)
         return done
     checkpoint = last_checkpoint(scratch)
+    if until and read_step(checkpoint) == until:
+        # Killed between this checkpoint and its adapter.
+        shutil.rmtree(checkpoint)
+        checkpoint = last_checkpoint(scratch)
     trainer = _trainer(task, row, scratch)
     log = _StepLog(name, task, scratch / "steps.jsonl", read_step(checkpoint))
     trainer.add_callback(log)
+    if until:
+        trainer.add_callback(_StopAt(until))
     quiet(trainer)
     if checkpoint:
-        print(f"{name}: resuming at step {read_step(checkpoint)} of {task.rl.steps}", flush=True)
+        print(f"{name}: resuming at step {read_step(checkpoint)} of {last}", flush=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.state.global_step != task.rl.steps:
-        raise RuntimeError(f"{name}: training ended at step {trainer.state.global_step} of {task.rl.steps}")
+    if trainer.state.global_step != last:
+        raise RuntimeError(f"{name}: training ended at step {trainer.state.global_step} of {last}")
     with appearing(done) as folder:
         save_adapter(trainer.model, folder)
         shutil.copyfile(scratch / "steps.jsonl", folder / "steps.jsonl")
-    for leftover in scratch.glob("checkpoint-*"):
-        shutil.rmtree(leftover)
+    # What a full run goes on from stays.
+    if not until or past:
+        for leftover in scratch.glob("checkpoint-*"):
+            shutil.rmtree(leftover)
     return done
 
 
@@ -173,6 +190,18 @@ def last_checkpoint(scratch: Path) -> Path | None:
 
 def read_step(checkpoint: Path | None) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
+
+
+class _StopAt(TrainerCallback):
+    """Ends training after a step of a longer schedule, with a checkpoint to go on from."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= self.step:
+            control.should_save = True
+            control.should_training_stop = True
 
 
 class _StepLog(TrainerCallback):

@@ -20,13 +20,15 @@ def conversation(row: dict) -> dict:
     }
 
 
-def lora_config(lora: config.Lora, task: str) -> LoraConfig:
+def lora_config(lora: config.Lora, task: str, tokens: list[int] | None = None) -> LoraConfig:
+    """PEFT's settings; the embeddings of `tokens` are trained beside the adapter."""
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.targets,
         task_type=task,
+        trainable_token_indices=tokens,
     )
 
 
@@ -40,8 +42,17 @@ def train_sft(
     seed: int,
     scratch: Path,
     device: str,
+    name: str = "sft",
+    micro_batch: int | None = None,
+    tokens: list[int] | None = None,
 ) -> tuple[PreTrainedModel, dict]:
     """Train on the responses (prompt tokens carry no loss).
+
+    Args:
+        validation: may be empty.
+        name: stands in the progress lines.
+        micro_batch: rows per backward pass; divides sft.batch, and is it where None.
+        tokens: ids whose embeddings are trained where `sft.lora` leaves the others as they are.
 
     Returns:
         The trained policy (adapters folded in), and metrics: validation loss in nats per token before and after.
@@ -56,7 +67,8 @@ def train_sft(
     arguments = SFTConfig(
         output_dir=str(scratch),
         max_steps=sft.steps,
-        per_device_train_batch_size=sft.batch,
+        per_device_train_batch_size=micro_batch or sft.batch,
+        gradient_accumulation_steps=sft.batch // (micro_batch or sft.batch),
         per_device_eval_batch_size=sft.batch,
         learning_rate=sft.learning_rate,
         lr_scheduler_type="cosine",
@@ -78,13 +90,16 @@ def train_sft(
         args=arguments,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list([conversation(row) for row in rows]),
-        eval_dataset=Dataset.from_list([conversation(row) for row in validation]),
-        peft_config=lora_config(sft.lora, "CAUSAL_LM") if sft.lora else None,
-        callbacks=[StepLines("sft", ["loss"])],
+        eval_dataset=Dataset.from_list([conversation(row) for row in validation]) if validation else None,
+        peft_config=lora_config(sft.lora, "CAUSAL_LM", tokens) if sft.lora else None,
+        callbacks=[StepLines(name, ["loss"])],
     )
     quiet(trainer)
-    before = trainer.evaluate()["eval_loss"]
+    metrics = {}
+    if validation:
+        metrics["validation_loss_before"] = trainer.evaluate()["eval_loss"]
     trainer.train()
-    after = trainer.evaluate()["eval_loss"]
+    if validation:
+        metrics["validation_loss"] = trainer.evaluate()["eval_loss"]
     trained = trainer.model.merge_and_unload() if sft.lora else trainer.model
-    return trained, {"validation_loss_before": before, "validation_loss": after, "rows": len(rows)}
+    return trained, metrics | {"rows": len(rows)}

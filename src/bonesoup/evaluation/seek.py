@@ -1,0 +1,41 @@
+"""Betas compared by the fronts of their probes."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from bonesoup.evaluation.samples import Front
+from bonesoup.evaluation.statistics import estimate, resample_weights, resampled_means
+from bonesoup.method.front import hypervolume
+
+
+def compare_betas(
+    fronts: Mapping[float, Front], kept: float, reference: float, bootstrap: int, confidence: float, seed: int
+) -> list[dict]:
+    """Hypervolume of every beta in learned units, and its difference to the beta that is kept, paired by prompt.
+
+    Args:
+        fronts: {beta: front of its probe} on the same validation prompts.
+        kept: the beta that stays unless another is better.
+        reference: the hypervolume's, one value for every objective.
+
+    Returns:
+        {"beta", "hypervolume", "difference", "kl"} per beta; the first two results with their interval.
+    """
+    first = next(iter(fronts.values()))
+    weights = resample_weights(len(first.prompts), bootstrap, seed)
+    corner = np.full(len(first.objectives), reference)
+    draws = {
+        beta: np.array([hypervolume(points, corner) for points in resampled_means(weights, front.reward)])
+        for beta, front in fronts.items()
+    }
+    return [
+        {
+            "beta": beta,
+            "hypervolume": asdict(estimate(values, confidence)),
+            "difference": asdict(estimate(values - draws[kept], confidence)),
+            "kl": float(fronts[beta].kl.mean()),
+        }
+        for beta, values in draws.items()
+    ]

@@ -1,0 +1,87 @@
+"""MOD: sampling from a product of policies, log pi = log pi_base + sum_j lambda_j (log pi_j - log pi_base), per token.
+
+Every row runs once per policy, side by side in the batch, and all of its copies take the token that the mixture
+draws. With lambda on the simplex the base cancels and is not run.
+
+Source: MOD (Shi et al. 2024, arXiv 2406.18853), the reverse-KL case.
+"""
+
+import numpy as np
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from bonesoup.chat import never_sampled
+from bonesoup.generation.sample import Messages, Response, RowNoise, encode, log_probabilities_of, responses_of
+from bonesoup.generation.soup import SoupModel
+
+
+def members(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distributions that rows [row, policy] of coefficients mix.
+
+    Returns:
+        mixtures: coefficients over policies of every member [member, policy]; the base is the row of zeros.
+        weights: of every member [row, member].
+    """
+    rest = 1 - coefficients.sum(axis=1, keepdims=True)
+    mixtures, weights = np.eye(coefficients.shape[1]), coefficients
+    if np.abs(rest).max() > 1e-9:
+        mixtures, weights = np.vstack([mixtures, np.zeros(len(mixtures))]), np.hstack([coefficients, rest])
+    used = np.abs(weights).max(axis=0) > 0
+    return mixtures[used], weights[:, used]
+
+
+def product(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Logits [row * member, ...] and weights [row, member] -> logits of the mixture [row, ...].
+
+    A token that some member rules out (-inf) stays out.
+    """
+    logits = logits.float().view(*weights.shape, *logits.shape[1:])
+    out = logits.isneginf()
+    shape = (*weights.shape, *[1] * (logits.ndim - 2))
+    mixed = (logits.masked_fill(out, 0) * weights.view(shape)).sum(1)
+    return mixed.masked_fill(out.any(1), -torch.inf)
+
+
+class _Together(LogitsProcessor):
+    """All copies of a row see the logits of the mixture and draw the same noise, so they take the same token."""
+
+    def __init__(self, weights: torch.Tensor, seeds: list[int], temperature: float):
+        self.weights = weights
+        self.noise = RowNoise(seeds, temperature)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        mixed = self.noise(input_ids, product(scores, self.weights.to(scores.device)))
+        return mixed.repeat_interleave(self.weights.shape[1], dim=0)
+
+
+@torch.inference_mode()
+def sample_product(
+    policy: SoupModel,
+    coefficients: np.ndarray,
+    prompts: list[Messages],
+    seeds: list[int],
+    temperature: float,
+    max_new_tokens: int,
+) -> tuple[list[Response], torch.Tensor]:
+    """One response per prompt from its own mixture, coefficients [row, policy]; and its log-probability [row], nats."""
+    mixtures, weights = members(coefficients)
+    copies = len(mixtures)
+    weights = torch.tensor(weights, dtype=torch.float32)
+    repeated = [prompt for prompt in prompts for _ in range(copies)]
+    policy.mix(np.tile(mixtures, (len(prompts), 1)))
+    inputs = encode(policy.tokenizer, repeated).to(policy.model.device)
+    output = policy.model.generate(
+        **inputs,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        suppress_tokens=never_sampled(policy.tokenizer),
+        logits_processor=LogitsProcessorList([_Together(weights, seeds, temperature)]),
+        pad_token_id=policy.tokenizer.pad_token_id,
+        eos_token_id=policy.tokenizer.eos_token_id,
+    )
+    responses = responses_of(policy.tokenizer, output[::copies, inputs["input_ids"].shape[1] :])
+    copied = [response for response in responses for _ in range(copies)]
+    own = log_probabilities_of(
+        policy.model, policy.tokenizer, repeated, copied, temperature, lambda logits: product(logits, weights)
+    )
+    return responses, own

@@ -1,0 +1,14 @@
+"""candidates: the weight rows that every beta under comparison asks for, and how far its probe trains."""
+
+from bonesoup.config import Settings
+from bonesoup.files import write_json
+from bonesoup.method.basis import circulant
+from bonesoup.paths import PROBES
+
+
+def run(settings: Settings, key: None) -> None:
+    n = len(settings.objectives)
+    # Rounded as the stage `basis` does: a probe and the full run of a row are one training.
+    rows = {str(beta): circulant(n, beta).round(9).tolist() for beta in settings.seek.betas}
+    steps = max(1, round(settings.seek.share * settings.rl.steps))
+    write_json(PROBES / "plan.json", {"rows": rows, "steps": steps, "full": settings.rl.steps})

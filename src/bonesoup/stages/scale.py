@@ -1,0 +1,70 @@
+"""scale@METHOD: the soup of a method with the extrapolation that validation prompts ask for, which may be none."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bonesoup.config import Settings
+from bonesoup.files import read_json, read_jsonl, write_json
+from bonesoup.paths import PROMPTS, RECIPES, SOUPS
+
+# Candidates are compared at about as many preferences.
+POINTS = 5
+
+
+def run(settings: Settings, key: str) -> None:
+    recipe = read_json(RECIPES / f"{key}.json")
+    if len(settings.extrapolation.scales) > 1 and recipe["policies"]:
+        recipe |= _chosen(settings, key)
+    write_json(SOUPS / f"{key}.json", recipe)
+
+
+def _chosen(settings: Settings, key: str) -> dict:
+    """The entries `scale` [objective] and `extrapolation`, the tables it was chosen by."""
+    from bonesoup.evaluation.extrapolation import choose_scale
+    from bonesoup.evaluation.front_rows import front_rows, load_scorer
+    from bonesoup.evaluation.samples import front_of
+    from bonesoup.generation.soup import Soup, SoupModel
+
+    wanted, n = settings.extrapolation, len(settings.objectives)
+    soup = Soup.read(RECIPES / f"{key}.json")
+    model, scorer = SoupModel.load(soup, settings.device), load_scorer(settings)
+    prompts = [row for row in read_jsonl(PROMPTS) if row["split"] == "validation"][: wanted.samples]
+
+    def choose(name: str, points: list, weights: np.ndarray) -> tuple[float, dict]:
+        def front(scale: float):
+            stretched = replace(soup, preferences=tuple(points), scale=(scale,) * n)
+            print(f"scale@{key}: {name}: {scale:g}", flush=True)
+            rows = front_rows(
+                replace(model, soup=stretched),
+                prompts,
+                scorer,
+                settings.generation,
+                settings.evaluation.batch,
+                settings.seed,
+            )
+            return front_of(rows, key, settings.objectives)
+
+        scale, table = choose_scale(
+            front,
+            weights,
+            wanted.scales,
+            wanted.kl,
+            settings.evaluation.bootstrap,
+            settings.evaluation.confidence,
+            settings.seed,
+        )
+        print(f"scale@{key}: {name}: {scale:g}" + " (none)" * (scale == 1), flush=True)
+        return scale, {name: table}
+
+    if not wanted.per_objective:
+        points = list(soup.preferences[:: max(1, len(soup.preferences) // (POINTS - 1))])
+        scale, table = choose("all preferences", points, np.array(points))
+        return {"scale": [scale] * n, "extrapolation": table}
+    scales, tables = [1.0] * n, {}
+    for i, name in enumerate(settings.objectives):
+        vertex = tuple(float(k == i) for k in range(n))
+        if vertex in soup.preferences:
+            scales[i], table = choose(name, [vertex], np.array([vertex]))
+            tables |= table
+    return {"scale": scales, "extrapolation": tables}
