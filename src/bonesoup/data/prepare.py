@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bonesoup.config import Data
-from bonesoup.data import embedded, hh, qa
+from bonesoup.data import embedded, hh, qa, summaries
 from bonesoup.data.gold import OBJECTIVES as GOLD_OBJECTIVES
 from bonesoup.data.gold import gold
 from bonesoup.data.read import source_name
@@ -48,7 +48,8 @@ def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:
 def read_source(data: Data, seed: int) -> Records:
     if data.source == "embedded":
         return embedded.generate(data.path, data.labels, data.sizes, seed)
-    return (hh if data.source == "hh-rlhf" else qa).records(data, data.labels)
+    sources = {"hh-rlhf": hh, "qa-feedback": qa, "summarize-from-feedback": summaries}
+    return sources[data.source].records(data, data.labels)
 
 
 def split_tables(records: Records, split_of: dict[str, str]) -> dict[str, list[dict]]:

@@ -55,7 +55,8 @@ def read(data: Data, parse: Callable[[dict], Any]) -> tuple[list[tuple[int, Any]
 
 
 def source_name(data: Data) -> str:
-    return f"{data.hub}@{data.revision}:{data.hub_split}" if data.hub else data.path
+    folder = f"/{data.hub_folder}" if data.hub_folder else ""
+    return f"{data.hub}{folder}@{data.revision}:{data.hub_split}" if data.hub else data.path
 
 
 def set_aside(data: Data, line: int, reason: str, excerpt: Any) -> dict:
@@ -141,7 +142,7 @@ def _hub_rows(data: Data) -> Iterator[tuple[int, Any]]:
     from datasets import load_dataset
 
     try:
-        dataset = load_dataset(data.hub, revision=data.revision, split=data.hub_split)
+        dataset = load_dataset(data.hub, data_dir=data.hub_folder, revision=data.revision, split=data.hub_split)
     except Exception as error:
         # It raises many unrelated kinds (network, not found, format); all mean the same to the user.
         raise ValueError(
