@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from bonesoup.method import quadratic
 from bonesoup.method.basis import circulant, coefficients
 
 curvatures = st.floats(0.1, 10)
@@ -38,25 +39,16 @@ def regret(k, beta, mu):
     return reward(preference, k, optimum(preference, k)) - reward(preference, k, merged)
 
 
-def parts(k, beta, mu):
-    k1, k2 = k
-    return (k1 - k2) / (k1 + k2), 2 * beta - 1, 2 * mu - 1, mu * k1 + (1 - mu) * k2
-
-
 def regret_rewarded(k, mu):
-    d, _, x, curvature = parts(k, 1, mu)
-    return curvature * L2 * (d * (1 - x**2) / (1 + d * x)) ** 2
+    return quadratic.regret_rewarded(*k, L2, mu)
 
 
 def regret_bone(k, beta, mu):
-    d, b, x, curvature = parts(k, beta, mu)
-    return curvature * L2 * (d * (1 - d**2) * (b**2 - x**2) / ((1 - d**2 * b**2) * (1 + d * x))) ** 2
+    return quadratic.regret_bone(*k, L2, beta, mu)
 
 
 def win_region(k, beta):
-    d, b, _, _ = parts(k, beta, 0)
-    c = (1 - d**2) / (1 - d**2 * b**2)
-    return np.sqrt((1 + c * b**2) / (1 + c))
+    return quadratic.win_region(*k, beta)
 
 
 def close(value):

@@ -1,0 +1,92 @@
+"""Regret of soups where every objective is a quadratic: what theory says Bone Soup can win.
+
+Objective i is r_i(theta) = psi_i - k_i |theta - theta_i*|^2. A policy trained on a row w of reward weights stands at
+the optimum of w . r; a soup is a combination of policies; its regret at a preference is the reward it loses there
+against that preference's own optimum. `spread` is |theta_1* - theta_2*|^2 / 4 throughout.
+
+With scalar curvatures everything is exact. `error_shape` is for curvatures that differ between directions (matrices),
+any number of objectives and any rows, to leading order in how far the curvatures differ.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bonesoup.method.arrays import matrix
+from bonesoup.method.basis import coefficients
+
+
+def asymmetry(k1: ArrayLike, k2: ArrayLike) -> np.ndarray:
+    """d = (k1 - k2) / (k1 + k2), in [-1, 1]; 0 where merging specialists is already optimal."""
+    k1, k2 = np.asarray(k1, float), np.asarray(k2, float)
+    return (k1 - k2) / (k1 + k2)
+
+
+def regret_rewarded(k1: ArrayLike, k2: ArrayLike, spread: ArrayLike, mu: ArrayLike) -> np.ndarray:
+    """Regret of Rewarded Soup, the mixture of the two specialists, at the preference (mu, 1 - mu)."""
+    return regret_bone(k1, k2, spread, 1.0, mu)
+
+
+def regret_bone(k1: ArrayLike, k2: ArrayLike, spread: ArrayLike, beta: float, mu: ArrayLike) -> np.ndarray:
+    """Regret of Bone Soup with the circulant of `beta` at the preference (mu, 1 - mu); beta = 1 is Rewarded Soup."""
+    k1, k2, mu = (np.asarray(value, float) for value in (k1, k2, mu))
+    d, b, x = asymmetry(k1, k2), 2 * beta - 1, 2 * mu - 1
+    error = (
+        d * (1 - d**2) * (b**2 - x**2) / ((1 - d**2 * b**2) * (1 + d * x)) if beta < 1 else d * (1 - x**2) / (1 + d * x)
+    )
+    return (mu * k1 + (1 - mu) * k2) * spread * error**2
+
+
+def win_region(k1: ArrayLike, k2: ArrayLike, beta: float) -> np.ndarray:
+    """s: Bone Soup has the smaller regret exactly where |2 mu - 1| < s (and k1 != k2, beta < 1).
+
+    With nearly equal curvatures it is sqrt(2 beta^2 - 2 beta + 1), Theorem 1 of the paper (arXiv 2502.10762), and never
+    less.
+    """
+    d, b = asymmetry(k1, k2), 2 * beta - 1
+    c = (1 - d**2) / (1 - d**2 * b**2)
+    return np.sqrt((1 + c * b**2) / (1 + c))
+
+
+def error_shape(rows: ArrayLike, preferences: ArrayLike) -> np.ndarray:
+    """Expected regret of a soup of the policies of `rows`, up to one factor that all soups and preferences share.
+
+    To leading order the policy of a row w is off the straight combination of the specialists by the sum over pairs
+    i < j of w_i w_j v_ij, with v_ij = H^-1 (H_i - H_j) (theta_i* - theta_j*) for curvature matrices H_i near H. A soup
+    is off by the difference between the preference's own such terms and those of its policies. Regret goes with the
+    square, taken here for objectives alike and independent, where v_ij and v_ik agree by a quarter.
+
+    Args:
+        rows: [policy, objective]; the identity is Rewarded Soup.
+        preferences: [grid, objective].
+
+    Returns:
+        [grid]; for two objectives and a circulant (b^2 - x^2)^2 / 16, with b = 2 beta - 1 and x = 2 mu - 1.
+    """
+    rows, preferences = matrix(rows, "rows"), matrix(preferences, "preferences")
+    weights = coefficients(rows, preferences)
+    first, second = np.triu_indices(rows.shape[1], 1)
+    missed = preferences[:, first] * preferences[:, second] - weights @ (rows[:, first] * rows[:, second])
+    pairs = np.stack([first, second])
+    shared = (pairs[:, None, :, None] == pairs[None, :, None, :]).sum(axis=(0, 1))
+    agreement = np.array([0.0, 0.25, 1.0])[shared]
+    return np.einsum("gp,pq,gq->g", missed, agreement, missed)
+
+
+def relative_gain(rows: ArrayLike, preferences: ArrayLike) -> np.ndarray:
+    """What a soup of `rows` wins over Rewarded Soup, as shares [grid] of Rewarded Soup's regret at the even preference.
+
+    Negative where it loses: at the vertices the specialists are optimal by construction.
+    """
+    n = matrix(rows, "rows").shape[1]
+    even = error_shape(np.eye(n), np.full((1, n), 1 / n))[0]
+    return (error_shape(np.eye(n), preferences) - error_shape(rows, preferences)) / even
+
+
+def penalised_share(curvature: ArrayLike, extra: ArrayLike) -> np.ndarray:
+    """Share of a regret that is left where a penalty adds the curvature `extra` to every objective.
+
+    Penalised towards one point (KL to the SFT policy), the optima draw together by K / (K + extra), the asymmetry
+    shrinks by the same, and the curvature grows by its inverse: the third power, for nearly equal curvatures K.
+    """
+    curvature = np.asarray(curvature, float)
+    return (curvature / (curvature + np.asarray(extra, float))) ** 3
