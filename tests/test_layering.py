@@ -26,8 +26,8 @@ LAYERS = [
     ["stages"],
     ["pipeline"],
     ["graph", "checkout"],
-    ["upkeep"],
-    ["cli_registry", "cli_serving", "cli_upkeep", "cli_weights"],
+    ["study", "upkeep"],
+    ["cli_registry", "cli_serving", "cli_study", "cli_upkeep", "cli_weights"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
@@ -136,13 +136,11 @@ def test_the_chain_is_followed_through_the_package():
     assert "torch" in reached(PACKAGE / "weights" / "fold.py")
 
 
-def test_the_folder_mlflow_does_not_shadow_the_package(monkeypatch):
-    assert not list((ROOT / "mlflow").rglob("*.py"))
+@pytest.mark.parametrize("name", ["accelerate", "mlflow"])
+def test_a_folder_of_settings_does_not_shadow_the_package_of_its_name(monkeypatch, name):
+    assert not list((ROOT / name).rglob("*.py"))
     monkeypatch.chdir(ROOT)
     monkeypatch.syspath_prepend(str(ROOT))
-    spec = importlib.util.find_spec("mlflow")
-    assert spec.origin is not None, "mlflow is the folder of settings, not the package"
-    assert ROOT / "mlflow" not in Path(spec.origin).parents
-    import mlflow
-
-    assert callable(mlflow.start_run)
+    spec = importlib.util.find_spec(name)
+    assert spec.origin is not None, f"{name} is the folder of settings, not the package"
+    assert ROOT / name not in Path(spec.origin).parents

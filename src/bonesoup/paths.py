@@ -1,5 +1,6 @@
 """Where the pipeline keeps things, relative to the project's root. dvc.yaml names the same paths."""
 
+import os
 from pathlib import Path
 
 OUT = Path("out")
@@ -23,4 +24,7 @@ REPORT = OUT / "report"
 METRICS = OUT / "metrics"
 MEASURED = METRICS / "fronts.json"
 REGISTERED = OUT / "registered.json"
-SCRATCH = Path("scratch")
+# What a later run resumes from: here, or elsewhere where the workspace is thrown away, as a study's are.
+KEPT = Path(os.path.expandvars(os.environ.get("BONESOUP_KEPT", "")))
+SCRATCH = KEPT / "scratch"
+TIMES = KEPT / "var/stages.jsonl"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bonesoup.config import FunctionReward, PretrainedReward, Settings
+from bonesoup.paths import TIMES
 
 RUNNING = re.compile(r"^Running stage '(.+)':")
 SKIPPED = re.compile(r"^Stage '(.+)' (didn't change, skipping|is cached - skipping run.*)$")
@@ -31,7 +32,6 @@ BOUND_DVC = (
     "import sys; from bonesoup.locks import die_with_parent; die_with_parent(); "
     "from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
 )
-TIMES = Path("var/stages.jsonl")
 
 
 def environment() -> dict[str, str]:
@@ -217,7 +217,7 @@ def record(stage: str, started: float) -> str:
     """Append wall time and peak memory of this process to var/stages.jsonl; returns them as a line."""
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    TIMES.parent.mkdir(exist_ok=True)
+    TIMES.parent.mkdir(parents=True, exist_ok=True)
     with open(TIMES, "a") as out:
         out.write(json.dumps({"stage": stage, "seconds": round(seconds, 2), "peak_mb": round(peak)}) + "\n")
     return f"{stage}: {seconds:.1f} s, peak memory {peak:.0f} MB"

@@ -1,0 +1,62 @@
+"""The command `bonesoup study`. cli.py adds it to `bonesoup`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+commands = typer.Typer()
+console = Console(highlight=False, soft_wrap=True)
+
+
+@commands.command()
+def study(
+    name: Annotated[str, typer.Argument(help="of a file in studies/")] = "embedded",
+    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="all of the study by default")] = None,
+    settings: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="all of the study by default")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="cells side by side; each stage uses `threads` threads")] = 1,
+    time_limit: Annotated[
+        float | None, typer.Option(min=0, metavar="MINUTES", help="stop after so long; the same command goes on later")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="file to read instead of the profile's own")] = None,
+    show: Annotated[bool, typer.Option("--show", help="print the table of what is finished, in Markdown")] = False,
+) -> None:
+    """Run a study, many settings times many seeds, on DVC's experiment queue. No finished cell is run again.
+
+    Each cell is the pipeline of the last commit up to `report`, with a setting's changes and a seed; its result goes to
+    studies/results/NAME. Cells that fail do not stop the others; status 1 then.
+
+    Example: bonesoup study embedded --seeds 0,1 --jobs 2 --time-limit 60
+    """
+    from bonesoup.study import cells as plans
+    from bonesoup.study import run
+
+    plan = plans.read(name)
+    if show:
+        from bonesoup.study import results, table
+
+        print(table.markdown(list(plan.settings), results.read(name)))
+        return
+    chosen = plans.cells(plan, _seeds(seeds), settings.split(",") if settings else [], data)
+
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    with console.status("preparing") as status:
+        limit = time_limit * 60 if time_limit is not None else None
+        outcome = run.run(Path.cwd(), name, chosen, jobs, limit, say, lambda text: status.update(text or "waiting"))
+    say(f"{len(chosen) - len(outcome.failed) - len(outcome.left)} of {len(chosen)} cells are done.")
+    if outcome.left:
+        say(f"The time is over. Left: {', '.join(outcome.left)}. The same command goes on.")
+    if outcome.failed:
+        listing = "\n".join(f"  {cell}: {message}" for cell, message in outcome.failed.items())
+        raise RuntimeError(f"{len(outcome.failed)} cells failed:\n{listing}")
+    say(f"`bonesoup study {name} --show` prints the table.")
+
+
+def _seeds(text: str | None) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")] if text else []
+    except ValueError:
+        raise typer.BadParameter(f"--seeds {text!r}: expected numbers, such as 0,1,2") from None

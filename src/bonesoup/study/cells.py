@@ -1,0 +1,108 @@
+"""What a study consists of: studies/NAME.yaml -> cells, one for each setting and seed.
+
+profile: embedded
+common: {evaluation.samples: 512}     # dotted keys of params.yaml, for every cell
+seeds: [0, 1, 2]
+settings:                             # what each changes; the first is the one the others vary
+  default: {}
+  kl-low: {rl.kl: 0.03}
+  three: {profile: embedded-3}
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bonesoup import params, profiles
+from bonesoup.config import Name
+
+STUDIES = Path("studies")
+
+
+class Plan(BaseModel):
+    """A study's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str
+    common: dict[str, Any] = {}
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    settings: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the pipeline; `changes` are dotted keys set on the profile, `common` ones included."""
+
+    setting: str
+    seed: int
+    profile: str
+    changes: dict[str, Any]
+    data: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.setting}-{self.seed}"
+
+    def document(self) -> dict:
+        """Its params.yaml.
+
+        Raises:
+            ValueError: no such profile or key, or the settings are wrong.
+        """
+        return profiles.compose(self.profile, self.data, self.changes | {"seed": self.seed})
+
+
+def names() -> list[str]:
+    return sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def read(name: str) -> Plan:
+    """The plan in studies/NAME.yaml.
+
+    Raises:
+        ValueError: there is no such file, or it is not a plan.
+    """
+    path = STUDIES / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(f"no study {name!r}: {path} does not exist; there are: {', '.join(names()) or 'none'}")
+    try:
+        return Plan.model_validate(params.parse_yaml(path.read_bytes(), str(path)))
+    except ValidationError as error:
+        faults = [f"  - {'.'.join(map(str, f['loc'])) or 'the file'}: {f['msg']}" for f in error.errors()]
+        raise ValueError(f"{path} is not a study:\n" + "\n".join(faults)) from None
+
+
+def cells(plan: Plan, seeds: list[int], settings: list[str], data: str | None = None) -> list[Cell]:
+    """The cells of some seeds and settings, seed by seed; none chosen means all of the plan.
+
+    Args:
+        data: a path that replaces the profile's `data.path`.
+
+    Raises:
+        ValueError: a setting that the plan lacks, a seed twice, or settings that are wrong; lists every fault.
+    """
+    if unknown := [name for name in settings if name not in plan.settings]:
+        raise ValueError(f"no setting {', '.join(unknown)}; the study has: {', '.join(plan.settings)}")
+    seeds = seeds or plan.seeds
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds {', '.join(map(str, seeds))}: one stands there twice")
+    chosen = [name for name in plan.settings if not settings or name in settings]
+    found = [_cell(plan, name, seed, data) for seed in seeds for name in chosen]
+    faults = []
+    for cell in found[: len(chosen)]:
+        try:
+            cell.document()
+        except ValueError as error:
+            faults.append(f"setting {cell.setting}: {error}")
+    if faults:
+        raise ValueError("\n".join(faults))
+    return found
+
+
+def _cell(plan: Plan, setting: str, seed: int, data: str | None) -> Cell:
+    changes = plan.common | plan.settings[setting]
+    profile = changes.pop("profile", plan.profile)
+    return Cell(setting, seed, profile, changes, data)

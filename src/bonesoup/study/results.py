@@ -1,0 +1,97 @@
+"""One file for each finished cell, studies/results/NAME/CELL.json: small, and enough to print every table from."""
+
+import json
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from bonesoup.evaluation.compare import BASELINE
+from bonesoup.evaluation.tables import UNITS
+from bonesoup.files import appearing, read_json
+from bonesoup.study.cells import STUDIES, Cell
+
+RESULTS = STUDIES / "results"
+DIFFERENCES, RATIOS = f"difference_to_{BASELINE}", f"ratio_to_{BASELINE}"
+KEPT = ("finding", "objectives", "references", "interior", "confidence", "bootstrap", "prompts", "costs")
+METRICS = re.compile(r"hypervolume@|inner_product|controllability$|kl$|tokens$")
+DIGITS = 5
+
+
+def path(study: str, cell: Cell) -> Path:
+    return RESULTS / study / f"{cell.name}.json"
+
+
+def known(study: str, cell: Cell) -> bool:
+    """Whether a cell has a result, and of the same settings.
+
+    Raises:
+        ValueError: its result is of other settings.
+    """
+    where = path(study, cell)
+    if not where.is_file():
+        return False
+    found = read_json(where)
+    if (found["profile"], found["changes"]) != (cell.profile, _plain(cell.changes)):
+        raise ValueError(f"{where} is of other settings than the study names now: remove it to run the cell again")
+    return True
+
+
+def write(study: str, cell: Cell, report: dict, commit: str, stages: list[dict], seconds: float) -> None:
+    """Write a cell's result.
+
+    Args:
+        report: the cell's report.json.
+        commit: whose code ran.
+        stages: rows of stages.jsonl, of the stages that ran; the others came from the run cache.
+        seconds: the whole cell took.
+    """
+    found = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": _plain(cell.changes)}
+    found |= {"commit": commit, "machine": machine(), "seconds": round(seconds)}
+    found["stages"] = {row["stage"]: {key: row[key] for key in ("seconds", "peak_mb")} for row in stages}
+    found |= {key: report[key] for key in KEPT if key in report}
+    found["grids"] = {name: _grid(grid) for name, grid in report["grids"].items()}
+    with appearing(path(study, cell)) as temporary:
+        temporary.write_text(json.dumps(found, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read(study: str) -> list[dict]:
+    """Every result of a study, by setting and seed."""
+    found = [read_json(file) for file in sorted((RESULTS / study).glob("*.json"))]
+    return sorted(found, key=lambda row: (row["setting"], row["seed"]))
+
+
+def machine() -> dict[str, Any]:
+    """{"cpu", "cores"}, and "gpu" where torch sees one."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file() and (match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
+        name = match[1]
+    return {"cpu": name, "cores": os.cpu_count()}
+
+
+def _grid(grid: dict) -> dict:
+    """Estimates as [value, low, high]; of ratios only hypervolumes."""
+    small: dict[str, Any] = {"points": grid["points"]}
+    for unit in (unit for unit in UNITS if unit in grid):
+        small[unit] = {}
+        for kind in ("methods", DIFFERENCES, RATIOS):
+            small[unit][kind] = {
+                method: {
+                    metric: [_round(one[key]) for key in ("value", "low", "high")]
+                    for metric, one in values.items()
+                    if METRICS.match(metric) and (kind != RATIOS or metric.startswith("hypervolume"))
+                }
+                for method, values in grid[unit][kind].items()
+            }
+    return small
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
+
+
+def _plain(changes: dict) -> dict:
+    """As JSON gives it back, so that the two compare equal."""
+    return json.loads(json.dumps(changes))
