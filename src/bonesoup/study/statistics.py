@@ -1,0 +1,53 @@
+"""Over training seeds: what the seeds of two methods say when each seed is compared with itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds.
+
+    half: of its two-sided t interval; None for one seed, which says nothing of others. effect: mean over standard
+    deviation, for differences Cohen's d_z (Cohen 1988, 2.3); None for one seed, or where seeds do not vary.
+    """
+
+    seeds: int
+    value: float
+    half: float | None
+    effect: float | None
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval leaves out 0, else 0."""
+        return 0 if self.half is None or abs(self.value) <= self.half else int(np.sign(self.value))
+
+
+def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Mean:
+    """Mean of one value a seed; of paired differences, the paired t interval.
+
+    Raises:
+        ValueError: no value.
+    """
+    if not len(values):
+        raise ValueError("the mean of no seed")
+    count, value = len(values), float(np.mean(values))
+    if count == 1:
+        return Mean(1, value, None, None)
+    spread = float(np.std(values, ddof=1))
+    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * spread / count**0.5
+    return Mean(count, value, half, value / spread if spread > 0 else None)
+
+
+def geometric(ratios: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float, float] | None:
+    """Geometric mean of positive ratios and the t interval of their logarithms; None where one is not positive."""
+    if min(ratios) <= 0:
+        return None
+    found = mean(np.log(ratios), confidence)
+    half = found.half if found.half is not None else 0.0
+    return tuple(float(np.exp(found.value + side * half)) for side in (0, -1, 1))

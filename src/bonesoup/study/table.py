@@ -1,0 +1,218 @@
+"""The results of a study in Markdown: each method against Rewarded Soup in each setting, over seeds."""
+
+from dataclasses import dataclass
+
+from bonesoup.evaluation.compare import BASELINE, CONSTANT
+from bonesoup.evaluation.tables import NAMES, UNITS, label, name, number
+from bonesoup.study.results import DIFFERENCES, RATIOS
+from bonesoup.study.statistics import Mean, geometric, mean
+
+INTERIOR = "inner_product_interior"
+COMPARED = {
+    "Vertices": "inner_product_vertex",
+    "Whole grid": "inner_product",
+    "Controllability": "controllability",
+    "KL": "kl",
+}
+LEVELS = ("inner_product_interior", "inner_product_vertex", "inner_product", "controllability", "kl", "tokens")
+ORACLE = "oracle"
+NONE = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cells of a setting that have a method, and the grid on which it is compared: the largest it answers."""
+
+    setting: str
+    method: str
+    cells: tuple[dict, ...]
+    grid: str
+
+    def values(self, unit: str, kind: str, metric: str, method: str | None = None) -> list[list[float]]:
+        """[value, low, high] of each seed that has the metric."""
+        found = [cell["grids"][self.grid].get(unit, {}).get(kind, {}) for cell in self.cells]
+        return [one[method or self.method][metric] for one in found if metric in one.get(method or self.method, {})]
+
+
+def markdown(settings: list[str], cells: list[dict]) -> str:
+    """Every table of a study.
+
+    Args:
+        settings: in the order to show; others follow.
+        cells: from `results.read`.
+
+    Raises:
+        ValueError: no cell is finished.
+    """
+    if not cells:
+        raise ValueError("no cell is finished: `bonesoup study` runs them")
+    found = groups(settings, cells)
+    against = [group for group in found if group.method not in (BASELINE, CONSTANT)]
+    parts = [
+        f"**Against {name(BASELINE)}, paired by seed**",
+        _table(differences(against)),
+        verdicts(against),
+        "**Levels**",
+        _table(levels(found)),
+        notes(cells),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def groups(settings: list[str], cells: list[dict]) -> list[Group]:
+    present = {cell["setting"]: [] for cell in cells}
+    for cell in cells:
+        present[cell["setting"]].append(cell)
+    order = [one for one in settings if one in present] + [one for one in present if one not in settings]
+    found = []
+    for setting in order:
+        grids = list(present[setting][0]["grids"])
+        methods = {method for cell in present[setting] for grid in cell["grids"].values() for method in _methods(grid)}
+        for method in sorted(methods, key=lambda m: (list(NAMES).index(m) if m in NAMES else len(NAMES), m)):
+            having = {
+                grid: tuple(c for c in present[setting] if method in _methods(c["grids"].get(grid, {})))
+                for grid in grids
+            }
+            grid = next(grid for grid in grids if having[grid])
+            found.append(Group(setting, method, having[grid], grid))
+    return found
+
+
+def _methods(grid: dict) -> set[str]:
+    return {method for unit in UNITS for method in grid.get(unit, {}).get("methods", {})}
+
+
+def differences(found: list[Group]) -> list[dict[str, str]]:
+    """Rows of the main table."""
+    return [_difference(group, _mark(group)) for group in found]
+
+
+def _difference(group: Group, mark: str) -> dict[str, str]:
+    truest = _unit(group)
+    row = {"setting": group.setting, "method": name(group.method) + mark, "seeds": str(len(group.cells))}
+    for unit in UNITS:
+        values = group.values(unit, DIFFERENCES, INTERIOR)
+        score = {"gold": "gold", "reward": "learned"}[unit]
+        row[f"Interior, {score}"] = _seeds(INTERIOR, values, signed=True)
+        row[f"d_z, {score}"] = _effect(values)
+        if unit == "gold":
+            row["prompts ±"] = _prompts(values)
+    row["survives in gold"] = survival(group)
+    row["to the oracle"] = _to_oracle(group, truest)
+    for heading, metric in COMPARED.items():
+        row[heading] = _seeds(metric, group.values(truest, DIFFERENCES, metric), signed=True)
+    row["HV ratio"] = _ratio(group, truest)
+    return row
+
+
+def survival(group: Group) -> str:
+    """Share of the interior gain in learned reward that is there in gold score; empty where there is no sure gain."""
+    learned = group.values("reward", DIFFERENCES, INTERIOR)
+    gold = group.values("gold", DIFFERENCES, INTERIOR)
+    if not gold or not learned or mean([v[0] for v in learned]).sign <= 0:
+        return NONE
+    return f"{mean([v[0] for v in gold]).value / mean([v[0] for v in learned]).value:.0%}".replace("-", "−")
+
+
+def _to_oracle(group: Group, unit: str) -> str:
+    """Interior difference to the oracle's, on the oracle's own grid and paired by seed."""
+    gaps = []
+    for cell in group.cells:
+        for grid in cell["grids"].values():
+            methods = grid.get(unit, {}).get(DIFFERENCES, {})
+            own, best = (methods.get(method, {}).get(INTERIOR) for method in (group.method, ORACLE))
+            if own and best and group.method != ORACLE:
+                gaps.append(own[0] - best[0])
+    return _write(INTERIOR, mean(gaps), signed=True) if gaps else NONE
+
+
+def _ratio(group: Group, unit: str) -> str:
+    metric = _volume(group)
+    values = group.values(unit, RATIOS, metric) if metric else []
+    found = geometric([value[0] for value in values]) if values else None
+    if found is None:
+        return NONE
+    text = f"×{found[0]:.3f}"
+    return text if len(values) == 1 else f"{text} [{found[1]:.3f}, {found[2]:.3f}]"
+
+
+def levels(found: list[Group]) -> list[dict[str, str]]:
+    rows = []
+    for group in found:
+        unit = _unit(group)
+        row = {"setting": group.setting, "method": name(group.method) + _mark(group), "seeds": str(len(group.cells))}
+        row |= {label(metric): _seeds(metric, group.values(unit, "methods", metric)) for metric in LEVELS}
+        volume = _volume(group)
+        row["HV"] = _seeds(volume, group.values(unit, "methods", volume)) if volume else NONE
+        rows.append(row)
+    return rows
+
+
+def verdicts(found: list[Group]) -> str:
+    """One sentence a method: where its interior difference is sure, by the seeds' interval, and where not."""
+    lines = []
+    for method in dict.fromkeys(group.method for group in found):
+        where: dict[str, list[str]] = {"better": [], "not told apart": [], "worse": []}
+        for group in (group for group in found if group.method == method):
+            values = [value[0] for value in group.values(_unit(group), DIFFERENCES, INTERIOR)]
+            sign = mean(values).sign if values else 0
+            where[{1: "better", 0: "not told apart", -1: "worse"}[sign]].append(group.setting)
+        told = "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in where.items() if names)
+        lines.append(f"- {name(method)} at interior preferences: {told}.")
+    return "\n".join(lines)
+
+
+def notes(cells: list[dict]) -> str:
+    machines = sorted({f"{cell['machine']['cpu']}, {cell['machine']['cores']} cores" for cell in cells})
+    commits = sorted({cell["commit"][:7] for cell in cells})
+    prompts = sorted({cell["prompts"] for cell in cells})
+    seeds = sorted({cell["seed"] for cell in cells})
+    return (
+        f"{len(cells)} cells, seeds {', '.join(map(str, seeds))}, {', '.join(map(str, prompts))} test prompts each. "
+        "± is half a 95% t interval over seeds, of differences paired by seed; d_z is Cohen's effect size (mean over "
+        "standard deviation of the seeds' differences); prompts ± is half the mean 95% bootstrap interval over test "
+        "prompts within a seed. Scores in SFT standard deviations, gold where it is known, else learned. HV ratios are "
+        "geometric means above the first reference point of the setting. To the oracle: interior, on the oracle's "
+        f"grid. † on the grid that the method answers, not the whole. Measured at {', '.join(commits)} on "
+        f"{'; '.join(machines)}."
+    )
+
+
+def _unit(group: Group) -> str:
+    return next(unit for unit in UNITS if all(unit in cell["grids"][group.grid] for cell in group.cells))
+
+
+def _volume(group: Group) -> str | None:
+    """The metric of the hypervolume above the first reference point."""
+    methods = group.cells[0]["grids"][group.grid][_unit(group)]["methods"]
+    return next((metric for metric in methods[group.method] if metric.startswith("hypervolume@")), None)
+
+
+def _mark(group: Group) -> str:
+    return "" if group.grid == next(iter(group.cells[0]["grids"])) else " †"
+
+
+def _seeds(metric: str, values: list[list[float]], signed: bool = False) -> str:
+    return _write(metric, mean([value[0] for value in values]), signed) if values else NONE
+
+
+def _write(metric: str, found: Mean, signed: bool = False) -> str:
+    text = number(metric, found.value, signed)
+    return text if found.half is None else f"{text} ± {number(metric, found.half)}"
+
+
+def _effect(values: list[list[float]]) -> str:
+    effect = mean([value[0] for value in values]).effect if values else None
+    return NONE if effect is None else f"{effect:+.1f}".replace("-", "−")
+
+
+def _prompts(values: list[list[float]]) -> str:
+    return f"{mean([(high - low) / 2 for _, low, high in values]).value:.3f}" if values else NONE
+
+
+def _table(rows: list[dict[str, str]]) -> str:
+    """Columns that no row has anything in are left out."""
+    columns = [column for column in rows[0] if any(row[column] for row in rows)] if rows else []
+    lines = [columns, ["---", "---", *["---:"] * (len(columns) - 2)]]
+    lines += [[row[column] for column in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
