@@ -30,8 +30,25 @@ def written(request, tmp_path_factory, make_samples, make_coefficients, make_tra
     rows.loc[rows["prompt_id"] == "test-0000", ["prompt", "response"]] = HOSTILE
     rows.to_parquet(paths["bone"])
     results = evaluate(read_fronts(paths, names), [-1, -2], 0.2, 50, 0.95, 0)
+    chosen = {
+        "basis": {"condition": 2.5, "l1": 2.5, "l1_even": 1.0},
+        "seek": {
+            "beta": 0.8,
+            "reason": "its hypervolume is distinguishably larger",
+            "steps": 12,
+            "full": 60,
+            "cost": {"updates": 48, "scored": 9000},
+            "candidates": [
+                {"beta": beta, "hypervolume": {"value": 2.0}, "difference": {"value": 0.2, "low": 0.1, "high": 0.3}}
+                for beta in (0.7, 0.8)
+            ],
+        },
+        "scales": {"sft": None, "bone": [1.25] * n},
+        "costs": {"bone": {"policies": n, "updates": 60 * n, "scored": 7680 * n, "held": n, "passes": 1}},
+    }
     write_report(
         results,
+        tables.document(results) | chosen,
         tmp_path / "report",
         examples=read_examples({"bone": paths["bone"]} | paths, names, 2),
         coefficients=make_coefficients(n),
@@ -190,6 +207,7 @@ def test_report_without_gold_baseline_or_logs(samples, tmp_path):
     results = evaluate(read_fronts(paths, NAMES[2]), [-1], 0.2, 20, 0.9, 0)
     write_report(
         results,
+        tables.document(results),
         tmp_path / "report",
         examples=read_examples(paths, NAMES[2], 1),
         coefficients={},
@@ -205,3 +223,14 @@ def test_report_without_gold_baseline_or_logs(samples, tmp_path):
     assert "nothing to compare" in page
     assert "computed, not learned" in page
     assert "ratio_to_rewarded" in tables.document(results)["grids"]["full_grid"]["reward"]
+
+
+def test_what_was_chosen_and_what_it_cost_is_on_the_page(written):
+    page = (written[1] / "index.html").read_text()
+    assert "condition number 2.5" in page
+    assert "β = 0.8 of 2 after 12 of 60 steps, because its hypervolume is distinguishably larger" in page
+    assert "Extrapolation chosen on validation prompts (1 is none): Bone Soup 1.25" in page
+    costs = re.search(r'id="costs-title".*?</section>', page, re.S)[0]
+    n = len(written[0].objectives)
+    assert f"<td>{7680 * n:,}</td>" in costs
+    assert "search for β" in costs

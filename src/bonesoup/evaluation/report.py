@@ -18,6 +18,7 @@ from bonesoup.files import appearing
 
 def write_report(
     results: Results,
+    found: dict,
     out: Path,
     *,
     examples: Sequence[Example],
@@ -32,6 +33,7 @@ def write_report(
 
     Args:
         results: from `evaluate`.
+        found: report.json: `tables.document` of the results, with basis, seek, scales and costs where there are any.
         out: folder, made if absent.
         examples: from `read_examples`; responses are untrusted text and shown as text.
         coefficients: {method: {"policies": [slot], "preferences": [point, objective], "coefficients":
@@ -47,7 +49,6 @@ def write_report(
     images = {path.stem: path for path in write_plots(results, training, out)}
     _write_csv(results, out / "front.csv")
     _write_utility(results, out / "utility.csv")
-    found = tables.document(results)
     page = _template().render(
         found=found,
         tables=tables,

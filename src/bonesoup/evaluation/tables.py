@@ -182,6 +182,48 @@ def title(key: str, grid: dict, unit: str) -> str:
     return f"{key.replace('_', ' ').capitalize()}, {grid['points']} preferences: {UNITS[unit]}"
 
 
+# What a method costs: heading, and what the heading means.
+COSTS = {
+    "policies": ("Policies", "trained"),
+    "updates": ("Updates", "of policies, each on a batch of rollouts"),
+    "scored": ("Scored", "responses that every reward has scored in training"),
+    "held": ("Held", "policies in memory to answer any preference"),
+    "passes": ("Passes", "of a model of the base's size for one token"),
+}
+
+
+def cost_rows(found: dict) -> list[tuple[str, list[str]]]:
+    """(method, a cell for each of COSTS), and the search for beta where there was one."""
+    rows = [(name(method), costs) for method, costs in found.get("costs", {}).items()]
+    if seek := found.get("seek"):
+        rows.append(("search for β", seek["cost"]))
+    return [(title, [f"{costs[key]:,}" if key in costs else "" for key in COSTS]) for title, costs in rows]
+
+
+def choices(found: dict) -> list[str]:
+    """Sentences on what was chosen before the comparison: basis, beta, extrapolation."""
+    said = []
+    if basis := found.get("basis"):
+        said.append(
+            f"Basis: condition number {basis['condition']:.3g}; the coefficients' L1 norm is {basis['l1']:.3g} at "
+            f"worst and {basis['l1_even']:.3g} at the even preference."
+        )
+    if seek := found.get("seek"):
+        gaps = ", ".join(
+            f"{one['beta']:g}: {number('', one['hypervolume']['value'])} "
+            f"({number('', one['difference']['value'], True)} {interval('', one['difference'], True)})"
+            for one in seek["candidates"]
+        )
+        said.append(
+            f"β = {seek['beta']:g} of {len(seek['candidates'])} after {seek['steps']} of {seek['full']} steps, "
+            f"because {seek['reason']}. Hypervolume on validation prompts, with the difference to the one kept: {gaps}."
+        )
+    if scales := {method: scale for method, scale in found.get("scales", {}).items() if scale}:
+        told = ", ".join(f"{name(m)} {' '.join(f'{value:g}' for value in scale)}" for m, scale in scales.items())
+        said.append(f"Extrapolation chosen on validation prompts (1 is none): {told}.")
+    return said
+
+
 def notes(found: dict) -> str:
     """What a reader needs to read the tables right."""
     references = " and ".join(f"{r:g}".replace("-", "−") for r in found["references"])
@@ -209,8 +251,17 @@ def terminal(found: dict) -> Group:
                 indent = "  " * (row["kind"] == "difference")
                 table.add_row(indent + row["name"], *(_short(metric, row["cells"].get(metric)) for metric in keys))
             parts.append(table)
+    if costs := cost_rows(found):
+        table = Table(title="Costs", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        table.add_column("", no_wrap=True)
+        for heading, _ in COSTS.values():
+            table.add_column(heading, justify="right")
+        for title_, cells in costs:
+            table.add_row(title_, *cells)
+        parts.append(table)
     return Group(
         *parts,
+        *(Text(sentence, style="dim") for sentence in choices(found)),
         Text("± is half the interval. " + notes(found), style="dim"),
         Text("\n" + found["finding"], style="bold"),
     )
@@ -242,4 +293,8 @@ def markdown(found: dict) -> str:
                 first = "↳ " * (row["kind"] == "difference") + row["name"]
                 lines.append(f"| {first} | " + " | ".join(texts) + " |")
             parts.append("\n".join(lines))
-    return "\n\n".join([*parts, notes(found), found["finding"]]) + "\n"
+    if costs := cost_rows(found):
+        headings = [heading for heading, _ in COSTS.values()]
+        lines = ["**Costs**\n", "| | " + " | ".join(headings) + " |", "|---" + "|---:" * len(headings) + "|"]
+        parts.append("\n".join([*lines, *(f"| {title_} | " + " | ".join(cells) + " |" for title_, cells in costs)]))
+    return "\n\n".join([*parts, *choices(found), notes(found), found["finding"]]) + "\n"

@@ -5,12 +5,14 @@ import subprocess
 from bonesoup.config import Settings
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.compare import evaluate
+from bonesoup.evaluation.costs import request_costs, seek_costs, training_costs
 from bonesoup.evaluation.measured import measured
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
 from bonesoup.files import appearing, read_json, write_json
+from bonesoup.method.preferences import lattice
 from bonesoup.params import PARAMS
-from bonesoup.paths import FRONTS, MEASURED, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
+from bonesoup.paths import BETA, FRONTS, MEASURED, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
 
 
 def run(settings: Settings, key: None) -> None:
@@ -30,9 +32,16 @@ def run(settings: Settings, key: None) -> None:
         for group in settings.policies
         for slot in read_json(ROWS / f"{group}.json")["slots"]
     }
+    found = tables.document(results) | {
+        "basis": read_json(METRICS / "basis.json"),
+        "seek": _seek(settings),
+        "scales": {method: read_json(SOUPS / f"{method}.json").get("scale") for method in settings.methods},
+        "costs": {method: _costs(settings, method) for method in settings.methods},
+    }
     with appearing(REPORT) as folder:
         write_report(
             results,
+            found,
             folder,
             examples=read_examples(samples, settings.objectives, settings.report.prompts),
             coefficients={method: _coefficients(method) for method in settings.methods},
@@ -42,8 +51,24 @@ def run(settings: Settings, key: None) -> None:
             settings=PARAMS.read_text(),
             commit=_commit(),
         )
-    write_json(METRICS / "report.json", tables.document(results))
+    write_json(METRICS / "report.json", found)
     write_json(MEASURED, measured(fronts, chosen.bootstrap, chosen.confidence, settings.seed))
+
+
+def _seek(settings: Settings) -> dict | None:
+    """The comparison of betas with what it cost, where there was one."""
+    found = read_json(BETA)
+    if not found["candidates"]:
+        return None
+    rows = read_json(METRICS / "basis.json")["rows"]
+    points = len(lattice(len(settings.objectives), settings.evaluation.parts))
+    sampled = points * settings.seek.samples
+    return found | {"cost": seek_costs(len(found["candidates"]), len(rows), found["steps"], settings.rl, sampled)}
+
+
+def _costs(settings: Settings, method: str) -> dict[str, int]:
+    soup = read_json(SOUPS / f"{method}.json")
+    return training_costs([policy["row"] for policy in soup["policies"]], settings.rl) | request_costs(soup)
 
 
 def _coefficients(method: str) -> dict:

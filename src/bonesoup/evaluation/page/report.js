@@ -1,7 +1,7 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const two = data.objectives.length === 2;
-const known = ["sft", "rewarded", "bone", "oracle"];
+const known = ["sft", "rewarded", "bone", "unmapped", "mod", "ric", "oracle"];
 const colour = (key) => `var(--${known.includes(key) ? key : "other"})`;
 const near = (a, b) => a.every((value, i) => Math.abs(value - b[i]) < 1e-6);
 const text = (value, digits = 2) => (Math.abs(value) < 0.5 * 10 ** -digits ? 0 : value).toFixed(digits).replace("-", "−");
@@ -24,6 +24,9 @@ function marker(key, x, y, size, extra = {}) {
   const s = size, shapes = {
     rewarded: `M${-s} ${-s}H${s}V${s}H${-s}Z`,
     oracle: `M0 ${-1.35 * s}L${1.35 * s} 0L0 ${1.35 * s}L${-1.35 * s} 0Z`,
+    unmapped: `M${-1.2 * s} ${-s}H${1.2 * s}L0 ${1.2 * s}Z`,
+    mod: `M${-1.2 * s} ${s}H${1.2 * s}L0 ${-1.2 * s}Z`,
+    ric: `M${-0.4 * s} ${-1.2 * s}H${0.4 * s}V${-0.4 * s}H${1.2 * s}V${0.4 * s}H${0.4 * s}V${1.2 * s}H${-0.4 * s}V${0.4 * s}H${-1.2 * s}V${-0.4 * s}H${-0.4 * s}Z`,
     sft: `M${-s} ${-s}L${s} ${s}M${-s} ${s}L${s} ${-s}`,
   };
   const look = key === "sft" ? { fill: "none", stroke: colour(key), "stroke-width": s * 0.75 } : { fill: colour(key), stroke: "var(--card)", "stroke-width": 1 };

@@ -1,0 +1,37 @@
+"""What a method costs to make and to ask: counted, so that it is the same on every machine."""
+
+from collections.abc import Sequence
+
+from bonesoup.config import Rl
+
+
+def training_costs(rows: Sequence[Sequence[float]], rl: Rl) -> dict[str, int]:
+    """Policies, their updates, and the responses that every reward has scored for them.
+
+    Args:
+        rows: weight rows of the policies; a row that comes twice is trained once.
+    """
+    policies = len({tuple(row) for row in rows})
+    updates = policies * rl.steps
+    return {"policies": policies, "updates": updates, "scored": updates * rl.prompts * rl.generations}
+
+
+def request_costs(soup: dict) -> dict[str, int]:
+    """Forward passes of the base's size per token, and policies kept, to answer any preference of a soup file."""
+    held = len(soup["policies"])
+    passes = max(1, held) if soup.get("mixes") == "distributions" else 1
+    return {"passes": passes, "held": held}
+
+
+def seek_costs(candidates: int, backbones: int, steps: int, rl: Rl, sampled: int) -> dict[str, int]:
+    """What the search for beta adds: the probes that are not gone on with, and the responses that compared them.
+
+    Args:
+        candidates: betas under comparison.
+        backbones: policies of each.
+        steps: updates of each policy's probe.
+        sampled: validation responses scored for one candidate's front.
+    """
+    updates = (candidates - 1) * backbones * steps
+    scored = updates * rl.prompts * rl.generations + candidates * sampled
+    return {"policies": (candidates - 1) * backbones, "updates": updates, "scored": scored}
