@@ -24,10 +24,11 @@ LAYERS = [
     ["tracking"],
     ["serving"],
     ["stages"],
+    ["diagnose"],
     ["pipeline"],
     ["graph", "checkout"],
     ["study", "upkeep"],
-    ["cli_registry", "cli_serving", "cli_study", "cli_upkeep", "cli_weights"],
+    ["cli_diagnose", "cli_registry", "cli_serving", "cli_study", "cli_upkeep", "cli_weights"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,9 +1,10 @@
 """The one chat template, and tokenizers made from scratch that carry it.
 
 Training, rewards, evaluation and serving all render messages through the template saved with the tokenizer.
-A from-scratch tokenizer gets TEMPLATE; a pretrained one keeps its own, or gets TEMPLATE where it has none.
+A from-scratch tokenizer gets TEMPLATE; a pretrained one keeps its own, or gets PLAIN where it has none that will do.
 """
 
+import re
 from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -18,6 +19,16 @@ TEMPLATE = (
     "{% if message.role == 'assistant' %}{{ eos_token }}{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+# For tokenizers to which the marks are ordinary text: the line breaks keep them from growing together with what is
+# said, so that a prompt's tokens stay the same whatever follows.
+PLAIN = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|' + message.role + '|>\n' + message.content }}"
+    "{{ eos_token if message.role == 'assistant' else '\n' }}"
+    "{% endfor %}"
+    "{{ '<|assistant|>\n' if add_generation_prompt else '' }}"
 )
 
 
@@ -62,9 +73,23 @@ def with_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = TEMPLATE
+    if tokenizer.chat_template is None or not _ends_answers(tokenizer):
+        print("the tokenizer gets our chat template: it has none that makes an answer of prompt, text and end token")
+        tokenizer.chat_template = PLAIN
     return tokenizer
+
+
+def _ends_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the template makes of an answer what will be generated: prompt, answer, end token, nothing between.
+
+    Some end a turn with another token, or put an empty thought before the answer: then what is sampled, scored and
+    trained on would not be one text.
+    """
+    asked = [{"role": "user", "content": "Why?"}]
+    prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+    whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": "So."}], tokenize=False)
+    answer = whole.removeprefix(prompt)
+    return answer != whole and re.match(rf"\s*So\.\s*{re.escape(tokenizer.eos_token)}", answer) is not None
 
 
 def only_ours(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

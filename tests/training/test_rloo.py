@@ -26,7 +26,7 @@ def count(word: str):
     return lambda prompts, responses: [float(response.split().count(word)) for response in responses]
 
 
-def make_task(base: Path, texts: list, **changes) -> rloo.Task:
+def make_task(base: Path, texts: list, hardware: dict | None = None, **changes) -> rloo.Task:
     settings = {
         "steps": 6,
         "prompts": 2,
@@ -47,6 +47,7 @@ def make_task(base: Path, texts: list, **changes) -> rloo.Task:
         normaliser=Normaliser(np.array([0.1, 0.2]), np.array([0.5, 2.0])),
         rl=config.Rl(**(settings | changes)),
         generation=config.Generation(temperature=1.0, max_new_tokens=8),
+        hardware=config.Hardware(**hardware or {}),
         seed=3,
         device="cpu",
     )
@@ -167,6 +168,20 @@ def test_micro_batches_do_not_change_the_step(unbroken, tiny_policy, prompts, tm
     whole, parts = weights(unbroken), weights(split)
     for name in whole:
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-3, atol=1e-5)
+
+
+def test_gradient_checkpointing_does_not_change_the_adapter(unbroken, tiny_policy, prompts, tmp_path):
+    again = rloo.train_policy(
+        make_task(tiny_policy, prompts, hardware={"gradient_checkpointing": True}), "again", ROW, tmp_path
+    )
+    whole, anew = weights(unbroken), weights(again)
+    for name in whole:
+        torch.testing.assert_close(anew[name], whole[name], rtol=1e-3, atol=1e-5)
+
+
+def test_vllm_that_is_not_installed_is_said(tiny_policy, prompts, tmp_path):
+    with pytest.raises(ValueError, match="hardware.vllm: vLLM is not installed"):
+        rloo.train_policy(make_task(tiny_policy, prompts, hardware={"vllm": True}), "fast", ROW, tmp_path)
 
 
 def test_text_scored_is_the_tokens_trained_on(tiny_policy, prompts, tmp_path):

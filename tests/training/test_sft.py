@@ -65,18 +65,55 @@ def test_scratch_policies_follow_their_seed():
     assert not torch.equal(one.state_dict()[weight], other.state_dict()[weight])
 
 
-def test_a_pretrained_tokenizer_without_template_gets_ours(tiny_policy, tmp_path):
-    bare = AutoTokenizer.from_pretrained(tiny_policy)
-    bare.chat_template = None
-    bare.save_pretrained(tmp_path / "bare")
-    AutoModelForCausalLM.from_pretrained(tiny_policy).save_pretrained(tmp_path / "bare")
-    (tmp_path / "bare" / "chat_template.jinja").unlink(missing_ok=True)
-    _, tokenizer = base_policy(Model(source=str(tmp_path / "bare"), context=64), [], seed=0)
-    shared = AutoTokenizer.from_pretrained(tiny_policy)
+def bare(folder, tiny_policy, template: str | None):
+    """The tiny policy with another chat template, or none."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+    AutoModelForCausalLM.from_pretrained(tiny_policy).save_pretrained(folder)
+    if template is None:
+        (folder / "chat_template.jinja").unlink(missing_ok=True)
+    return base_policy(Model(source=str(folder), context=64), [], seed=0)[1]
+
+
+TURNS = "{% for m in messages %}[{{ m.role }}] {{ m.content }}END{% endfor %}"
+# Some put a thought before an answer, or end every turn with a token that is not the end token.
+UNFIT = {
+    "none": None,
+    "another end": TURNS.replace("END", "<|unknown|>") + "{% if add_generation_prompt %}[assistant] {% endif %}",
+    "a thought": "{% for m in messages %}[{{ m.role }}] {% if m.role == 'assistant' %}<think></think>{% endif %}"
+    "{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}",
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_pretrained_tokenizer_without_a_template_that_will_do_gets_ours(tiny_policy, tmp_path, name):
+    tokenizer = bare(tmp_path / "bare", tiny_policy, UNFIT[name])
     messages = conversation(ROWS[0])["prompt"]
-    assert tokenizer.apply_chat_template(messages, tokenize=False) == shared.apply_chat_template(
-        messages, tokenize=False
-    )
+    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    answer = [{"role": "assistant", "content": "Use flour."}]
+    assert tokenizer.apply_chat_template([*messages, *answer], tokenize=False) == f"{prompt}Use flour.<|end|>"
+    assert "Please explain baking" in prompt
+
+
+def test_a_template_that_ends_answers_with_the_end_token_is_kept(tiny_policy, tmp_path):
+    theirs = TURNS.replace("END", "{{ eos_token }}\n") + "{% if add_generation_prompt %}[assistant] {% endif %}"
+    assert bare(tmp_path / "bare", tiny_policy, theirs).chat_template == theirs
+
+
+def test_gradient_checkpointing_gives_the_same_weights(tiny_policy, tmp_path):
+    """It computes activations again instead of keeping them, and nothing else."""
+    kept = {}
+    for again in (False, True):
+        policy, tokenizer = base_policy(Model(source=str(tiny_policy), context=64), [], seed=0)
+        sft = Sft(steps=3, batch=4, learning_rate=0.01, lora=Lora(rank=4, alpha=8))
+        folder = tmp_path / str(again)
+        trained, _ = train_sft(
+            policy, tokenizer, ROWS, ROWS[:3], sft, 64, 0, folder, "cpu", gradient_checkpointing=again
+        )
+        kept[again] = trained.state_dict()
+    for name, value in kept[False].items():
+        torch.testing.assert_close(kept[True][name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_sampling_defaults_of_a_pretrained_base_are_dropped(tiny_policy, tmp_path):

@@ -25,9 +25,7 @@ def parse(row: dict, max_response_chars: int) -> Comparison:
     if not isinstance(info, dict):
         raise BadRow(f"'info' is {type(info).__name__}, not an object", info)
     if info.get("post") is None:
-        raise BadRow(
-            "'info.post' is missing: the row is about a news article, not a Reddit post", sorted(map(str, info))
-        )
+        raise BadRow("'info.post' is missing: about a news article, not a Reddit post", sorted(map(str, info)))
     post = text_of(info, "post", "info")
     if not isinstance(summaries, list) or len(summaries) != 2 or not all(isinstance(s, dict) for s in summaries):
         raise BadRow("'summaries' must be two objects", summaries)

@@ -17,6 +17,14 @@ from bonesoup.files import read_json
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 Messages = list[dict[str, str]]
+# What a tokenizer is given: one text, or the two that it joins with its own separator.
+Text = str | tuple[str, str]
+# Where an input is longer than the model reads, the prompt is given up from its far end, never the response.
+TRUNCATION = {
+    "prompt-response": ("left", "only_first"),
+    "response-prompt": ("right", "only_second"),
+    "response-bos-prompt": ("right", "longest_first"),
+}
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,7 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
             f"{source} has {model.config.num_labels} labels"
         )
     tokenizer = load_tokenizer(source, spec.get("revision"))
-    # Where a dialogue is longer than the model reads, its start is given up, never the response.
-    tokenizer.truncation_side = "left"
+    tokenizer.truncation_side, truncation = TRUNCATION.get(spec["input"], ("left", "longest_first"))
     if positions := getattr(model.config, "max_position_embeddings", None):
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     if tokenizer.pad_token is None:
@@ -84,7 +91,8 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
     def scores(prompts: list[Messages], responses: list[str]) -> np.ndarray:
         texts = render(tokenizer, spec["input"], prompts, responses)
         # A chat template brings its own special tokens; plain text needs the tokenizer's.
-        return classify(model, tokenizer, texts, batch, special=spec["input"] != "chat")[:, spec["logit"]]
+        special = spec["input"] != "chat"
+        return classify(model, tokenizer, texts, batch, special, truncation)[:, spec["logit"]]
 
     return Reward(spec["objective"], scores)
 
@@ -117,10 +125,17 @@ def load_function(name: str) -> Callable[[list[Messages], list[str]], np.ndarray
         raise ValueError(f"reward function {name!r} cannot be imported: {error}") from None
 
 
-def render(tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Messages], responses: list[str]) -> list[str]:
-    """The text a reward model reads: its chat template, an hh-rlhf dialogue, or the response alone."""
+def render(tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Messages], responses: list[str]) -> list[Text]:
+    """What a reward model reads, in one of the styles of `config.RewardInput`."""
     if style == "response":
         return list(responses)
+    if style in TRUNCATION:
+        asked = ["\n".join(turn["content"] for turn in prompt) for prompt in prompts]
+        if style == "prompt-response":
+            return list(zip(asked, responses, strict=True))
+        if style == "response-prompt":
+            return list(zip(responses, asked, strict=True))
+        return [f"{answer} {tokenizer.bos_token} {text}" for answer, text in zip(responses, asked, strict=True)]
     if style == "hh":
         names = {"user": "Human", "assistant": "Assistant", "system": "System"}
         return [
@@ -135,14 +150,20 @@ def render(tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Message
 
 @torch.inference_mode()
 def classify(
-    model, tokenizer: PreTrainedTokenizerBase, texts: list[str], batch: int, special: bool = False
+    model,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[Text],
+    batch: int,
+    special: bool = False,
+    truncation: str = "longest_first",
 ) -> np.ndarray:
     """Logits [batch, labels]; rows of like length share a forward pass. `special` adds the tokenizer's own tokens."""
-    ids = [tokenizer(text, add_special_tokens=special, truncation=True)["input_ids"] for text in texts]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    logits = np.empty((len(ids), model.config.num_labels))
-    for start in range(0, len(ids), batch):
+    pairs = [text if isinstance(text, tuple) else (text,) for text in texts]
+    encoded = [tokenizer(*pair, add_special_tokens=special, truncation=truncation) for pair in pairs]
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))
+    logits = np.empty((len(encoded), model.config.num_labels))
+    for start in range(0, len(encoded), batch):
         rows = order[start : start + batch]
-        inputs = tokenizer.pad({"input_ids": [ids[i] for i in rows]}, padding_side="right", return_tensors="pt")
+        inputs = tokenizer.pad([encoded[i] for i in rows], padding_side="right", return_tensors="pt")
         logits[rows] = model(**inputs.to(model.device)).logits.float().cpu().numpy()
     return logits

@@ -117,4 +117,5 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) 
 
 def roles(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """The roles that the model knows; one made here has tokens for two."""
-    return ("user", "assistant") if tokenizer.chat_template == chat.TEMPLATE else ("system", "user", "assistant")
+    ours = tokenizer.chat_template in (chat.TEMPLATE, chat.PLAIN)
+    return ("user", "assistant") if ours else ("system", "user", "assistant")

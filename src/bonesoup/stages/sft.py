@@ -23,6 +23,7 @@ def run(settings: Settings, key: None) -> None:
         settings.seed,
         scratch=SCRATCH / "sft",
         device=settings.device,
+        gradient_checkpointing=settings.hardware.gradient_checkpointing,
     )
     with appearing(SFT) as folder:
         policy.save_pretrained(folder)

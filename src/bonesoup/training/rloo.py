@@ -11,11 +11,13 @@ holds adapter, optimiser, schedule and random states.
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import RLOOConfig, RLOOTrainer
@@ -51,6 +53,7 @@ class Task:
     normaliser: Normaliser
     rl: config.Rl
     generation: config.Generation
+    hardware: config.Hardware
     seed: int
     device: str
 
@@ -84,41 +87,58 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path, until: 
         for step in read_jsonl(done / "steps.jsonl"):
             check_step(name, step, task.rl.limits)
         return done
-    checkpoint = last_checkpoint(scratch)
-    if until and read_step(checkpoint) == until:
-        # Killed between this checkpoint and its adapter.
-        shutil.rmtree(checkpoint)
-        checkpoint = last_checkpoint(scratch)
     trainer = _trainer(task, row, scratch)
-    log = _StepLog(name, task, scratch / "steps.jsonl", read_step(checkpoint))
+    processes = trainer.accelerator
+    # Killed between this checkpoint and its adapter: it has to be made again.
+    torn = [path for path in scratch.glob("checkpoint-*") if until and read_step(path) >= until]
+    checkpoint = last_checkpoint(scratch, torn)
+    # Every process has looked before the main one changes anything.
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        for path in torn:
+            shutil.rmtree(path)
+    log = _StepLog(name, task, scratch / "steps.jsonl", read_step(checkpoint), processes.is_main_process)
     trainer.add_callback(log)
     if until:
         trainer.add_callback(_StopAt(until))
     quiet(trainer)
-    if checkpoint:
+    if checkpoint and processes.is_main_process:
         print(f"{name}: resuming at step {read_step(checkpoint)} of {last}", flush=True)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step != last:
         raise RuntimeError(f"{name}: training ended at step {trainer.state.global_step} of {last}")
-    with appearing(done) as folder:
-        save_adapter(trainer.model, folder)
-        shutil.copyfile(scratch / "steps.jsonl", folder / "steps.jsonl")
-    # What a full run goes on from stays.
-    if not until or past:
-        for leftover in scratch.glob("checkpoint-*"):
-            shutil.rmtree(leftover)
+    # Where the weights are spread over processes, all of them take part in gathering.
+    weights = processes.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
+    if processes.is_main_process:
+        with appearing(done) as folder:
+            save_adapter(trainer.model, folder, weights)
+            shutil.copyfile(scratch / "steps.jsonl", folder / "steps.jsonl")
+        # What a full run goes on from stays.
+        if not until or past:
+            for leftover in scratch.glob("checkpoint-*"):
+                shutil.rmtree(leftover)
+    processes.wait_for_everyone()
     return done
 
 
 def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
-    rl = task.rl
+    rl, vllm = task.rl, task.hardware.vllm
     batch = rl.prompts * rl.generations
+    processes = PartialState(cpu=task.device == "cpu").num_processes
+    if batch % (rl.micro_batch * processes):
+        raise ValueError(
+            f"rl.micro_batch: {processes} processes with {rl.micro_batch} rows each do not divide "
+            f"prompts * generations = {batch}"
+        )
+    if vllm and find_spec("vllm") is None:
+        raise ValueError("hardware.vllm: vLLM is not installed; `pip install vllm`, or set it to false")
     tokenizer = AutoTokenizer.from_pretrained(task.base, padding_side="left")
+    barred = never_sampled(tokenizer)
     arguments = RLOOConfig(
         output_dir=str(scratch),
         max_steps=rl.steps,
         per_device_train_batch_size=rl.micro_batch,
-        gradient_accumulation_steps=batch // rl.micro_batch,
+        gradient_accumulation_steps=batch // rl.micro_batch // processes,
         # One generation batch per optimiser step: on-policy, and nothing buffered that a checkpoint would lose.
         generation_batch_size=batch,
         num_generations=rl.generations,
@@ -126,7 +146,10 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
         temperature=task.generation.temperature,
         top_k=0,
         top_p=1.0,
-        generation_kwargs={"suppress_tokens": never_sampled(tokenizer)},
+        # vLLM bars a token by the least bias that it takes.
+        generation_kwargs={"logit_bias": dict.fromkeys(barred, -100)} if vllm else {"suppress_tokens": barred},
+        use_vllm=vllm,
+        vllm_mode="colocate",
         beta=rl.kl,
         reward_weights=list(row),
         learning_rate=rl.learning_rate,
@@ -146,7 +169,7 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
         disable_tqdm=True,
         use_cpu=task.device == "cpu",
         bf16=task.device == "cuda",
-        gradient_checkpointing=False,
+        gradient_checkpointing=task.hardware.gradient_checkpointing,
         dataloader_pin_memory=False,
     )
     return RLOOTrainer(
@@ -171,9 +194,13 @@ def _reward_function(task: Task, i: int) -> Callable[..., list[float]]:
     return score
 
 
-def save_adapter(model, folder: Path) -> None:
-    """Save with a deterministic config: PEFT keeps the target modules in a set, whose order varies."""
-    model.save_pretrained(folder, selected_adapters=["default"])
+def save_adapter(model, folder: Path, weights: dict | None = None) -> None:
+    """Save with a deterministic config: PEFT keeps the target modules in a set, whose order varies.
+
+    Args:
+        weights: state dict of the whole model, where its own parameters are shards.
+    """
+    model.save_pretrained(folder, state_dict=weights, selected_adapters=["default"])
     (folder / "README.md").unlink(missing_ok=True)
     path = folder / "adapter_config.json"
     settings = read_json(path)
@@ -182,10 +209,10 @@ def save_adapter(model, folder: Path) -> None:
     write_json(path, settings)
 
 
-def last_checkpoint(scratch: Path) -> Path | None:
+def last_checkpoint(scratch: Path, without: Sequence[Path] = ()) -> Path | None:
     """The newest checkpoint that was written to its end; a torn one, from a kill while saving, is ignored."""
     complete = [path.parent for path in scratch.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(complete, key=read_step, default=None)
+    return max((path for path in complete if path not in without), key=read_step, default=None)
 
 
 def read_step(checkpoint: Path | None) -> int:
@@ -207,25 +234,31 @@ class _StopAt(TrainerCallback):
 class _StepLog(TrainerCallback):
     """Writes steps.jsonl, shows progress, marks whole checkpoints, and stops a run that has collapsed."""
 
-    def __init__(self, name: str, task: Task, path: Path, start: int):
-        self.name, self.task, self.path = name, task, path
+    def __init__(self, name: str, task: Task, path: Path, start: int, main: bool):
+        self.name, self.task, self.path, self.main = name, task, path, main
         self.throttle = Throttle()
         kept = path.read_text().splitlines()[:start] if path.exists() else []
         for line in kept:
             check_step(name, json.loads(line), task.rl.limits)
-        with appearing(path) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept))
+        if main:
+            with appearing(path) as temporary:
+                temporary.write_text("".join(line + "\n" for line in kept))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "reward" not in logs:
             return
         step = self._step(state.global_step, logs)
-        with open(self.path, "a") as out:
-            out.write(json.dumps(step) + "\n")
-        self._show(step, last=state.global_step == state.max_steps)
+        if self.main:
+            with open(self.path, "a") as out:
+                out.write(json.dumps(step) + "\n")
+            self._show(step, last=state.global_step == state.max_steps)
         check_step(self.name, step, self.task.rl.limits)
 
     def on_save(self, args, state, control, **kwargs):
+        # Each process has written its part of the checkpoint.
+        PartialState().wait_for_everyone()
+        if not self.main:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         # The log must be on disk before the checkpoint counts, or a resumed run would miss steps of it.
         with open(self.path) as out:

@@ -1,4 +1,4 @@
-"""A weight row to its adapter, trained once: what decides an adapter is its fingerprint and names its scratch folder."""
+"""A weight row to its adapter, trained once: what decides an adapter is its fingerprint, and names its scratch."""
 
 import shutil
 import sys
@@ -15,6 +15,7 @@ from bonesoup.locks import exclusive
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SCRATCH, SFT
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import load_rewards
+from bonesoup.training.launch import launch
 from bonesoup.training.rloo import Task, train_policy
 
 CODE = (
@@ -22,6 +23,7 @@ CODE = (
     "bonesoup.chat",
     "bonesoup.rewards.normalise",
     "bonesoup.rewards.score",
+    "bonesoup.training.launch",
     "bonesoup.training.rloo",
     "bonesoup.training.sft",
     "bonesoup.weights.pretrained",
@@ -38,6 +40,7 @@ def task(settings: Settings) -> Task:
         normaliser=Normaliser(np.array(scale["mean"]), np.array(scale["std"])),
         rl=settings.rl,
         generation=settings.generation,
+        hardware=settings.hardware,
         seed=settings.seed,
         device=settings.device,
     )
@@ -51,6 +54,8 @@ def inputs(settings: Settings) -> list:
     return [
         settings.rl.model_dump(exclude={"limits", "checkpoint_every"}),
         settings.generation.model_dump(),
+        settings.hardware.model_dump(),
+        file_digest(Path(settings.hardware.accelerate)) if settings.hardware.accelerate else None,
         [settings.seed, settings.threads, settings.device],
         [version(package) for package in ("torch", "transformers", "trl", "peft", "accelerate")],
         [file_digest(sys.modules[name].__file__) for name in CODE],
@@ -68,12 +73,16 @@ def train_rows(
         group: named in policy.json.
         until: stop after this step of the full schedule; a later call without it goes on from there.
     """
-    shared, common = inputs(settings), task(settings)
+    shared, file = inputs(settings), settings.hardware.accelerate
+    common = None if file else task(settings)
     for slot, row in slots.items():
         fingerprint = digest(row, shared)
         with _scratch(fingerprint) as scratch:
             known = (scratch / "adapter").is_dir()
-            adapter = train_policy(common, slot, row, scratch, until)
+            if file:
+                adapter = launch(file, slot, row, scratch, until)
+            else:
+                adapter = train_policy(common, slot, row, scratch, until)
         if known and not until:
             print(f"{slot}: row {row} is trained already, taking its adapter", flush=True)
         shutil.copytree(adapter, folder / slot)

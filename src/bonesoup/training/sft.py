@@ -45,6 +45,7 @@ def train_sft(
     name: str = "sft",
     micro_batch: int | None = None,
     tokens: list[int] | None = None,
+    gradient_checkpointing: bool = False,
 ) -> tuple[PreTrainedModel, dict]:
     """Train on the responses (prompt tokens carry no loss).
 
@@ -82,7 +83,7 @@ def train_sft(
         disable_tqdm=True,
         use_cpu=device == "cpu",
         bf16=device == "cuda",
-        gradient_checkpointing=False,
+        gradient_checkpointing=gradient_checkpointing,
         dataloader_pin_memory=False,
     )
     trainer = SFTTrainer(

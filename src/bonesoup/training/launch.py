@@ -1,0 +1,72 @@
+"""One policy, several processes: `accelerate launch` runs this module in each; the main one writes.
+
+What decides and copies stays in the process that launches; each launched one does nothing but `train_policy`.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from bonesoup.files import read_json, write_json
+
+# Bound to this process, as everything that trains is.
+BOUND = (
+    "from bonesoup.locks import die_with_parent; die_with_parent(); from accelerate.commands.launch import main; main()"
+)
+ANSWER, LOG = "launched.json", "launch.log"
+
+
+def launch(file: str, name: str, row: list[float], scratch: Path, until: int | None) -> Path:
+    """`train_policy` in the processes that accelerate's settings in `file` describe; returns the adapter's folder.
+
+    Raises:
+        ValueError: there is no such file.
+        RuntimeError: a process failed; what it said.
+    """
+    if not Path(file).is_file():
+        raise ValueError(f"hardware.accelerate: {file}: no such file; the own ones of the project are in accelerate/")
+    (scratch / ANSWER).unlink(missing_ok=True)
+    job = json.dumps({"name": name, "row": row, "scratch": str(scratch), "until": until})
+    command = [sys.executable, "-c", BOUND, "--config_file", file, "--module", "bonesoup.training.launch", job]
+    with open(scratch / LOG, "w") as log:
+        status = subprocess.run(command, stderr=log, check=False).returncode
+    answer = read_json(scratch / ANSWER) if (scratch / ANSWER).is_file() else {}
+    if status or "adapter" not in answer:
+        reason = answer.get("error", f"the last lines of {scratch / LOG}:\n" + _tail(scratch / LOG))
+        raise RuntimeError(f"{name}: a process that accelerate launched failed: {reason}")
+    return Path(answer["adapter"])
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def main(job: dict) -> None:
+    """What each process does. The main one leaves the adapter's folder in launched.json; the first that fails, why."""
+    import torch
+    from accelerate import PartialState
+
+    from bonesoup import params
+    from bonesoup.locks import die_with_parent
+    from bonesoup.training.rloo import train_policy
+    from bonesoup.training.rows import task
+
+    die_with_parent()
+    settings = params.load()
+    torch.set_num_threads(settings.threads)
+    # Before any model: it gives each process a GPU of its own.
+    state = PartialState(cpu=settings.device == "cpu")
+    scratch = Path(job["scratch"])
+    try:
+        adapter = train_policy(task(settings), job["name"], job["row"], scratch, job["until"])
+    except Exception as error:
+        if not (scratch / ANSWER).exists():
+            write_json(scratch / ANSWER, {"error": str(error) or type(error).__name__})
+        raise
+    if state.is_main_process:
+        write_json(scratch / ANSWER, {"adapter": str(adapter)})
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
