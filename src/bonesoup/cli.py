@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bonesoup import cli_registry, cli_serving, cli_study, cli_upkeep, cli_weights, config, params
+from bonesoup import cli_diagnose, cli_registry, cli_serving, cli_study, cli_upkeep, cli_weights, config, params
 
 app = typer.Typer(
     help="Controllable multi-objective text generation by merging backbone policies.",
@@ -208,6 +208,7 @@ app.add_typer(cli_weights.commands)
 app.add_typer(cli_registry.commands)
 app.add_typer(cli_serving.commands)
 app.add_typer(cli_study.commands)
+app.add_typer(cli_diagnose.commands)
 app.add_typer(cli_upkeep.commands)
 
 

@@ -1,0 +1,260 @@
+"""Scores to a diagnosis: plain data for JSON, with a verdict and the reasons for it."""
+
+from dataclasses import asdict, dataclass
+from itertools import combinations
+
+import numpy as np
+
+from bonesoup.config import Settings
+from bonesoup.diagnose.measure import PLACES, Line, Sampled
+from bonesoup.evaluation.diagnosis import (
+    Prediction,
+    barrier,
+    bend,
+    curvature,
+    fall,
+    movement,
+    predict,
+    prompts_needed,
+    room,
+)
+from bonesoup.evaluation.statistics import estimate, resample_weights, resampled_means
+from bonesoup.method.preferences import interior, lattice
+from bonesoup.method.quadratic import asymmetry, penalised_share, regret_bone, regret_rewarded, win_region
+
+# KL coefficients for which the gain is foretold, as multiples of rl.kl.
+PENALTIES = (1.0, 2.0, 3.0, 5.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Means over prompts in bootstrap draws: scores {unit: [draw, point, objective]}, kl [draw, point]."""
+
+    scores: dict[str, np.ndarray]
+    kl: np.ndarray
+
+
+def diagnose(
+    settings: Settings, sampled: Sampled, rows: np.ndarray, correlation: dict[str, list[list[float]]], steps: int
+) -> dict:
+    """The whole diagnosis as plain data.
+
+    Args:
+        rows: [policy, objective] of the backbones that would be trained.
+        correlation: {unit: [objective, objective]} over SFT responses.
+        steps: of a short run.
+    """
+    evaluation, objectives = settings.evaluation, settings.objectives
+    level = evaluation.confidence
+    units = {"reward": sampled.reward} | ({"gold": sampled.gold} if sampled.gold is not None else {})
+    weights = resample_weights(len(sampled.kl), evaluation.bootstrap, settings.seed)
+    draws = Draws(
+        {unit: resampled_means(weights, values) for unit, values in units.items()},
+        resampled_means(weights, sampled.kl),
+    )
+    plan, unit = sampled.layout, list(units)[-1]
+    grid = lattice(len(objectives), evaluation.parts)
+    rooms = {name: _room(sampled, values) for name, values in draws.scores.items()}
+    predictions = {name: predict(found, rows, grid, evaluation.interior, level) for name, found in rooms.items()}
+    moved = [
+        {"slot": f"specialist-{i + 1}", **_plain(draws.kl[:, point], level), "verdict": movement(draws.kl[0, point])}
+        for i, point in enumerate(plan.specialists)
+    ]
+    pairs = _pairs(settings, sampled, draws, rows, grid)
+    gap = (units[unit][:, plan.even_run] - units[unit][:, plan.even]).mean(axis=1)
+    needed = prompts_needed(float(gap.std(ddof=1)), predictions[unit].even.value, level)
+    found = {
+        "objectives": list(objectives),
+        "unit": unit,
+        "prompts": len(sampled.kl),
+        "confidence": level,
+        "steps": steps,
+        "full_steps": settings.rl.steps,
+        "rows": rows.tolist(),
+        "prediction": {name: _prediction(one) for name, one in predictions.items()},
+        "room": {name: _plain(one, level) for name, one in rooms.items()},
+        "short_runs": _short_runs(sampled, draws, level),
+        "lines": [_line(line, sampled, draws, objectives, level) for line in plan.lines],
+        "pairs": pairs,
+        "movement": moved,
+        "penalty": _penalty(settings.rl.kl, pairs, predictions[unit]),
+        "correlation": correlation,
+        "noise": {
+            "standard_error": float(gap.std(ddof=1) / len(gap) ** 0.5),
+            "prompts_needed": needed,
+            "prompts_evaluated": evaluation.samples,
+        },
+    }
+    return {"verdict": verdict(found), "reasons": reasons(found)} | found
+
+
+def _plain(draws: np.ndarray, level: float) -> dict:
+    return asdict(estimate(draws, level))
+
+
+def _prediction(one: Prediction) -> dict:
+    return asdict(one) | {"wins": one.wins, "verdict": one.verdict}
+
+
+def _room(sampled: Sampled, means: np.ndarray) -> np.ndarray:
+    plan = sampled.layout
+    even = (means[:, plan.even_run] - means[:, plan.even]).mean(axis=-1)
+    return room(
+        even, np.stack([_own(means, i, run) - _own(means, i, place) for i, run, place in _starts(plan)], axis=1)
+    )
+
+
+def _starts(plan) -> list[tuple[int, int, int]]:
+    return [(i, run, place) for i, (run, place) in enumerate(zip(plan.runs, plan.specialists, strict=True))]
+
+
+def _own(means: np.ndarray, objective: int, point: int) -> np.ndarray:
+    return means[:, point, objective]
+
+
+def _short_runs(sampled: Sampled, draws: Draws, level: float) -> list[dict]:
+    """Each run: what it gained in the utility of its own preference, and the KL it ended with."""
+    plan = sampled.layout
+    n = draws.scores["reward"].shape[-1]
+    ways = [("the even Rewarded Soup", np.full(n, 1 / n), plan.even, plan.even_run)]
+    ways += [(f"specialist-{i + 1}", np.eye(n)[i], place, run) for i, run, place in _starts(plan)]
+    return [
+        {"start": name, "kl_before": float(draws.kl[0, place]), "kl_after": float(draws.kl[0, run])}
+        | {unit: _plain((means[:, run] - means[:, place]) @ mu, level) for unit, means in draws.scores.items()}
+        for name, mu, place, run in ways
+    ]
+
+
+def _line(line: Line, sampled: Sampled, draws: Draws, objectives: list[str], level: float) -> dict:
+    """Mean scores at the places of a line, and how far from concave they are."""
+    points = list(line.points)
+    kl = draws.kl[:, points]
+    found = {
+        "start": "SFT" if line.start is None else f"specialist-{line.start + 1}",
+        "end": f"specialist-{line.end + 1}",
+        "places": list(PLACES),
+        "kl": kl[0].tolist(),
+    }
+    for unit, means in draws.scores.items():
+        found[unit] = {}
+        for i, name in enumerate(objectives):
+            values = means[:, points, i]
+            rising = i == line.end
+            falls = fall(values if rising else values[..., ::-1]) if rising or i == line.start else None
+            found[unit][name] = {
+                "values": values[0].tolist(),
+                "barrier": _plain(barrier(PLACES, values), level),
+                # Only the line to or from an objective's own specialist is expected to rise or fall throughout.
+                "fall": None if falls is None else _plain(falls, level),
+            }
+        found[unit]["mean of both" if len(objectives) == 2 else "mean of all"] = {
+            "values": means[0][points].mean(axis=-1).tolist(),
+            "barrier": _plain(barrier(PLACES, means[:, points].mean(axis=-1)), level),
+            "fall": None,
+        }
+    return found
+
+
+def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray, grid: np.ndarray) -> list[dict]:
+    """Scalar theory of every pair of objectives, from the line between their specialists.
+
+    The curvature is that of what a specialist maximises, reward less penalty, in units of the line's own length.
+    """
+    level, n = settings.evaluation.confidence, len(settings.objectives)
+    trained = draws.scores["reward"] - settings.rl.kl * draws.kl[..., None]
+    beta = float(rows[0, 0]) if n == 2 and len(rows) == 2 and np.allclose(rows, rows[::-1, ::-1]) else None
+    found = []
+    for first, second in combinations(range(n), 2):
+        line = next(one for one in sampled.layout.lines if (one.start, one.end) == (first, second))
+        points = list(line.points)
+        k1 = curvature(PLACES, trained[:, points, first])
+        k2 = curvature(PLACES, trained[:, points[::-1], second])
+        pair = {
+            "first": settings.objectives[first],
+            "second": settings.objectives[second],
+            "k1": _plain(k1, level),
+            "k2": _plain(k2, level),
+            "asymmetry": _plain(asymmetry(k1, k2), level),
+            "kl_curvature": float(bend(PLACES, draws.kl[0, points])),
+        }
+        if beta:
+            mu = grid[interior(grid, settings.evaluation.interior), 0]
+            mu = mu if len(mu) else np.array([0.5])
+            # The line's length is 1, so that a quarter of its square is the theory's L^2.
+            gains = regret_rewarded(k1[:, None], k2[:, None], 0.25, mu) - regret_bone(
+                k1[:, None], k2[:, None], 0.25, beta, mu
+            )
+            pair |= {
+                "win_region": float(win_region(k1[0], k2[0], beta)),
+                "gain": _plain(gains.mean(axis=1), level),
+            }
+        found.append(pair)
+    return found
+
+
+def _penalty(kl: float, pairs: list[dict], prediction: Prediction) -> list[dict]:
+    """The predicted gain at stronger KL penalties, by the curvature they add to every objective."""
+    curve = np.mean([(pair["k1"]["value"] + pair["k2"]["value"]) / 2 for pair in pairs])
+    added = max(float(np.mean([pair["kl_curvature"] for pair in pairs])), 0.0)
+    shares = [float(penalised_share(curve, (factor - 1) * kl * added)) if curve > 0 else 1.0 for factor in PENALTIES]
+    return [
+        {"kl": factor * kl, "share": share, "gain": share * prediction.gain}
+        for factor, share in zip(PENALTIES, shares, strict=True)
+    ]
+
+
+def number(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def interval(found: dict) -> str:
+    return f"[{number(found['low'])}, {number(found['high'])}]"
+
+
+def verdict(found: dict) -> str:
+    """The prediction in one line."""
+    one = found["prediction"][found["unit"]]
+    scale = "SFT standard deviations of " + ("gold (true) score" if found["unit"] == "gold" else "learned reward")
+    size = f"{number(one['gain'])} {interval(one)} {scale}"
+    if one["verdict"] == "tie":
+        return f"Bone Soup is predicted to tie with Rewarded Soup at interior preferences: {size}."
+    return (
+        f"Bone Soup is predicted to {one['verdict']} against Rewarded Soup at interior preferences, by {size}; "
+        f"at the vertices, {number(one['vertices']['value'])} {interval(one['vertices'])}."
+    )
+
+
+def reasons(found: dict) -> list[str]:
+    """What the verdict rests on, and what could make it wrong."""
+    unit = found["unit"]
+    soup, *controls = found["short_runs"]
+    unfinished = float(np.mean([one[unit]["value"] for one in controls]))
+    said = [
+        f"{found['steps']} more steps from the even Rewarded Soup gain {number(soup[unit]['value'])} "
+        f"{interval(soup[unit])}, from the specialists on their own rewards {number(unfinished)} on average: "
+        f"merging misses {number(found['room'][unit]['value'])}",
+    ]
+    if unit == "gold":
+        learned = found["prediction"]["reward"]
+        said.append(f"in learned reward the prediction is {number(learned['gain'])} {interval(learned)}")
+    for pair in found["pairs"]:
+        d = pair["asymmetry"]
+        text = f"{pair['first']} and {pair['second']}: along the line between their specialists the asymmetry is "
+        text += f"{number(d['value'])} {interval(d)}"
+        if "gain" in pair:
+            text += (
+                f", from which alone scalar theory would predict {number(pair['gain']['value'])}: "
+                "it sees one direction, and asymmetries of opposite sign in others cancel there"
+            )
+        said.append(text)
+    for one in found["movement"]:
+        said.append(f"{one['slot']} moved {one['value']:.1f} nats per response: {one['verdict']}")
+    needed, evaluated = found["noise"]["prompts_needed"], found["noise"]["prompts_evaluated"]
+    if needed:
+        enough = "enough" if needed <= evaluated else "too few"
+        said.append(
+            f"a gain of this size at the even preference takes {needed} test prompts to tell "
+            f"({found['confidence']:.0%}, four times in five); evaluation.samples is {evaluated}: {enough}"
+        )
+    said.append("the interval is that of the prompts; training seeds vary a result several times as much")
+    return said

@@ -1,0 +1,147 @@
+"""What a diagnosis looks at: points on the lines between SFT and specialists, and where short runs from soups lead."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from bonesoup.config import Settings
+from bonesoup.diagnose.short_run import short_run, shortened
+from bonesoup.evaluation.front_rows import front_rows, load_scorer
+from bonesoup.files import read_json, read_jsonl
+from bonesoup.generation.soup import Policy, Soup, SoupModel
+from bonesoup.paths import BETA, NORMALISER, POLICIES, PROMPTS, ROWS, SFT
+from bonesoup.slots import method_slots
+from bonesoup.stages.basis import backbone_rows
+from bonesoup.training.rows import task
+
+# Along every line, ends included.
+PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line between two policies: where its points are among those measured. None is the SFT policy."""
+
+    start: int | None
+    end: int
+    points: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Points to sample, as coefficients over the specialists and the adapters of the short runs.
+
+    Attributes:
+        coefficients: [point, specialists n + short runs 1 + n]; the first run starts from the even soup.
+        even, even_run: the even soup, and where the run from it led.
+        specialists, runs: points of each specialist, and of the run from it.
+    """
+
+    coefficients: np.ndarray
+    lines: tuple[Line, ...]
+    even: int
+    even_run: int
+    specialists: tuple[int, ...]
+    runs: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """Scores in SFT standard deviations: reward and gold [prompt, point, objective]; kl [prompt, point], in nats."""
+
+    layout: Layout
+    reward: np.ndarray
+    gold: np.ndarray | None
+    kl: np.ndarray
+
+
+def layout(n: int) -> Layout:
+    """Lines from SFT to each specialist and between every two of them; soups and short runs."""
+    eye, points, lines = np.eye(n), [], []
+
+    def place(specialists: np.ndarray, run: int | None = None) -> int:
+        point = (
+            (*specialists.tolist(), *np.eye(1 + n)[run].tolist()) if run is not None else (*specialists, *[0] * (1 + n))
+        )
+        if point not in points:
+            points.append(point)
+        return points.index(point)
+
+    for start, end in [*((None, i) for i in range(n)), *combinations(range(n), 2)]:
+        first = np.zeros(n) if start is None else eye[start]
+        lines.append(Line(start, end, tuple(place((1 - t) * first + t * eye[end]) for t in PLACES)))
+    even = np.full(n, 1 / n)
+    found = place(even), place(even, 0), tuple(map(place, eye)), tuple(place(eye[i], 1 + i) for i in range(n))
+    return Layout(np.array(points), tuple(lines), *found)
+
+
+def specialists(settings: Settings) -> tuple[Policy, ...]:
+    """The specialists of this run, in the order of the objectives.
+
+    Raises:
+        ValueError: the settings train none, or they are not there yet.
+    """
+    n = len(settings.objectives)
+    where = {slot: name for name, group in settings.policies.items() for slot in group.slots}
+    wanted = method_slots("rewarded", n, 0, 0)
+    if missing := [slot for slot in wanted if slot not in where]:
+        raise ValueError(
+            f"a diagnosis needs the specialists, and params.yaml trains no {missing[0]}: "
+            "add `rewarded` to methods and its slots to policies"
+        )
+    if absent := sorted({where[slot] for slot in wanted if not (POLICIES / where[slot] / slot).is_dir()}):
+        stages = " ".join(f"policy@{name}" for name in absent)
+        raise ValueError(f"a diagnosis needs the specialists, which are not trained yet: `bonesoup run {stages}`")
+    rows = {slot: row for name in settings.policies for slot, row in read_json(ROWS / f"{name}.json")["slots"].items()}
+    return tuple(Policy(slot, POLICIES / where[slot] / slot, tuple(rows[slot])) for slot in wanted)
+
+
+def rows(settings: Settings) -> np.ndarray:
+    """Reward weights [backbone, objective] of the backbones that would be trained."""
+    return backbone_rows(settings, read_json(BETA)["beta"])
+
+
+def correlation() -> dict[str, list[list[float]]]:
+    """{unit: [objective, objective]} of the scores of SFT responses, as `normalise` found them."""
+    scale = read_json(NORMALISER)
+    return {"reward": scale["correlation"]} | ({"gold": scale["gold"]["correlation"]} if scale["gold"] else {})
+
+
+def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
+    """Train the short runs and sample every point on the same validation prompts.
+
+    Returns:
+        The scores, and the number of optimiser steps of a short run.
+
+    Raises:
+        ValueError: see `specialists`.
+    """
+    policies, n = specialists(settings), len(settings.objectives)
+    plan, common = layout(n), task(settings)
+    soup = Soup("rewarded", SFT, tuple(settings.objectives), "solve", policies, ())
+    policy = SoupModel.load(soup, settings.device)
+    starts = {"from the even soup": [1 / n] * n} | {
+        f"from {one.slot}": np.eye(n)[i].tolist() for i, one in enumerate(policies)
+    }
+    runs = [short_run(settings, common, policy, preference, name) for name, preference in starts.items()]
+    adapters = [one.path for one in policies] + runs
+    eye = np.eye(len(adapters))
+    ways = tuple(Policy(path.parent.name, path, tuple(row)) for path, row in zip(adapters, eye, strict=True))
+    points = tuple(map(tuple, plan.coefficients))
+    found = front_rows(
+        SoupModel.load(Soup("diagnose", SFT, tuple(settings.objectives), "solve", ways, points), settings.device),
+        [row for row in read_jsonl(PROMPTS) if row["split"] == "validation"][:samples],
+        load_scorer(settings),
+        settings.generation,
+        settings.evaluation.batch,
+        settings.seed,
+    )
+
+    def table(prefix: str) -> np.ndarray:
+        columns = [f"{prefix}_{name}" for name in settings.objectives]
+        return found[columns].to_numpy().reshape(len(points), -1, n).swapaxes(0, 1)
+
+    gold = table("gold") if f"gold_{settings.objectives[0]}" in found else None
+    kl = found["kl"].to_numpy().reshape(len(points), -1).T
+    return Sampled(plan, table("reward"), gold, kl), shortened(settings.rl).steps

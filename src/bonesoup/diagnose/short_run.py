@@ -1,0 +1,86 @@
+"""A short run from a Rewarded Soup on a preference's own objective: what it gains is what the soup misses there.
+
+The trainer, its schedule and its objective are those of every policy. It starts from the merged soup, which is then
+also its reference, while the objective's penalty is the divergence from the SFT policy. As log(pi / sft) =
+log(pi / soup) + log(soup / sft), and the last term is a known function of the response, it becomes one more reward.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from bonesoup.config import Rl, Settings
+from bonesoup.files import digest, file_digest
+from bonesoup.generation.sample import Messages, Response, log_probabilities
+from bonesoup.generation.soup import SoupModel, merge_adapters
+from bonesoup.locks import exclusive
+from bonesoup.paths import SCRATCH
+from bonesoup.rewards.normalise import Normaliser
+from bonesoup.rewards.score import Reward
+from bonesoup.training.rloo import Task, train_policy
+from bonesoup.training.rows import inputs
+from bonesoup.weights.fold import fold
+
+# Of a policy's steps; what the paper spends on a candidate of its beta search.
+SHARE = 0.2
+
+
+def shortened(rl: Rl) -> Rl:
+    """The same schedule, a fifth as long."""
+    steps = max(1, round(SHARE * rl.steps))
+    return rl.model_copy(update={"steps": steps, "warmup_steps": round(SHARE * rl.warmup_steps)})
+
+
+def short_run(settings: Settings, task: Task, policy: SoupModel, preference: list[float], name: str) -> Path:
+    """Train from the soup at `preference` [objective]; resumes, and repeats nothing that is finished.
+
+    Args:
+        task: of a whole policy.
+        policy: the specialists' soup.
+
+    Returns:
+        Folder of an adapter that adds to the soup.
+    """
+    short = settings.model_copy(update={"rl": shortened(settings.rl)})
+    start = [file_digest(one.path / "adapter_model.safetensors") for one in policy.policies]
+    scratch = SCRATCH / "policies" / digest("short run", start, preference, inputs(short), file_digest(Path(__file__)))
+    with exclusive(scratch.with_suffix(".lock"), wait=float("inf")):
+        scratch.mkdir(parents=True, exist_ok=True)
+        base = scratch / "base"
+        if not base.is_dir():
+            fold(task.base, merge_adapters(policy.soup, preference)[0], base)
+        scale = task.normaliser
+        task = replace(
+            task,
+            base=base,
+            rewards=[*task.rewards, drift(policy, preference, settings)],
+            normaliser=Normaliser(np.append(scale.mean, 0), np.append(scale.std, 1)),
+            rl=short.rl,
+        )
+        return train_policy(task, name, [*preference, settings.rl.kl], scratch)
+
+
+def drift(policy: SoupModel, preference: list[float], settings: Settings) -> Reward:
+    """-log(soup / sft) of a response, in nats, as a reward."""
+    temperature, limit = settings.generation.temperature, settings.generation.max_new_tokens
+
+    def scores(prompts: list[Messages], texts: list[str]) -> np.ndarray:
+        responses = [_encoded(policy, text, limit) for text in texts]
+        found = []
+        policy.at(preference)
+        for _ in range(2):
+            found.append(
+                log_probabilities(policy.model, policy.tokenizer, prompts, responses, len(prompts), temperature)
+            )
+            policy.base_alone()
+        return (found[1] - found[0]).double().numpy()
+
+    return Reward("drift", scores)
+
+
+def _encoded(policy: SoupModel, text: str, limit: int) -> Response:
+    """The tokens of a scored text; an end where there was room for one."""
+    ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"][:limit]
+    finished = len(ids) < limit
+    return Response(text, ids + [policy.tokenizer.eos_token_id] * finished, finished)

@@ -1,0 +1,110 @@
+"""The statistics of a diagnosis against quadratics whose curvatures and regrets are known."""
+
+import numpy as np
+import pytest
+
+from bonesoup.evaluation.diagnosis import (
+    barrier,
+    bend,
+    curvature,
+    fall,
+    movement,
+    predict,
+    prompts_needed,
+    room,
+)
+from bonesoup.method.basis import circulant, coefficients
+from bonesoup.method.preferences import interior, lattice
+from bonesoup.method.quadratic import asymmetry, regret_bone, regret_rewarded
+
+T = np.array([0, 0.25, 0.5, 0.75, 1])
+GRID = lattice(2, 10)
+OPTIMA = np.array([[1.0, -0.5, 0.0], [-0.4, 0.7, 1.1]])
+
+
+def rewards(k, theta):
+    return 2.0 - np.array(k) * ((theta - OPTIMA) ** 2).sum(axis=1)
+
+
+def test_curvatures_of_exact_quadratics_give_their_asymmetry_and_regrets():
+    k = (1.3, 0.8)
+    line = np.stack([rewards(k, OPTIMA[0] + t * (OPTIMA[1] - OPTIMA[0])) for t in T])
+    a1, a2 = curvature(T, line[:, 0]), curvature(T, line[::-1, 1])
+    square = ((OPTIMA[0] - OPTIMA[1]) ** 2).sum()
+    assert (a1, a2) == (pytest.approx(1.3 * square), pytest.approx(0.8 * square))
+    assert asymmetry(a1, a2) == pytest.approx(asymmetry(*k))
+    # Curvature over the line's own length: its spread is a quarter.
+    assert regret_bone(a1, a2, 0.25, 0.7, 0.4) == pytest.approx(regret_bone(*k, square / 4, 0.7, 0.4))
+
+
+def test_the_regret_at_the_even_preference_predicts_gains_measured_on_real_merges():
+    k, rows = (1.05, 1.0), circulant(2, 0.7)
+
+    def best(row):
+        pull = row * np.array(k)
+        return pull @ OPTIMA / pull.sum()
+
+    def gains(preferences):
+        bone = coefficients(rows, preferences) @ np.stack([best(row) for row in rows])
+        rewarded = preferences @ OPTIMA
+        return [mu @ (rewards(k, b) - rewards(k, r)) for mu, b, r in zip(preferences, bone, rewarded, strict=True)]
+
+    missed = regret_rewarded(*k, ((OPTIMA[0] - OPTIMA[1]) ** 2).sum() / 4, 0.5)
+    found = predict(np.full(3, missed), rows, GRID, 0.2, 0.95)
+    assert found.gain == pytest.approx(np.mean(gains(GRID[interior(GRID, 0.2)])), rel=0.02)
+    assert found.even.value == pytest.approx(gains(np.array([[0.5, 0.5]]))[0], rel=0.01)
+    assert found.vertices.value == pytest.approx(np.mean(gains(np.eye(2))), rel=0.01)
+    assert found.region == pytest.approx(np.mean(np.array(gains(GRID)) > 0))
+
+
+@pytest.mark.parametrize(
+    ("draws", "verdict"),
+    [([0.2, 0.1, 0.2, 0.3], "win"), ([0.01, -0.1, 0.0, 0.1], "tie"), ([-0.2, -0.3, -0.2, -0.1], "lose")],
+)
+def test_verdict(draws, verdict):
+    found = predict(np.array(draws), circulant(3, 0.7), lattice(3, 6), 0.1, 0.95)
+    assert (found.verdict, found.wins) == (verdict, verdict == "win")
+    assert found.low <= found.gain <= found.high
+
+
+def test_specialists_as_backbones_gain_nothing():
+    found = predict(np.array([0.3, 0.2, 0.4]), np.eye(2), GRID, 0.2, 0.95)
+    assert (found.gain, found.verdict, found.region) == (0, "tie", 0)
+
+
+def test_a_grid_without_interior_points_answers_for_the_even_preference():
+    found = predict(np.array([0.3, 0.2, 0.4]), circulant(3, 0.7), np.eye(3), 0.2, 0.95)
+    assert found.gain == found.even.value > 0
+
+
+def test_unfinished_training_is_not_taken_for_what_the_soup_misses():
+    even, unfinished = np.array([0.3, 0.25]), np.array([[0.3, 0.3], [0.2, 0.3]])
+    np.testing.assert_allclose(room(even, unfinished), 0, atol=1e-12)
+
+
+def test_shape_of_a_line():
+    values = np.array([0.0, 0.5, 0.2, 0.9, 1.0])
+    assert barrier(T, values) == pytest.approx(0.3)
+    assert fall(values) == pytest.approx(0.3)
+    assert barrier(T, T * (2 - T)) == fall(T * (2 - T)) == 0
+    assert bend(T, 3 * T**2 - T + 5) == pytest.approx(3)
+
+
+def test_draws_are_kept():
+    values = np.random.default_rng(0).normal(size=(4, 5))
+    for measure in (barrier, bend, curvature):
+        np.testing.assert_allclose(measure(T, values), [measure(T, one) for one in values])
+
+
+@pytest.mark.parametrize(("kl", "word"), [(0.3, "little"), (3, "good"), (6, "far"), (9, "too far")])
+def test_movement(kl, word):
+    assert word in movement(kl)
+
+
+def test_prompts_needed_tell_the_gain_four_times_in_five():
+    count = prompts_needed(0.5, 0.1, 0.95)
+    rng = np.random.default_rng(0)
+    means = rng.normal(0.1, 0.5, size=(4000, count)).mean(axis=1)
+    told = (means - 1.96 * 0.5 / np.sqrt(count) > 0).mean()
+    assert told == pytest.approx(0.8, abs=0.03)
+    assert prompts_needed(0.5, 0.0, 0.95) is None
