@@ -1,5 +1,6 @@
 """Run a study's cells in a clone of the last commit until all are done, or the time is over."""
 
+import json
 import shutil
 import subprocess
 import time
@@ -59,7 +60,7 @@ def run(
         TimeoutError: another process runs this study.
         ValueError: a result of other settings.
     """
-    deadline = time.monotonic() + seconds if seconds else float("inf")
+    deadline = float("inf") if seconds is None else time.monotonic() + seconds
     outcome = Outcome()
     missing = [cell for cell in cells if not results.known(study, cell)]
     if not missing:
@@ -73,7 +74,8 @@ def run(
         place = _Place(study, folder, own, commit, queue.environment(folder))
         missing = [cell for cell in missing if not _collect(place, cell, 0.0)]
         for wave in waves(missing):
-            _wave(place, wave, jobs, deadline, outcome, say, show)
+            if time.monotonic() < deadline:
+                _wave(place, wave, jobs, deadline, outcome, say, show)
     settled = {*outcome.done, *outcome.failed}
     outcome.left = [cell.name for cell in missing if cell.name not in settled]
     return outcome
@@ -102,9 +104,8 @@ def _wave(
     workers: list[subprocess.Popen] = []
     try:
         for cell in cells:
-            if time.monotonic() < deadline:
-                show(f"queueing {cell.name}")
-                queue.put(place.own, cell, place.env)
+            show(f"queueing {cell.name}")
+            queue.put(place.own, cell, place.env)
         workers = queue.start(place.own, min(jobs, len(cells)), place.env)
         while waiting and time.monotonic() < deadline:
             time.sleep(POLL)
@@ -138,8 +139,6 @@ def _wave(
 
 def _collect(place: _Place, cell: Cell, seconds: float) -> bool:
     """Write the result of a finished experiment; False where there is none."""
-    import json
-
     text = queue.report(place.own, cell.name)
     if text is None:
         return False

@@ -1,0 +1,98 @@
+"""A study without runs: a plan in a folder of its own, and finished cells made up from given differences."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bonesoup.study.cells import Cell
+
+ROOT = Path(__file__).parents[2]
+
+PLAN = """\
+profile: embedded
+common: {evaluation.samples: 64}
+seeds: [3, 5]
+settings:
+  default: {}
+  kl-low: {rl.kl: 0.03}
+  three: {profile: embedded-3, evaluation.samples: 32}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch) -> Path:
+    """studies/small.yaml in an empty project with the profiles of this one, the present folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    path = tmp_path / "studies/small.yaml"
+    path.parent.mkdir()
+    path.write_text(PLAN)
+    return path
+
+
+def estimate(value: float, half: float = 0.01) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def part(methods: dict[str, float], gap: float = 0.0) -> dict:
+    """One unit of a grid: method -> interior inner product; every other metric is 1, and `gap` more at the vertices."""
+
+    def metrics(interior: float, other: float) -> dict:
+        return {
+            "hypervolume@-1": estimate(other),
+            "inner_product": estimate(other),
+            "inner_product_interior": estimate(interior),
+            "inner_product_vertex": estimate(other + gap),
+            "controllability": estimate(other),
+            "sparsity": estimate(other),
+            "kl": estimate(other),
+            "tokens": estimate(other),
+        }
+
+    base = methods["rewarded"]
+    others = {method: value for method, value in methods.items() if method != "rewarded"}
+    return {
+        "methods": {method: metrics(value, 1.0) for method, value in methods.items()},
+        "difference_to_rewarded": {method: metrics(value - base, 0.0) for method, value in others.items()},
+        "ratio_to_rewarded": {method: metrics(1.0, 1.25) for method in others},
+    }
+
+
+def report(bone: float, gold: float, oracle: float) -> dict:
+    """A report.json in which Rewarded Soup is at .5 inside, and Bone Soup that much better, learned and gold."""
+    whole = {"sft": 0.0, "rewarded": 0.5}
+    return {
+        "finding": "made up",
+        "objectives": ["helpful", "harmless"],
+        "references": [-1.0, -2.0],
+        "interior": 0.2,
+        "confidence": 0.95,
+        "bootstrap": 100,
+        "prompts": 64,
+        "grids": {
+            "full_grid": {
+                "points": 11,
+                "gold": part(whole | {"bone": 0.5 + gold}, gap=-0.1),
+                "reward": part(whole | {"bone": 0.5 + bone}),
+            },
+            "oracle_grid": {
+                "points": 5,
+                "gold": part(whole | {"bone": 0.5 + gold, "oracle": 0.5 + oracle}),
+                "reward": part(whole | {"bone": 0.5 + bone, "oracle": 0.5 + oracle}),
+            },
+        },
+    }
+
+
+@pytest.fixture
+def finished(plan):
+    """finished(setting, seed, bone, gold, oracle): write that result of the study `small`."""
+    from bonesoup.study import results
+
+    def write(setting: str, seed: int, bone: float, gold: float, oracle: float = 0.2) -> None:
+        cell = Cell(setting, seed, "embedded", {"evaluation.samples": 64})
+        stages = [{"stage": "sft", "seconds": 2.5, "peak_mb": 300}]
+        results.write("small", cell, report(bone, gold, oracle), "0123456789abcdef", stages, 12.4)
+
+    return write

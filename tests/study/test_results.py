@@ -1,0 +1,46 @@
+"""A cell's result: small, whole, and of the settings it was made with."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from bonesoup.study import cells, results
+
+CELL = cells.Cell("default", 3, "embedded", {"evaluation.samples": 64})
+
+
+def test_a_result_says_what_ran_where(finished):
+    assert not results.known("small", CELL)
+    finished("default", 3, 0.1, 0.05)
+    assert results.known("small", CELL)
+    (found,) = results.read("small")
+    assert {key: found[key] for key in ("setting", "seed", "profile", "commit", "seconds")} == {
+        "setting": "default",
+        "seed": 3,
+        "profile": "embedded",
+        "commit": "0123456789abcdef",
+        "seconds": 12,
+    }
+    assert found["changes"] == {"evaluation.samples": 64}
+    assert found["stages"] == {"sft": {"seconds": 2.5, "peak_mb": 300}}
+    assert found["machine"]["cores"] >= 1
+    bone = found["grids"]["full_grid"]["gold"]["difference_to_rewarded"]["bone"]
+    assert bone["inner_product_interior"] == pytest.approx([0.05, 0.04, 0.06])
+
+
+def test_a_result_holds_what_the_tables_need_and_no_more(finished):
+    finished("default", 3, 0.1, 0.05)
+    text = results.path("small", CELL).read_text()
+    assert text.count("\n") == 1
+    unit = json.loads(text)["grids"]["full_grid"]["gold"]
+    assert "sparsity" not in unit["methods"]["bone"]
+    assert list(unit["ratio_to_rewarded"]["bone"]) == ["hypervolume@-1"]
+
+
+def test_a_result_of_other_settings_is_not_taken_for_this_cell(finished):
+    finished("default", 3, 0.1, 0.05)
+    with pytest.raises(ValueError, match=r"default-3\.json is of other settings.*remove it"):
+        results.known("small", replace(CELL, changes={"evaluation.samples": 65}))
+    with pytest.raises(ValueError, match="other settings"):
+        results.known("small", replace(CELL, profile="quick"))

@@ -1,0 +1,99 @@
+"""A study on DVC's queue: killed at any point it goes on, repeats no finished cell, and leaves nothing running."""
+
+import os
+import signal
+
+import psutil
+import pytest
+from projects import TINY, alive, wait_for
+
+from bonesoup.files import read_json, read_jsonl
+from bonesoup.profiles import yaml
+
+pytestmark = pytest.mark.slow
+# More steps than the default's, so that there is a middle to be killed in; only backbones depend on beta.
+STEPS = 24
+
+
+@pytest.fixture
+def study(project, tmp_path):
+    """A finished pipeline with a study of it: the default, a cell that fails, and one with other backbones."""
+    common = {key.replace("__", "."): value for key, value in TINY.items()}
+    settings = {
+        "default": {},
+        "broken": {"gates.reward": {"min_accuracy": 1.0, "on_failure": "fail"}},
+        "beta": {"basis.beta": 0.9, "rl.steps": STEPS, "methods": ["sft", "rewarded", "bone"], "oracles": []},
+    }
+    settings["beta"]["policies"] = {
+        "specialists": {"slots": ["specialist-1", "specialist-2"]},
+        "backbones": {"slots": ["backbone-1", "backbone-2"]},
+    }
+    path = project.folder / "studies/small.yaml"
+    with open(path, "w") as out:
+        yaml.dump({"profile": "quick", "common": common, "seeds": [0], "settings": settings}, out)
+    project.run("git", "add", "--all")
+    assert project.run("git", "commit", "--quiet", "--message", "a study").status == 0
+    return project
+
+
+def family(process) -> list[psutil.Process]:
+    return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+
+def interrupted(project, happened, how: int, log) -> None:
+    """Start the study, signal it once something happened, and see that nothing outlives it."""
+    process = project.start("bonesoup", "study", "small", log=log)
+    wait_for(happened, process, seconds=300)
+    processes = family(process)
+    assert any("stage" in p.cmdline() for p in processes)
+    os.kill(process.pid, how)
+    process.wait(60)
+    psutil.wait_procs(processes, timeout=10)
+    assert not alive(processes)
+
+
+def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
+    results = study.folder / "studies/results/small"
+    kept = study.folder / "var/study/small/kept/beta-0"
+
+    def step(group: str):
+        return lambda: bool(
+            [p for p in kept.glob("scratch/policies/*/checkpoint-*/complete.json")]
+            and {row["stage"] for row in read_jsonl(kept / "var/stages.jsonl")} >= {f"policy@{group}"} - {"policy@"}
+        )
+
+    interrupted(study, lambda: bool(list(kept.glob("scratch/policies/*/checkpoint-*"))), signal.SIGINT, tmp_path / "1")
+    assert [path.name for path in results.iterdir()] == ["default-0.json"]
+    finished = (results / "default-0.json").read_bytes()
+    written = (results / "default-0.json").stat().st_mtime_ns
+    # Nothing of the first cell ran: every stage was in the run cache of the pipeline.
+    assert read_json(results / "default-0.json")["stages"] == {}
+
+    interrupted(study, step("specialists"), signal.SIGKILL, tmp_path / "2")
+    result = study.run("bonesoup", "study", "small")
+    assert result.status == 1
+    assert "1 cells failed:\n  broken-0: stage gate@reward failed" in result.output
+    assert "2 of 3 cells are done." in result.output
+    assert "default-0" not in result.output
+    assert "beta-0 done" in result.output
+    assert (results / "default-0.json").read_bytes() == finished
+    assert (results / "default-0.json").stat().st_mtime_ns == written
+    # Each stage ended once: what was finished before a kill was not run again after it.
+    ended = [row["stage"] for row in read_jsonl(kept / "var/stages.jsonl")]
+    assert len(ended) == len(set(ended))
+    assert {"policy@specialists", "policy@backbones", "front@bone", "report"} <= set(ended)
+    found = read_json(results / "beta-0.json")
+    assert found["commit"] == study.run("git", "rev-parse", "HEAD").output.strip()
+    assert set(found["grids"]["full_grid"]["gold"]["methods"]) == {"sft", "rewarded", "bone"}
+
+    shown = study.run("bonesoup", "study", "small", "--show")
+    assert shown.status == 0
+    assert "| default | Bone Soup | 1 |" in shown.output
+    assert "| beta | Bone Soup | 1 |" in shown.output
+
+
+def test_a_study_whose_time_is_over_says_what_is_left(study):
+    result = study.run("bonesoup", "study", "small", "--settings", "beta", "--time-limit", "0")
+    assert result.status == 0
+    assert "Left: beta-0. The same command goes on." in result.output
+    assert not (study.folder / "studies/results/small").exists()

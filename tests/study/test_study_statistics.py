@@ -1,0 +1,54 @@
+"""Intervals over seeds are the textbook's, and seeds are paired."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bonesoup.study.statistics import geometric, mean
+
+
+def test_the_interval_is_that_of_the_paired_t_test():
+    rng = np.random.default_rng(0)
+    for seeds in (2, 3, 5, 10):
+        base = rng.normal(0, 5, seeds)
+        other = base + rng.normal(0.3, 0.2, seeds)
+        found = mean(other - base)
+        wanted = stats.ttest_rel(other, base).confidence_interval(0.95)
+        assert (found.value - found.half, found.value + found.half) == pytest.approx(tuple(wanted))
+        # d_z = t / sqrt(n), Cohen 1988.
+        assert found.effect == pytest.approx(stats.ttest_rel(other, base).statistic / np.sqrt(seeds))
+        assert found.seeds == seeds
+
+
+def test_a_seed_of_its_own_has_no_interval():
+    found = mean([0.25])
+    assert (found.seeds, found.value, found.half, found.effect, found.sign) == (1, 0.25, None, None, 0)
+
+
+def test_the_sign_is_told_only_where_the_interval_leaves_out_nothing():
+    assert [mean(v).sign for v in ([1, 1.1, 1.2], [-1, -1.1, -1.2], [-1, 0, 1.5], [0, 0, 0])] == [1, -1, 0, 0]
+
+
+def test_seeds_that_agree_exactly_have_no_effect_size():
+    found = mean([0.5, 0.5, 0.5])
+    assert (found.half, found.effect, found.sign) == (0, None, 1)
+
+
+def test_no_seed_is_refused():
+    with pytest.raises(ValueError, match="no seed"):
+        mean([])
+
+
+def test_ratios_are_averaged_by_their_logarithms():
+    # Twice as large and half as large is no change.
+    value, low, high = geometric([2, 0.5])
+    assert value == pytest.approx(1)
+    assert low == pytest.approx(1 / high)
+    value, low, high = geometric([1.1, 1.2, 1.3])
+    wanted = stats.ttest_1samp(np.log([1.1, 1.2, 1.3]), 0).confidence_interval(0.95)
+    assert (low, high) == pytest.approx(tuple(np.exp(wanted)))
+    assert low < value < high
+
+
+def test_a_ratio_of_no_volume_has_no_mean():
+    assert geometric([1.2, 0.0]) is None

@@ -1,0 +1,97 @@
+"""The table: what it says is what the seeds say."""
+
+import re
+
+import pytest
+
+from bonesoup.study import results, table
+from bonesoup.study.statistics import mean
+
+BONE = {3: (0.10, 0.02), 5: (0.12, 0.06), 6: (0.17, 0.07)}
+
+
+@pytest.fixture
+def text(finished) -> str:
+    for seed, (bone, gold) in BONE.items():
+        finished("default", seed, bone, gold)
+        finished("kl-high", seed, bone=0.02 * (seed - 4), gold=0.01 * (seed - 4.5))
+    finished("short", 3, bone=-0.1, gold=-0.2)
+    return table.markdown(["default", "short"], results.read("small"))
+
+
+def rows(text: str, heading: str) -> list[dict[str, str]]:
+    """Rows of the table under a heading, by column."""
+    block = re.search(rf"\*\*{heading}.*?\*\*\n\n(.*?)(\n\n|\Z)", text, re.DOTALL)[1]
+    head, _, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines())
+    return [dict(zip(head, line, strict=True)) for line in lines]
+
+
+def test_settings_stand_in_the_order_of_the_study_then_the_others(text):
+    order = [(row["setting"], row["method"]) for row in rows(text, "Against")]
+    assert order == [
+        (setting, method)
+        for setting in ("default", "short", "kl-high")
+        for method in ("Bone Soup", "Oracle (MORLHF) †")
+    ]
+
+
+def test_a_difference_is_the_mean_over_seeds_with_its_interval_and_effect(text):
+    row = rows(text, "Against")[0]
+    gold = mean([gold for _, gold in BONE.values()])
+    assert row["Interior, gold"] == f"+0.050 ± {gold.half:.3f}"
+    assert row["d_z, gold"] == f"{gold.effect:+.1f}"
+    assert row["Interior, learned"].startswith("+0.130 ± ")
+    assert (row["seeds"], row["prompts ±"]) == ("3", "0.010")
+    assert row["Vertices"] == "−0.100 ± 0.000"
+    assert row["HV ratio"] == "×1.250 [1.250, 1.250]"
+
+
+def test_what_survives_in_gold_is_told_only_of_a_sure_gain(text):
+    first, _, short, _, high, _ = rows(text, "Against")
+    assert first["survives in gold"] == "38%"
+    assert (short["survives in gold"], high["survives in gold"]) == ("", "")
+
+
+def test_the_oracle_is_compared_on_its_own_grid(text):
+    bone, oracle = rows(text, "Against")[:2]
+    assert bone["to the oracle"].startswith("−0.150 ± ")
+    assert oracle["to the oracle"] == ""
+    assert oracle["Interior, gold"] == "+0.200 ± 0.000"
+
+
+def test_one_seed_has_no_interval(text):
+    row = rows(text, "Against")[2]
+    assert (row["setting"], row["seeds"], row["Interior, gold"]) == ("short", "1", "−0.200")
+
+
+def test_the_verdict_names_every_setting_also_the_lost_ones(text):
+    assert "- Bone Soup at interior preferences: not told apart in default, short, kl-high." in text
+    assert "- Oracle (MORLHF) at interior preferences: better in default, kl-high; not told apart in short." in text
+
+
+def test_levels_show_what_the_differences_are_differences_of(text):
+    found = {row["method"]: row for row in rows(text, "Levels") if row["setting"] == "default"}
+    assert found["Rewarded Soup"]["Interior"] == "0.500 ± 0.000"
+    assert found["SFT"]["Interior"].startswith("0.000")
+
+
+def test_the_note_says_where_and_how_it_was_measured(text):
+    assert "7 cells, seeds 3, 5, 6, 64 test prompts each" in text
+    assert "Measured at 0123456 on " in text
+
+
+def test_without_gold_the_learned_reward_is_all_there_is(finished):
+    for seed, (bone, gold) in BONE.items():
+        finished("default", seed, bone, gold)
+    cells = results.read("small")
+    for cell in cells:
+        for grid in cell["grids"].values():
+            del grid["gold"]
+    row = rows(table.markdown([], cells), "Against")[0]
+    assert not [column for column in row if "gold" in column]
+    assert row["Interior, learned"].startswith("+0.130 ± ")
+
+
+def test_a_study_with_nothing_finished_has_no_table():
+    with pytest.raises(ValueError, match="no cell is finished"):
+        table.markdown([], [])
