@@ -70,6 +70,7 @@ def report(bone: float, gold: float, oracle: float) -> dict:
         "confidence": 0.95,
         "bootstrap": 100,
         "prompts": 64,
+        "costs": {"bone": {"policies": 2, "updates": 120, "scored": 15360, "passes": 1, "held": 2}},
         "grids": {
             "full_grid": {
                 "points": 11,
@@ -86,13 +87,17 @@ def report(bone: float, gold: float, oracle: float) -> dict:
 
 
 @pytest.fixture
-def finished(plan):
-    """finished(setting, seed, bone, gold, oracle): write that result of the study `small`."""
+def cell(plan):
+    """cell(setting, seed, bone, gold, oracle): write that result of the study `small`."""
     from bonesoup.study import results
 
     def write(setting: str, seed: int, bone: float, gold: float, oracle: float = 0.2) -> None:
-        cell = Cell(setting, seed, "embedded", {"evaluation.samples": 64})
-        stages = [{"stage": "sft", "seconds": 2.5, "peak_mb": 300}]
-        results.write("small", cell, report(bone, gold, oracle), "0123456789abcdef", stages, 12.4)
+        made = Cell(setting, seed, "embedded", {"evaluation.samples": 64})
+        stages = {
+            "policy@specialists": {"seconds": 2.5, "peak_mb": 300},
+            "policy@backbones": {"seconds": 3.5 + seed, "peak_mb": 400},
+            "front@bone": {"seconds": 9.5, "peak_mb": 350},
+        }
+        results.write("small", made, report(bone, gold, oracle), "0123456789abcdef", stages, 12.4)
 
     return write

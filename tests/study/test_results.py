@@ -10,9 +10,9 @@ from bonesoup.study import cells, results
 CELL = cells.Cell("default", 3, "embedded", {"evaluation.samples": 64})
 
 
-def test_a_result_says_what_ran_where(finished):
+def test_a_result_says_what_ran_where(cell):
     assert not results.known("small", CELL)
-    finished("default", 3, 0.1, 0.05)
+    cell("default", 3, 0.1, 0.05)
     assert results.known("small", CELL)
     (found,) = results.read("small")
     assert {key: found[key] for key in ("setting", "seed", "profile", "commit", "seconds")} == {
@@ -23,14 +23,14 @@ def test_a_result_says_what_ran_where(finished):
         "seconds": 12,
     }
     assert found["changes"] == {"evaluation.samples": 64}
-    assert found["stages"] == {"sft": {"seconds": 2.5, "peak_mb": 300}}
+    assert found["stages"]["policy@specialists"] == {"seconds": 2.5, "peak_mb": 300}
     assert found["machine"]["cores"] >= 1
     bone = found["grids"]["full_grid"]["gold"]["difference_to_rewarded"]["bone"]
     assert bone["inner_product_interior"] == pytest.approx([0.05, 0.04, 0.06])
 
 
-def test_a_result_holds_what_the_tables_need_and_no_more(finished):
-    finished("default", 3, 0.1, 0.05)
+def test_a_result_holds_what_the_tables_need_and_no_more(cell):
+    cell("default", 3, 0.1, 0.05)
     text = results.path("small", CELL).read_text()
     assert text.count("\n") == 1
     unit = json.loads(text)["grids"]["full_grid"]["gold"]
@@ -38,9 +38,35 @@ def test_a_result_holds_what_the_tables_need_and_no_more(finished):
     assert list(unit["ratio_to_rewarded"]["bone"]) == ["hypervolume@-1"]
 
 
-def test_a_result_of_other_settings_is_not_taken_for_this_cell(finished):
-    finished("default", 3, 0.1, 0.05)
+def test_a_result_of_other_settings_is_not_taken_for_this_cell(cell):
+    cell("default", 3, 0.1, 0.05)
     with pytest.raises(ValueError, match=r"default-3\.json is of other settings.*remove it"):
         results.known("small", replace(CELL, changes={"evaluation.samples": 65}))
     with pytest.raises(ValueError, match="other settings"):
         results.known("small", replace(CELL, profile="quick"))
+
+
+def test_a_method_is_charged_for_its_own_policies_and_answers(cell):
+    cell("default", 3, 0.1, 0.05)
+    (found,) = results.read("small")
+    assert found["spent"]["bone"] == {"training": 6.5, "answering": 9.5, "peak_mb": 400}
+    assert found["spent"]["rewarded"] == {"training": 2.5, "peak_mb": 300}
+    # Nothing is trained for SFT; what the oracles took is not known.
+    assert found["spent"]["sft"] == {"training": 0}
+    assert found["spent"]["oracle"] == {}
+
+
+def test_a_stage_from_the_run_cache_took_what_it_took_where_it_ran(tmp_path):
+    from bonesoup.study.run import times
+
+    shared, own, other = ({"cmd": "bonesoup stage x", "outs": [{"md5": letter}]} for letter in "abc")
+    ran = tmp_path / "stages.jsonl"
+    ran.write_text(
+        '{"stage": "sft", "seconds": 5.0, "peak_mb": 70}\n'
+        '{"stage": "report", "seconds": 1.0, "peak_mb": 30}\n'
+        '{"stage": "report", "seconds": 2.0, "peak_mb": 30}\n'
+    )
+    first = times(tmp_path / "times", {"sft": shared, "report": own}, ran)
+    assert first == {"sft": {"seconds": 5.0, "peak_mb": 70}, "report": {"seconds": 2.0, "peak_mb": 30}}
+    second = times(tmp_path / "times", {"sft": shared, "report": other}, tmp_path / "none")
+    assert second == {"sft": {"seconds": 5.0, "peak_mb": 70}}

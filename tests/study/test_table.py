@@ -11,11 +11,11 @@ BONE = {3: (0.10, 0.02), 5: (0.12, 0.06), 6: (0.17, 0.07)}
 
 
 @pytest.fixture
-def text(finished) -> str:
+def text(cell) -> str:
     for seed, (bone, gold) in BONE.items():
-        finished("default", seed, bone, gold)
-        finished("kl-high", seed, bone=0.02 * (seed - 4), gold=0.01 * (seed - 4.5))
-    finished("short", 3, bone=-0.1, gold=-0.2)
+        cell("default", seed, bone, gold)
+        cell("kl-high", seed, bone=0.02 * (seed - 4), gold=0.01 * (seed - 4.5))
+    cell("short", 3, bone=-0.1, gold=-0.2)
     return table.markdown(["default", "short"], results.read("small"))
 
 
@@ -75,17 +75,22 @@ def test_levels_show_what_the_differences_are_differences_of(text):
     assert found["SFT"]["Interior"].startswith("0.000")
 
 
+def test_costs_are_means_over_seeds(text):
+    bone = next(row for row in rows(text, "Costs") if (row["setting"], row["method"]) == ("default", "Bone Soup"))
+    assert (bone["Updates"], bone["Scored"], bone["Training, s"]) == ("120", "15,360", "8")
+
+
 def test_the_note_says_where_and_how_it_was_measured(text):
     assert "7 cells, seeds 3, 5, 6, 64 test prompts each" in text
     assert "Measured at 0123456 on " in text
 
 
-def test_without_gold_the_learned_reward_is_all_there_is(finished):
+def test_without_gold_the_learned_reward_is_all_there_is(cell):
     for seed, (bone, gold) in BONE.items():
-        finished("default", seed, bone, gold)
+        cell("default", seed, bone, gold)
     cells = results.read("small")
-    for cell in cells:
-        for grid in cell["grids"].values():
+    for one in cells:
+        for grid in one["grids"].values():
             del grid["gold"]
     row = rows(table.markdown([], cells), "Against")[0]
     assert not [column for column in row if "gold" in column]

@@ -7,6 +7,7 @@ worker was running for running for ever, so the queue is emptied before each use
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 
 import psutil
+from ruamel.yaml import YAML
 
 from bonesoup import checkout, pipeline, profiles
 from bonesoup.paths import METRICS
@@ -114,18 +116,23 @@ def reference(own: Path, name: str) -> str | None:
     return found.splitlines()[0] if found else None
 
 
-def report(own: Path, name: str) -> str | None:
-    """report.json of a finished experiment; None where there is none, or its file has left the cache."""
+def finished(own: Path, name: str) -> tuple[dict, dict[str, dict]] | None:
+    """A finished experiment's report.json, and what its dvc.lock records of each stage.
+
+    None where there is no such experiment, or its report has left the cache.
+    """
     from dvc.repo import Repo
 
     ref = reference(own, name)
     if ref is None:
         return None
+    lock = YAML(typ="safe").load(checkout.git(own, "show", f"{ref}:{checkout.LOCK}"))
     with Repo(str(own)) as repo, repo.switch(checkout.git(own, "rev-parse", ref)):
         try:
-            return repo.dvcfs.read_text(str(METRICS / "report.json"))
+            report = repo.dvcfs.read_text(str(METRICS / "report.json"))
         except FileNotFoundError:
             return None
+    return json.loads(report), lock["stages"]
 
 
 def output(own: Path, revision: str) -> str:

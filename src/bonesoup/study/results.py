@@ -10,11 +10,24 @@ from typing import Any
 from bonesoup.evaluation.compare import BASELINE
 from bonesoup.evaluation.tables import UNITS
 from bonesoup.files import appearing, read_json
+from bonesoup.slots import method_slots
 from bonesoup.study.cells import STUDIES, Cell
 
 RESULTS = STUDIES / "results"
 DIFFERENCES, RATIOS = f"difference_to_{BASELINE}", f"ratio_to_{BASELINE}"
-KEPT = ("finding", "objectives", "references", "interior", "confidence", "bootstrap", "prompts", "costs")
+KEPT = (
+    "finding",
+    "objectives",
+    "references",
+    "interior",
+    "confidence",
+    "bootstrap",
+    "prompts",
+    "basis",
+    "seek",
+    "scales",
+    "costs",
+)
 METRICS = re.compile(r"hypervolume@|inner_product|controllability$|kl$|tokens$")
 DIGITS = 5
 
@@ -38,19 +51,19 @@ def known(study: str, cell: Cell) -> bool:
     return True
 
 
-def write(study: str, cell: Cell, report: dict, commit: str, stages: list[dict], seconds: float) -> None:
+def write(study: str, cell: Cell, report: dict, commit: str, stages: dict[str, dict], seconds: float) -> None:
     """Write a cell's result.
 
     Args:
         report: the cell's report.json.
         commit: whose code ran.
-        stages: rows of stages.jsonl, of the stages that ran; the others came from the run cache.
+        stages: {"seconds", "peak_mb"} of each stage; those that the run cache gave took so long where they ran.
         seconds: the whole cell took.
     """
     found = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": _plain(cell.changes)}
     found |= {"commit": commit, "machine": machine(), "seconds": round(seconds)}
-    found["stages"] = {row["stage"]: {key: row[key] for key in ("seconds", "peak_mb")} for row in stages}
     found |= {key: report[key] for key in KEPT if key in report}
+    found |= {"stages": stages, "spent": _spent(cell, stages)}
     found["grids"] = {name: _grid(grid) for name, grid in report["grids"].items()}
     with appearing(path(study, cell)) as temporary:
         temporary.write_text(json.dumps(found, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
@@ -60,6 +73,29 @@ def read(study: str) -> list[dict]:
     """Every result of a study, by setting and seed."""
     found = [read_json(file) for file in sorted((RESULTS / study).glob("*.json"))]
     return sorted(found, key=lambda row: (row["setting"], row["seed"]))
+
+
+def _spent(cell: Cell, stages: dict[str, dict]) -> dict[str, dict]:
+    """Method -> {"training", "answering": seconds, "peak_mb": the larger}, without what is not known."""
+    document = cell.document()
+    found: dict[str, dict] = {}
+    for method in document["methods"]:
+        kinds = {slot.rpartition("-")[0] for slot in method_slots(method, 1, 1, 1)}
+        used = [
+            f"policy@{group}"
+            for group, one in document["policies"].items()
+            if kinds & {slot.rpartition("-")[0] for slot in one["slots"]}
+        ]
+        # Its model is no policy of a group.
+        used += ["ric"] * (method == "ric")
+        found[method] = {}
+        if all(stage in stages for stage in used):
+            found[method]["training"] = round(sum(stages[stage]["seconds"] for stage in used), 1)
+        if (front := f"front@{method}") in stages:
+            found[method]["answering"] = stages[front]["seconds"]
+        if peaks := [stages[stage]["peak_mb"] for stage in [*used, front] if stage in stages]:
+            found[method]["peak_mb"] = max(peaks)
+    return found
 
 
 def machine() -> dict[str, Any]:

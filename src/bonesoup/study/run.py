@@ -1,6 +1,5 @@
 """Run a study's cells in a clone of the last commit until all are done, or the time is over."""
 
-import json
 import shutil
 import subprocess
 import time
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bonesoup import checkout
-from bonesoup.files import read_jsonl
+from bonesoup.files import digest, read_json, read_jsonl, write_json
 from bonesoup.locks import exclusive
 from bonesoup.study import queue, results
 from bonesoup.study.cells import Cell
@@ -139,12 +138,31 @@ def _wave(
 
 def _collect(place: _Place, cell: Cell, seconds: float) -> bool:
     """Write the result of a finished experiment; False where there is none."""
-    text = queue.report(place.own, cell.name)
-    if text is None:
+    found = queue.finished(place.own, cell.name)
+    if found is None:
         return False
+    report, lock = found
     kept = place.folder / "kept" / cell.name
-    times = kept / "var/stages.jsonl"
-    stages = read_jsonl(times) if times.is_file() else []
-    results.write(place.study, cell, json.loads(text), place.commit, stages, seconds)
+    stages = times(place.folder / "times", lock, kept / "var/stages.jsonl")
+    results.write(place.study, cell, report, place.commit, stages, seconds)
     shutil.rmtree(kept / "scratch", ignore_errors=True)
     return True
+
+
+def times(known: Path, lock: dict[str, dict], ran: Path) -> dict[str, dict]:
+    """Seconds and peak memory of a cell's stages, also of those that the run cache gave.
+
+    Args:
+        known: folder with the times of stages that have run, by digest of what dvc.lock records of them.
+        lock: that record, of every stage of the cell.
+        ran: stages.jsonl of the cell.
+    """
+    own = {row["stage"]: row for row in read_jsonl(ran)} if ran.is_file() else {}
+    found = {}
+    for stage, entry in lock.items():
+        where = known / f"{digest(entry)}.json"
+        if stage in own:
+            write_json(where, {key: own[stage][key] for key in ("seconds", "peak_mb")})
+        if where.is_file():
+            found[stage] = read_json(where)
+    return found

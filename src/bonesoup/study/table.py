@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bonesoup.evaluation.compare import BASELINE, CONSTANT
-from bonesoup.evaluation.tables import NAMES, UNITS, label, name, number
+from bonesoup.evaluation.tables import COSTS, NAMES, UNITS, label, name, number
 from bonesoup.study.results import DIFFERENCES, RATIOS
 from bonesoup.study.statistics import Mean, geometric, mean
 
@@ -15,6 +15,7 @@ COMPARED = {
     "KL": "kl",
 }
 LEVELS = ("inner_product_interior", "inner_product_vertex", "inner_product", "controllability", "kl", "tokens")
+SPENT = {"training": "Training, s", "answering": "Answering, s", "peak_mb": "Peak, MB"}
 ORACLE = "oracle"
 NONE = ""
 
@@ -54,6 +55,8 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
         verdicts(against),
         "**Levels**",
         _table(levels(found)),
+        "**Costs**",
+        _table(costs(found)),
         notes(cells),
     ]
     return "\n\n".join(parts) + "\n"
@@ -148,6 +151,24 @@ def levels(found: list[Group]) -> list[dict[str, str]]:
     return rows
 
 
+def costs(found: list[Group]) -> list[dict[str, str]]:
+    """What each method cost, the mean over seeds."""
+    rows = []
+    for group in found:
+        row = {"setting": group.setting, "method": name(group.method)}
+        for key, (heading, _) in COSTS.items():
+            row[heading] = _average([cell.get("costs", {}).get(group.method, {}).get(key) for cell in group.cells])
+        for key, heading in SPENT.items():
+            row[heading] = _average([cell["spent"].get(group.method, {}).get(key) for cell in group.cells])
+        rows.append(row)
+    return rows
+
+
+def _average(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):,.0f}" if known else NONE
+
+
 def verdicts(found: list[Group]) -> str:
     """One sentence a method: where its interior difference is sure, by the seeds' interval, and where not."""
     lines = []
@@ -167,14 +188,18 @@ def notes(cells: list[dict]) -> str:
     commits = sorted({cell["commit"][:7] for cell in cells})
     prompts = sorted({cell["prompts"] for cell in cells})
     seeds = sorted({cell["seed"] for cell in cells})
+    meant = "; ".join(f"{heading.lower()}: {meaning}" for heading, meaning in COSTS.values())
     return (
         f"{len(cells)} cells, seeds {', '.join(map(str, seeds))}, {', '.join(map(str, prompts))} test prompts each. "
         "± is half a 95% t interval over seeds, of differences paired by seed; d_z is Cohen's effect size (mean over "
         "standard deviation of the seeds' differences); prompts ± is half the mean 95% bootstrap interval over test "
         "prompts within a seed. Scores in SFT standard deviations, gold where it is known, else learned. HV ratios are "
         "geometric means above the first reference point of the setting. To the oracle: interior, on the oracle's "
-        f"grid. † on the grid that the method answers, not the whole. Measured at {', '.join(commits)} on "
-        f"{'; '.join(machines)}."
+        "grid. † on the grid that the method answers, not the whole.\n\n"
+        f"Costs: {meant}; training, answering: seconds of the stages that train its policies and that answer the test "
+        "prompts at every preference, shared stages counted for each method, an interrupted one from where it went "
+        "on; peak: memory of the largest of them.\n\n"
+        f"Measured at {', '.join(commits)} on {'; '.join(machines)}."
     )
 
 
