@@ -5,32 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from bonesoup.files import write_json
 from bonesoup.generation.sample import encode, sample
 from bonesoup.generation.soup import Soup, SoupModel, merge_adapters
 from bonesoup.weights.fold import fold
-
-ROWS = {"backbone-1": [0.7, 0.3], "backbone-2": [0.3, 0.7]}
-
-
-@pytest.fixture(scope="module")
-def recipe(tiny_policy, tmp_path_factory) -> Soup:
-    root = tmp_path_factory.mktemp("soup")
-    for k, slot in enumerate(ROWS, start=1):
-        torch.manual_seed(k)
-        config = LoraConfig(r=2 * k, lora_alpha=3, target_modules="all-linear", task_type="CAUSAL_LM")
-        policy = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_policy), config)
-        for name, value in policy.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(value, std=0.2)
-        policy.save_pretrained(root / slot)
-    policies = [{"slot": slot, "path": slot, "row": row, "digest": ""} for slot, row in ROWS.items()]
-    soup = {"method": "bone", "base": "sft", "objectives": ["a", "b"], "mapping": "solve"}
-    write_json(root / "bone.json", soup | {"policies": policies, "preferences": [[0, 1], [0.5, 0.5], [1, 0]]})
-    return replace(Soup.read(root / "bone.json", root), base=tiny_policy)
 
 
 @pytest.mark.parametrize("preference", [[1.0, 0.0], [0.5, 0.5], [0.7, 0.3], [0.1, 0.9]])
@@ -87,3 +67,24 @@ def test_a_path_out_of_the_soups_folder_is_refused(tmp_path, path, where):
     with pytest.raises(ValueError, match="leads out of the soup's folder") as error:
         Soup.read(tmp_path / "soup.json", tmp_path)
     assert repr(path) in str(error.value)
+
+
+def test_an_extrapolated_soup_moves_on_along_its_change(recipe):
+    """theta_sft + scale (theta - theta_sft): coefficients grow by the scale, of every mapping."""
+    grown = replace(recipe, scale=(1.25, 1.25))
+    np.testing.assert_allclose(grown.coefficients([0.6, 0.4]), 1.25 * recipe.coefficients([0.6, 0.4]))
+    np.testing.assert_allclose(replace(grown, mapping="direct").coefficients([0.6, 0.4]), [0.75, 0.5])
+    each = replace(recipe, mapping="lookup", scale=(2.0, 1.0))
+    np.testing.assert_allclose(each.coefficients([0.7, 0.3]), [1.7, 0])
+
+
+def test_a_scale_per_objective_aims_at_the_scaled_preference(recipe):
+    """lambda = W^-T (scale * mu), so that the rewards the coefficients stand for are scale * mu."""
+    rows = np.array([policy.row for policy in recipe.policies])
+    values = replace(recipe, scale=(1.5, 1.1)).coefficients([0.6, 0.4])
+    np.testing.assert_allclose(rows.T @ values, [0.9, 0.44])
+
+
+def test_distributions_have_no_adapter(recipe):
+    with pytest.raises(ValueError, match="mixes distributions, not weights"):
+        merge_adapters(replace(recipe, mixes="distributions"), [0.5, 0.5])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonesoup.method.basis import circulant, coefficients
+from bonesoup.method.basis import circulant, coefficients, conditioning
 from bonesoup.method.preferences import lattice
 
 objectives = st.integers(2, 6)
@@ -153,3 +153,33 @@ def test_the_method_needs_no_torch():
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5])
+@pytest.mark.parametrize("beta", [0.6, 0.7, 0.8, 1.0])
+def test_conditioning_of_a_circulant_is_its_closed_form(n, beta):
+    found = conditioning(circulant(n, beta))
+    assert found.condition == pytest.approx((n - 1) / (n * beta - 1))
+    # One row of B^-1: its diagonal and n - 1 equal entries that sum to 1 with it.
+    other = -(1 - beta) / (n * beta - 1)
+    diagonal = 1 - (n - 1) * other
+    assert found.l1 == pytest.approx(diagonal + (n - 1) * abs(other))
+    assert found.l2 == pytest.approx(np.sqrt(diagonal**2 + (n - 1) * other**2))
+    assert found.l1_even == pytest.approx(1)
+
+
+def test_the_smallest_published_beta_is_not_loud_and_a_smaller_one_is():
+    assert not conditioning(circulant(2, 0.6)).loud
+    assert conditioning(circulant(2, 0.55)).loud
+
+
+def test_more_policies_than_objectives_need_smaller_coefficients():
+    """An even policy between two backbones takes weight where theirs would cancel: least norm, exact reach."""
+    rows = np.vstack([circulant(2, 0.7), [[0.5, 0.5]], np.eye(2)])
+    preference = np.array([[0.8, 0.2], [0.5, 0.5], [0.1, 0.9]])
+    found = coefficients(rows, preference)
+    np.testing.assert_allclose(found @ rows, preference, atol=1e-12)
+    assert conditioning(rows).l2 < conditioning(circulant(2, 0.7)).l2
+    # Of all solutions the shortest: any step in the null space of rows^T makes it longer.
+    null = np.linalg.svd(rows.T)[2][2:]
+    assert (np.abs(found @ null.T) < 1e-12).all()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -119,6 +120,34 @@ def test_resumed_run_equals_an_unbroken_one_bit_for_bit(unbroken, tiny_policy, p
     resumed = rloo.train_policy(make_task(tiny_policy, prompts), "resumed", ROW, tmp_path)
     for file in sorted(path.name for path in unbroken.iterdir()):
         assert (resumed / file).read_bytes() == (unbroken / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("at", [2, 3])
+def test_a_probe_that_is_gone_on_with_equals_an_unbroken_run(unbroken, tiny_policy, prompts, tmp_path, at):
+    task = make_task(tiny_policy, prompts)
+    short = rloo.train_policy(task, "probe", ROW, tmp_path, until=at)
+    assert (short / "steps.jsonl").read_text().count("\n") == at
+    assert (unbroken / "steps.jsonl").read_text().startswith((short / "steps.jsonl").read_text())
+    kept = weights(short)
+    full = rloo.train_policy(task, "full", ROW, tmp_path)
+    for file in sorted(path.name for path in unbroken.iterdir()):
+        assert (full / file).read_bytes() == (unbroken / file).read_bytes(), file
+    # Afterwards the probe is still there; and where it is not, it is trained again beside the full run.
+    assert rloo.train_policy(task, "probe", ROW, tmp_path, until=at) == short
+    shutil.rmtree(short)
+    again = rloo.train_policy(task, "probe", ROW, tmp_path, until=at)
+    assert all(torch.equal(weights(again)[name], value) for name, value in kept.items())
+    assert rloo.train_policy(task, "full", ROW, tmp_path) == full
+
+
+def test_a_probe_killed_before_its_adapter_was_kept_is_finished(unbroken, tiny_policy, prompts, tmp_path):
+    task = make_task(tiny_policy, prompts)
+    short = rloo.train_policy(task, "probe", ROW, tmp_path, until=3)
+    kept = weights(short)
+    shutil.rmtree(short)
+    again = rloo.train_policy(task, "probe", ROW, tmp_path, until=3)
+    assert again == short
+    assert all(torch.equal(weights(again)[name], value) for name, value in kept.items())
 
 
 @pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])

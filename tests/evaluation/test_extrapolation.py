@@ -1,0 +1,63 @@
+"""A scale is taken only where it is admissible and more than noise; else there is none."""
+
+import numpy as np
+import pytest
+
+from bonesoup.evaluation.extrapolation import choose_scale
+from bonesoup.evaluation.samples import Front
+
+POINTS = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
+SCALES = [1.0, 1.25, 1.5, 2.0]
+
+
+def front(gain, kl=2.0, noise=0.3, prompts=200, gold=True):
+    """scale -> a front whose utility is gain(scale) above a prompt effect; gold falls where `gold` is a function."""
+
+    def at(scale: float) -> Front:
+        rng = np.random.default_rng(round(scale * 1000))
+        effect = np.random.default_rng(1).normal(0, 1, (prompts, 1, 1))
+        learned = effect + gain(scale) + rng.normal(0, noise, (prompts, 3, 2))
+        true = effect + (gold(scale) if callable(gold) else gain(scale)) + rng.normal(0, noise, (prompts, 3, 2))
+        moved = np.full((prompts, 3), kl * scale**2)
+        return Front("bone", ("a", "b"), ("p",) * prompts, POINTS, learned, true if gold else None, moved, moved)
+
+    return at
+
+
+def choose(make, kl=100.0):
+    return choose_scale(make, POINTS, SCALES, kl, 300, 0.95, 0)
+
+
+def test_the_best_scale_is_chosen():
+    scale, table = choose(front(lambda s: -((s - 1.5) ** 2)))
+    assert scale == 1.5
+    assert [row["scale"] for row in table] == SCALES
+    assert table[0]["gain"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_what_is_not_distinguishable_from_none_stays_none():
+    assert choose(front(lambda s: 0.01 * s, noise=2.0))[0] == 1
+
+
+def test_noise_alone_is_seldom_taken_for_a_gain():
+    """The level is that of the whole choice: of 40 choices without any gain about one may find one."""
+
+    def flat(scale: float, seed: int) -> Front:
+        scores = np.random.default_rng([seed, round(scale * 99)]).normal(0, 1, (60, 3, 2))
+        return Front("bone", ("a", "b"), ("p",) * 60, POINTS, scores, None, np.zeros((60, 3)), np.zeros((60, 3)))
+
+    chosen = [choose_scale(lambda s, k=k: flat(s, k), POINTS, SCALES, 9, 400, 0.95, k)[0] for k in range(40)]
+    taken = sum(scale != 1 for scale in chosen)
+    assert taken <= 4
+
+
+def test_gold_decides_where_there_is_one_however_the_learned_reward_grows():
+    scale, table = choose(front(lambda s: s, gold=lambda s: -s))
+    assert scale == 1
+    assert {row["unit"] for row in table} == {"gold"}
+    assert choose(front(lambda s: s, gold=None))[0] == 2
+
+
+@pytest.mark.parametrize(("kl", "expected"), [(100, 2.0), (5, 1.5), (2.5, 1.0)])
+def test_a_scale_that_moves_too_far_is_out(kl, expected):
+    assert choose(front(lambda s: s), kl=kl)[0] == expected
