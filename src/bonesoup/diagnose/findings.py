@@ -24,6 +24,8 @@ from bonesoup.method.quadratic import asymmetry, penalised_share, regret_bone, r
 
 # KL coefficients for which the gain is foretold, as multiples of rl.kl.
 PENALTIES = (1.0, 2.0, 3.0, 5.0)
+# What a line's table calls the utility of the even preference.
+TOGETHER = "mean"
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +149,7 @@ def _line(line: Line, sampled: Sampled, draws: Draws, objectives: list[str], lev
                 # Only the line to or from an objective's own specialist is expected to rise or fall throughout.
                 "fall": None if falls is None else _plain(falls, level),
             }
-        found[unit]["mean of both" if len(objectives) == 2 else "mean of all"] = {
+        found[unit][TOGETHER] = {
             "values": means[0][points].mean(axis=-1).tolist(),
             "barrier": _plain(barrier(PLACES, means[:, points].mean(axis=-1)), level),
             "fall": None,
@@ -247,6 +249,7 @@ def reasons(found: dict) -> list[str]:
                 "it sees one direction, and asymmetries of opposite sign in others cancel there"
             )
         said.append(text)
+    said.append(_connectivity(found))
     for one in found["movement"]:
         said.append(f"{one['slot']} moved {one['value']:.1f} nats per response: {one['verdict']}")
     needed, evaluated = found["noise"]["prompts_needed"], found["noise"]["prompts_evaluated"]
@@ -258,3 +261,16 @@ def reasons(found: dict) -> list[str]:
         )
     said.append("the interval is that of the prompts; training seeds vary a result several times as much")
     return said
+
+
+def _connectivity(found: dict) -> str:
+    """Whether mixtures are at least as good as what they mix, for the mean of the objectives."""
+    barriers = {
+        f"{line['start']} to {line['end']}": line[found["unit"]][TOGETHER]["barrier"] for line in found["lines"]
+    }
+    broken = [f"{name} by {one['value']:.2f}" for name, one in barriers.items() if one["low"] > 0]
+    if broken:
+        return "mixtures fall below the straight line between what they mix, in the mean score: " + ", ".join(broken)
+    return (
+        "no line falls below the straight line between its ends in the mean score: the policies are linearly connected"
+    )

@@ -19,9 +19,11 @@ def terminal(found: dict) -> Group:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    # A narrow table must not break its title.
+    table.min_width = len(title)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left", no_wrap=not place)
+        table.add_column(column, justify="right" if place else "left", no_wrap=True)
     return table
 
 
@@ -31,6 +33,11 @@ def _units(found: dict) -> list[str]:
 
 def _estimate(value: dict) -> str:
     return f"{number(value['value'])} {interval(value)}"
+
+
+def _half(value: dict) -> str:
+    """A size that is never negative, with half the width of its interval."""
+    return f"{value['value']:.2f} ± {(value['high'] - value['low']) / 2:.2f}"
 
 
 def _runs(found: dict) -> Table:
@@ -44,15 +51,16 @@ def _runs(found: dict) -> Table:
 
 
 def _lines(found: dict) -> Table:
-    """Scores along every line; barrier: how far they fall below the straight line between its ends."""
+    """Scores along every line."""
     unit = found["unit"]
     places = [f"{place:g}" for place in found["lines"][0]["places"]]
-    table = _table(f"Along straight lines, {UNITS[unit]} score", "line", "score", *places, "barrier", "falls by")
+    title = f"Along straight lines, {UNITS[unit]} score. Barrier: deepest fall below the straight line between the ends"
+    table = _table(title, "line", "score", *places, "barrier", "turns back")
     for line in found["lines"]:
         name = f"{line['start']} to {line['end']}"
         for score, one in line[unit].items():
-            falls = _estimate(one["fall"]) if one["fall"] else ""
-            table.add_row(name, score, *map(number, one["values"]), _estimate(one["barrier"]), falls)
+            falls = _half(one["fall"]) if one["fall"] else ""
+            table.add_row(name, score, *map(number, one["values"]), _half(one["barrier"]), falls)
             name = ""
         table.add_row("", "KL", *(f"{value:.2f}" for value in line["kl"]), "", "", end_section=True)
     return table

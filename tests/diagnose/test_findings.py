@@ -1,0 +1,119 @@
+"""A diagnosis of made-up scores whose truth is known: exact quadratics over the coefficients, plus noise by prompt."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bonesoup.diagnose.findings import diagnose
+from bonesoup.diagnose.measure import Sampled, layout
+from bonesoup.diagnose.page import terminal
+from bonesoup.method.basis import circulant
+from bonesoup.method.quadratic import asymmetry, regret_bone, regret_rewarded
+from bonesoup.params import load
+
+PROMPTS = 200
+KL = 0.1
+
+
+@pytest.fixture
+def settings():
+    return load()
+
+
+def sampled(curvatures, missed: float, unfinished: float = 0.0, gold: float | None = None, length: float = 2.0):
+    """Specialists at length * e_i; the run from the even soup gains `missed`, from a specialist `unfinished`."""
+    n = len(curvatures)
+    plan = layout(n)
+    places = length * plan.coefficients[:, :n]
+    optima = length * np.eye(n)
+    kl = 0.5 * (places**2).sum(axis=1)
+    scores = np.stack(
+        [-k * ((places - best) ** 2).sum(axis=1) + KL * kl for k, best in zip(curvatures, optima, strict=True)], axis=1
+    )
+    runs = plan.coefficients[:, n:]
+    scores += runs[:, :1] * missed + runs[:, 1:] * unfinished
+    noise = np.random.default_rng(0).normal(0, 0.3, (PROMPTS, 1, n))
+    # One noise for every point of a prompt: differences are exact.
+    reward = scores + noise - noise.mean(axis=0)
+    kl = np.tile(kl, (PROMPTS, 1))
+    return Sampled(plan, reward, None if gold is None else gold * reward, kl)
+
+
+def found(settings, data, rows=None):
+    n = data.reward.shape[-1]
+    names = ["helpful", "harmless", "humor"][:n]
+    settings = settings.model_copy(update={"objectives": names, "rl": settings.rl.model_copy(update={"kl": KL})})
+    correlation = {"reward": np.eye(n).tolist()} | ({} if data.gold is None else {"gold": np.eye(n).tolist()})
+    return diagnose(settings, data, circulant(n, 0.7) if rows is None else rows, correlation, 12)
+
+
+def test_layout_holds_every_line_once():
+    plan = layout(3)
+    assert [(line.start, line.end) for line in plan.lines] == [
+        (None, 0), (None, 1), (None, 2), (0, 1), (0, 2), (1, 2)
+    ]  # fmt: skip
+    assert len(np.unique(plan.coefficients, axis=0)) == len(plan.coefficients) == 1 + 3 * 4 + 3 * 3 + 1 + 4
+    middle = plan.lines[3].points[2]
+    assert plan.coefficients[middle].tolist() == [0.5, 0.5, 0, 0, 0, 0, 0]
+    assert plan.coefficients[plan.even_run].tolist() == [1 / 3] * 3 + [1, 0, 0, 0]
+    assert plan.coefficients[plan.runs[2]].tolist() == [0, 0, 1, 0, 0, 0, 1]
+
+
+def test_exact_curvatures_give_their_asymmetry_and_the_scalar_theorys_gain(settings):
+    document = found(settings, sampled((1.5, 0.9), 0.2))
+    (pair,) = document["pairs"]
+    assert pair["asymmetry"]["value"] == pytest.approx(asymmetry(1.5, 0.9))
+    spread = 2 * 2.0**2 / 4
+    mu = np.linspace(0.2, 0.8, 7)
+    gains = regret_rewarded(1.5, 0.9, spread, mu) - regret_bone(1.5, 0.9, spread, 0.7, mu)
+    assert pair["gain"]["value"] == pytest.approx(gains.mean())
+    # The KL of a point s along the line is .5 length^2 ((1 - s)^2 + s^2).
+    assert pair["kl_curvature"] == pytest.approx(2.0**2)
+
+
+def test_what_short_runs_gain_decides_the_verdict(settings):
+    assert found(settings, sampled((1, 1), 0.2))["prediction"]["reward"]["verdict"] == "win"
+    assert found(settings, sampled((1, 1), -0.2))["prediction"]["reward"]["verdict"] == "lose"
+    unfinished = found(settings, sampled((1, 1), 0.2, unfinished=0.2))
+    assert unfinished["room"]["reward"]["value"] == pytest.approx(0, abs=1e-12)
+
+
+def test_gold_has_the_last_word(settings):
+    document = found(settings, sampled((1, 1), 0.2, gold=-0.5))
+    assert document["unit"] == "gold"
+    assert document["prediction"]["reward"]["verdict"] == "win"
+    assert document["verdict"].startswith("Bone Soup is predicted to lose")
+    assert "gold (true) score" in document["verdict"]
+    assert "learned reward" in found(settings, sampled((1, 1), 0.2))["verdict"]
+
+
+def test_a_stronger_penalty_leaves_less(settings):
+    gains = [one["gain"] for one in found(settings, sampled((1, 1), 0.2))["penalty"]]
+    assert gains == sorted(gains, reverse=True)
+    assert 0 < gains[-1] < gains[0]
+
+
+def test_a_barrier_between_policies_is_named(settings):
+    data = sampled((1, 1), 0.2)
+    whole = found(settings, data)
+    assert any("linearly connected" in one for one in whole["reasons"])
+    data.reward[:, data.layout.lines[2].points[2]] -= 3
+    assert any("specialist-1 to specialist-2 by" in one for one in found(settings, data)["reasons"])
+
+
+@pytest.mark.parametrize("curvatures", [(1, 2), (1, 2, 1.5)])
+@pytest.mark.parametrize("gold", [None, 0.8])
+def test_the_document_is_json_and_the_page_shows_it(settings, curvatures, gold):
+    document = json.loads(json.dumps(found(settings, sampled(curvatures, 0.2, gold=gold)), allow_nan=False))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(terminal(document))
+    text = console.export_text()
+    assert "Bone Soup is predicted to win" in text
+    for slot in ("specialist-1", f"specialist-{len(curvatures)}", "the even Rewarded Soup"):
+        assert slot in text
+    assert max(map(len, text.splitlines())) <= 120
+    assert "…" not in text
+    assert len(document["pairs"]) == len(curvatures) * (len(curvatures) - 1) // 2
