@@ -177,18 +177,17 @@ def generate(
     weights = settings.preference(preference)
     recipe = cli_weights.recipe(method)
     warnings.filterwarnings("ignore")
-    from bonesoup.generation.sample import sample
     from bonesoup.generation.soup import SoupModel
+    from bonesoup.generation.sweep import sweep
 
     policy = SoupModel.load(recipe, settings.device)
-    policy.at(weights)
+    mixtures = policy.coefficients(weights)[None]
     messages = [[{"role": "user", "content": text}] for text in prompt]
     seeds = [seed * 1_000_003 + i for i in range(len(prompt))]
     limits = settings.generation
-    for response in sample(
-        policy.model, policy.tokenizer, messages, seeds, limits.temperature, limits.max_new_tokens, 64
-    ):
-        print(response.text)
+    for _, responses, _ in sweep(policy, mixtures, messages, seeds, limits.temperature, limits.max_new_tokens, 64):
+        for response in responses:
+            print(response.text)
 
 
 @app.command()

@@ -18,7 +18,7 @@ def test_beta_retrains_the_backbones_only_and_going_back_trains_nothing(project)
     project.set(basis__beta=0.8)
     there = project.repro()
     assert there.status == 0, there.output
-    assert there.ran == ["seek", "basis", "policy@backbones", "soup", "front@bone", "report", "register"]
+    assert there.ran == ["seek", "basis", "policy@backbones", "soup", "scale@bone", "front@bone", "report", "register"]
     assert there.restored == []
     changed = {name for name, content in project.files("out/policies").items() if content != before[name]}
     assert {name.split("/")[0] for name in changed} == {"backbones"}
@@ -28,7 +28,7 @@ def test_beta_retrains_the_backbones_only_and_going_back_trains_nothing(project)
     assert back.status == 0, back.output
     # What a store holds is not in the cache: register looks again, and trains nothing.
     assert back.ran == ["register"]
-    assert back.restored == ["seek", "basis", "policy@backbones", "soup", "front@bone", "report"]
+    assert back.restored == ["seek", "basis", "policy@backbones", "soup", "scale@bone", "front@bone", "report"]
     assert project.files("out/policies") == before
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bonesoup.config import Settings
 from bonesoup.files import read_json
-from bonesoup.paths import FRONTS, METRICS, POLICIES, REWARDS, SCRATCH
+from bonesoup.paths import FRONTS, METRICS, POLICIES, PROBES, REWARDS, SCRATCH, SOUPS
 
 TRAINED = SCRATCH / "policies"
 # An interrupted policy may still be resumed; this long after its last checkpoint nobody will.
@@ -33,8 +33,14 @@ def at_work(root: Path) -> list[str]:
 
 
 def stale_outs(root: Path, settings: Settings) -> list[Path]:
-    """Results in out/ of groups, objectives and methods that the settings no longer name."""
-    named = {POLICIES: settings.policies, REWARDS: settings.rewards, FRONTS: settings.methods}
+    """Results in out/ of groups, objectives, methods and betas that the settings no longer name."""
+    named = {
+        POLICIES: settings.policies,
+        REWARDS: settings.rewards,
+        FRONTS: settings.methods,
+        SOUPS: [f"{method}.json" for method in settings.methods],
+        PROBES: ["plan.json", *(str(beta) for beta in settings.seek.betas)],
+    }
     stale = [
         path for folder, names in named.items() for path in (root / folder).glob("[!.]*") if path.name not in names
     ]
