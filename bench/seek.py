@@ -1,0 +1,174 @@
+"""Ways to look for beta, against the full runs they stand for, at equal cost.
+
+    python bench/seek.py embedded --seeds 0 1 2 --betas 0.6 0.7 0.8
+
+For every seed, in a clone of HEAD under var/seek/: data, SFT, rewards and normaliser by `dvc repro normalise`; then
+the backbones of every beta to the end, with their adapters kept on the way. Three searches see only the validation
+fronts at the steps they have paid for:
+
+    paper     every beta to a fifth of the steps; the largest hypervolume
+    kept      the same, but the default stays unless another is distinguishable from it (the stage `seek`)
+    halving   every beta to a tenth; the better half goes on until the same number of updates is spent
+
+Prints what each spent, what it chose, and the hypervolume and interior utility on the test prompts of the full run it
+led to, against the best beta's. A clone resumes: nothing finished is done again.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bonesoup import params, profiles
+from bonesoup.evaluation.compare import regions
+from bonesoup.evaluation.front_rows import front_rows, load_scorer
+from bonesoup.evaluation.samples import Front, front_of
+from bonesoup.evaluation.seek import compare_betas
+from bonesoup.files import read_jsonl
+from bonesoup.generation.soup import Policy, Soup, SoupModel
+from bonesoup.method.basis import circulant
+from bonesoup.method.front import hypervolume
+from bonesoup.method.preferences import lattice
+from bonesoup.paths import PROMPTS, SFT
+from bonesoup.pipeline import computing, environment
+from bonesoup.training.rows import train_rows
+
+RESULTS = Path("var/seek")
+
+
+def make_clone(profile: str, seed: int, changes: dict) -> Path:
+    """A clone of HEAD whose stages up to the normaliser are done."""
+    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    clone = (RESULTS / f"{profile}-{seed}-{head.stdout.strip()}").absolute()
+    if not clone.is_dir():
+        subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
+    with open(clone / "params.yaml", "w") as out:
+        profiles.yaml.dump(profiles.compose(profile, None, changes | {"seed": seed}), out)
+    own = environment() | {"PYTHONPATH": str(clone / "src")}
+    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "normalise"], cwd=clone, env=own, check=True)
+    return clone
+
+
+class Probes:
+    """Fronts of one seed's betas after any number of steps, each trained and sampled once."""
+
+    def __init__(self, settings, samples: int):
+        self.settings, self.samples = settings, samples
+        self.scorer = load_scorer(settings)
+        self.grid = lattice(len(settings.objectives), settings.evaluation.parts)
+        self.known: dict[tuple, Front] = {}
+
+    def front(self, beta: float, steps: int, split: str) -> Front:
+        """[prompt, grid, objective] of the soup of beta's backbones after `steps` of the full run."""
+        key = (beta, steps, split)
+        if key not in self.known:
+            folder = RESULTS / f"{beta}-{steps}"
+            rows = circulant(len(self.settings.objectives), beta).round(9).tolist()
+            slots = {f"backbone-{k}": row for k, row in enumerate(rows, start=1)}
+            if not folder.is_dir():
+                until = steps if steps < self.settings.rl.steps else None
+                train_rows(self.settings, f"beta-{beta}", slots, folder, until=until)
+            policies = tuple(Policy(slot, folder / slot, tuple(row)) for slot, row in slots.items())
+            points = tuple(map(tuple, self.grid.tolist()))
+            soup = Soup("seek", SFT, tuple(self.settings.objectives), "solve", policies, points)
+            prompts = [row for row in read_jsonl(PROMPTS) if row["split"] == split][: self.samples]
+            model, batch = SoupModel.load(soup, self.settings.device), self.settings.evaluation.batch
+            found = front_rows(model, prompts, self.scorer, self.settings.generation, batch, self.settings.seed)
+            self.known[key] = front_of(found, "seek", self.settings.objectives)
+        return self.known[key]
+
+    def volumes(self, betas: list[float], steps: int) -> dict[float, float]:
+        reference = self.settings.evaluation.references[0]
+        return {
+            beta: hypervolume(front.reward.mean(axis=0), [reference] * front.reward.shape[2])
+            for beta in betas
+            for front in [self.front(beta, steps, "validation")]
+        }
+
+
+def searches(probes: Probes, betas: list[float], default: float) -> dict[str, tuple[float, int]]:
+    """Name -> (the beta chosen, updates of one policy spent on all candidates)."""
+    full, settings = probes.settings.rl.steps, probes.settings
+    fifth, tenth = max(1, round(0.2 * full)), max(1, round(0.1 * full))
+    # In the order of steps: a policy goes on from where it was.
+    at_tenth = probes.volumes(betas, tenth)
+    at_fifth = probes.volumes(betas, fifth)
+    spent = len(betas) * fifth
+    fronts = {beta: probes.front(beta, fifth, "validation") for beta in betas}
+    table = compare_betas(
+        fronts, default, settings.evaluation.references[0], settings.evaluation.bootstrap, 0.95, settings.seed
+    )
+    best = max(table, key=lambda one: one["hypervolume"]["value"])
+    half = sorted(betas, key=lambda beta: -at_tenth[beta])[: (len(betas) + 1) // 2]
+    further = tenth + (spent - len(betas) * tenth) // len(half)
+    at_further = probes.volumes(half, further)
+    return {
+        "paper": (max(at_fifth, key=at_fifth.get), spent),
+        "kept": (best["beta"] if best["difference"]["low"] > 0 else default, spent),
+        "halving": (max(at_further, key=at_further.get), len(betas) * tenth + len(half) * (further - tenth)),
+    }
+
+
+def quality(probes: Probes, beta: float) -> dict[str, float]:
+    """Of the full run of beta, on the test prompts: gold where it is known."""
+    front = probes.front(beta, probes.settings.rl.steps, "test")
+    points = (front.gold if front.gold is not None else front.reward).mean(axis=0)
+    inside = regions(probes.grid, probes.settings.evaluation.interior)["interior"]
+    reference = [probes.settings.evaluation.references[0]] * points.shape[1]
+    return {
+        "hypervolume": hypervolume(points, reference),
+        "interior": float((points * probes.grid).sum(axis=1)[inside].mean()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("profile")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--betas", type=float, nargs="+", default=[0.6, 0.7, 0.8])
+    parser.add_argument("--samples", type=int, default=256, help="prompts per preference")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="changes")
+    arguments = parser.parse_args()
+    changes, here = dict(map(profiles.parse_change, arguments.changes)), Path.cwd()
+    lost: dict[str, list[dict[str, float]]] = {}
+    print("| seed | " + " | ".join(f"beta {beta:g}: HV, interior" for beta in arguments.betas) + " | chosen |")
+    print("|---" * (len(arguments.betas) + 2) + "|")
+    for seed in arguments.seeds:
+        clone = make_clone(arguments.profile, seed, changes)
+        os.chdir(clone)
+        settings = params.load()
+        os.environ.update(computing(settings))
+        torch.set_num_threads(settings.threads)
+        probes = Probes(settings, arguments.samples)
+        with open(os.devnull, "w") as quiet:
+            shown, sys.stdout = sys.stdout, quiet
+            try:
+                chosen = searches(probes, arguments.betas, settings.basis.beta)
+                reached = {beta: quality(probes, beta) for beta in arguments.betas}
+            finally:
+                sys.stdout = shown
+        best = {key: max(one[key] for one in reached.values()) for key in ("hypervolume", "interior")}
+        for name, (beta, spent) in chosen.items():
+            gaps = {key: best[key] - reached[beta][key] for key in best}
+            lost.setdefault(name, []).append(gaps | {"spent": spent})
+        cells = [f"{one['hypervolume']:.3f}, {one['interior']:.3f}" for one in reached.values()]
+        told = ", ".join(f"{name} {beta:g}" for name, (beta, _) in chosen.items())
+        print(f"| {seed} | " + " | ".join(cells) + f" | {told} |", flush=True)
+        os.chdir(here)
+    print("\n| search | updates of a policy spent | hypervolume lost to the best beta | interior utility lost |")
+    print("|---|---:|---:|---:|")
+    for name, rows in lost.items():
+        means = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
+        spread = {key: np.std([row[key] for row in rows], ddof=1) if len(rows) > 1 else 0.0 for key in rows[0]}
+        print(
+            f"| {name} | {means['spent']:.0f} | {means['hypervolume']:.3f} (sd {spread['hypervolume']:.3f}) "
+            f"| {means['interior']:.3f} (sd {spread['interior']:.3f}) |"
+        )
+
+
+if __name__ == "__main__":
+    main()
