@@ -1,7 +1,8 @@
 """Pages and blocks of the documentation that are made from the code or from a run, so that they cannot drift.
 
-    python docs/generate.py              write settings.md (from the settings classes) and cli.md (from the commands)
-    python docs/generate.py --check      exit with 1 if either is out of date
+    python docs/generate.py              write settings.md (from the settings classes), cli.md (from the commands) and
+                                         the tables of evidence.md (from studies/results)
+    python docs/generate.py --check      exit with 1 if one is out of date
     python docs/generate.py --measured [PROFILE]
                                          also put the numbers of the finished run in out/ into the documents
 
@@ -249,7 +250,20 @@ _METAVARS = {
     "<path>": "PATH",
 }
 
-PAGES = {DOCS / "settings.md": settings_page, DOCS / "cli.md": cli_page}
+
+def evidence_page() -> str:
+    """docs/evidence.md with the tables of the finished cells in its blocks `study NAME`."""
+    from bonesoup.study import cells, results, table
+
+    text = (DOCS / "evidence.md").read_text(encoding="utf-8")
+    for name in re.findall(r"<!-- study (\S+):begin -->", text):
+        found = results.read(name)
+        shown = table.markdown(list(cells.read(name).settings), found) if found else "No cell is finished yet."
+        text = fill(text, f"study {name}", shown)
+    return text.rstrip("\n")
+
+
+PAGES = {DOCS / "settings.md": settings_page, DOCS / "cli.md": cli_page, DOCS / "evidence.md": evidence_page}
 
 
 def stale() -> list[str]:

@@ -61,7 +61,7 @@ def write(study: str, cell: Cell, report: dict, commit: str, stages: dict[str, d
         seconds: the whole cell took.
     """
     found = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": _plain(cell.changes)}
-    found |= {"commit": commit, "machine": machine(), "seconds": round(seconds)}
+    found |= {"commit": commit, "machine": machine(cell.document()["device"]), "seconds": round(seconds)}
     found |= {key: report[key] for key in KEPT if key in report}
     found |= {"stages": stages, "spent": _spent(cell, stages)}
     found["grids"] = {name: _grid(grid) for name, grid in report["grids"].items()}
@@ -98,13 +98,18 @@ def _spent(cell: Cell, stages: dict[str, dict]) -> dict[str, dict]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """{"cpu", "cores"}, and "gpu" where torch sees one."""
+def machine(device: str) -> dict[str, Any]:
+    """{"cpu", "cores"}, and "gpu" where that is what ran."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file() and (match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
         name = match[1]
-    return {"cpu": name, "cores": os.cpu_count()}
+    found = {"cpu": name, "cores": os.cpu_count()}
+    if device.startswith("cuda"):
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
 
 
 def _grid(grid: dict) -> dict:

@@ -184,7 +184,7 @@ def verdicts(found: list[Group]) -> str:
 
 
 def notes(cells: list[dict]) -> str:
-    machines = sorted({f"{cell['machine']['cpu']}, {cell['machine']['cores']} cores" for cell in cells})
+    machines = sorted({_machine(cell["machine"]) for cell in cells})
     commits = sorted({cell["commit"][:7] for cell in cells})
     prompts = sorted({cell["prompts"] for cell in cells})
     seeds = sorted({cell["seed"] for cell in cells})
@@ -201,6 +201,11 @@ def notes(cells: list[dict]) -> str:
         "on; peak: memory of the largest of them.\n\n"
         f"Measured at {', '.join(commits)} on {'; '.join(machines)}."
     )
+
+
+def _machine(found: dict) -> str:
+    text = f"{found['cpu']}, {found['cores']} cores"
+    return f"{found['gpu']} ({text})" if "gpu" in found else text
 
 
 def _unit(group: Group) -> str:
