@@ -51,7 +51,7 @@ def study(
         say(f"The time is over. Left: {', '.join(outcome.left)}. The same command goes on.")
     if outcome.failed:
         listing = "\n".join(f"  {cell}: {message}" for cell, message in outcome.failed.items())
-        raise RuntimeError(f"{len(outcome.failed)} cells failed:\n{listing}")
+        raise RuntimeError(f"{len(outcome.failed)} of {len(chosen)} cells failed:\n{listing}")
     say(f"`bonesoup study {name} --show` prints the table.")
 
 

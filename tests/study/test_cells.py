@@ -1,5 +1,7 @@
 """A study's file: which cells it means, and what is wrong with it."""
 
+import os
+
 import pytest
 
 from bonesoup.study import cells, run
@@ -81,3 +83,12 @@ def test_every_study_of_the_project_is_valid(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     plan = cells.read(name)
     assert len(cells.cells(plan, [], [])) == len(plan.seeds) * len(plan.settings)
+
+
+def test_nothing_is_cleaned_while_a_study_runs(tmp_path):
+    from bonesoup.locks import exclusive
+    from bonesoup.upkeep.leftovers import at_work
+
+    with exclusive(tmp_path / run.FOLDER / "small/lock"):
+        assert at_work(tmp_path) == [f"process {os.getpid()} holds {tmp_path / 'var/study/small/lock'}"]
+    assert at_work(tmp_path) == []

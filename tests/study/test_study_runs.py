@@ -60,7 +60,8 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
         return bool(list(kept.glob("scratch/policies/*/checkpoint-*/complete.json")))
 
     def second_group() -> bool:
-        return training() and (kept / "var/stages.jsonl").is_file()
+        ended = kept / "var/stages.jsonl"
+        return ended.is_file() and "policy@specialists" in ended.read_text() and training()
 
     interrupted(study, training, signal.SIGINT, tmp_path / "1")
     assert [path.name for path in results.iterdir()] == ["default-0.json"]
@@ -72,7 +73,7 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     interrupted(study, second_group, signal.SIGKILL, tmp_path / "2")
     result = study.run("bonesoup", "study", "small")
     assert result.status == 1
-    assert "1 cells failed:\n  broken-0: stage gate@reward failed" in result.output
+    assert "1 of 3 cells failed:\n  broken-0: stage gate@reward failed" in result.output
     assert "2 of 3 cells are done." in result.output
     assert "default-0" not in result.output
     assert "beta-0 done" in result.output

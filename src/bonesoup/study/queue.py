@@ -96,11 +96,18 @@ def stop(workers: list[subprocess.Popen]) -> None:
 
 
 def states(own: Path) -> dict[str, tuple[str, str]]:
-    """Name of each queued cell -> (Queued, Running, Failed or Success; its revision in the queue)."""
-    from dvc.repo import Repo
+    """Name of each queued cell -> (Queued, Running, Failed or Success; its revision in the queue).
 
-    with Repo(str(own)) as repo:
-        return {row["name"]: (row["status"], row["rev"]) for row in repo.experiments.celery_queue.status()}
+    Empty where a worker is writing the record at this moment.
+    """
+    from dvc.repo import Repo
+    from kombu.exceptions import KombuError
+
+    try:
+        with Repo(str(own)) as repo:
+            return {row["name"]: (row["status"], row["rev"]) for row in repo.experiments.celery_queue.status()}
+    except (KombuError, OSError, ValueError):
+        return {}
 
 
 def empty(own: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from bonesoup.config import Settings
 from bonesoup.files import read_json
 from bonesoup.paths import FRONTS, METRICS, POLICIES, PROBES, REWARDS, SCRATCH, SOUPS
+from bonesoup.study.run import FOLDER as STUDIES
 
 TRAINED = SCRATCH / "policies"
 # An interrupted policy may still be resumed; this long after its last checkpoint nobody will.
@@ -27,8 +28,9 @@ def holder(lock: Path) -> str | None:
 
 
 def at_work(root: Path) -> list[str]:
-    """What runs in a project, a line each: stages, and DVC itself."""
+    """What runs in a project, a line each: stages, DVC itself, and studies, whose results are in the same cache."""
     locks = [*sorted((root / SCRATCH).glob("*.lock")), *sorted((root / TRAINED).glob("*.lock")), root / DVC_LOCK]
+    locks += sorted((root / STUDIES).glob("*/lock"))
     return [f"process {found} holds {lock}" for lock in locks if (found := holder(lock))]
 
 
