@@ -25,7 +25,7 @@ LAYERS = [
     ["serving"],
     ["stages"],
     ["diagnose"],
-    ["pipeline"],
+    ["pipeline", "estimate"],
     ["graph", "checkout"],
     ["study", "upkeep"],
     ["cli_diagnose", "cli_registry", "cli_serving", "cli_study", "cli_upkeep", "cli_weights"],

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pinned import made_up
 from ruamel.yaml import YAML
 
 from bonesoup import params, profiles
@@ -27,10 +28,13 @@ def own(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", profiles.names() or sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml")))
 def test_a_written_profile_reads_back_as_valid_settings(name, tmp_path):
     path = tmp_path / "params.yaml"
-    profiles.write(name, path=path)
+    profiles.write(name, changes=made_up(name), path=path)
     written = params.load(path)
-    assert written == params.check(profiles.plain(profiles.compose(name)))
+    assert written == params.check(profiles.plain(profiles.compose(name, changes=made_up(name))))
     overlay = read((ROOT / f"profiles/{name}.yaml").read_text())
+    for objective in overlay.get("rewards", {}):
+        if commit := made_up(name).get(f"rewards.{objective}.revision"):
+            overlay["rewards"][objective]["revision"] = commit
     for section in set(overlay) & profiles.WHOLE:
         assert read(path.read_text())[section] == overlay[section], "replaced whole, nothing of the default left"
 
@@ -50,7 +54,7 @@ def left_out(raw, used, prefix: str = "") -> list[str]:
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "profiles").glob("*.yaml")))
 def test_no_value_of_a_profile_is_a_default_of_the_code(name):
     """DVC compares params.yaml only: a default that changes in config.py would re-run nothing."""
-    raw = profiles.plain(profiles.compose(name))
+    raw = profiles.plain(profiles.compose(name, changes=made_up(name)))
     assert left_out(raw, params.check(raw).model_dump(by_alias=True)) == []
     del raw["rl"]["lora"]["targets"]
     raw["rewards"][raw["objectives"][0]] = {

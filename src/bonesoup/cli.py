@@ -144,6 +144,8 @@ def profile(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="a single setting, such as rl.steps=20; may be repeated"),
     ] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="look up the newest commit of every Hub id without one")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="print its memory and hours; write nothing")] = False,
 ) -> None:
     """Write a profile or single settings into params.yaml, or list the profiles.
 
@@ -152,12 +154,17 @@ def profile(
     from bonesoup import profiles
 
     settings = dict(map(profiles.parse_change, changes or []))
-    if name is None and not data and not settings:
+    if estimate:
+        from bonesoup.estimate import report
+
+        console.print(report(profiles.draft(name, data, settings)))
+        return
+    if name is None and not data and not settings and not pin:
         for known in profiles.names():
             first = (profiles.PROFILES / f"{known}.yaml").read_text().splitlines()[0].lstrip("# ")
             console.print(f"{known:16} {first}")
         return
-    profiles.write(name, data, settings)
+    profiles.write(name, data, settings, pin=pin)
     what = f"the profile {name}" if name else "the new values"
     console.print(f"params.yaml now holds {what}; `bonesoup run` runs it")
 

@@ -228,6 +228,7 @@ class Machine(Section):
     name: str = Field(description="what the figures below are of")
     memory: Positive = Field(description="of one GPU, in GB")
     tflops: Positive = Field(description="bf16 matrix arithmetic of one GPU, as its maker states it, in TFLOP/s")
+    float32_tflops: Positive = Field(description="the same in float32, which reward models score in")
     bandwidth: Positive = Field(description="of one GPU's memory, in GB/s")
     gpus: Count = Field(1, description="GPUs that train one policy; each holds all weights")
 

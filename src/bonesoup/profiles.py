@@ -37,25 +37,32 @@ def compose(
         ValueError: no such profile or key, or the settings are wrong.
         ConnectionError: the Hub does not answer, or does not know an id.
     """
+    document = _changed(name, data, changes)
+    if pin:
+        for missing in pins.pins(params.check(plain(document), _where(name), pinned=False)):
+            if not missing.revision:
+                _set(document, missing.key, pins.newest(missing))
+    params.check(plain(document), _where(name))
+    return document
+
+
+def draft(name: str | None, data: str | None = None, changes: dict[str, Any] | None = None) -> config.Settings:
+    """The settings of a profile that nothing has to be pinned for: to look at, not to run. Arguments as of compose."""
+    return params.check(plain(_changed(name, data, changes)), _where(name), pinned=False)
+
+
+def _changed(name: str | None, data: str | None, changes: dict[str, Any] | None) -> dict:
     document = _profile(name) if name is not None else yaml.load(params.PARAMS.read_text())
     if data:
         document["data"]["path"] = data
         document["data"] |= {"hub": None, "revision": None}
     for key, value in (changes or {}).items():
         _set(document, key, value)
-    path = f"profile {name}" if name is not None else str(params.PARAMS)
-    if pin:
-        for missing in pins.pins(params.check(plain(document), path, pinned=False)):
-            if not missing.revision:
-                _set(document, missing.key, pins.newest(missing))
-    params.check(plain(document), path)
     return document
 
 
-def draft(name: str | None) -> config.Settings:
-    """The settings of a profile, or of the present params.yaml, which need not be pinned: to look at, not to run."""
-    document = _profile(name) if name is not None else yaml.load(params.PARAMS.read_text())
-    return params.check(plain(document), f"profile {name}" if name else str(params.PARAMS), pinned=False)
+def _where(name: str | None) -> str:
+    return f"profile {name}" if name is not None else str(params.PARAMS)
 
 
 def _profile(name: str) -> dict:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pinned import made_up
 from ruamel.yaml import YAML
 
 from bonesoup import config, params, paths, profiles
@@ -187,7 +188,7 @@ def foreach_keys(stage: str, settings: dict) -> list[str]:
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_gives_valid_settings_and_groups(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    document = profiles.compose(name)
+    document = profiles.compose(name, changes=made_up(name))
     settings = params.check(profiles.plain(document), name)
     assert foreach_keys("reward", document) == settings.objectives
     assert foreach_keys("policy", document) == list(settings.policies)
@@ -200,7 +201,7 @@ def test_dvc_parses_the_graph_of_every_profile(name, tmp_path, monkeypatch):
     """DVC itself expands the groups, so that a profile never fails before its first stage."""
     monkeypatch.chdir(ROOT)
     (tmp_path / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    profiles.write(name, path=tmp_path / "params.yaml")
+    profiles.write(name, changes=made_up(name), path=tmp_path / "params.yaml")
     command = [sys.executable, "-m", "dvc"]
     quiet = os.environ | {"DVC_NO_ANALYTICS": "1"}
     subprocess.run([*command, "init", "--no-scm", "--quiet"], cwd=tmp_path, env=quiet, check=True)
@@ -208,7 +209,7 @@ def test_dvc_parses_the_graph_of_every_profile(name, tmp_path, monkeypatch):
         [*command, "stage", "list", "--name-only"], cwd=tmp_path, env=quiet, capture_output=True, text=True
     )
     assert listing.returncode == 0, listing.stderr
-    document = profiles.compose(name)
+    document = profiles.compose(name, changes=made_up(name))
     expected = {
         label
         for stage, body in GRAPH.items()
@@ -225,7 +226,7 @@ def test_params_yaml_is_the_embedded_profile():
 def test_the_plots_name_no_objective():
     """`dvc plots show` draws any profile: its columns stay, its template is in the repository."""
     document = YAML(typ="safe").load(ROOT / "dvc.yaml")
-    objectives = {name for profile in PROFILES for name in profiles.compose(profile)["objectives"]}
+    objectives = {name for profile in PROFILES for name in profiles.draft(profile).objectives}
     for plot in document["plots"]:
         ((_, settings),) = plot.items()
         assert not objectives & {settings["x"], *settings["y"].values()}
