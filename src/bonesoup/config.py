@@ -12,9 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
-RewardInput = Literal[
-    "chat", "response", "hh", "prompt-response", "response-prompt", "response-bos-prompt", "unknown"
-]
+RewardInput = Literal["chat", "response", "hh", "prompt-response", "response-prompt", "response-bos-prompt", "unknown"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
@@ -172,6 +170,15 @@ class Extrapolation(Section):
     kl: Positive = Field(10.0, description="a scale is out where the mean KL exceeds this, in nats per response")
 
 
+class Diagnosis(Section):
+    samples: int = Field(
+        0,
+        ge=0,
+        description="validation prompts of the stage `diagnose`, which foretells from the specialists what Bone Soup "
+        "gains; 0 leaves it out",
+    )
+
+
 class Limits(Section):
     kl: Positive = Field(description="stop when KL(policy || SFT) exceeds this, in nats per response")
     entropy: float = Field(ge=0, description="stop when the mean token entropy falls below this, in nats")
@@ -306,6 +313,7 @@ class Settings(Section):
     oracles: list[list[float]] = Field(description="preferences that get a policy of their own")
     rl: Rl
     ric: Ric = Ric()
+    diagnosis: Diagnosis = Diagnosis()
     policies: dict[Name, Group] = Field(description="groups of slots; a group is one stage")
     methods: list[Literal["sft", "rewarded", "bone", "unmapped", "mod", "ric", "oracle"]] = Field(
         min_length=1, description="what is evaluated; docs/rivals.md says what each is"
@@ -315,9 +323,7 @@ class Settings(Section):
     report: Report
     preferences: dict[Name, dict[str, float]] = Field(description="named preferences")
     register_: Register = Field(alias="register")
-    estimate: Estimate | None = Field(
-        None, description="sizes that `--estimate` calculates with; no stage reads them"
-    )
+    estimate: Estimate | None = Field(None, description="sizes that `--estimate` calculates with; no stage reads them")
 
     def preference(self, name_or_weights: str) -> list[float]:
         """A named preference, or 'helpful=0.7,harmless=0.3', as weights in the order of `objectives`.

@@ -7,9 +7,10 @@ hours for their order of magnitude, and the GB for a lower bound with the tenth 
 from dataclasses import dataclass
 
 from bonesoup.config import Estimate, Settings
+from bonesoup.method.basis import basis_rows
 from bonesoup.method.preferences import lattice
 from bonesoup.slots import method_slots
-from bonesoup.stages.basis import backbone_rows, weight_rows
+from bonesoup.stages.basis import weight_rows
 
 GB = 1e9
 BF16, FP32 = 2, 4
@@ -67,7 +68,8 @@ def figures(settings: Settings) -> Figures:
 
 
 def _rows(settings: Settings) -> set[tuple[float, ...]]:
-    basis = backbone_rows(settings, settings.basis.beta)
+    chosen = settings.basis
+    basis = basis_rows(chosen.kind, len(settings.objectives), chosen.beta, chosen.rows)
     rows = weight_rows(basis, settings.oracles)
     n = len(settings.objectives)
     slots = {s for m in settings.methods for s in method_slots(m, n, len(basis), len(settings.oracles))}

@@ -137,7 +137,9 @@ def _rules(raw: dict) -> list[str]:
         faults.append(f"hardware.vllm: vLLM generates on a GPU, and device is {raw.get('device')}")
     estimate = _parsed(Estimate, raw.get("estimate"))
     if estimate and set(estimate.rewards) != set(names):
-        faults.append(f"estimate.rewards: has sizes for {', '.join(estimate.rewards)}, objectives are {', '.join(names)}")
+        faults.append(
+            f"estimate.rewards: has sizes for {', '.join(estimate.rewards)}, objectives are {', '.join(names)}"
+        )
     if rl := _parsed(Rl, raw.get("rl")):
         if rl.prompts * rl.generations % rl.micro_batch:
             rows = rl.prompts * rl.generations

@@ -26,6 +26,7 @@ UNSEEN = {"bonesoup", "bonesoup.config", "bonesoup.params", "bonesoup.paths", "b
 READ = {
     "normalise": {"${data.path}"},
     "probe": {"${data.path}"},
+    "diagnose": {"${data.path}"},
     "scale": {"${data.path}"},
     "front": {"${data.path}"},
     "prepare": {"${data.path}", "src/bonesoup/data/overview.html"},
@@ -117,7 +118,8 @@ def settings_read(stage: str) -> set[str]:
         while isinstance(inner, ast.Attribute):
             names.insert(0, inner.attr)
             inner = inner.value
-        if names and isinstance(inner, ast.Name) and inner.id == "settings":
+        # A copy of the settings is read where it is used.
+        if names and names[0] != "model_copy" and isinstance(inner, ast.Name) and inner.id == "settings":
             chains.add(".".join(names))
     # Keep the longest: settings.rl.steps also shows up as settings.rl.
     longest = {c for c in chains if not any(other.startswith(f"{c}.") for other in chains)}

@@ -10,9 +10,9 @@ from bonesoup.diagnose.short_run import short_run, shortened
 from bonesoup.evaluation.front_rows import front_rows, load_scorer
 from bonesoup.files import read_json, read_jsonl
 from bonesoup.generation.soup import Policy, Soup, SoupModel
+from bonesoup.method.basis import basis_rows
 from bonesoup.paths import BETA, NORMALISER, POLICIES, PROMPTS, ROWS, SFT
 from bonesoup.slots import method_slots
-from bonesoup.stages.basis import backbone_rows
 from bonesoup.training.rows import task
 
 # Along every line, ends included.
@@ -99,7 +99,8 @@ def specialists(settings: Settings) -> tuple[Policy, ...]:
 
 def rows(settings: Settings) -> np.ndarray:
     """Reward weights [backbone, objective] of the backbones that would be trained."""
-    return backbone_rows(settings, read_json(BETA)["beta"])
+    wanted = settings.basis
+    return basis_rows(wanted.kind, len(settings.objectives), read_json(BETA)["beta"], wanted.rows)
 
 
 def correlation() -> dict[str, list[list[float]]]:

@@ -77,6 +77,13 @@ def circulant(n: int, beta: float) -> np.ndarray:
     return rows
 
 
+def basis_rows(kind: str, n: int, beta: float, rows: ArrayLike | None = None) -> np.ndarray:
+    """Rows [policy, objective] of a basis by name: `circulant` with beta, `identity`, or the given `rows`."""
+    if kind == "rows":
+        return matrix(rows, "rows")
+    return np.eye(n) if kind == "identity" else circulant(n, beta)
+
+
 def coefficients(rows: ArrayLike, preference: ArrayLike, scale: ArrayLike | None = None) -> np.ndarray:
     """Merging coefficients lambda with rows^T lambda = scale * preference.
 

@@ -6,12 +6,13 @@ import numpy as np
 
 from bonesoup.config import Settings
 from bonesoup.files import appearing, read_json, write_json
-from bonesoup.method.basis import Conditioning, circulant, conditioning
+from bonesoup.method.basis import Conditioning, basis_rows, conditioning
 from bonesoup.paths import BETA, METRICS, ROWS
 
 
 def run(settings: Settings, key: None) -> None:
-    basis = backbone_rows(settings, read_json(BETA)["beta"])
+    wanted, n = settings.basis, len(settings.objectives)
+    basis = basis_rows(wanted.kind, n, read_json(BETA)["beta"], wanted.rows)
     rows = weight_rows(basis, settings.oracles)
     found = conditioning(basis)
     _say(settings, found)
@@ -23,14 +24,6 @@ def run(settings: Settings, key: None) -> None:
             write_json(folder / f"{name}.json", {"slots": slots})
             for slot, row in slots.items():
                 print(f"basis: {name}/{slot} trains on " + _formula(settings.objectives, row))
-
-
-def backbone_rows(settings: Settings, beta: float) -> np.ndarray:
-    """Reward weights [backbone, objective] of the basis that the settings name."""
-    n = len(settings.objectives)
-    if settings.basis.kind == "rows":
-        return np.array(settings.basis.rows, float)
-    return np.eye(n) if settings.basis.kind == "identity" else circulant(n, beta)
 
 
 def weight_rows(basis: np.ndarray, oracles: list[list[float]]) -> dict[str, list[float]]:

@@ -35,6 +35,7 @@ def run(settings: Settings, key: None) -> None:
     found = tables.document(results) | {
         "basis": read_json(METRICS / "basis.json"),
         "seek": _seek(settings),
+        "diagnosis": _diagnosis(),
         "scales": {method: read_json(SOUPS / f"{method}.json").get("scale") for method in settings.methods},
         "costs": {method: _costs(settings, method) for method in settings.methods},
     }
@@ -64,6 +65,12 @@ def _seek(settings: Settings) -> dict | None:
     points = len(lattice(len(settings.objectives), settings.evaluation.parts))
     sampled = points * settings.seek.samples
     return found | {"cost": seek_costs(len(found["candidates"]), len(rows), found["steps"], settings.rl, sampled)}
+
+
+def _diagnosis() -> dict | None:
+    """What was foretold, where the stage was on."""
+    found = read_json(METRICS / "diagnosis.json")
+    return {key: found[key] for key in ("verdict", "unit", "prediction", "movement")} if found else None
 
 
 def _costs(settings: Settings, method: str) -> dict[str, int]:

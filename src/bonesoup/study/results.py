@@ -25,6 +25,7 @@ KEPT = (
     "prompts",
     "basis",
     "seek",
+    "diagnosis",
     "scales",
     "costs",
 )

@@ -1,0 +1,18 @@
+"""diagnose: what the specialists alone foretell, kept to be compared with what the full run shows; off by default."""
+
+from bonesoup.config import Settings
+from bonesoup.files import write_json
+from bonesoup.paths import METRICS
+
+
+def run(settings: Settings, key: None) -> None:
+    if not settings.diagnosis.samples:
+        write_json(METRICS / "diagnosis.json", {})
+        return
+    from bonesoup.diagnose.findings import diagnose
+    from bonesoup.diagnose.measure import correlation, measure, rows
+
+    sampled, steps = measure(settings, settings.diagnosis.samples)
+    found = diagnose(settings, sampled, rows(settings), correlation(), steps)
+    write_json(METRICS / "diagnosis.json", found)
+    print(f"diagnose: {found['verdict']}")

@@ -1,0 +1,129 @@
+"""The whole method on whole runs: seek by probes, a basis of one's own, every rival, five objectives."""
+
+import json
+
+import pytest
+from ruamel.yaml import YAML
+
+from bonesoup.files import read_json
+
+pytestmark = pytest.mark.slow
+
+RIVALS = ["sft", "rewarded", "bone", "unmapped", "mod", "oracle"]
+# Two more objectives, computed; with the task's own three they make five.
+EXTRA = '''
+"""Computed rewards."""
+
+import numpy as np
+
+
+def questions(prompts, responses):
+    return np.array([response.count("?") + 0.01 * len(response) for response in responses], float)
+
+
+def shouts(prompts, responses):
+    return np.array([response.count("!") - 0.01 * len(response) for response in responses], float)
+'''
+
+
+def report(project) -> dict:
+    return read_json(project.folder / "out/metrics/report.json")
+
+
+def test_seek_trains_the_first_part_of_the_full_run_and_goes_on_with_it(project):
+    """Its rows' adapters are those of a run that never probed."""
+    before = project.files("out/policies/backbones")
+    project.set(seek={"betas": [0.6, 0.7], "share": 0.34, "samples": 16})
+    again = project.repro("soup")
+    assert again.status == 0, again.output
+    assert again.ran[:4] == ["candidates", "probe@0.6", "probe@0.7", "seek"]
+    found = read_json(project.folder / "out/beta.json")
+    assert (found["steps"], found["full"]) == (2, 6)
+    assert {one["beta"] for one in found["candidates"]} == {0.6, 0.7}
+    if found["beta"] == 0.7:
+        assert "policy@backbones" not in again.ran
+    # The other beta from its probe, and from nothing.
+    project.set(basis__beta=0.6, seek__betas=[])
+    resumed = project.repro("policy@backbones")
+    assert "resuming at step 2 of 6" in resumed.output
+    kept = project.files("out/policies/backbones")
+    project.run("rm", "-rf", "scratch", ".dvc/cache/runs", "out/policies/backbones")
+    fresh = project.repro("policy@backbones")
+    assert "resuming" not in fresh.output
+    assert project.files("out/policies/backbones") == kept != before
+
+
+def test_every_rival_on_the_same_prompts_with_its_costs(project):
+    project.set(methods=RIVALS, extrapolation={"scales": [1.0, 1.25], "per_objective": True, "samples": 8, "kl": 10})
+    done = project.run("bonesoup", "run", "report")
+    assert done.status == 0, done.output
+    assert not {"policy@specialists", "policy@backbones"} & set(done.ran)
+    assert "scale@mod: harmless: 1.25" in done.output
+    found = report(project)
+    # The oracles of these settings answer the whole grid of three.
+    assert set(found["grids"]["full_grid"]["gold"]["methods"]) == set(RIVALS)
+    costs = found["costs"]
+    assert costs["bone"] == {"policies": 2, "updates": 12, "scored": 192, "passes": 1, "held": 2}
+    assert costs["mod"]["passes"] == 2
+    assert costs["oracle"]["updates"] == 18
+    assert set(found["scales"]) == set(RIVALS)
+    # At the even preference both soups of the backbones are one mixture.
+    rows = [read_json(project.folder / f"out/fronts/{m}/front.json")["reward"][1] for m in ("bone", "unmapped")]
+    if not any(any(scale != 1 for scale in found["scales"][m] or [1]) for m in ("bone", "unmapped")):
+        assert rows[0] == pytest.approx(rows[1])
+    shown = project.run("bonesoup", "summary")
+    assert "Bone Soup, λ = μ" in shown.output
+    assert "MOD" in shown.output
+    answer = project.run(
+        "bonesoup", "generate", "--method", "mod", "--preference", "balanced", "--prompt", "Please explain baking"
+    )
+    assert answer.status == 0, answer.output
+
+
+def test_more_policies_than_objectives(project):
+    project.set(
+        basis={"kind": "rows", "beta": 0.7, "rows": [[0.8, 0.2], [0.5, 0.5], [0.2, 0.8]]},
+        policies__backbones={"slots": ["backbone-1", "backbone-2", "backbone-3"]},
+    )
+    done = project.run("bonesoup", "run", "report")
+    assert done.status == 0, done.output
+    front = read_json(project.folder / "out/fronts/bone/front.json")
+    assert front["coefficients"][1] == pytest.approx([1 / 3] * 3)
+    assert report(project)["basis"]["condition"] == pytest.approx(1.414, abs=0.3)
+
+
+def test_a_loud_basis_is_warned_about(project):
+    project.set(basis__beta=0.52)
+    done = project.run("bonesoup", "run", "basis")
+    assert "WARNING: coefficients of norm 25 amplify" in done.output
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_four_and_five_objectives(untouched, n):
+    project = untouched
+    names = ["helpful", "harmless", "humor", "questions", "shouts"][:n]
+    (project.folder / "src/extra.py").write_text(EXTRA)
+    settings = YAML(typ="safe").load(project.folder / "params.yaml")
+    pairs = settings["rewards"]["helpful"]
+    computed = {"kind": "function", "source": "src/extra.py"}
+    project.set(
+        objectives=names,
+        data__labels=names[:3],
+        rewards={name: pairs | {"source": f"out/data/rewards/{name}.jsonl"} for name in names[:3]}
+        | {name: computed | {"function": f"extra:{name}"} for name in names[3:]},
+        rl__steps=2,
+        oracles=[],
+        methods=["rewarded", "bone", "unmapped", "mod"],
+        policies={f"{kind}s": {"slots": [f"{kind}-{k + 1}" for k in range(n)]} for kind in ("specialist", "backbone")},
+        preferences={"balanced": dict.fromkeys(names, 1 / n)},
+        evaluation__references=[-3, -2],
+        data__source="embedded",
+    )
+    done = project.run("bonesoup", "run", "report")
+    assert done.status == 0, done.output
+    grid = report(project)["grids"]["full_grid"]
+    assert grid["points"] == n * (n + 1) // 2
+    assert len(json.dumps(grid["reward"]["methods"]["bone"]))
+    front = read_json(project.folder / "out/fronts/bone/front.json")
+    assert all(abs(sum(row) - 1) < 1e-9 for row in front["coefficients"])
+    assert (project.folder / "out/report/index.html").is_file()
