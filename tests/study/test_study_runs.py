@@ -73,7 +73,8 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     interrupted(study, second_group, signal.SIGKILL, tmp_path / "2")
     result = study.run("bonesoup", "study", "small")
     assert result.status == 1
-    assert "1 of 3 cells failed:\n  broken-0: stage gate@reward failed" in result.output
+    assert "1 of 3 cells failed:\n  broken-0: gate@reward failed:\n" in result.output
+    assert "min_accuracy" in result.output
     assert "2 of 3 cells are done." in result.output
     assert "default-0" not in result.output
     assert "beta-0 done" in result.output

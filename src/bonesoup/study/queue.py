@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import psutil
@@ -159,5 +160,5 @@ def complaint(said: str) -> str:
     lines = said.splitlines()
     first = next((number for number, line in enumerate(lines) if ERROR.match(line)), max(0, len(lines) - 5))
     # DVC adds its traceback.
-    told = [line for line in lines[first:] if not line.startswith(("Traceback", "  "))]
+    told = list(takewhile(lambda line: not line.startswith("Traceback"), lines[first:]))
     return failure(stage(said), told).rpartition("\n")[0] or "it said nothing"
