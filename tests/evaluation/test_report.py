@@ -234,3 +234,9 @@ def test_what_was_chosen_and_what_it_cost_is_on_the_page(written):
     n = len(written[0].objectives)
     assert f"<td>{7680 * n:,}</td>" in costs
     assert "search for β" in costs
+
+
+def test_unequal_budgets_are_said():
+    costs = {"sft": {"updates": 0}, "rewarded": {"updates": 120}, "bone": {"updates": 180}, "oracle": {"updates": 300}}
+    assert "Unequal budgets of policy updates: Rewarded Soup 120, Bone Soup 180." in tables.choices({"costs": costs})[0]
+    assert tables.choices({"costs": costs | {"bone": {"updates": 120}}}) == []

@@ -208,6 +208,12 @@ def choices(found: dict) -> list[str]:
             f"Basis: condition number {basis['condition']:.3g}; the coefficients' L1 norm is {basis['l1']:.3g} at "
             f"worst and {basis['l1_even']:.3g} at the even preference."
         )
+    spent = {m: c["updates"] for m, c in found.get("costs", {}).items() if m not in (CONSTANT, "oracle")}
+    if len(set(spent.values())) > 1:
+        told = ", ".join(f"{name(method)} {updates:,}" for method, updates in spent.items())
+        said.append(
+            f"Unequal budgets of policy updates: {told}. What sets these methods apart is not the method alone."
+        )
     if seek := found.get("seek"):
         gaps = ", ".join(
             f"{one['beta']:g}: {number('', one['hypervolume']['value'])} "
