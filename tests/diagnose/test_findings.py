@@ -96,6 +96,20 @@ def test_a_stronger_penalty_leaves_less(settings):
     assert 0 < gains[-1] < gains[0]
 
 
+def test_policies_that_did_not_move_are_no_error(settings):
+    data = sampled((1, 1), 0.0, length=0.0)
+    document = json.loads(json.dumps(found(settings, data), allow_nan=False))
+    assert document["prediction"]["reward"]["verdict"] == "tie"
+    assert document["noise"]["prompts_needed"] is None
+    assert "moved too little" in document["movement"][0]["verdict"]
+
+
+def test_specialists_worse_than_the_other_at_their_own_objective_are_flat(settings):
+    (pair,) = found(settings, sampled((-1, 1), 0.1))["pairs"]
+    assert (pair["k1"]["value"], pair["asymmetry"]["value"]) == (0, -1)
+    assert np.isfinite(pair["gain"]["value"])
+
+
 def test_a_barrier_between_policies_is_named(settings):
     data = sampled((1, 1), 0.2)
     whole = found(settings, data)

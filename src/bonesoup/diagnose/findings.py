@@ -169,8 +169,9 @@ def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray,
     for first, second in combinations(range(n), 2):
         line = next(one for one in sampled.layout.lines if (one.start, one.end) == (first, second))
         points = list(line.points)
-        k1 = curvature(PLACES, trained[:, points, first])
-        k2 = curvature(PLACES, trained[:, points[::-1], second])
+        # A specialist that is no better at its own objective than the other has nothing that bends down from it.
+        k1 = np.maximum(curvature(PLACES, trained[:, points, first]), 0)
+        k2 = np.maximum(curvature(PLACES, trained[:, points[::-1], second]), 0)
         pair = {
             "first": settings.objectives[first],
             "second": settings.objectives[second],

@@ -16,9 +16,9 @@ from bonesoup.method.basis import coefficients
 
 
 def asymmetry(k1: ArrayLike, k2: ArrayLike) -> np.ndarray:
-    """d = (k1 - k2) / (k1 + k2), in [-1, 1]; 0 where merging specialists is already optimal."""
+    """d = (k1 - k2) / (k1 + k2), in [-1, 1]; 0 where merging specialists is optimal, as between flat ones."""
     k1, k2 = np.asarray(k1, float), np.asarray(k2, float)
-    return (k1 - k2) / (k1 + k2)
+    return (k1 - k2) / np.where(k1 + k2 == 0, 1, k1 + k2)
 
 
 def regret_rewarded(k1: ArrayLike, k2: ArrayLike, spread: ArrayLike, mu: ArrayLike) -> np.ndarray:
