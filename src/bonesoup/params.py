@@ -25,6 +25,7 @@ from bonesoup.config import (
     PretrainedReward,
     Register,
     Reward,
+    Ric,
     Rl,
     Seek,
     Settings,
@@ -127,6 +128,7 @@ def _rules(raw: dict) -> list[str]:
     faults += _basis_rules(raw, n)
     faults += _preference_rules(raw, names)
     faults += _slot_rules(raw, n)
+    faults += _ric_rules(raw, n)
     if data := _parsed(Data, raw.get("data")):
         if data.validation + data.test >= 1:
             faults.append("data: validation and test leave nothing to train on")
@@ -192,7 +194,7 @@ def _basis_rules(raw: dict, n: int) -> list[str]:
         coefficients(rows, [[1 / n] * n])
     except ValueError as error:
         faults.append(f"basis.rows: {error}")
-    if len(rows) != n and "unmapped" in (raw.get("methods") or []):
+    if len(rows) != n and "unmapped" in (_parsed(list[str], raw.get("methods")) or []):
         faults.append(f"methods: unmapped takes the preference for the coefficients, so it needs {n} basis.rows")
     return faults
 
@@ -274,11 +276,29 @@ def _slot_rules(raw: dict, n: int) -> list[str]:
     if groups is None or methods is None or oracles is None:
         return []
     given = [slot for group in groups.values() for slot in group.slots]
-    basis = _parsed(Basis, raw.get("basis"))
-    backbones = len(basis.rows) if basis and basis.kind == "rows" and basis.rows else n
+    backbones = _backbones(raw, n)
     needed = dict.fromkeys(s for method in methods for s in method_slots(method, n, backbones, len(oracles)))
     faults = [f"policies: slot {slot} is listed twice" for slot in sorted({s for s in given if given.count(s) > 1})]
     faults += [f"policies: unknown slot {slot}" for slot in given if slot not in needed]
     if missing := [slot for slot in needed if slot not in given]:
         faults.append(f"policies: no group trains {', '.join(missing)}; add {{slots: [{', '.join(missing)}]}}")
     return faults
+
+
+def _backbones(raw: dict, n: int) -> int:
+    basis = _parsed(Basis, raw.get("basis"))
+    return len(basis.rows) if basis and basis.kind == "rows" and basis.rows else n
+
+
+def _ric_rules(raw: dict, n: int) -> list[str]:
+    """Whether the backbones' budget, which RiC gets, reaches for its phases."""
+    ric, rl = _parsed(Ric, raw.get("ric", {})), _parsed(Rl, raw.get("rl"))
+    if ric is None or rl is None or "ric" not in (_parsed(list[str], raw.get("methods")) or []):
+        return []
+    from bonesoup.method.targets import phases
+
+    try:
+        phases(_backbones(raw, n) * rl.steps, ric.rounds, ric.online)
+    except ValueError as error:
+        return [f"ric.rounds: {error}; take fewer, or raise rl.steps"]
+    return []

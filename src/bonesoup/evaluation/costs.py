@@ -18,7 +18,8 @@ def training_costs(rows: Sequence[Sequence[float]], rl: Rl) -> dict[str, int]:
 
 def request_costs(soup: dict) -> dict[str, int]:
     """Forward passes of the base's size per token, and policies kept, to answer any preference of a soup file."""
-    held = len(soup["policies"])
+    # The one model that reads rewards in its context holds what others hold in policies.
+    held = 1 if soup["mapping"] == "context" else len(soup["policies"])
     passes = max(1, held) if soup.get("mixes") == "distributions" else 1
     return {"passes": passes, "held": held}
 

@@ -1,7 +1,7 @@
 """A method's front: responses to the same prompts, with the same noise, at every preference, and their scores."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -66,16 +66,18 @@ def front_rows(
 ) -> pd.DataFrame:
     """One row per preference and prompt; the noise of a prompt is the same at every preference and method.
 
-    A soup without policies answers every preference alike, so it is sampled once, as point 0.
+    The SFT policy answers every preference alike, so it is sampled once, as point 0.
     """
     messages = [row["prompt"] for row in prompts]
     seeds = [(seed + 1) * 7_000_003 + i for i in range(len(prompts))]
-    points = policy.soup.preferences[:1] if not policy.soup.policies else policy.soup.preferences
+    points = policy.soup.preferences[:1] if policy.soup.mapping == "none" else policy.soup.preferences
     coefficients = np.array([policy.coefficients(point) for point in points])
     temperature, length = generation.temperature, generation.max_new_tokens
     throttle = Throttle()
     responses, own, scores = [], [], []
-    for rows, found, log_probs in sweep(policy, coefficients, messages, seeds, temperature, length, batch):
+    for rows, found, log_probs in sweep(
+        policy, coefficients, messages, seeds, temperature, length, batch, policy.soup.contexts
+    ):
         responses += found
         own.append(log_probs)
         asked = [messages[row % len(prompts)] for row in rows]
@@ -83,8 +85,8 @@ def front_rows(
         done = (rows[-1] + 1) // len(prompts)
         if throttle.ready() or done == len(points):
             print(f"front@{policy.soup.method}: point {done}/{len(points)}", flush=True)
-    policy.base_alone()
-    base = log_probabilities(policy.model, policy.tokenizer, messages * len(points), responses, batch, temperature)
+    sft = _sft(policy)
+    base = log_probabilities(sft.model, sft.tokenizer, messages * len(points), responses, batch, temperature)
     point = np.repeat(np.arange(len(points)), len(prompts))
     table = {
         "method": policy.soup.method,
@@ -98,6 +100,15 @@ def front_rows(
     }
     table |= _columns("mu", scorer.objectives, np.array(points, float)[point])
     return pd.DataFrame(table).join(pd.concat(scores, ignore_index=True))
+
+
+def _sft(policy: SoupModel) -> SoupModel:
+    """What the KL is measured to; the policy itself from now on, where its base is the SFT policy."""
+    soup = policy.soup
+    if soup.reference:
+        return SoupModel.load(replace(soup, base=soup.reference, mapping="none"), policy.model.device)
+    policy.base_alone()
+    return policy
 
 
 def summarise(soup: Soup, rows: pd.DataFrame) -> dict:

@@ -39,9 +39,12 @@ class Soup:
         mapping: `solve` finds lambda with rows^T lambda = preference (Bone Soup; Rewarded Soup, where the rows
             are the identity, gets lambda = preference); `direct` takes lambda = preference whatever the rows (the
             ablation); `lookup` answers only preferences that are a row (oracles); `single` is one policy whatever
-            the preference; `none` is the base alone.
+            the preference; `context` has no policies: the base reads the preference in its prompt (RiC); `none` is
+            the base alone.
         mixes: what lambda mixes: the `weights` of the policies, or their next-token `distributions` (MOD).
         scale: extrapolation per objective; None is 1 everywhere.
+        contexts: `context` only: what stands in the prompt, one for each of `preferences`.
+        reference: the SFT policy, where it is not the base.
     """
 
     method: str
@@ -52,6 +55,8 @@ class Soup:
     preferences: tuple[tuple[float, ...], ...]
     mixes: str = "weights"
     scale: tuple[float, ...] | None = None
+    contexts: tuple[str, ...] = ()
+    reference: Path | None = None
 
     @classmethod
     def read(cls, path: Path, root: Path = Path(".")) -> "Soup":
@@ -78,6 +83,8 @@ class Soup:
             preferences=tuple(tuple(p) for p in raw["preferences"]),
             mixes=raw.get("mixes", "weights"),
             scale=tuple(raw["scale"]) if raw.get("scale") else None,
+            contexts=tuple(raw.get("contexts", ())),
+            reference=inside(raw["reference"]) if raw.get("reference") else None,
         )
 
     def coefficients(self, preference) -> np.ndarray:
@@ -86,7 +93,7 @@ class Soup:
         Raises:
             ValueError: a `lookup` soup has no policy for this preference.
         """
-        if self.mapping == "none":
+        if self.mapping in ("none", "context"):
             return np.zeros(0)
         if self.mapping == "single":
             return np.ones(1)

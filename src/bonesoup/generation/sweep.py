@@ -1,9 +1,10 @@
 """The same prompts at several preferences: one mixed batch for a few prompts, one preference at a time for many."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from bonesoup.generation.context import in_context
 from bonesoup.generation.decode import sample_product
 from bonesoup.generation.sample import Messages, Response, log_probabilities, sample
 from bonesoup.generation.soup import FOLD_FROM, SoupModel
@@ -17,12 +18,14 @@ def sweep(
     temperature: float,
     max_new_tokens: int,
     batch: int,
+    contexts: Sequence[str] = (),
 ) -> Iterator[tuple[np.ndarray, list[Response], np.ndarray]]:
     """Answer every prompt at every point; prompt i has the noise of seeds[i] at each of them.
 
     Args:
         coefficients: lambda [point, policy].
         batch: rows at once.
+        contexts: what stands after every prompt, one per point, where the soup needs it.
 
     Yields:
         rows: places in the point-major table [point * prompt], each once and in order.
@@ -32,6 +35,8 @@ def sweep(
     count = len(prompts)
     for rows in chunks(len(coefficients), count, batch):
         messages = [prompts[row % count] for row in rows]
+        if contexts:
+            messages = [in_context(m, contexts[row // count]) for m, row in zip(messages, rows, strict=True)]
         noise = [seeds[row % count] for row in rows]
         if policy.soup.mixes == "distributions":
             responses, own = sample_product(

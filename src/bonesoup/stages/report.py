@@ -75,7 +75,8 @@ def _diagnosis() -> dict | None:
 
 def _costs(settings: Settings, method: str) -> dict[str, int]:
     soup = read_json(SOUPS / f"{method}.json")
-    return training_costs([policy["row"] for policy in soup["policies"]], settings.rl) | request_costs(soup)
+    rows = [policy["row"] for policy in soup["policies"]]
+    return (soup.get("costs") or training_costs(rows, settings.rl)) | request_costs(soup)
 
 
 def _coefficients(method: str) -> dict:

@@ -2,8 +2,10 @@
 
 from bonesoup.config import Settings
 from bonesoup.files import appearing, file_digest, read_json, write_json
+from bonesoup.generation.context import context
 from bonesoup.method.preferences import lattice
-from bonesoup.paths import METRICS, POLICIES, RECIPES, ROWS, SFT
+from bonesoup.method.targets import target_rewards
+from bonesoup.paths import METRICS, POLICIES, RECIPES, RIC, ROWS, SFT
 from bonesoup.slots import method_slots
 
 MAPPING = {
@@ -12,6 +14,7 @@ MAPPING = {
     "bone": "solve",
     "unmapped": "direct",
     "mod": "solve",
+    "ric": "context",
     "oracle": "lookup",
 }
 
@@ -37,8 +40,23 @@ def run(settings: Settings, key: None) -> None:
                 "policies": policies,
                 "preferences": preferences,
             }
+            if method == "ric":
+                soup |= _context(settings, grid)
             write_json(folder / f"{method}.json", soup)
             print(f"soup: {method}: {len(policies)} policies answer {len(preferences)} preferences")
+
+
+def _context(settings: Settings, grid: list[list[float]]) -> dict:
+    """The entries of RiC: one model, and what stands in its prompt for each preference."""
+    facts = read_json(RIC / "ric.json")
+    asked = target_rewards(grid, facts["low"], facts["high"])
+    return {
+        "base": str(RIC),
+        "reference": str(SFT),
+        "digest": file_digest(RIC),
+        "contexts": [context(settings.objectives, rewards) for rewards in asked],
+        "costs": {"policies": 1, "updates": facts["updates"], "scored": facts["responses_scored"]},
+    }
 
 
 def _policy(name: str) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bonesoup.config import Settings
 from bonesoup.files import read_json
-from bonesoup.paths import FRONTS, METRICS, POLICIES, PROBES, REWARDS, SCRATCH, SOUPS
+from bonesoup.paths import FRONTS, METRICS, POLICIES, PROBES, REWARDS, RIC, SCRATCH, SOUPS
 from bonesoup.study.run import FOLDER as STUDIES
 
 TRAINED = SCRATCH / "policies"
@@ -52,8 +52,9 @@ def stale_outs(root: Path, settings: Settings) -> list[Path]:
 
 
 def used_fingerprints(roots: list[Path]) -> set[str]:
-    """Fingerprints of the policies in out/."""
+    """Fingerprints of the policies in out/, and of RiC's model."""
     files = [file for root in roots for file in (root / POLICIES).glob("*/*/policy.json")]
+    files += [root / RIC / "ric.json" for root in roots if (root / RIC / "ric.json").is_file()]
     return {read_json(file).get("fingerprint") for file in files}
 
 
@@ -66,7 +67,7 @@ def stale_scratch(root: Path, used: set[str]) -> list[Path]:
         if folder.is_dir()
         and folder.name not in used
         and not holder(folder.with_suffix(".lock"))
-        and ((folder / "adapter").is_dir() or newest(folder) < oldest)
+        and ((folder / "adapter").is_dir() or (folder / "ric").is_dir() or newest(folder) < oldest)
     )
 
 

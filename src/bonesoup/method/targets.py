@@ -1,0 +1,73 @@
+"""Rewards-in-Context: what a preference asks for, which responses lie near the front, how a budget is shared out.
+
+Source: Rewards-in-Context (Yang et al., ICML 2024, arXiv 2402.10207): section 3 and the authors' code.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bonesoup.method.arrays import finite, matrix
+
+
+def target_rewards(preference: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
+    """The rewards to ask for: low_i + min(n w_i, 1) (high_i - low_i).
+
+    The paper's solution for linear constraints: an objective with its even share of the weight or more is asked for
+    in full. At equal weights that is everything at once, attainable or not.
+
+    Args:
+        preference: w [..., objective n] on the simplex.
+        low: [objective n], asked of an objective without weight.
+        high: [objective n], the most that is asked.
+
+    Returns:
+        [..., objective n].
+
+    Raises:
+        ValueError: shapes that do not fit, values that are not finite, or a low above its high.
+    """
+    preference = finite(preference, "preference")
+    low, high = finite(low, "low"), finite(high, "high")
+    if low.ndim != 1 or low.shape != high.shape or preference.ndim == 0 or preference.shape[-1] != len(low):
+        raise ValueError(
+            f"preference [..., n], low [n] and high [n] do not fit: found {list(preference.shape)}, "
+            f"{list(low.shape)} and {list(high.shape)}"
+        )
+    if (low > high).any():
+        raise ValueError(f"the lowest reward {low.tolist()} lies above the highest {high.tolist()}")
+    return low + np.minimum(len(low) * preference, 1) * (high - low)
+
+
+def near_front(rewards: ArrayLike, quantile: float) -> np.ndarray:
+    """Multi-objective rejection sampling: which responses are among the best in at least one objective.
+
+    Args:
+        rewards: [response, objective].
+        quantile: a response stays where it reaches this quantile of any objective, in [0, 1].
+
+    Returns:
+        bool [response]; at least one is kept.
+
+    Raises:
+        ValueError: rewards is not a finite [response, objective] array, or quantile lies outside [0, 1].
+    """
+    rewards = matrix(rewards, "rewards")
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"quantile must be in [0, 1], found {quantile}")
+    return (rewards >= np.quantile(rewards, quantile, axis=0)).any(axis=1)
+
+
+def phases(updates: int, rounds: int, online: float) -> list[int]:
+    """Updates of the offline phase, and of each online round: together they take the share `online`.
+
+    Raises:
+        ValueError: a phase would get none.
+    """
+    each = round(updates * online / rounds) if rounds else 0
+    shares = [updates - rounds * each, *[each] * rounds]
+    if min(shares) < 1:
+        raise ValueError(
+            f"{updates} updates do not reach for {rounds} online rounds with a share of {online:g}: "
+            f"the phases would get {', '.join(map(str, shares))}"
+        )
+    return shares

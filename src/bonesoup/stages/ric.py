@@ -1,0 +1,84 @@
+"""ric: Rewards-in-Context, one model for every preference; nothing where the method is not asked for."""
+
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from bonesoup.config import Settings
+from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl, write_json
+from bonesoup.locks import exclusive
+from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, RIC, SCRATCH, SFT, SFT_ROWS
+
+CODE = (
+    __name__,
+    "bonesoup.chat",
+    "bonesoup.generation.context",
+    "bonesoup.generation.sample",
+    "bonesoup.method.targets",
+    "bonesoup.rewards.normalise",
+    "bonesoup.rewards.score",
+    "bonesoup.training.ric",
+    "bonesoup.training.sft",
+    "bonesoup.weights.pretrained",
+)
+
+
+def run(settings: Settings, key: None) -> None:
+    with appearing(RIC) as folder:
+        if "ric" in settings.methods:
+            _train(settings, folder)
+        else:
+            write_json(folder / "skipped.json", {"reason": "ric is not among methods"})
+            print("ric: not among methods")
+
+
+def _train(settings: Settings, folder: Path) -> None:
+    from bonesoup.rewards.normalise import Normaliser
+    from bonesoup.rewards.score import load_rewards
+    from bonesoup.training.ric import Task, train_ric
+
+    rl, scale = settings.rl, read_json(NORMALISER)
+    backbones = len(settings.basis.rows) if settings.basis.kind == "rows" else len(settings.objectives)
+    task = Task(
+        base=SFT,
+        rows=[row for row in read_jsonl(SFT_ROWS) if row["split"] == "train"],
+        prompts=[row["prompt"] for row in read_jsonl(PROMPTS) if row["split"] == "train"],
+        rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
+        normaliser=Normaliser(np.array(scale["mean"]), np.array(scale["std"])),
+        ric=settings.ric,
+        updates=backbones * rl.steps,
+        batch=rl.prompts * rl.generations,
+        micro_batch=rl.micro_batch,
+        lora=settings.sft.lora,
+        generation=settings.generation,
+        gradient_checkpointing=settings.hardware.gradient_checkpointing,
+        seed=settings.seed,
+        device=settings.device,
+    )
+    fingerprint = digest(task.updates, task.batch, _inputs(settings))
+    # Beside the policies: what is cleaned there is cleaned here.
+    scratch = SCRATCH / "policies" / fingerprint
+    with exclusive(scratch.with_suffix(".lock"), wait=float("inf")):
+        trained = train_ric(task, scratch)
+    shutil.copytree(trained, folder)
+    facts = read_json(folder / "ric.json")
+    write_json(folder / "ric.json", facts | {"seed": settings.seed, "fingerprint": fingerprint})
+    print(f"ric: {facts['updates']} updates, {facts['responses_scored']} responses scored")
+
+
+def _inputs(settings: Settings) -> list:
+    """Everything but the budget that decides what the model is, code and libraries included."""
+    return [
+        settings.ric.model_dump(),
+        [settings.rl.micro_batch, settings.sft.lora and settings.sft.lora.model_dump()],
+        settings.generation.model_dump(),
+        settings.hardware.gradient_checkpointing,
+        [settings.seed, settings.threads, settings.device],
+        [version(package) for package in ("torch", "transformers", "trl", "peft", "accelerate")],
+        [file_digest(sys.modules[name].__file__) for name in CODE],
+        [file_digest(path) for path in (SFT, NORMALISER, PROMPTS, SFT_ROWS)],
+        [file_digest(REWARDS / name) for name in settings.objectives],
+    ]

@@ -1,0 +1,230 @@
+"""Rewards-in-Context: one model, fine-tuned on responses with the rewards they got written into the prompt.
+
+Offline, the SFT texts are labelled by the rewards and learned with these in context. Then online rounds: preferences
+are drawn, the model answers with the rewards they ask for in context, and the answers near the front are learned
+with the rewards they really got, mixed with the offline texts near theirs. At test time a preference is a context.
+
+Yang et al., ICML 2024, arXiv 2402.10207. The budget is that of Bone Soup's backbones: as many updates of as many
+rows, and no more responses scored than they score.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from bonesoup import config
+from bonesoup.files import appearing, read_json, read_jsonl, write_json, write_jsonl
+from bonesoup.generation.context import context, in_context, reward_tokens
+from bonesoup.generation.sample import sample
+from bonesoup.method.targets import near_front, phases, target_rewards
+from bonesoup.rewards.normalise import Normaliser
+from bonesoup.rewards.score import Messages, Reward
+from bonesoup.training.sft import train_sft
+from bonesoup.weights.pretrained import load_model, load_tokenizer
+
+
+@dataclass(frozen=True)
+class Task:
+    """What RiC is trained from.
+
+    Attributes:
+        base: folder of the SFT policy.
+        rows: SFT texts, labelled offline.
+        prompts: training prompts of the online rounds.
+        rewards: one per objective.
+        updates: what all phases together may make.
+        batch: rows of an update; as many responses may be scored for each.
+        micro_batch: rows per backward pass; divides `batch`.
+    """
+
+    base: Path
+    rows: list[dict]
+    prompts: list[Messages]
+    rewards: list[Reward]
+    normaliser: Normaliser
+    ric: config.Ric
+    updates: int
+    batch: int
+    micro_batch: int
+    lora: config.Lora | None
+    generation: config.Generation
+    gradient_checkpointing: bool
+    seed: int
+    device: str
+
+    @property
+    def objectives(self) -> list[str]:
+        return [reward.objective for reward in self.rewards]
+
+    def score(self, prompts: list[Messages], responses: list[str]) -> np.ndarray:
+        """[response, objective] in SFT standard deviations."""
+        return self.normaliser(np.stack([reward.score(prompts, responses) for reward in self.rewards], axis=1))
+
+
+def train_ric(task: Task, scratch: Path) -> Path:
+    """Train, taking from `scratch` what is done already: the whole, or a phase.
+
+    Returns:
+        Folder in `scratch` with the model, its tokenizer and ric.json: the rewards that extreme preferences ask for,
+        and what was spent.
+
+    Raises:
+        ValueError: a budget that does not reach for every phase, or a text that does not fit the context.
+    """
+    done = scratch / "ric"
+    if not done.is_dir():
+        _train(task, scratch, done)
+    for leftover in scratch.iterdir():
+        if leftover != done:
+            shutil.rmtree(leftover)
+    return done
+
+
+def _train(task: Task, scratch: Path, done: Path) -> None:
+    shares = phases(task.updates, task.ric.rounds, task.ric.online)
+    for number, updates in enumerate(shares):
+        if (scratch / str(number)).is_dir():
+            print(f"ric: phase {number} is trained already", flush=True)
+        else:
+            (_online if number else _offline)(task, scratch, number, updates)
+    found = [read_json(scratch / str(number) / "phase.json") for number in range(len(shares))]
+    low, high = _range([row for number in range(len(shares)) for row in _labelled(scratch, number)])
+    facts = {
+        "objectives": task.objectives,
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "updates": task.updates,
+        "rows_per_update": task.batch,
+        "responses_scored": sum(phase["scored"] for phase in found),
+        "phases": found,
+    }
+    with appearing(done) as folder:
+        shutil.copytree(scratch / str(len(shares) - 1) / "model", folder)
+        write_json(folder / "ric.json", facts)
+
+
+def _offline(task: Task, scratch: Path, number: int, updates: int) -> None:
+    order = np.random.default_rng([task.seed, number]).permutation(len(task.rows))
+    rows = [task.rows[i] for i in order[: updates * task.batch]]
+    rewards = task.score([row["prompt"] for row in rows], [row["response"] for row in rows])
+    labelled = [
+        {"id": row["id"], "prompt": row["prompt"], "response": row["response"], "rewards": got}
+        for row, got in zip(rows, rewards.tolist(), strict=True)
+    ]
+    tokenizer = load_tokenizer(task.base)
+    model = load_model(AutoModelForCausalLM, task.base)
+    torch.manual_seed(task.seed)
+    add_tokens(model, tokenizer, reward_tokens(task.objectives))
+    if task.lora:
+        untie(model)
+    _phase(task, scratch, number, updates, model, tokenizer, labelled, labelled, {})
+
+
+def _online(task: Task, scratch: Path, number: int, updates: int) -> None:
+    folder = scratch / str(number - 1) / "model"
+    tokenizer = load_tokenizer(folder)
+    model = load_model(AutoModelForCausalLM, folder).to(task.device).eval()
+    before = [row for earlier in range(number) for row in _labelled(scratch, earlier)]
+    random = np.random.default_rng([task.seed, number])
+    count = updates * task.batch
+    prompts = [task.prompts[i] for i in random.permutation(np.arange(count) % len(task.prompts))]
+    asked = target_rewards(random.dirichlet(np.ones(len(task.rewards)), count), *_range(before))
+    responses = sample(
+        model,
+        tokenizer,
+        [in_context(p, context(task.objectives, goal)) for p, goal in zip(prompts, asked, strict=True)],
+        [(task.seed + 1) * 11_000_003 + number * count + i for i in range(count)],
+        task.generation.temperature,
+        task.generation.max_new_tokens,
+        batch=256,
+    )
+    got = task.score(prompts, [response.text for response in responses])
+    answers = [
+        {"id": f"online-{number}-{i}", "prompt": prompt, "response": response.text, "rewards": rewards}
+        for i, (prompt, response, rewards) in enumerate(zip(prompts, responses, got.tolist(), strict=True))
+    ]
+    offline = _best(task, _labelled(scratch, 0))
+    online = _best(task, answers)
+    for earlier in range(1, number):
+        online += _best(task, _labelled(scratch, earlier))
+    mixed = [*online, *[offline[i] for i in random.permutation(len(offline))[: len(online)]]]
+    facts = {"asked": asked.mean(axis=0).tolist(), "got": got.mean(axis=0).tolist(), "near_front": len(online)}
+    _phase(task, scratch, number, updates, model, tokenizer, answers, mixed, facts)
+
+
+def _phase(
+    task: Task,
+    scratch: Path,
+    number: int,
+    updates: int,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    labelled: list[dict],
+    rows: list[dict],
+    facts: dict,
+) -> None:
+    """Learn `rows` with their rewards in context; leave the model and what the phase labelled in scratch."""
+    trained, _ = train_sft(
+        model,
+        tokenizer,
+        [row | {"prompt": in_context(row["prompt"], context(task.objectives, row["rewards"]))} for row in rows],
+        [],
+        config.Sft(steps=updates, batch=task.batch, learning_rate=task.ric.learning_rate, lora=task.lora),
+        tokenizer.model_max_length,
+        task.seed + number,
+        scratch / "trainer",
+        task.device,
+        name=f"ric, online round {number}" if number else "ric, offline",
+        micro_batch=task.micro_batch,
+        gradient_checkpointing=task.gradient_checkpointing,
+        tokens=tokenizer.convert_tokens_to_ids(reward_tokens(task.objectives)),
+    )
+    with appearing(scratch / str(number)) as folder:
+        trained.save_pretrained(folder / "model")
+        tokenizer.save_pretrained(folder / "model")
+        write_jsonl(folder / "labelled.jsonl", labelled)
+        write_json(folder / "phase.json", {"updates": updates, "scored": len(labelled), "rows": len(rows)} | facts)
+
+
+def _labelled(scratch: Path, number: int) -> list[dict]:
+    return read_jsonl(scratch / str(number) / "labelled.jsonl")
+
+
+def _best(task: Task, rows: list[dict]) -> list[dict]:
+    kept = near_front([row["rewards"] for row in rows], task.ric.keep)
+    return [row for row, stays in zip(rows, kept, strict=True) if stays]
+
+
+def _range(rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest reward of labelled rows, each [objective]: the paper's bounds of what is asked."""
+    rewards = np.array([row["rewards"] for row in rows])
+    return rewards.min(axis=0), rewards.max(axis=0)
+
+
+def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> None:
+    """Append special tokens; those there keep their ids, so that the base can score what this model says.
+
+    Raises:
+        ValueError: the tokenizer has one of them already.
+    """
+    if known := sorted(set(tokens) & set(tokenizer.get_vocab())):
+        raise ValueError(f"the tokenizer of the SFT policy has the token {known[0]} already: rename that objective")
+    tokenizer.add_tokens(tokens, special_tokens=True)
+    # Pretrained embeddings are often padded beyond the tokenizer: never cut them.
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer))
+
+
+def untie(model: PreTrainedModel) -> None:
+    """Give the head weights of its own.
+
+    Beside LoRA only the new tokens' embeddings are trained. In a head that shares them they would sit under PEFT's
+    wrapper, which TRL's loss reads past; and what is never sampled needs no row in it.
+    """
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
