@@ -59,11 +59,19 @@ def part(methods: dict[str, float], gap: float = 0.0) -> dict:
     }
 
 
-def report(bone: float, gold: float, oracle: float) -> dict:
-    """A report.json in which Rewarded Soup is at .5 inside, and Bone Soup that much better, learned and gold."""
+def report(bone: float, gold: float, oracle: float, foretold: float | None) -> dict:
+    """A report.json in which Rewarded Soup is at .5 inside, and Bone Soup that much better, learned and gold.
+
+    foretold: gain that the diagnosis foretold in learned reward, with an interval half as wide as .04.
+    """
     whole = {"sft": 0.0, "rewarded": 0.5}
+    diagnosis = None
+    if foretold is not None:
+        verdict = "win" if foretold > 0.02 else "lose" if foretold < -0.02 else "tie"
+        diagnosis = {"unit": "reward", "prediction": {"reward": {"gain": foretold, "verdict": verdict}}}
     return {
         "finding": "made up",
+        "diagnosis": diagnosis,
         "objectives": ["helpful", "harmless"],
         "references": [-1.0, -2.0],
         "interior": 0.2,
@@ -88,16 +96,16 @@ def report(bone: float, gold: float, oracle: float) -> dict:
 
 @pytest.fixture
 def cell(plan):
-    """cell(setting, seed, bone, gold, oracle): write that result of the study `small`."""
+    """cell(setting, seed, bone, gold, oracle, foretold): write that result of the study `small`."""
     from bonesoup.study import results
 
-    def write(setting: str, seed: int, bone: float, gold: float, oracle: float = 0.2) -> None:
+    def write(setting: str, seed: int, bone: float, gold: float, oracle: float = 0.2, foretold=None) -> None:
         made = Cell(setting, seed, "embedded", {"evaluation.samples": 64})
         stages = {
             "policy@specialists": {"seconds": 2.5, "peak_mb": 300},
             "policy@backbones": {"seconds": 3.5 + seed, "peak_mb": 400},
             "front@bone": {"seconds": 9.5, "peak_mb": 350},
         }
-        results.write("small", made, report(bone, gold, oracle), "0123456789abcdef", stages, 12.4)
+        results.write("small", made, report(bone, gold, oracle, foretold), "0123456789abcdef", stages, 12.4)
 
     return write

@@ -29,6 +29,7 @@ KEPT = (
     "scales",
     "costs",
 )
+INTERIOR = "inner_product_interior"
 METRICS = re.compile(r"hypervolume@|inner_product|controllability$|kl$|tokens$")
 DIGITS = 5
 

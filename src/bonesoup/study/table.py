@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from bonesoup.evaluation.compare import BASELINE, CONSTANT
-from bonesoup.evaluation.tables import COSTS, NAMES, UNITS, label, name, number
-from bonesoup.study.results import DIFFERENCES, RATIOS
-from bonesoup.study.statistics import Mean, geometric, mean
+from bonesoup.evaluation.tables import COSTS, NAMES, UNITS, label, name
+from bonesoup.study import foretold
+from bonesoup.study.results import DIFFERENCES, INTERIOR, RATIOS
+from bonesoup.study.statistics import geometric, mean
+from bonesoup.study.writing import NONE, over_seeds, rendered, written
 
-INTERIOR = "inner_product_interior"
 COMPARED = {
     "Vertices": "inner_product_vertex",
     "Whole grid": "inner_product",
@@ -17,7 +18,6 @@ COMPARED = {
 LEVELS = ("inner_product_interior", "inner_product_vertex", "inner_product", "controllability", "kl", "tokens")
 SPENT = {"training": "Training, s", "answering": "Answering, s", "peak_mb": "Peak, MB"}
 ORACLE = "oracle"
-NONE = ""
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,16 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     against = [group for group in found if group.method not in (BASELINE, CONSTANT)]
     parts = [
         f"**Against {name(BASELINE)}, paired by seed**",
-        _table(differences(against)),
+        rendered(differences(against)),
         verdicts(against),
         "**Levels**",
-        _table(levels(found)),
+        rendered(levels(found)),
         "**Costs**",
-        _table(costs(found)),
-        notes(cells),
+        rendered(costs(found)),
     ]
-    return "\n\n".join(parts) + "\n"
+    if told := foretold.compare(list(dict.fromkeys(group.setting for group in found)), cells):
+        parts += ["**What the specialists foretold of Bone Soup, inside**", foretold.markdown(told)]
+    return "\n\n".join([*parts, notes(cells)]) + "\n"
 
 
 def groups(settings: list[str], cells: list[dict]) -> list[Group]:
@@ -96,14 +97,14 @@ def _difference(group: Group, mark: str) -> dict[str, str]:
     for unit in UNITS:
         values = group.values(unit, DIFFERENCES, INTERIOR)
         score = {"gold": "gold", "reward": "learned"}[unit]
-        row[f"Interior, {score}"] = _seeds(INTERIOR, values, signed=True)
+        row[f"Interior, {score}"] = over_seeds(INTERIOR, values, signed=True)
         row[f"d_z, {score}"] = _effect(values)
         if unit == "gold":
             row["prompts ±"] = _prompts(values)
     row["survives in gold"] = survival(group)
     row["to the oracle"] = _to_oracle(group, truest)
     for heading, metric in COMPARED.items():
-        row[heading] = _seeds(metric, group.values(truest, DIFFERENCES, metric), signed=True)
+        row[heading] = over_seeds(metric, group.values(truest, DIFFERENCES, metric), signed=True)
     row["HV ratio"] = _ratio(group, truest)
     return row
 
@@ -126,7 +127,7 @@ def _to_oracle(group: Group, unit: str) -> str:
             own, best = (methods.get(method, {}).get(INTERIOR) for method in (group.method, ORACLE))
             if own and best and group.method != ORACLE:
                 gaps.append(own[0] - best[0])
-    return _write(INTERIOR, mean(gaps), signed=True) if gaps else NONE
+    return written(INTERIOR, mean(gaps), signed=True) if gaps else NONE
 
 
 def _ratio(group: Group, unit: str) -> str:
@@ -144,9 +145,9 @@ def levels(found: list[Group]) -> list[dict[str, str]]:
     for group in found:
         unit = _unit(group)
         row = {"setting": group.setting, "method": name(group.method) + _mark(group), "seeds": str(len(group.cells))}
-        row |= {label(metric): _seeds(metric, group.values(unit, "methods", metric)) for metric in LEVELS}
+        row |= {label(metric): over_seeds(metric, group.values(unit, "methods", metric)) for metric in LEVELS}
         volume = _volume(group)
-        row["HV"] = _seeds(volume, group.values(unit, "methods", volume)) if volume else NONE
+        row["HV"] = over_seeds(volume, group.values(unit, "methods", volume)) if volume else NONE
         rows.append(row)
     return rows
 
@@ -222,15 +223,6 @@ def _mark(group: Group) -> str:
     return "" if group.grid == next(iter(group.cells[0]["grids"])) else " †"
 
 
-def _seeds(metric: str, values: list[list[float]], signed: bool = False) -> str:
-    return _write(metric, mean([value[0] for value in values]), signed) if values else NONE
-
-
-def _write(metric: str, found: Mean, signed: bool = False) -> str:
-    text = number(metric, found.value, signed)
-    return text if found.half is None else f"{text} ± {number(metric, found.half)}"
-
-
 def _effect(values: list[list[float]]) -> str:
     effect = mean([value[0] for value in values]).effect if values else None
     return NONE if effect is None else f"{effect:+.1f}".replace("-", "−")
@@ -238,11 +230,3 @@ def _effect(values: list[list[float]]) -> str:
 
 def _prompts(values: list[list[float]]) -> str:
     return f"{mean([(high - low) / 2 for _, low, high in values]).value:.3f}" if values else NONE
-
-
-def _table(rows: list[dict[str, str]]) -> str:
-    """Columns that no row has anything in are left out."""
-    columns = [column for column in rows[0] if any(row[column] for row in rows)] if rows else []
-    lines = [columns, ["---", "---", *["---:"] * (len(columns) - 2)]]
-    lines += [[row[column] for column in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

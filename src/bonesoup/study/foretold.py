@@ -1,0 +1,93 @@
+"""What the diagnosis foretold of Bone Soup's interior gain, from the specialists alone, against what came."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bonesoup.study.results import DIFFERENCES, INTERIOR
+from bonesoup.study.statistics import Mean, mean
+from bonesoup.study.writing import NONE, rendered, written
+
+METHOD = "bone"
+VERDICTS = {1: "win", 0: "tie", -1: "lose"}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A setting: the gain foretold and the one that came, over seeds, in the unit that the diagnosis judges by.
+
+    hits: seeds whose verdict, win, tie or lose by the interval over prompts, was foretold.
+    """
+
+    setting: str
+    foretold: Mean
+    came: Mean
+    hits: int
+
+
+def compare(settings: list[str], cells: list[dict]) -> list[Compared]:
+    """The settings that have a diagnosis, in their order."""
+    found = []
+    for setting in settings:
+        own = [cell for cell in cells if cell["setting"] == setting and _came(cell)]
+        if own:
+            hits = sum(_foretold(cell)["verdict"] == VERDICTS[_sign(*_came(cell)[1:])] for cell in own)
+            gains = mean([_foretold(cell)["gain"] for cell in own])
+            found.append(Compared(setting, gains, mean([_came(cell)[0] for cell in own]), hits))
+    return found
+
+
+def markdown(found: list[Compared]) -> str:
+    """The comparison as a table, with its hits and misses in words."""
+    rows = [
+        {
+            "setting": one.setting,
+            "seeds": str(one.came.seeds),
+            "foretold": written(INTERIOR, one.foretold, signed=True),
+            "verdict foretold": verdict(one.foretold),
+            "came": written(INTERIOR, one.came, signed=True),
+            "verdict": verdict(one.came),
+            "seeds foretold right": f"{one.hits} of {one.came.seeds}",
+        }
+        for one in found
+    ]
+    return f"{rendered(rows)}\n\n{summary(found)}"
+
+
+def summary(found: list[Compared]) -> str:
+    """Hits and misses over cells, and over settings with more than one seed; how well the gains agree."""
+    cells = sum(one.came.seeds for one in found)
+    many = [one for one in found if one.came.seeds > 1]
+    wrong = [one for one in many if verdict(one.foretold) != verdict(one.came)]
+    text = (
+        f"Foretold right: {sum(one.hits for one in found)} of {cells} cells by their intervals over prompts, and "
+        f"{len(many) - len(wrong)} of {len(many)} settings by their intervals over seeds"
+    )
+    if wrong:
+        told = [f"{one.setting} ({verdict(one.foretold)} foretold, {verdict(one.came)} came)" for one in wrong]
+        text += f"; missed: {', '.join(told)}"
+    gains = [[one.foretold.value for one in found], [one.came.value for one in found]]
+    if len(found) > 2 and np.ptp(gains, axis=1).all():
+        text += f". Correlation of the gains over settings {np.corrcoef(gains)[0, 1]:+.2f}"
+    return f"{text}."
+
+
+def verdict(found: Mean) -> str:
+    """By the interval over seeds; one seed has none."""
+    return VERDICTS[found.sign] if found.half is not None else NONE
+
+
+def _sign(low: float, high: float) -> int:
+    return int(low > 0) - int(high < 0)
+
+
+def _foretold(cell: dict) -> dict:
+    return cell["diagnosis"]["prediction"][cell["diagnosis"]["unit"]]
+
+
+def _came(cell: dict) -> list[float] | None:
+    """[value, low, high] of the interior difference in the diagnosis's unit; None without a diagnosis."""
+    if not cell.get("diagnosis"):
+        return None
+    grid = next(iter(cell["grids"].values()))
+    return grid.get(cell["diagnosis"]["unit"], {}).get(DIFFERENCES, {}).get(METHOD, {}).get(INTERIOR)
