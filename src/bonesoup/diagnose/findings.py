@@ -221,10 +221,7 @@ def verdict(found: dict) -> str:
     size = f"{number(one['gain'])} {interval(one)} {scale}"
     if one["verdict"] == "tie":
         return f"Bone Soup is predicted to tie with Rewarded Soup at interior preferences: {size}."
-    return (
-        f"Bone Soup is predicted to {one['verdict']} against Rewarded Soup at interior preferences, by {size}; "
-        f"at the vertices, {number(one['vertices']['value'])} {interval(one['vertices'])}."
-    )
+    return f"Bone Soup is predicted to {one['verdict']} against Rewarded Soup at interior preferences, by {size}."
 
 
 def reasons(found: dict) -> list[str]:
@@ -240,6 +237,11 @@ def reasons(found: dict) -> list[str]:
     if unit == "gold":
         learned = found["prediction"]["reward"]
         said.append(f"in learned reward the prediction is {number(learned['gain'])} {interval(learned)}")
+    vertices = found["prediction"][unit]["vertices"]
+    said.append(
+        f"at the vertices theory says {number(vertices['value'])} {interval(vertices)}; backbones extrapolate there, and "
+        "were seen to lose several times as much"
+    )
     for pair in found["pairs"]:
         d = pair["asymmetry"]
         text = f"{pair['first']} and {pair['second']}: along the line between their specialists the asymmetry is "
