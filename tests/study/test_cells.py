@@ -27,13 +27,6 @@ def test_seeds_and_settings_can_be_chosen(plan):
     assert [cell.name for cell in found] == ["kl-low-9", "kl-low-1"]
 
 
-def test_what_seeds_share_is_made_before_two_cells_need_it(plan):
-    first, rest = run.waves(cells.cells(cells.read("small"), [], []))
-    assert [cell.name for cell in first] == ["default-3", "default-5"]
-    assert [cell.name for cell in rest] == ["kl-low-3", "three-3", "kl-low-5", "three-5"]
-    assert run.waves([]) == []
-
-
 @pytest.mark.parametrize(
     ("seeds", "settings", "message"),
     [

@@ -68,20 +68,12 @@ def put(own: Path, cell: Cell, env: dict[str, str]) -> None:
         raise RuntimeError(f"DVC did not queue {cell.name}: {said.strip()}")
 
 
-def start(own: Path, workers: int, env: dict[str, str]) -> list[subprocess.Popen]:
-    """Workers that take cells until the queue is empty."""
-    started = []
-    for number in range(1, workers + 1):
-        with open(own / f".dvc/tmp/worker-{number}.log", "w") as log:
-            command = [
-                Path(env["PATH"].split(os.pathsep)[0]) / "dvc",
-                "exp",
-                "queue-worker",
-                f"{own.name}-{number}@localhost",
-            ]
-            # A session of its own: Ctrl-C reaches this process alone, which then ends the workers.
-            started.append(subprocess.Popen(command, cwd=own, env=env, stdout=log, stderr=log, start_new_session=True))
-    return started
+def start(own: Path, number: int, env: dict[str, str]) -> subprocess.Popen:
+    """A worker that takes cells until the queue has been empty for some seconds."""
+    command = [own.parent / TOOLS / "dvc", "exp", "queue-worker", f"{own.name}-{number}@localhost"]
+    with open(own / f".dvc/tmp/worker-{number}.log", "w") as log:
+        # A session of its own: Ctrl-C reaches this process alone, which then ends the workers.
+        return subprocess.Popen(command, cwd=own, env=env, stdout=log, stderr=log, start_new_session=True)
 
 
 def stop(workers: list[subprocess.Popen]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from bonesoup import checkout
 from bonesoup.files import digest, read_json, read_jsonl, write_json
 from bonesoup.locks import exclusive
-from bonesoup.study import queue, results
+from bonesoup.study import queue, results, sharing
 from bonesoup.study.cells import Cell
 
 FOLDER = Path("var/study")
@@ -46,7 +46,7 @@ def run(
     say: Callable[[str], None],
     show: Callable[[str], None],
 ) -> Outcome:
-    """Run the cells that have no result yet; those of one seed share stages by the run cache.
+    """Run the cells that have no result yet, in their order but for those that wait for what another is making.
 
     Args:
         root: the project, the present folder.
@@ -72,24 +72,27 @@ def run(
         queue.empty(own)
         place = _Place(study, folder, own, commit, queue.environment(folder))
         missing = [cell for cell in missing if not _collect(place, cell, 0.0)]
-        for wave in waves(missing):
-            if time.monotonic() < deadline:
-                _wave(place, wave, jobs, deadline, outcome, say, show)
+        _work(place, missing, jobs, deadline, outcome, say, show)
     settled = {*outcome.done, *outcome.failed}
     outcome.left = [cell.name for cell in missing if cell.name not in settled]
     return outcome
 
 
-def waves(cells: list[Cell]) -> list[list[Cell]]:
-    """The first cell of every seed, then the rest: what the cells of a seed share is there before two need it."""
-    first = {}
-    for cell in cells:
-        first.setdefault(cell.seed, cell)
-    rest = [cell for cell in cells if cell is not first[cell.seed]]
-    return [wave for wave in (list(first.values()), rest) if wave]
+@dataclass
+class _Active:
+    """A cell in DVC's queue, and what is known of it: its state there, what it has printed, when it started."""
+
+    cell: Cell
+    state: str = "Queued"
+    said: str = ""
+    started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started if self.started is not None else 0.0
 
 
-def _wave(
+def _work(
     place: _Place,
     cells: list[Cell],
     jobs: int,
@@ -98,42 +101,64 @@ def _wave(
     say: Callable[[str], None],
     show: Callable[[str], None],
 ) -> None:
-    waiting = {cell.name: cell for cell in cells}
-    started: dict[str, float] = {}
+    waiting = list(cells)
+    active: dict[str, _Active] = {}
     workers: list[subprocess.Popen] = []
     try:
-        for cell in cells:
-            show(f"queueing {cell.name}")
-            queue.put(place.own, cell, place.env)
-        workers = queue.start(place.own, min(jobs, len(cells)), place.env)
-        while waiting and time.monotonic() < deadline:
+        while (waiting or active) and time.monotonic() < deadline:
+            alive = [worker for worker in workers if worker.poll() is None]
+            _look(place, active, say)
+            _settle(place, active, outcome, say, lost=not alive)
+            while len(active) < jobs and (cell := _next(waiting, active)):
+                waiting.remove(cell)
+                queue.put(place.own, cell, place.env)
+                active[cell.name] = _Active(cell)
+            if any(one.state == "Queued" for one in active.values()) and len(alive) < len(active):
+                workers.append(queue.start(place.own, len(workers), place.env))
+            show("; ".join(f"{name}: {_now(one)}" for name, one in active.items()))
             time.sleep(POLL)
-            idle = all(worker.poll() is not None for worker in workers)
-            running = []
-            for name, (state, revision) in queue.states(place.own).items():
-                if name not in waiting:
-                    continue
-                if state != "Queued" and name not in started:
-                    started[name] = time.monotonic()
-                    say(f"{name} started")
-                took = time.monotonic() - started.get(name, time.monotonic())
-                if state == "Running":
-                    now = queue.stage(queue.output(place.own, revision)) or "starting"
-                    running.append(f"{name}: {now} ({took:.0f} s)")
-                elif state == "Success" and _collect(place, waiting[name], took):
-                    outcome.done.append(waiting.pop(name).name)
-                    say(f"{name} done in {took:.0f} s")
-                elif state in ("Success", "Failed"):
-                    outcome.failed[waiting.pop(name).name] = queue.complaint(queue.output(place.own, revision))
-                    say(f"{name} failed: {outcome.failed[name]}")
-            show("; ".join(running))
-            if idle and waiting:
-                for name in waiting:
-                    outcome.failed[name] = "the worker that should run it ended"
-                break
     finally:
         queue.stop(workers)
         queue.empty(place.own)
+
+
+def _next(waiting: list[Cell], active: dict[str, _Active]) -> Cell | None:
+    running = [(one.cell, one.said) for one in active.values()]
+    return next((cell for cell in waiting if sharing.free(cell, running)), None)
+
+
+def _look(place: _Place, active: dict[str, _Active], say: Callable[[str], None]) -> None:
+    for name, (state, revision) in queue.states(place.own).items():
+        if name not in active:
+            continue
+        one = active[name]
+        one.state, one.said = state, queue.output(place.own, revision)
+        if state != "Queued" and one.started is None:
+            one.started = time.monotonic()
+            say(f"{name} started")
+
+
+def _settle(
+    place: _Place, active: dict[str, _Active], outcome: Outcome, say: Callable[[str], None], lost: bool
+) -> None:
+    """Take what has ended out of `active`; with no worker left, also what still runs by the queue's record."""
+    for name, one in list(active.items()):
+        if one.state == "Success" and _collect(place, one.cell, one.seconds):
+            outcome.done.append(name)
+            say(f"{name} done in {one.seconds:.0f} s")
+        elif one.state in ("Success", "Failed"):
+            outcome.failed[name] = queue.complaint(one.said)
+            say(f"{name} failed: {outcome.failed[name]}")
+        elif one.state == "Running" and lost:
+            outcome.failed[name] = "its worker ended: was it killed for memory?"
+            say(f"{name} failed: {outcome.failed[name]}")
+        else:
+            continue
+        del active[name]
+
+
+def _now(one: _Active) -> str:
+    return f"{queue.stage(one.said) or 'starting'} ({one.seconds:.0f} s)"
 
 
 def _collect(place: _Place, cell: Cell, seconds: float) -> bool:

@@ -1,0 +1,76 @@
+"""Two cells run side by side only where neither makes what the other is about to make."""
+
+import pytest
+
+from bonesoup.study.cells import Cell
+from bonesoup.study.sharing import free, parting, reached
+
+DEFAULT = Cell("default", 0, "embedded", {"evaluation.samples": 64})
+
+
+def cell(seed: int = 0, profile: str = "embedded", **changes) -> Cell:
+    return Cell(
+        "other", seed, profile, {"evaluation.samples": 64} | {k.replace("__", "."): v for k, v in changes.items()}
+    )
+
+
+def output(*stages: str) -> str:
+    """What DVC prints: `name` for a stage that starts, `(name)` for one from the run cache."""
+    lines = [
+        f"Stage '{name[1:-1]}' is cached - skipping run, checking out outputs"
+        if name.startswith("(")
+        else f"Running stage '{name}':\n> bonesoup stage {name}\n{name}: 3.0 s"
+        for name in stages
+    ]
+    return "\n".join(["Reproducing experiment 'default-0'", *lines])
+
+
+@pytest.mark.parametrize(
+    ("stages", "finished"),
+    [
+        ([], 0),
+        (["prepare"], 0),
+        (["prepare", "gate@data"], 1),
+        (["prepare", "gate@data", "sft"], 1),
+        (["(prepare)", "(gate@data)", "(sft)", "reward@helpful", "reward@harmless"], 2),
+        (["prepare", "gate@data", "sft", "reward@helpful", "gate@reward", "normalise"], 3),
+        (["(prepare)", "(sft)", "(reward@helpful)", "(normalise)", "candidates"], 4),
+        (["(prepare)", "(sft)", "(reward@helpful)", "(normalise)", "basis", "policy@specialists", "policy@oracles"], 4),
+        (["(prepare)", "(sft)", "(reward@helpful)", "(normalise)", "policy@specialists", "soup", "front@bone"], 5),
+    ],
+)
+def test_progress_is_read_from_what_dvc_prints(stages, finished):
+    assert reached(output(*stages)) == finished
+
+
+@pytest.mark.parametrize(
+    ("other", "shared"),
+    [
+        (cell(seed=1), 0),
+        (cell(profile="embedded-3"), 0),
+        (cell(data__path="words.yaml"), 0),
+        (cell(model__hidden=32), 1),
+        (cell(rewards__helpful__steps=5), 2),
+        (cell(rl__kl=0.3), 4),
+        (cell(rl__kl=0.3, model__hidden=32), 1),
+        (cell(basis__beta=0.8), 5),
+        (cell(), 5),
+    ],
+)
+def test_cells_share_the_stages_before_the_first_that_reads_what_differs(other, shared):
+    assert parting(DEFAULT, other) == parting(other, DEFAULT) == shared
+
+
+def test_a_cell_waits_for_what_it_shares_with_a_running_one():
+    early, later = (
+        output("prepare", "gate@data", "sft"),
+        output("(prepare)", "(sft)", "(normalise)", "policy@specialists"),
+    )
+    assert free(cell(rl__kl=0.3), [])
+    assert free(cell(seed=1), [(DEFAULT, output())])
+    assert free(cell(model__hidden=32), [(DEFAULT, early)])
+    assert not free(cell(rl__kl=0.3), [(DEFAULT, early)])
+    assert free(cell(rl__kl=0.3), [(DEFAULT, later)])
+    # Another basis has the same specialists.
+    assert not free(cell(basis__beta=0.8), [(DEFAULT, later)])
+    assert not free(cell(rl__kl=0.3), [(DEFAULT, later), (cell(rl__kl=0.1), early)])
