@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from bonesoup.diagnose.findings import diagnose
-from bonesoup.diagnose.measure import Sampled, layout
+from bonesoup.diagnose.lines import Sampled, layout
 from bonesoup.diagnose.page import terminal
 from bonesoup.method.basis import circulant
 from bonesoup.method.quadratic import asymmetry, regret_bone, regret_rewarded

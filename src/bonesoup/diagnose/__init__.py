@@ -1,4 +1,4 @@
 """`bonesoup diagnose`: from the specialists alone, whether backbones are worth training.
 
-`measure` samples and trains what it needs, `findings` turns scores into a document, `page` prints it.
+`lines` says where to look, `measure` trains and samples there, `findings` makes a document of it, `page` prints that.
 """

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from bonesoup.config import Settings
-from bonesoup.diagnose.measure import PLACES, Line, Sampled
+from bonesoup.diagnose.lines import PLACES, Layout, Line, Sampled
 from bonesoup.evaluation.diagnosis import (
     Prediction,
     barrier,
@@ -106,7 +106,7 @@ def _room(sampled: Sampled, means: np.ndarray) -> np.ndarray:
     )
 
 
-def _starts(plan) -> list[tuple[int, int, int]]:
+def _starts(plan: Layout) -> list[tuple[int, int, int]]:
     return [(i, run, place) for i, (run, place) in enumerate(zip(plan.runs, plan.specialists, strict=True))]
 
 
@@ -238,10 +238,11 @@ def reasons(found: dict) -> list[str]:
         learned = found["prediction"]["reward"]
         said.append(f"in learned reward the prediction is {number(learned['gain'])} {interval(learned)}")
     vertices = found["prediction"][unit]["vertices"]
-    said.append(
-        f"at the vertices theory says {number(vertices['value'])} {interval(vertices)}; backbones extrapolate there, and "
-        "were seen to lose several times as much"
-    )
+    if vertices["value"]:
+        said.append(
+            f"at the vertices theory says {number(vertices['value'])} {interval(vertices)}; backbones extrapolate "
+            "there, and mostly lose more than it says"
+        )
     for pair in found["pairs"]:
         d = pair["asymmetry"]
         text = f"{pair['first']} and {pair['second']}: along the line between their specialists the asymmetry is "

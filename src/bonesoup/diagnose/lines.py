@@ -1,0 +1,66 @@
+"""What a diagnosis looks at: points on the lines between SFT and specialists, and where short runs from soups lead."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+# Along every line, ends included.
+PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line between two policies: where its points are among those measured. None is the SFT policy."""
+
+    start: int | None
+    end: int
+    points: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Points to sample, as coefficients over the specialists and the adapters of the short runs.
+
+    Attributes:
+        coefficients: [point, specialists n + short runs 1 + n]; the first run starts from the even soup.
+        even, even_run: the even soup, and where the run from it led.
+        specialists, runs: points of each specialist, and of the run from it.
+    """
+
+    coefficients: np.ndarray
+    lines: tuple[Line, ...]
+    even: int
+    even_run: int
+    specialists: tuple[int, ...]
+    runs: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """Scores in SFT standard deviations: reward and gold [prompt, point, objective]; kl [prompt, point], in nats."""
+
+    layout: Layout
+    reward: np.ndarray
+    gold: np.ndarray | None
+    kl: np.ndarray
+
+
+def layout(n: int) -> Layout:
+    """Lines from SFT to each specialist and between every two of them; soups and short runs."""
+    eye, points, lines = np.eye(n), [], []
+
+    def place(specialists: np.ndarray, run: int | None = None) -> int:
+        point = (
+            (*specialists.tolist(), *np.eye(1 + n)[run].tolist()) if run is not None else (*specialists, *[0] * (1 + n))
+        )
+        if point not in points:
+            points.append(point)
+        return points.index(point)
+
+    for start, end in [*((None, i) for i in range(n)), *combinations(range(n), 2)]:
+        first = np.zeros(n) if start is None else eye[start]
+        lines.append(Line(start, end, tuple(place((1 - t) * first + t * eye[end]) for t in PLACES)))
+    even = np.full(n, 1 / n)
+    found = place(even), place(even, 0), tuple(map(place, eye)), tuple(place(eye[i], 1 + i) for i in range(n))
+    return Layout(np.array(points), tuple(lines), *found)
