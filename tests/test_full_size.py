@@ -95,7 +95,7 @@ def test_sizes_are_those_of_the_models_own_classes(name):
     layer = model.model.layers[0]
     assert len(model.model.layers) == sizes.layers
     linear = {n.rpartition(".")[2]: m for n, m in layer.named_modules() if isinstance(m, torch.nn.Linear)}
-    assert {n: (m.in_features, m.out_features) for n, m in linear.items()} == sizes.matrices
+    assert {n: [m.in_features, m.out_features] for n, m in linear.items()} == sizes.matrices
     assert sizes.kv_width == linear["k_proj"].out_features == linear["v_proj"].out_features
     assert (sizes.hidden, sizes.vocabulary) == (config.hidden_size, config.vocab_size)
     for objective, reward in settings.rewards.items():
@@ -120,7 +120,7 @@ def small(layers: int = 2) -> tuple[transformers.PreTrainedModel, Estimate]:
         hidden=128,
         kv_width=64,
         vocabulary=64,
-        matrices={n.rpartition(".")[2]: (m.in_features, m.out_features) for n, m in linear.items()},
+        matrices={n.rpartition(".")[2]: [m.in_features, m.out_features] for n, m in linear.items()},
         rewards={"a": 1},
         prompt_tokens=1,
         machine=machine,
@@ -224,3 +224,10 @@ def test_a_step_by_hand():
 def test_a_profile_without_sizes_is_refused():
     with pytest.raises(ValueError, match="estimate: null"):
         estimate.figures(profiles.draft("embedded"))
+
+
+def test_the_documented_estimate_is_the_one_that_is_printed(request):
+    page = (request.config.rootpath / "docs/full-size.md").read_text()
+    assert f"```\n{estimate.report(profiles.draft('assistant-small'))}\n```" in page
+    for constant in (estimate.KEPT, estimate.BUSY, estimate.BUSY_BANDWIDTH, estimate.ADAM):
+        assert f"{constant:g}".lstrip("0") in page

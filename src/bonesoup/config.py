@@ -246,9 +246,9 @@ class Estimate(Section):
     parameters: Count = Field(description="of the base model")
     layers: Count = Field(description="of the base model")
     hidden: Count = Field(description="its width")
-    kv_width: Count = Field(description="key heads times width of a head: numbers in a layer's cache per token, halved")
+    kv_width: Count = Field(description="width of a layer's keys, and of its values: key heads times their width")
     vocabulary: Count = Field(description="its tokens")
-    matrices: dict[str, tuple[Count, Count]] = Field(
+    matrices: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]] = Field(
         description="a layer's linear modules, [inputs, outputs]: what LoRA adapts"
     )
     rewards: dict[Name, Count] = Field(description="parameters of each reward model")
@@ -318,7 +318,7 @@ class Settings(Section):
     methods: list[Literal["sft", "rewarded", "bone", "unmapped", "mod", "ric", "oracle"]] = Field(
         min_length=1, description="what is evaluated; docs/rivals.md says what each is"
     )
-    hardware: Hardware = Hardware()
+    hardware: Hardware = Field(Hardware(), description="how policies are trained on the machine at hand")
     evaluation: Evaluation
     report: Report
     preferences: dict[Name, dict[str, float]] = Field(description="named preferences")

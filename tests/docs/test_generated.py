@@ -46,8 +46,9 @@ def leaves(value, prefix: str = "") -> list[str]:
         return [prefix]
     free = {"policies": "<name>", "rewards": "<objective>"}.get(prefix)
     names = [(key, f"{prefix}.{free or key}" if prefix else key) for key in value]
-    # Preferences are a mapping of mappings: one key in the table.
-    return [leaf for key, name in names for leaf in ([name] if key == "preferences" else leaves(value[key], name))]
+    # Mappings with free names whose values are no sections: one key in the table.
+    whole = {"preferences", "estimate.matrices", "estimate.rewards"}
+    return [leaf for key, name in names for leaf in ([name] if name in whole else leaves(value[key], name))]
 
 
 @pytest.mark.parametrize("profile", sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
