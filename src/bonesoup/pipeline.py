@@ -214,10 +214,12 @@ def escape(line: str) -> str:
 
 
 def record(stage: str, started: float) -> str:
-    """Append wall time and peak memory of this process to var/stages.jsonl; returns them as a line."""
+    """Append wall and CPU time and peak memory of this process to var/stages.jsonl; returns them as a line."""
     seconds = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    peak = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    row = {"stage": stage, "seconds": round(seconds, 2), "cpu": round(used.ru_utime + used.ru_stime, 2)}
     TIMES.parent.mkdir(parents=True, exist_ok=True)
     with open(TIMES, "a") as out:
-        out.write(json.dumps({"stage": stage, "seconds": round(seconds, 2), "peak_mb": round(peak)}) + "\n")
+        out.write(json.dumps(row | {"peak_mb": round(peak)}) + "\n")
     return f"{stage}: {seconds:.1f} s, peak memory {peak:.0f} MB"

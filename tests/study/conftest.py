@@ -103,7 +103,7 @@ def cell(plan):
         made = Cell(setting, seed, "embedded", {"evaluation.samples": 64})
         stages = {
             "policy@specialists": {"seconds": 2.5, "peak_mb": 300},
-            "policy@backbones": {"seconds": 3.5 + seed, "peak_mb": 400},
+            "policy@backbones": {"seconds": 3.5 + seed, "cpu": 3.0, "peak_mb": 400},
             "front@bone": {"seconds": 9.5, "peak_mb": 350},
         }
         results.write("small", made, report(bone, gold, oracle, foretold), "0123456789abcdef", stages, 12.4)

@@ -49,10 +49,10 @@ def test_a_result_of_other_settings_is_not_taken_for_this_cell(cell):
 def test_a_method_is_charged_for_its_own_policies_and_answers(cell):
     cell("default", 3, 0.1, 0.05)
     (found,) = results.read("small")
-    assert found["spent"]["bone"] == {"training": 6.5, "answering": 9.5, "peak_mb": 400}
+    assert found["spent"]["bone"] == {"training": 6.5, "training_cpu": 3.0, "answering": 9.5, "peak_mb": 400}
     assert found["spent"]["rewarded"] == {"training": 2.5, "peak_mb": 300}
     # Nothing is trained for SFT; what the oracles took is not known.
-    assert found["spent"]["sft"] == {"training": 0}
+    assert found["spent"]["sft"] == {"training": 0, "training_cpu": 0}
     assert found["spent"]["oracle"] == {}
 
 

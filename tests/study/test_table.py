@@ -65,8 +65,8 @@ def test_one_seed_has_no_interval(text):
 
 
 def test_the_verdict_names_every_setting_also_the_lost_ones(text):
-    assert "- Bone Soup at interior preferences: not told apart in default, short, kl-high." in text
-    assert "- Oracle (MORLHF) at interior preferences: better in default, kl-high; not told apart in short." in text
+    assert "- Bone Soup at interior preferences: not told apart in default, kl-high; one seed only: short." in text
+    assert "- Oracle (MORLHF) at interior preferences: better in default, kl-high; one seed only: short." in text
 
 
 def test_levels_show_what_the_differences_are_differences_of(text):

@@ -59,10 +59,9 @@ def summary(found: list[Compared]) -> str:
     cells = sum(one.came.seeds for one in found)
     many = [one for one in found if one.came.seeds > 1]
     wrong = [one for one in many if verdict(one.foretold) != verdict(one.came)]
-    text = (
-        f"Foretold right: {sum(one.hits for one in found)} of {cells} cells by their intervals over prompts, and "
-        f"{len(many) - len(wrong)} of {len(many)} settings by their intervals over seeds"
-    )
+    text = f"Foretold right: {sum(one.hits for one in found)} of {cells} cells by their intervals over prompts"
+    if many:
+        text += f", and {len(many) - len(wrong)} of {len(many)} settings by their intervals over seeds"
     if wrong:
         told = [f"{one.setting} ({verdict(one.foretold)} foretold, {verdict(one.came)} came)" for one in wrong]
         text += f"; missed: {', '.join(told)}"

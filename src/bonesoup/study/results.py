@@ -59,7 +59,7 @@ def write(study: str, cell: Cell, report: dict, commit: str, stages: dict[str, d
     Args:
         report: the cell's report.json.
         commit: whose code ran.
-        stages: {"seconds", "peak_mb"} of each stage; those that the run cache gave took so long where they ran.
+        stages: {"seconds", "cpu", "peak_mb"} of each stage; those that the run cache gave took so long where they ran.
         seconds: the whole cell took.
     """
     found = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": _plain(cell.changes)}
@@ -78,7 +78,7 @@ def read(study: str) -> list[dict]:
 
 
 def _spent(cell: Cell, stages: dict[str, dict]) -> dict[str, dict]:
-    """Method -> {"training", "answering": seconds, "peak_mb": the larger}, without what is not known."""
+    """Method -> {"training", "training_cpu", "answering", "answering_cpu": seconds, "peak_mb"}, of what is known."""
     document = cell.document()
     found: dict[str, dict] = {}
     for method in document["methods"]:
@@ -90,11 +90,13 @@ def _spent(cell: Cell, stages: dict[str, dict]) -> dict[str, dict]:
         ]
         # Its model is no policy of a group.
         used += ["ric"] * (method == "ric")
+        front = f"front@{method}"
         found[method] = {}
-        if all(stage in stages for stage in used):
-            found[method]["training"] = round(sum(stages[stage]["seconds"] for stage in used), 1)
-        if (front := f"front@{method}") in stages:
-            found[method]["answering"] = stages[front]["seconds"]
+        for part, names in (("training", used), ("answering", [front])):
+            for key, suffix in (("seconds", ""), ("cpu", "_cpu")):
+                spent = [stages.get(stage, {}).get(key) for stage in names]
+                if None not in spent:
+                    found[method][part + suffix] = round(sum(spent), 1)
         if peaks := [stages[stage]["peak_mb"] for stage in [*used, front] if stage in stages]:
             found[method]["peak_mb"] = max(peaks)
     return found

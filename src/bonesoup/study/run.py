@@ -175,7 +175,7 @@ def _collect(place: _Place, cell: Cell, seconds: float) -> bool:
 
 
 def times(known: Path, lock: dict[str, dict], ran: Path) -> dict[str, dict]:
-    """Seconds and peak memory of a cell's stages, also of those that the run cache gave.
+    """Wall and CPU seconds and peak memory of a cell's stages, also of those that the run cache gave.
 
     Args:
         known: folder with the times of stages that have run, by digest of what dvc.lock records of them.
@@ -187,7 +187,7 @@ def times(known: Path, lock: dict[str, dict], ran: Path) -> dict[str, dict]:
     for stage, entry in lock.items():
         where = known / f"{digest(entry)}.json"
         if stage in own:
-            write_json(where, {key: own[stage][key] for key in ("seconds", "peak_mb")})
+            write_json(where, {key: own[stage][key] for key in ("seconds", "cpu", "peak_mb") if key in own[stage]})
         if where.is_file():
             found[stage] = read_json(where)
     return found

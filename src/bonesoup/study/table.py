@@ -16,7 +16,13 @@ COMPARED = {
     "KL": "kl",
 }
 LEVELS = ("inner_product_interior", "inner_product_vertex", "inner_product", "controllability", "kl", "tokens")
-SPENT = {"training": "Training, s", "answering": "Answering, s", "peak_mb": "Peak, MB"}
+SPENT = {
+    "training_cpu": "Training, CPU s",
+    "training": "Training, s",
+    "answering_cpu": "Answering, CPU s",
+    "answering": "Answering, s",
+    "peak_mb": "Peak, MB",
+}
 ORACLE = "oracle"
 
 
@@ -174,13 +180,15 @@ def verdicts(found: list[Group]) -> str:
     """One sentence a method: where its interior difference is sure, by the seeds' interval, and where not."""
     lines = []
     for method in dict.fromkeys(group.method for group in found):
-        where: dict[str, list[str]] = {"better": [], "not told apart": [], "worse": []}
+        where: dict[str, list[str]] = {"better": [], "not told apart": [], "worse": [], "one seed only": []}
         for group in (group for group in found if group.method == method):
-            values = [value[0] for value in group.values(_unit(group), DIFFERENCES, INTERIOR)]
-            sign = mean(values).sign if values else 0
-            where[{1: "better", 0: "not told apart", -1: "worse"}[sign]].append(group.setting)
+            values = group.values(_unit(group), DIFFERENCES, INTERIOR)
+            if values:
+                gap = mean([value[0] for value in values])
+                told = {1: "better", 0: "not told apart", -1: "worse"}[gap.sign]
+                where[told if gap.half is not None else "one seed only"].append(group.setting)
         told = "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in where.items() if names)
-        lines.append(f"- {name(method)} at interior preferences: {told}.")
+        lines.append(f"- {name(method)} at interior preferences: {told.replace('only in', 'only:')}.")
     return "\n".join(lines)
 
 
@@ -197,9 +205,9 @@ def notes(cells: list[dict]) -> str:
         "prompts within a seed. Scores in SFT standard deviations, gold where it is known, else learned. HV ratios are "
         "geometric means above the first reference point of the setting. To the oracle: interior, on the oracle's "
         "grid. † on the grid that the method answers, not the whole.\n\n"
-        f"Costs: {meant}; training, answering: seconds of the stages that train its policies and that answer the test "
-        "prompts at every preference, shared stages counted for each method, an interrupted one from where it went "
-        "on; peak: memory of the largest of them.\n\n"
+        f"Costs: {meant}; training, answering: CPU and wall seconds of the stages that train its policies and that "
+        "answer the test prompts at every preference, shared stages counted for each method, an interrupted one from "
+        "where it went on; peak: memory of the largest of them.\n\n"
         f"Measured at {', '.join(commits)} on {'; '.join(machines)}."
     )
 
