@@ -73,10 +73,11 @@ def stage_runs(
     normaliser = out / "normaliser.json"
     add("normalise", "", section("normalise", "generation"), [normaliser], normaliser)
     rows = [out / "rows" / f"{group}.json" for group in groups]
+    chosen = section("basis", "oracles") | {name: settings[name] for name in ("seek",) if name in settings}
     add(
         "basis",
         "",
-        section("basis", "oracles"),
+        chosen,
         [out / "beta.json", *rows],
         out / "beta.json",
         artifacts=rows,
@@ -85,6 +86,11 @@ def stage_runs(
         folder = out / "policies" / group / slot
         params = {"group": group, "row": dict(zip(objectives, row, strict=True))} | section("rl", "generation")
         add("policy", slot, params, [folder], artifacts=[folder / "policy.json"], steps=folder / "steps.jsonl")
+    if "ric" in methods:
+        add("ric", "", section("ric"), [out / "ric"], out / "ric" / "ric.json")
+    if settings.get("diagnosis", {}).get("samples"):
+        diagnosis = base / "diagnosis.json"
+        add("diagnose", "", section("diagnosis"), [diagnosis], diagnosis)
     soups = [out / "soups" / f"{method}.json" for method in methods]
     add("soup", "", section("methods"), soups, artifacts=soups)
     for method in methods:
