@@ -68,6 +68,9 @@ def run(
     with exclusive(folder / "lock", wait=0):
         commit = checkout.resolve(root, "HEAD")
         own = folder / commit[:12]
+        for old in folder.glob("[0-9a-f]" * 12):
+            if old != own:
+                shutil.rmtree(old)
         checkout.prepare(root, own, commit, None, {})
         queue.empty(own)
         place = _Place(study, folder, own, commit, queue.environment(folder))
