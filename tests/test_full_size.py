@@ -185,6 +185,7 @@ def test_a_profile_fits_the_gpu_it_is_for(name):
     settings = profiles.draft(name)
     found = estimate.figures(settings)
     assert 0.3 < found.peak / settings.estimate.machine.memory < 1
+    assert found.sft < settings.estimate.machine.memory
     assert f"{found.policies} policies" in estimate.report(settings)
 
 
@@ -231,3 +232,24 @@ def test_the_documented_estimate_is_the_one_that_is_printed(request):
     assert f"```\n{estimate.report(profiles.draft('assistant-small'))}\n```" in page
     for constant in (estimate.KEPT, estimate.BUSY, estimate.BUSY_BANDWIDTH, estimate.ADAM):
         assert f"{constant:g}".lstrip("0") in page
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "processes"),
+    [
+        ("one-gpu", "NO", 1),
+        ("several-gpus", "MULTI_GPU", 4),
+        ("fsdp", "FSDP", 4),
+        ("cpu-two", "MULTI_GPU", 2),
+    ],
+)
+def test_the_files_for_accelerate_are_read_by_it(request, file, kind, processes):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = load_config_from_file(str(request.config.rootpath / f"accelerate/{file}.yaml"))
+    assert (found.distributed_type.value, found.num_processes, found.main_process_port) == (kind, processes, 0)
+    assert found.mixed_precision == ("no" if file == "cpu-two" else "bf16")
+    # The rows of a step divide over the processes in every profile.
+    for name in FULL:
+        rl = profiles.draft(name).rl
+        assert rl.prompts * rl.generations % (rl.micro_batch * processes) == 0

@@ -27,9 +27,11 @@ CHARS_PER_TOKEN = 3  # a low figure for English, for the longest prompt
 
 @dataclass(frozen=True)
 class Figures:
-    """memory: part -> GB; hours: stage -> h of one GPU; policies: distinct rows to train."""
+    """memory: part -> GB while a policy trains; sft: GB at the peak of that stage; hours: stage -> h of one GPU;
+    policies: distinct rows to train."""
 
     memory: dict[str, float]
+    sft: float
     hours: dict[str, float]
     policies: int
 
@@ -64,7 +66,7 @@ def figures(settings: Settings) -> Figures:
             "estimate: null: there are no sizes to calculate with; the full-size profiles have them (docs/full-size.md)"
         )
     policies = len(_rows(settings))
-    return Figures(_memory(settings, sizes), _hours(settings, sizes, policies), policies)
+    return Figures(_memory(settings, sizes), _sft(settings, sizes), _hours(settings, sizes, policies), policies)
 
 
 def _rows(settings: Settings) -> set[tuple[float, ...]]:
@@ -76,17 +78,33 @@ def _rows(settings: Settings) -> set[tuple[float, ...]]:
     return {tuple(rows[slot]) for slot in slots}
 
 
+def _weights(settings: Settings, sizes: Estimate) -> float:
+    return sizes.parameters * (BF16 if settings.model.dtype == "bfloat16" else FP32) / GB
+
+
+def _activations(settings: Settings, sizes: Estimate, tokens: float) -> float:
+    """GB that a backward pass through so many tokens needs; the logits are never whole (TRL's fused head)."""
+    kept = KEPT + CHECKPOINT * sizes.layers if settings.hardware.gradient_checkpointing else KEPT * sizes.layers
+    return kept * tokens * sizes.hidden / GB
+
+
+def _sft(settings: Settings, sizes: Estimate) -> float:
+    sft, longest = settings.sft, (settings.data.max_prompt_chars + settings.data.max_response_chars) / CHARS_PER_TOKEN
+    trained = lora_numbers(sizes, sft.lora.rank, sft.lora.targets) if sft.lora else sizes.parameters
+    parts = [trained * ADAM / GB, _activations(settings, sizes, sft.batch * longest), CONTEXT]
+    return RESERVE * (_weights(settings, sizes) + sum(parts))
+
+
 def _memory(settings: Settings, sizes: Estimate) -> dict[str, float]:
     rl = settings.rl
     rows = rl.prompts * rl.generations / sizes.machine.gpus
     longest = settings.data.max_prompt_chars / CHARS_PER_TOKEN + settings.generation.max_new_tokens
-    kept = KEPT + CHECKPOINT * sizes.layers if settings.hardware.gradient_checkpointing else KEPT * sizes.layers
     return {
-        "weights": sizes.parameters * (BF16 if settings.model.dtype == "bfloat16" else FP32) / GB,
+        "weights": _weights(settings, sizes),
         "adapter and optimiser": lora_numbers(sizes, rl.lora.rank, rl.lora.targets) * ADAM / GB,
         "reward models": sum(sizes.rewards.values()) * FP32 / GB,
         "KV cache of rollouts": 2 * sizes.layers * sizes.kv_width * longest * rows * BF16 / GB,
-        "activations of an update": kept * rl.micro_batch * longest * sizes.hidden / GB,
+        "activations of an update": _activations(settings, sizes, rl.micro_batch * longest),
         "CUDA context": CONTEXT,
     }
 
@@ -133,10 +151,11 @@ def report(settings: Settings) -> str:
     found, machine = figures(settings), settings.estimate.machine
     total = sum(hours for stage, hours in found.hours.items() if stage != "policy, each")
     several = f", {machine.gpus} of them per policy" if machine.gpus > 1 else ""
-    fits = "fits" if found.peak <= machine.memory else "does not fit"
+    fits = ["fits" if peak <= machine.memory else "does not fit" for peak in (found.peak, found.sft)]
     lines = [f"On {machine.name} ({machine.memory:g} GB){several}:", "", "Memory of one GPU while a policy trains, GB"]
     lines += [f"  {part:28}{gb:8.1f}" for part, gb in found.memory.items()]
-    lines += [f"  {'peak, with a tenth to spare':28}{found.peak:8.1f}  {fits}", "", "Hours, one policy at a time"]
+    lines += [f"  {'peak, with a tenth to spare':28}{found.peak:8.1f}  {fits[0]}"]
+    lines += [f"  {'peak of SFT, likewise':28}{found.sft:8.1f}  {fits[1]}", "", "Hours, one policy at a time"]
     lines += [f"  {stage:28}{hours:8.1f}" for stage, hours in found.hours.items()]
     lines += [f"  {'sum':28}{total:8.1f}  {found.policies} policies", ""]
     return "\n".join(
