@@ -1,10 +1,13 @@
 """Every command in README and docs exists with the options, names and files it is shown with; the cheap ones run."""
 
+import functools
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import dvc.cli.parser
@@ -79,6 +82,9 @@ def check_bonesoup(arguments: list[str]) -> None:
         assert given["method"] in settings.methods
     if name == "profile" and given["name"] and given["name"] != "mine":  # `mine` is written on the page
         assert (ROOT / profiles.PROFILES / f"{given['name']}.yaml").is_file()
+    if name == "study":
+        plan = YAML(typ="safe").load((ROOT / f"studies/{given['name']}.yaml").read_text())
+        assert set((given["settings"] or "default").split(",")) <= set(plan["settings"])
     for target in given.get("targets") or []:
         assert target in stage_names()
     if name == "stage":
@@ -93,7 +99,7 @@ def stage_names() -> set[str]:
     for name, stage in stages.items():
         over = stage.get("foreach")
         if isinstance(over, str):
-            over = values[over.strip("${}")]
+            over = functools.reduce(dict.__getitem__, over.strip("${}").split("."), values)
         names |= {f"{name}@{key}" for key in over} if over else {name}
     return names
 
