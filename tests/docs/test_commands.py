@@ -6,8 +6,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from functools import reduce
-from operator import getitem
 from pathlib import Path
 
 import dvc.cli.parser
