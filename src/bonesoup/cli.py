@@ -184,6 +184,7 @@ def generate(
     weights = settings.preference(preference)
     recipe = cli_weights.recipe(method)
     warnings.filterwarnings("ignore")
+    from bonesoup.generation.context import contexts
     from bonesoup.generation.soup import SoupModel
     from bonesoup.generation.sweep import sweep
 
@@ -192,7 +193,10 @@ def generate(
     messages = [[{"role": "user", "content": text}] for text in prompt]
     seeds = [seed * 1_000_003 + i for i in range(len(prompt))]
     limits = settings.generation
-    for _, responses, _ in sweep(policy, mixtures, messages, seeds, limits.temperature, limits.max_new_tokens, 64):
+    asked = contexts(recipe.objectives, recipe.reach, [weights]) if recipe.reach else ()
+    for _, responses, _ in sweep(
+        policy, mixtures, messages, seeds, limits.temperature, limits.max_new_tokens, 64, asked
+    ):
         for response in responses:
             print(response.text)
 

@@ -9,6 +9,7 @@ import pandas as pd
 from bonesoup import config
 from bonesoup.data.gold import gold_scorer
 from bonesoup.files import read_json
+from bonesoup.generation.context import contexts
 from bonesoup.generation.sample import log_probabilities
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.generation.sweep import sweep
@@ -73,11 +74,10 @@ def front_rows(
     points = policy.soup.preferences[:1] if policy.soup.mapping == "none" else policy.soup.preferences
     coefficients = np.array([policy.coefficients(point) for point in points])
     temperature, length = generation.temperature, generation.max_new_tokens
+    asked_for = contexts(policy.soup.objectives, policy.soup.reach, points) if policy.soup.reach else ()
     throttle = Throttle()
     responses, own, scores = [], [], []
-    for rows, found, log_probs in sweep(
-        policy, coefficients, messages, seeds, temperature, length, batch, policy.soup.contexts
-    ):
+    for rows, found, log_probs in sweep(policy, coefficients, messages, seeds, temperature, length, batch, asked_for):
         responses += found
         own.append(log_probs)
         asked = [messages[row % len(prompts)] for row in rows]

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bonesoup.method.targets import target_rewards
+
 Messages = list[dict[str, str]]
 
 LEVELS = np.arange(-6, 7) / 2
@@ -22,6 +24,11 @@ def context(objectives: Sequence[str], rewards: Sequence[float]) -> str:
     """The tokens of `rewards` [objective], in SFT standard deviations, each at its nearest level."""
     nearest = [LEVELS[np.abs(LEVELS - reward).argmin()] for reward in rewards]
     return "".join(_token(name, level) for name, level in zip(objectives, nearest, strict=True))
+
+
+def contexts(objectives: Sequence[str], reach: Sequence[Sequence[float]], preferences: Sequence) -> list[str]:
+    """The context of each of `preferences` [point, objective]; `reach` holds the lowest and the highest rewards."""
+    return [context(objectives, rewards) for rewards in target_rewards(preferences, *reach)]
 
 
 def in_context(prompt: Messages, context: str) -> Messages:

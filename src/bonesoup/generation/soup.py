@@ -43,7 +43,7 @@ class Soup:
             the base alone.
         mixes: what lambda mixes: the `weights` of the policies, or their next-token `distributions` (MOD).
         scale: extrapolation per objective; None is 1 everywhere.
-        contexts: `context` only: what stands in the prompt, one for each of `preferences`.
+        reach: `context` only: the lowest and the highest reward that its prompts ask for, each [objective].
         reference: the SFT policy, where it is not the base.
     """
 
@@ -55,7 +55,7 @@ class Soup:
     preferences: tuple[tuple[float, ...], ...]
     mixes: str = "weights"
     scale: tuple[float, ...] | None = None
-    contexts: tuple[str, ...] = ()
+    reach: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     reference: Path | None = None
 
     @classmethod
@@ -83,7 +83,7 @@ class Soup:
             preferences=tuple(tuple(p) for p in raw["preferences"]),
             mixes=raw.get("mixes", "weights"),
             scale=tuple(raw["scale"]) if raw.get("scale") else None,
-            contexts=tuple(raw.get("contexts", ())),
+            reach=tuple(map(tuple, raw["reach"])) if raw.get("reach") else None,
             reference=inside(raw["reference"]) if raw.get("reference") else None,
         )
 

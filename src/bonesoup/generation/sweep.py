@@ -1,12 +1,13 @@
 """The same prompts at several preferences: one mixed batch for a few prompts, one preference at a time for many."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 
-from bonesoup.generation.context import in_context
+from bonesoup.generation.context import in_context, reward_tokens
 from bonesoup.generation.decode import sample_product
-from bonesoup.generation.sample import Messages, Response, log_probabilities, sample
+from bonesoup.generation.sample import Messages, Response, log_probabilities_of, sample
 from bonesoup.generation.soup import FOLD_FROM, SoupModel
 
 
@@ -46,8 +47,15 @@ def sweep(
             continue
         policy.mix(coefficients[rows // count])
         responses = sample(policy.model, policy.tokenizer, messages, noise, temperature, max_new_tokens, len(rows))
-        own = log_probabilities(policy.model, policy.tokenizer, messages, responses, len(rows), temperature)
+        said = _said(policy) if contexts else None
+        own = log_probabilities_of(policy.model, policy.tokenizer, messages, responses, temperature, said)
         yield rows, responses, own.double().numpy()
+
+
+def _said(policy: SoupModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Logits without reward tokens, which are read and never said: what is said has all of the probability."""
+    silent = policy.tokenizer.convert_tokens_to_ids(reward_tokens(policy.soup.objectives))
+    return lambda logits: logits.index_fill(-1, torch.tensor(silent, device=logits.device), -torch.inf)
 
 
 def chunks(points: int, prompts: int, batch: int) -> list[np.ndarray]:

@@ -2,9 +2,7 @@
 
 from bonesoup.config import Settings
 from bonesoup.files import appearing, file_digest, read_json, write_json
-from bonesoup.generation.context import context
 from bonesoup.method.preferences import lattice
-from bonesoup.method.targets import target_rewards
 from bonesoup.paths import METRICS, POLICIES, RECIPES, RIC, ROWS, SFT
 from bonesoup.slots import method_slots
 
@@ -41,20 +39,19 @@ def run(settings: Settings, key: None) -> None:
                 "preferences": preferences,
             }
             if method == "ric":
-                soup |= _context(settings, grid)
+                soup |= _context()
             write_json(folder / f"{method}.json", soup)
             print(f"soup: {method}: {len(policies)} policies answer {len(preferences)} preferences")
 
 
-def _context(settings: Settings, grid: list[list[float]]) -> dict:
-    """The entries of RiC: one model, and what stands in its prompt for each preference."""
+def _context() -> dict:
+    """The entries of RiC: one model, and the rewards that its prompts can ask for."""
     facts = read_json(RIC / "ric.json")
-    asked = target_rewards(grid, facts["low"], facts["high"])
     return {
         "base": str(RIC),
         "reference": str(SFT),
         "digest": file_digest(RIC),
-        "contexts": [context(settings.objectives, rewards) for rewards in asked],
+        "reach": [facts["low"], facts["high"]],
         "costs": {"policies": 1, "updates": facts["updates"], "scored": facts["responses_scored"]},
     }
 
