@@ -74,7 +74,7 @@ torch.save(kept, Path({out!r}) / f"gradient-{{state.num_processes}}-{{state.proc
 
 def run(*command, cwd=None) -> str:
     own = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
