@@ -111,6 +111,7 @@ def test_the_default_is_valid():
             ["bone", "magic"],
             "methods.1: Input should be 'sft', 'rewarded', 'bone', 'unmapped', 'mod', 'ric' or 'oracle'",
         ),
+        ("ric.keep", 1.5, "ric.keep: Input should be less than or equal to 1"),
         ("data.source", "nowhere", "data.source: Input should be"),
         ("data.test", 0.9, "data: validation and test leave nothing to train on"),
         ("data.test", 0, "data.test: Input should be greater than 0, found 0"),
@@ -127,6 +128,19 @@ def test_the_default_is_valid():
 def test_a_wrong_setting_is_named_by_its_key(path, value, fault):
     found = faults(changed(path, value))
     assert any(line.startswith(fault) for line in found), found
+
+
+def test_a_budget_that_does_not_reach_for_every_phase_of_ric_is_refused():
+    raw = copy.deepcopy(DEFAULT)
+    raw["ric"]["rounds"] = 61
+    assert params.check(raw).ric.rounds == 61
+    raw["methods"] = [*raw["methods"], "ric"]
+    with pytest.raises(ValueError, match="ric.rounds: 120 updates do not reach for 61 online rounds .* raise rl.steps"):
+        params.check(raw)
+    # Three backbones have half as much again.
+    raw["basis"] = {"kind": "rows", "beta": 0.7, "rows": [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5]]}
+    raw["policies"]["backbones"]["slots"].append("backbone-3")
+    assert params.check(raw)
 
 
 def test_the_grid_and_the_rules_speak_together_with_the_fields():

@@ -202,12 +202,6 @@ class Ric(Section):
     rounds: int = Field(2, ge=0, description="online rounds; the offline phase comes before them")
     online: Part = Field(0.5, description="part of the updates and of the scored responses that they take together")
     learning_rate: Positive = Field(0.003, description="peak of every phase; cosine decay after 5% warm-up")
-    quantile: float = Field(
-        0.95,
-        gt=0.5,
-        le=1,
-        description="of the labelled rewards: the most that a preference asks for; 1 - it, the least",
-    )
     keep: Share = Field(
         0.8, description="online, a response is learned from where it reaches this quantile of any objective"
     )

@@ -34,6 +34,14 @@ def test_scratch_goes_when_no_policy_has_it_and_nobody_will_resume_it(tmp_path):
     assert interrupted.is_dir()
 
 
+def test_the_model_that_reads_rewards_is_kept_while_it_is_in_out(tmp_path):
+    used, old = (tmp_path / "scratch/policies" / name for name in ("used", "old"))
+    for folder in (used, old):
+        write_json(folder / "ric/ric.json", {})
+    write_json(tmp_path / "out/ric/ric.json", {"fingerprint": "used"})
+    assert leftovers.stale_scratch(tmp_path, leftovers.used_fingerprints([tmp_path])) == [old]
+
+
 def test_outs_of_what_the_settings_no_longer_name_are_stale(tmp_path):
     settings = params.load(REPOSITORY / "profiles/embedded.yaml")
     kept = ["policies/backbones", "rewards/helpful", "fronts/bone", "metrics/reward-helpful.json", "metrics/sft.json"]

@@ -17,6 +17,7 @@ CODE = (
     "bonesoup.chat",
     "bonesoup.generation.context",
     "bonesoup.generation.sample",
+    "bonesoup.method.arrays",
     "bonesoup.method.targets",
     "bonesoup.rewards.normalise",
     "bonesoup.rewards.score",

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from bonesoup import config
 from bonesoup.files import appearing, read_json, read_jsonl, write_json, write_jsonl
-from bonesoup.generation.context import context, in_context, reward_tokens
+from bonesoup.generation.context import LEVELS, context, in_context, reward_tokens
 from bonesoup.generation.sample import sample
 from bonesoup.method.targets import near_front, phases, target_rewards
 from bonesoup.rewards.normalise import Normaliser
@@ -118,7 +118,7 @@ def _offline(task: Task, scratch: Path, number: int, updates: int) -> None:
     tokenizer = load_tokenizer(task.base)
     model = load_model(AutoModelForCausalLM, task.base)
     torch.manual_seed(task.seed)
-    add_tokens(model, tokenizer, reward_tokens(task.objectives))
+    add_tokens(model, tokenizer, task.objectives)
     if task.lora:
         untie(model)
     _phase(task, scratch, number, updates, model, tokenizer, labelled, labelled, {})
@@ -205,18 +205,27 @@ def _range(rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     return rewards.min(axis=0), rewards.max(axis=0)
 
 
-def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: list[str]) -> None:
-    """Append special tokens; those there keep their ids, so that the base can score what this model says.
+def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, objectives: list[str]) -> None:
+    """Append the reward tokens; those there keep their ids, so that the base can score what this model says.
+
+    Their embeddings, of the size of the others, start on a line for each objective, so that levels seldom met share
+    in what their neighbours learn.
 
     Raises:
         ValueError: the tokenizer has one of them already.
     """
-    if known := sorted(set(tokens) & set(tokenizer.get_vocab())):
+    if known := sorted(set(reward_tokens(objectives)) & set(tokenizer.get_vocab())):
         raise ValueError(f"the tokenizer of the SFT policy has the token {known[0]} already: rename that objective")
-    tokenizer.add_tokens(tokens, special_tokens=True)
+    first = len(tokenizer)
+    tokenizer.add_tokens(reward_tokens(objectives), special_tokens=True)
     # Pretrained embeddings are often padded beyond the tokenizer: never cut them.
     if len(tokenizer) > model.get_input_embeddings().num_embeddings:
         model.resize_token_embeddings(len(tokenizer))
+    weight = model.get_input_embeddings().weight.detach()
+    mean, spread = weight[:first].float().mean(0), weight[:first].float().std(0)
+    start, direction = torch.randn(2, len(objectives), 1, weight.shape[1])
+    line = start + torch.tensor(LEVELS / LEVELS.max(), dtype=torch.float32)[:, None] * direction
+    weight[first : len(tokenizer)] = (mean + spread * line.flatten(0, 1)).to(weight.dtype)
 
 
 def untie(model: PreTrainedModel) -> None:
