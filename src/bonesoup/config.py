@@ -302,12 +302,12 @@ class Settings(Section):
     generation: Generation
     normalise: Normalise
     basis: Basis
-    seek: Seek = Seek()
-    extrapolation: Extrapolation = Extrapolation()
+    seek: Seek = Field(Seek(), description="the search for beta")
+    extrapolation: Extrapolation = Field(Extrapolation(), description="beyond the policies, for every method alike")
     oracles: list[list[float]] = Field(description="preferences that get a policy of their own")
     rl: Rl
-    ric: Ric = Ric()
-    diagnosis: Diagnosis = Diagnosis()
+    ric: Ric = Field(Ric(), description="Rewards-in-Context, where `ric` is among the methods")
+    diagnosis: Diagnosis = Field(Diagnosis(), description="what the specialists foretell")
     policies: dict[Name, Group] = Field(description="groups of slots; a group is one stage")
     methods: list[Literal["sft", "rewarded", "bone", "unmapped", "mod", "ric", "oracle"]] = Field(
         min_length=1, description="what is evaluated; docs/rivals.md says what each is"
