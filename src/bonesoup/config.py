@@ -199,11 +199,11 @@ class Rl(Section):
 
 
 class Ric(Section):
-    rounds: int = Field(2, ge=0, description="online rounds; the offline phase comes before them")
-    online: Part = Field(0.5, description="part of the updates and of the scored responses that they take together")
+    rounds: int = Field(1, ge=0, description="online rounds; the offline phase comes before them")
+    online: Part = Field(0.33, description="part of the updates and of the scored responses that they take together")
     learning_rate: Positive = Field(0.003, description="peak of every phase; cosine decay after 5% warm-up")
     keep: Share = Field(
-        0.8, description="online, a response is learned from where it reaches this quantile of any objective"
+        0.7, description="online, a response is learned from where it reaches this quantile of any objective"
     )
 
 

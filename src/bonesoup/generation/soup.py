@@ -186,8 +186,10 @@ def merge_adapters(soup: Soup, preference) -> tuple[Adapter, np.ndarray]:
     """The exact adapter of a soup for one preference [objective], and its coefficients [policy].
 
     Raises:
-        ValueError: a soup without policies has no adapter.
+        ValueError: the soup has no policies, or no adapter can stand for what it mixes.
     """
+    if soup.mapping == "context":
+        raise ValueError(f"soup {soup.method} reads the preference in its prompt: no adapter stands for it")
     if not soup.policies:
         raise ValueError(f"soup {soup.method} has no policies: it is the base {soup.base} alone")
     if soup.mixes != "weights":

@@ -1,0 +1,75 @@
+"""The ric stage: nothing where it is not asked for, and what decides the model decides its fingerprint."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from bonesoup import params
+from bonesoup.files import read_json, write_json, write_jsonl
+from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, RIC, SFT, SFT_ROWS
+from bonesoup.stages import ric
+
+# They decide whether and how files appear, not what is in them.
+HARMLESS = {"src/bonesoup/files.py", "src/bonesoup/locks.py"}
+
+
+@pytest.fixture
+def repository(request) -> Path:
+    return request.config.rootpath
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, tiny_policy, prompts) -> Path:
+    """Inputs of the stage with two computed rewards."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    SFT.parent.mkdir()
+    SFT.symlink_to(tiny_policy)
+    for name in ("helpful", "harmless"):
+        spec = {"objective": name, "kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
+        write_json(REWARDS / name / "reward.json", spec)
+    write_json(NORMALISER, {"mean": [-1.0, -1.0], "std": [1.0, 2.0]})
+    write_jsonl(PROMPTS, [{"id": str(k), "split": "train", "prompt": p} for k, p in enumerate(prompts)])
+    texts = [{"id": str(k), "split": "train", "prompt": p, "response": "yes " * (k + 1)} for k, p in enumerate(prompts)]
+    write_jsonl(SFT_ROWS, [*texts, texts[0] | {"split": "validation", "response": "no"}])
+    return tmp_path
+
+
+def settings(repository: Path, *methods: str, **rl):
+    raw = YAML(typ="safe").load((repository / "profiles/embedded.yaml").read_text())
+    raw["rl"] |= {"steps": 2, "prompts": 2, "generations": 2, "micro_batch": 4} | rl
+    raw["methods"] = [*raw["methods"], *methods]
+    raw["ric"] |= {"rounds": 1, "online": 0.5}
+    return params.check(raw)
+
+
+def test_nothing_is_trained_where_it_is_not_asked_for(project, repository):
+    ric.run(settings(repository), None)
+    assert [path.name for path in RIC.iterdir()] == ["skipped.json"]
+    ric.run(settings(repository, "ric"), None)
+    assert {"model.safetensors", "tokenizer.json", "ric.json"} <= {path.name for path in RIC.iterdir()}
+    assert not (RIC / "skipped.json").exists()
+
+
+def test_other_methods_train_nothing_anew_and_other_settings_do(project, repository, capfd):
+    ric.run(settings(repository, "ric"), None)
+    facts = read_json(RIC / "ric.json")
+    assert facts["updates"] == 2 * 2
+    assert facts["responses_scored"] == 6 + 2 * 4 <= 4 * 4
+    first = (RIC / "model.safetensors").read_bytes()
+    capfd.readouterr()
+    ric.run(settings(repository, "unmapped", "ric", kl=0.3), None)
+    assert "step" not in capfd.readouterr().out
+    assert (RIC / "model.safetensors").read_bytes() == first
+    ric.run(settings(repository, "ric", steps=3), None)
+    assert read_json(RIC / "ric.json")["updates"] == 6
+    assert (RIC / "model.safetensors").read_bytes() != first
+
+
+def test_the_fingerprint_covers_every_module_the_stage_depends_on(repository):
+    """DVC re-runs the stage when one changes; a fingerprint that missed it would bring the old model back."""
+    deps = YAML(typ="safe").load((repository / "dvc.yaml").read_text())["stages"]["ric"]["deps"]
+    modules = {dep for dep in deps if dep.endswith(".py")} - HARMLESS
+    assert {f"src/{name.replace('.', '/')}.py" for name in ric.CODE} == modules
