@@ -132,10 +132,10 @@ def test_a_wrong_setting_is_named_by_its_key(path, value, fault):
 
 def test_a_budget_that_does_not_reach_for_every_phase_of_ric_is_refused():
     raw = copy.deepcopy(DEFAULT)
-    raw["ric"]["rounds"] = 61
-    assert params.check(raw).ric.rounds == 61
+    raw["ric"]["rounds"] = 100
+    assert params.check(raw).ric.rounds == 100
     raw["methods"] = [*raw["methods"], "ric"]
-    with pytest.raises(ValueError, match="ric.rounds: 120 updates do not reach for 61 online rounds .* raise rl.steps"):
+    with pytest.raises(ValueError, match="ric.rounds: 120 updates do not reach for 100 online rounds .* raise rl.steps"):
         params.check(raw)
     # Three backbones have half as much again.
     raw["basis"] = {"kind": "rows", "beta": 0.7, "rows": [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5]]}
