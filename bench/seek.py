@@ -28,7 +28,7 @@ from bonesoup.evaluation.compare import regions
 from bonesoup.evaluation.front_rows import front_rows, load_scorer
 from bonesoup.evaluation.samples import Front, front_of
 from bonesoup.evaluation.seek import compare_betas
-from bonesoup.files import read_jsonl
+from bonesoup.files import appearing, read_jsonl
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.basis import circulant
 from bonesoup.method.front import hypervolume
@@ -71,7 +71,8 @@ class Probes:
             slots = {f"backbone-{k}": row for k, row in enumerate(rows, start=1)}
             if not folder.is_dir():
                 until = steps if steps < self.settings.rl.steps else None
-                train_rows(self.settings, f"beta-{beta}", slots, folder, until=until)
+                with appearing(folder) as made:
+                    train_rows(self.settings, f"beta-{beta}", slots, made, until=until)
             policies = tuple(Policy(slot, folder / slot, tuple(row)) for slot, row in slots.items())
             points = tuple(map(tuple, self.grid.tolist()))
             soup = Soup("seek", SFT, tuple(self.settings.objectives), "solve", policies, points)

@@ -176,6 +176,9 @@ def _basis_rules(raw: dict, n: int) -> list[str]:
             )
         if len(set(seek.betas)) < len(seek.betas):
             faults.append(f"seek.betas: {seek.betas} repeats a value")
+        # DVC names a stage by the value as it is written, and the stage looks for a float.
+        if whole := [beta for beta in seek.betas and raw["seek"]["betas"] if isinstance(beta, int)]:
+            faults.append(f"seek.betas: write {whole[0]}.0 for {whole[0]}: it names a stage")
     faults += [
         f"{key}: must be in (1/{n}, 1] for {n} objectives, found {beta}"
         for key, beta in betas.items()
@@ -184,6 +187,8 @@ def _basis_rules(raw: dict, n: int) -> list[str]:
     if (extrapolation := _parsed(Extrapolation, raw.get("extrapolation", {}))) and 1 not in extrapolation.scales:
         faults.append(f"extrapolation.scales: {extrapolation.scales} must hold 1, which is none")
     if basis.kind != "rows":
+        if basis.rows:
+            faults.append(f"basis.rows: only kind rows has rows of its own, basis.kind is {basis.kind}; set it to null")
         return faults
     rows = basis.rows or []
     if any(len(row) != n for row in rows):

@@ -20,7 +20,9 @@ def request_costs(soup: dict) -> dict[str, int]:
     """Forward passes of the base's size per token, and policies kept, to answer any preference of a soup file."""
     # The one model that reads rewards in its context holds what others hold in policies.
     held = 1 if soup["mapping"] == "context" else len(soup["policies"])
-    passes = max(1, held) if soup.get("mixes") == "distributions" else 1
+    # Extrapolated, the base no longer cancels and runs beside the policies.
+    base = any(scale != 1 for scale in soup.get("scale") or [])
+    passes = held + base if soup.get("mixes") == "distributions" else 1
     return {"passes": passes, "held": held}
 
 

@@ -50,7 +50,7 @@ class _Together(LogitsProcessor):
         self.noise = RowNoise(seeds, temperature)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        mixed = self.noise(input_ids, product(scores, self.weights.to(scores.device)))
+        mixed = self.noise(input_ids, product(scores, self.weights))
         return mixed.repeat_interleave(self.weights.shape[1], dim=0)
 
 
@@ -66,7 +66,7 @@ def sample_product(
     """One response per prompt from its own mixture, coefficients [row, policy]; and its log-probability [row], nats."""
     mixtures, weights = members(coefficients)
     copies = len(mixtures)
-    weights = torch.tensor(weights, dtype=torch.float32)
+    weights = torch.tensor(weights, dtype=torch.float32, device=policy.model.device)
     repeated = [prompt for prompt in prompts for _ in range(copies)]
     policy.mix(np.tile(mixtures, (len(prompts), 1)))
     inputs = encode(policy.tokenizer, repeated).to(policy.model.device)

@@ -68,6 +68,6 @@ def phases(updates: int, rounds: int, online: float) -> list[int]:
     if min(shares) < 1:
         raise ValueError(
             f"{updates} updates do not reach for {rounds} online rounds with a share of {online:g}: "
-            f"the phases would get {', '.join(map(str, shares))}"
+            f"the offline phase would get {shares[0]}, a round {each}"
         )
     return shares

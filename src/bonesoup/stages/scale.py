@@ -8,7 +8,7 @@ from bonesoup.config import Settings
 from bonesoup.files import read_json, read_jsonl, write_json
 from bonesoup.paths import PROMPTS, RECIPES, SOUPS
 
-# Candidates are compared at about as many preferences.
+# Candidates are compared at as many preferences, spread over the grid with both of its ends.
 POINTS = 5
 
 
@@ -58,7 +58,8 @@ def _chosen(settings: Settings, key: str) -> dict:
         return scale, {name: table}
 
     if not wanted.per_objective:
-        points = list(soup.preferences[:: max(1, len(soup.preferences) // (POINTS - 1))])
+        chosen = np.linspace(0, len(soup.preferences) - 1, POINTS).round().astype(int)
+        points = [soup.preferences[k] for k in dict.fromkeys(chosen.tolist())]
         scale, table = choose("all preferences", points, np.array(points))
         return {"scale": [scale] * n, "extrapolation": table}
     scales, tables = [1.0] * n, {}

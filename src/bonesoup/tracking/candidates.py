@@ -79,11 +79,14 @@ def candidates(
         return dict(zip(objectives, map(float, row), strict=True))
 
     found = []
-    for policy, item in zip(soup.policies, raw["policies"], strict=True):
+    for k, (policy, item) in enumerate(zip(soup.policies, raw["policies"], strict=True)):
         recipe = raw | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
         folders = base | {policy.slot: policy.path}
         name = f"{prefix}-{policy.slot}"
-        found.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, at(policy.row)))
+        # Extrapolated, or with more policies than objectives, the soup at a backbone's row is not the backbone.
+        alone = np.allclose(soup.coefficients(policy.row), np.eye(len(soup.policies))[k], atol=1e-6)
+        evidence = at(policy.row) if alone else {}
+        found.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, evidence))
 
     even = dict.fromkeys(objectives, 1 / len(objectives))
     folders, rewarded = base | adapter_folders, None
