@@ -15,7 +15,7 @@ def test_a_diagnosis_of_a_finished_run_repeats_without_training(project):
     assert "Bone Soup is predicted to" in first.output
     document = json.loads((project.folder / "here/diagnosis.json").read_text())
     assert document["prompts"] == 24
-    assert document["rows"] == [[0.7, 0.3], [0.3, 0.7]]
+    assert document["rows"] == [pytest.approx([0.7, 0.3]), pytest.approx([0.3, 0.7])]
     for unit in ("gold", "reward"):
         assert document["prediction"][unit]["low"] <= document["prediction"][unit]["high"]
     assert [one["start"] for one in document["short_runs"]] == [
