@@ -171,7 +171,7 @@ def unit(value: float) -> dict:
     [
         ("README.md", ["table"]),
         ("docs/running.md", ["stages"]),
-        ("docs/results.md", ["embedded", "embedded-3", "qa-feedback", "hh-harmless", "seeds"]),
+        ("docs/results.md", ["embedded", "embedded-3", "qa-feedback", "hh-harmless"]),
     ],
 )
 def test_the_blocks_to_fill_exist(generate, page, blocks):

@@ -173,7 +173,7 @@ def _facts(soup: dict) -> dict[str, dict]:
 def card_values(candidate: Candidate, shared: Origin) -> dict[str, Any]:
     """The names that the card's template may use."""
     settings, out = shared.settings, shared.root
-    objectives = candidate.soup["objectives"]
+    objectives, scale = candidate.soup["objectives"], candidate.soup.get("scale") or []
     rewards = {}
     for name in objectives:
         measured = out / METRICS / f"reward-{name}.json"
@@ -192,6 +192,7 @@ def card_values(candidate: Candidate, shared: Origin) -> dict[str, Any]:
         "objectives": objectives,
         "recipe": policies,
         "coefficients": candidate.coefficients,
+        "scale": dict(zip(objectives, scale, strict=True)) if any(value != 1 for value in scale) else {},
         "default": candidate.default,
         "named": named,
         "text": ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items()),

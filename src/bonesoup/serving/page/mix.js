@@ -44,8 +44,11 @@ export function sum(policies, coefficients) {
 export function why(policies, { coefficients, sum: total, l1 }) {
   const mixed = Object.values(policies).some((row) => Object.values(row).filter((weight) => weight > 0).length > 1);
   const negative = Object.values(coefficients).some((value) => value < -5e-4);
+  const weight = (slot) => Object.values(policies[slot]).reduce((a, b) => a + b, 0);
+  const reached = Object.entries(coefficients).reduce((all, [slot, value]) => all + value * weight(slot), 0);
+  const stretched = Math.abs(reached - 1) > 5e-4 ? ", stretched by the scale that validation chose" : "";
   return [
-    `Each policy was trained on ${mixed ? "a mix of objectives" : "one objective"}. The coefficients are those with which ${mixed ? "the mixes add" : "these add"} up to exactly what you ask for`,
+    `Each policy was trained on ${mixed ? "a mix of objectives" : "one objective"}. The coefficients are those with which ${mixed ? "the mixes add" : "these add"} up to exactly what you ask for${stretched}`,
     negative ? ": beyond a policy's own mix, part of another is taken away again, hence the minus. " : ". ",
     `They sum to ${number(total)}; the larger their sizes (${number(l1)} in all), the further the soup goes beyond what was trained.`,
   ].join("");
