@@ -72,6 +72,8 @@ def test_the_default_is_valid():
         ("seek.betas", [0.6, 0.8], "seek.betas: [0.6, 0.8] must hold basis.beta = 0.7"),
         ("seek.betas", [0.7, 0.4], "seek.betas.2: must be in (1/2, 1] for 2 objectives, found 0.4"),
         ("seek.betas", [0.7, 0.7], "seek.betas: [0.7, 0.7] repeats a value"),
+        ("methods", ["sft", "bone", "bone"], "methods: bone is listed twice"),
+        ("methods", ["sft"], "methods: sft train no policy: add rewarded or bone"),
         ("extrapolation.scales", [1.25], "extrapolation.scales: [1.25] must hold 1, which is none"),
         ("basis", {"kind": "rows", "beta": 0.7, "rows": [[1, 0]]}, "basis.rows: 1 policies cannot reach every"),
         ("basis", {"kind": "rows", "beta": 0.7, "rows": None}, "basis.rows:"),
@@ -135,7 +137,9 @@ def test_a_budget_that_does_not_reach_for_every_phase_of_ric_is_refused():
     raw["ric"]["rounds"] = 100
     assert params.check(raw).ric.rounds == 100
     raw["methods"] = [*raw["methods"], "ric"]
-    with pytest.raises(ValueError, match="ric.rounds: 120 updates do not reach for 100 online rounds .* raise rl.steps"):
+    with pytest.raises(
+        ValueError, match="ric.rounds: 120 updates do not reach for 100 online rounds .* raise rl.steps"
+    ):
         params.check(raw)
     # Three backbones have half as much again.
     raw["basis"] = {"kind": "rows", "beta": 0.7, "rows": [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5]]}

@@ -283,7 +283,10 @@ def _slot_rules(raw: dict, n: int) -> list[str]:
     given = [slot for group in groups.values() for slot in group.slots]
     backbones = _backbones(raw, n)
     needed = dict.fromkeys(s for method in methods for s in method_slots(method, n, backbones, len(oracles)))
-    faults = [f"policies: slot {slot} is listed twice" for slot in sorted({s for s in given if given.count(s) > 1})]
+    faults = [f"methods: {name} is listed twice" for name in sorted({m for m in methods if methods.count(m) > 1})]
+    if not needed:
+        faults.append(f"methods: {', '.join(methods)} train no policy: add rewarded or bone")
+    faults += [f"policies: slot {slot} is listed twice" for slot in sorted({s for s in given if given.count(s) > 1})]
     faults += [f"policies: unknown slot {slot}" for slot in given if slot not in needed]
     if missing := [slot for slot in needed if slot not in given]:
         faults.append(f"policies: no group trains {', '.join(missing)}; add {{slots: [{', '.join(missing)}]}}")

@@ -18,6 +18,7 @@ def compare_betas(
     Args:
         fronts: {beta: front of its probe} on the same validation prompts.
         kept: the beta that stays unless another is better.
+        confidence: of the whole choice: differences share it among the candidates (Bonferroni).
         reference: the hypervolume's, one value for every objective.
 
     Returns:
@@ -30,11 +31,12 @@ def compare_betas(
         beta: np.array([hypervolume(points, corner) for points in resampled_means(weights, front.reward)])
         for beta, front in fronts.items()
     }
+    level = 1 - (1 - confidence) / max(1, len(fronts) - 1)
     return [
         {
             "beta": beta,
             "hypervolume": asdict(estimate(values, confidence)),
-            "difference": asdict(estimate(values - draws[kept], confidence)),
+            "difference": asdict(estimate(values - draws[kept], level)),
             "kl": float(fronts[beta].kl.mean()),
         }
         for beta, values in draws.items()
