@@ -8,8 +8,10 @@ from ruamel.yaml import YAML
 
 from bonesoup import params
 from bonesoup.files import read_json, write_json, write_jsonl
+from bonesoup.generation.sample import render
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, RIC, SFT, SFT_ROWS
 from bonesoup.stages import ric
+from bonesoup.weights.pretrained import load_tokenizer
 
 # They decide whether and how files appear, not what is in them.
 HARMLESS = {"src/bonesoup/files.py", "src/bonesoup/locks.py"}
@@ -73,3 +75,13 @@ def test_the_fingerprint_covers_every_module_the_stage_depends_on(repository):
     deps = YAML(typ="safe").load((repository / "dvc.yaml").read_text())["stages"]["ric"]["deps"]
     modules = {dep for dep in deps if dep.endswith(".py")} - HARMLESS
     assert {f"src/{name.replace('.', '/')}.py" for name in ric.CODE} == modules
+
+
+def test_a_prompt_that_only_fits_without_reward_tokens_is_refused(project, repository):
+    tokenizer = load_tokenizer(SFT)
+    room = tokenizer.model_max_length - settings(repository).generation.max_new_tokens
+    overhead = len(tokenizer(render(tokenizer, [[{"role": "user", "content": "yes"}]]))["input_ids"][0]) - 1
+    full = [{"role": "user", "content": "yes " * (room - overhead)}]
+    write_jsonl(PROMPTS, [{"id": "full", "split": "train", "prompt": full}])
+    with pytest.raises(ValueError, match="1 prompts with RiC's reward tokens and responses do not fit .* row full"):
+        ric.run(settings(repository, "ric"), None)

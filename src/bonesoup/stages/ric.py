@@ -37,16 +37,24 @@ def run(settings: Settings, key: None) -> None:
 
 
 def _train(settings: Settings, folder: Path) -> None:
+    from bonesoup.chat import check_room
+    from bonesoup.generation.sample import render
     from bonesoup.rewards.normalise import Normaliser
     from bonesoup.rewards.score import load_rewards
     from bonesoup.training.ric import Task, train_ric
+    from bonesoup.weights.pretrained import load_tokenizer
 
     rl, scale = settings.rl, read_json(NORMALISER)
     backbones = len(settings.basis.rows) if settings.basis.kind == "rows" else len(settings.objectives)
+    tokenizer, rows = load_tokenizer(SFT), read_jsonl(PROMPTS)
+    texts = render(tokenizer, [row["prompt"] for row in rows])
+    # One token more for each objective than the other methods' prompts have.
+    room = settings.generation.max_new_tokens + len(settings.objectives)
+    check_room(tokenizer, [row["id"] for row in rows], texts, room, "prompts with RiC's reward tokens and responses")
     task = Task(
         base=SFT,
         rows=[row for row in read_jsonl(SFT_ROWS) if row["split"] == "train"],
-        prompts=[row["prompt"] for row in read_jsonl(PROMPTS) if row["split"] == "train"],
+        prompts=[row["prompt"] for row in rows if row["split"] == "train"],
         rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
         normaliser=Normaliser(np.array(scale["mean"]), np.array(scale["std"])),
         ric=settings.ric,
