@@ -55,7 +55,7 @@ def test_seek_trains_the_first_part_of_the_full_run_and_goes_on_with_it(project)
 
 def test_every_rival_on_the_same_prompts_with_its_costs(project):
     project.set(methods=RIVALS, extrapolation={"scales": [1.0, 1.25], "per_objective": True, "samples": 8, "kl": 10})
-    done = project.run("bonesoup", "run", "report")
+    done = project.repro("report")
     assert done.status == 0, done.output
     assert not {"policy@specialists", "policy@backbones"} & set(done.ran)
     assert "scale@mod: harmless: 1.25" in done.output

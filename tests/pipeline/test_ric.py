@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 def test_ric_stands_beside_the_others_on_the_backbones_budget(project):
     assert set(project.files("out/ric")) == {"skipped.json"}
     project.set(methods=["sft", "rewarded", "bone", "oracle", "ric"])
-    done = project.run("bonesoup", "run", "report")
+    done = project.repro("report")
     assert done.status == 0, done.output
     assert {"ric", "soup", "scale@ric", "front@ric", "report"} <= set(done.ran)
     assert not {"sft", "policy@backbones", "front@bone"} & set(done.ran)
