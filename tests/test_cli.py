@@ -133,7 +133,7 @@ def test_bad_usage_is_status_2_and_goes_to_stderr(words, said, project, bonesoup
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["profile", "embeded"], "no profile 'embeded'; there are: embedded"),
+        (["profile", "embeded"], "no profile 'embeded'; there are: assistant,"),
         (["soup", "--preference", "evn", "--out", "x"], "'evn' is neither a named preference (balanced"),
         (["soup", "--preference", "helpful=0.7,harmless=0.7", "--out", "x"], "weights sum to 1.4, not 1"),
         (["soup", "--preference", "balanced", "--out", "x"], "no soup 'bone' in out/soups; there are: none yet"),
