@@ -25,15 +25,15 @@ import torch
 
 from bonesoup import params, profiles
 from bonesoup.evaluation.compare import regions
-from bonesoup.evaluation.front_rows import front_rows, load_scorer
+from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
 from bonesoup.evaluation.samples import Front, front_of
 from bonesoup.evaluation.seek import compare_betas
-from bonesoup.files import appearing, read_jsonl
+from bonesoup.files import appearing
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.basis import circulant
 from bonesoup.method.front import hypervolume
 from bonesoup.method.preferences import lattice
-from bonesoup.paths import PROMPTS, SFT
+from bonesoup.paths import SFT
 from bonesoup.pipeline import computing, environment
 from bonesoup.training.rows import train_rows
 
@@ -76,7 +76,7 @@ class Probes:
             policies = tuple(Policy(slot, folder / slot, tuple(row)) for slot, row in slots.items())
             points = tuple(map(tuple, self.grid.tolist()))
             soup = Soup("seek", SFT, tuple(self.settings.objectives), "solve", policies, points)
-            prompts = [row for row in read_jsonl(PROMPTS) if row["split"] == split][: self.samples]
+            prompts = load_prompts(split, self.samples)
             model, batch = SoupModel.load(soup, self.settings.device), self.settings.evaluation.batch
             found = front_rows(model, prompts, self.scorer, self.settings.generation, batch, self.settings.seed)
             self.known[key] = front_of(found, "seek", self.settings.objectives)

@@ -53,3 +53,23 @@ def tiny_policy(tmp_path_factory) -> Path:
 def prompts() -> list[list[dict[str, str]]]:
     texts = ["Please explain baking", "explain chess", "Please explain hacking", "baking", "Please chess", "hacking no"]
     return [[{"role": "user", "content": text}] for text in texts]
+
+
+@pytest.fixture
+def staged(tmp_path, monkeypatch, tiny_policy, prompts) -> Path:
+    """A folder to run a training stage in, the present one: SFT policy, prompts, two computed rewards, a normaliser."""
+    import torch
+
+    from bonesoup.files import write_json, write_jsonl
+    from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
+
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    SFT.parent.mkdir()
+    SFT.symlink_to(tiny_policy)
+    for name in ("helpful", "harmless"):
+        spec = {"objective": name, "kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
+        write_json(REWARDS / name / "reward.json", spec)
+    write_json(NORMALISER, {"mean": [-1.0, -1.0], "std": [1.0, 2.0]})
+    write_jsonl(PROMPTS, [{"id": str(k), "split": "train", "prompt": p} for k, p in enumerate(prompts)])
+    return tmp_path

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from bonesoup import config, params
+from bonesoup import params
 from bonesoup.data import gold, qa
+from bonesoup.preference import preference_faults
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
@@ -228,7 +229,7 @@ def test_beta_is_accepted_exactly_inside_its_interval(beta, n):
 
 @given(st.lists(st.floats(-2, 2), min_size=2, max_size=2))
 def test_a_preference_is_accepted_exactly_on_the_simplex(weights):
-    found = config.preference_faults(dict(zip(["a", "b"], weights, strict=True)), ["a", "b"])
+    found = preference_faults(dict(zip(["a", "b"], weights, strict=True)), ["a", "b"])
     assert (found == []) == (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-6)
 
 

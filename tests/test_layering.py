@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "bonesoup"
 # A line may import from those above it.
 LAYERS = [
     ["method"],
-    ["files", "config", "slots", "params", "paths", "locks", "pins"],
+    ["files", "preference", "config", "slots", "params", "paths", "locks", "pins"],
     ["profiles"],
     ["weights"],
     ["data"],

@@ -29,9 +29,9 @@ from bonesoup.config import (
     Rl,
     Seek,
     Settings,
-    preference_faults,
 )
 from bonesoup.pins import Pin, remote, unpinned
+from bonesoup.preference import preference_faults
 from bonesoup.slots import method_slots
 
 SCHEMA = 1

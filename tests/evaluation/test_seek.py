@@ -24,6 +24,7 @@ def test_each_beta_has_the_hypervolume_of_its_mean_front():
     for one in found:
         expected = hypervolume(fronts[one["beta"]].reward.mean(axis=0), [-1, -1])
         np.testing.assert_allclose(one["hypervolume"]["value"], expected)
+        assert one["scored"] == 100 * len(GRID)
     low, kept, high = found
     assert low["difference"]["high"] < 0 < high["difference"]["low"]
     assert kept["difference"] == {"value": 0, "low": 0, "high": 0}

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from draws import assert_drawn_from
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
@@ -59,13 +60,7 @@ def test_tokens_are_drawn_from_the_product(recipe, dense, prompts):
     drawn, _ = sample_product(policy, np.tile(weights, (n, 1)), [prompts[0]] * n, list(range(n)), 1.0, 1)
     log_probs = mixed(dense, policy.tokenizer, prompts[0], [], weights, 1.0).clone()
     log_probs[never_sampled(policy.tokenizer)] = -torch.inf
-    expected = log_probs.softmax(-1).numpy() * n
-    counts = np.bincount([response.token_ids[0] for response in drawn], minlength=len(expected))
-    possible = expected > 0
-    assert counts[~possible].sum() == 0
-    statistic = ((counts - expected)[possible] ** 2 / expected[possible]).sum()
-    degrees = possible.sum() - 1
-    assert statistic < degrees + 5 * np.sqrt(2 * degrees)
+    assert_drawn_from([response.token_ids[0] for response in drawn], log_probs.softmax(-1).numpy())
 
 
 def test_each_row_has_a_mixture_of_its_own(recipe, prompts):

@@ -1,8 +1,8 @@
 """Sampling: a row depends on its own prompt and seed alone, and follows the model's distribution."""
 
-import numpy as np
 import pytest
 import torch
+from draws import assert_drawn_from
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bonesoup.chat import never_sampled
@@ -33,14 +33,7 @@ def test_noise_is_a_sample_of_the_softmax(policy, prompts):
         logits = model(**inputs).logits[0, -1] / temperature
     # Special tokens other than the end are never sampled.
     logits[never_sampled(tokenizer)] = -torch.inf
-    expected = logits.softmax(-1).numpy() * n
-    counts = np.bincount([response.token_ids[0] for response in drawn], minlength=len(expected))
-    possible = expected > 0
-    assert counts[~possible].sum() == 0
-    statistic = ((counts - expected)[possible] ** 2 / expected[possible]).sum()
-    degrees = possible.sum() - 1
-    # Mean `degrees`, standard deviation sqrt(2 degrees): five of them is beyond chance.
-    assert statistic < degrees + 5 * np.sqrt(2 * degrees)
+    assert_drawn_from([response.token_ids[0] for response in drawn], logits.softmax(-1).numpy())
 
 
 def test_responses_end_with_the_end_token_or_are_cut(policy, prompts):

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from ruamel.yaml import YAML
 
 from bonesoup import params
-from bonesoup.files import file_digest, read_json, write_json, write_jsonl
-from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS, SFT
+from bonesoup.files import file_digest, read_json, write_json
+from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS
 from bonesoup.stages import policy
 from bonesoup.training import rows as training_rows
 
@@ -21,21 +20,6 @@ HARMLESS = {"src/bonesoup/files.py", "src/bonesoup/locks.py", "src/bonesoup/stag
 @pytest.fixture
 def repository(request) -> Path:
     return request.config.rootpath
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch, tiny_policy, prompts) -> Path:
-    """Inputs of the stage with two computed rewards."""
-    monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
-    SFT.parent.mkdir()
-    SFT.symlink_to(tiny_policy)
-    for name in ("helpful", "harmless"):
-        spec = {"objective": name, "kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
-        write_json(REWARDS / name / "reward.json", spec)
-    write_json(NORMALISER, {"mean": [-1.0, -1.0], "std": [1.0, 2.0]})
-    write_jsonl(PROMPTS, [{"id": str(k), "split": "train", "prompt": p} for k, p in enumerate(prompts)])
-    return tmp_path
 
 
 def settings(repository: Path, **rl):
@@ -52,7 +36,7 @@ def test_the_fingerprint_covers_every_module_the_stage_depends_on(repository):
     assert {f"src/{name.replace('.', '/')}.py" for name in training_rows.CODE} == modules
 
 
-def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(project, repository, capfd):
+def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(staged, repository, capfd):
     rows = {"specialist-1": [1.0, 0.0], "oracle-1": [0.3, 0.7], "oracle-2": [1.0, 0.0]}
     write_json(ROWS / "oracles.json", {"slots": rows})
     policy.run(settings(repository), "oracles")
@@ -72,18 +56,18 @@ def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(project, reposi
         ({"learning_rate": 0.001}, False),
     ],
 )
-def test_what_decides_a_result_decides_the_fingerprint(project, repository, change, same):
+def test_what_decides_a_result_decides_the_fingerprint(staged, repository, change, same):
     assert (training_rows.inputs(settings(repository)) == training_rows.inputs(settings(repository, **change))) == same
 
 
 @pytest.mark.parametrize("path", [NORMALISER, PROMPTS, REWARDS / "harmless/reward.json"])
-def test_a_changed_input_file_changes_the_fingerprint(project, repository, path):
+def test_a_changed_input_file_changes_the_fingerprint(staged, repository, path):
     before = training_rows.inputs(settings(repository))
     path.write_text(path.read_text() + " ")
     assert training_rows.inputs(settings(repository)) != before
 
 
-def test_slots_of_a_group_start_from_the_same_adapter(project, repository):
+def test_slots_of_a_group_start_from_the_same_adapter(staged, repository):
     """One seed for all rows: differences between policies are due to their rewards."""
     write_json(ROWS / "g.json", {"slots": {"a": [1.0, 0.0], "b": [0.0, 1.0]}})
     policy.run(settings(repository, steps=1, warmup_steps=1), "g")

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-import torch
 from ruamel.yaml import YAML
 
 from bonesoup import params
-from bonesoup.files import read_json, write_json, write_jsonl
+from bonesoup.files import read_json, write_jsonl
 from bonesoup.generation.sample import render
-from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, RIC, SFT, SFT_ROWS
+from bonesoup.paths import PROMPTS, RIC, SFT, SFT_ROWS
 from bonesoup.stages import ric
 from bonesoup.weights.pretrained import load_tokenizer
 
@@ -23,20 +22,11 @@ def repository(request) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, tiny_policy, prompts) -> Path:
-    """Inputs of the stage with two computed rewards."""
-    monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
-    SFT.parent.mkdir()
-    SFT.symlink_to(tiny_policy)
-    for name in ("helpful", "harmless"):
-        spec = {"objective": name, "kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
-        write_json(REWARDS / name / "reward.json", spec)
-    write_json(NORMALISER, {"mean": [-1.0, -1.0], "std": [1.0, 2.0]})
-    write_jsonl(PROMPTS, [{"id": str(k), "split": "train", "prompt": p} for k, p in enumerate(prompts)])
+def project(staged, prompts) -> Path:
+    """SFT texts beside the rest."""
     texts = [{"id": str(k), "split": "train", "prompt": p, "response": "yes " * (k + 1)} for k, p in enumerate(prompts)]
     write_jsonl(SFT_ROWS, [*texts, texts[0] | {"split": "validation", "response": "no"}])
-    return tmp_path
+    return staged
 
 
 def settings(repository: Path, *methods: str, **rl):

@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from bonesoup import params
-from bonesoup.files import read_jsonl, write_json, write_jsonl
-from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS, SCRATCH, SFT
+from bonesoup.files import read_jsonl, write_json
+from bonesoup.paths import NORMALISER, POLICIES, ROWS, SCRATCH
 from bonesoup.profiles import yaml
 from bonesoup.stages import policy
 
@@ -97,20 +97,12 @@ def test_on_the_same_rollouts_the_gradient_is_that_of_one_process(tiny_policy, p
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch, tiny_policy, prompts) -> Path:
-    """Inputs of the policy stage with two rewards that any policy can learn: fewer words, and more of them."""
-    monkeypatch.chdir(tmp_path)
+def project(staged, monkeypatch) -> Path:
+    """Two rewards that any policy can learn: fewer words, and more of them."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-    SFT.parent.mkdir()
-    SFT.symlink_to(tiny_policy)
-    for name in ("helpful", "harmless"):
-        spec = {"objective": name, "kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
-        write_json(REWARDS / name / "reward.json", spec)
     write_json(NORMALISER, {"mean": [-2.0, -2.0], "std": [1.0, 1.0]})
-    write_jsonl(PROMPTS, [{"id": str(k), "split": "train", "prompt": p} for k, p in enumerate(prompts)])
     write_json(ROWS / "pair.json", {"slots": {"specialist-1": [1.0, 0.0]}})
-    return tmp_path
+    return staged
 
 
 def settings(file: Path | None, seed: int = 0, **rl):

@@ -5,11 +5,11 @@ import numpy as np
 from bonesoup.config import Settings
 from bonesoup.diagnose.lines import Sampled, layout
 from bonesoup.diagnose.short_run import short_run, shortened
-from bonesoup.evaluation.front_rows import front_rows, load_scorer
-from bonesoup.files import read_json, read_jsonl
+from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
+from bonesoup.files import read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.basis import basis_rows
-from bonesoup.paths import BETA, NORMALISER, POLICIES, PROMPTS, ROWS, SFT
+from bonesoup.paths import BETA, NORMALISER, POLICIES, ROWS, SFT
 from bonesoup.slots import method_slots
 from bonesoup.training.rows import task
 
@@ -70,7 +70,7 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
     points = tuple(map(tuple, plan.coefficients))
     found = front_rows(
         SoupModel.load(Soup("diagnose", SFT, tuple(settings.objectives), "solve", ways, points), settings.device),
-        [row for row in read_jsonl(PROMPTS) if row["split"] == "validation"][:samples],
+        load_prompts("validation", samples),
         load_scorer(settings),
         settings.generation,
         settings.evaluation.batch,

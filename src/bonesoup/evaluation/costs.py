@@ -26,15 +26,14 @@ def request_costs(soup: dict) -> dict[str, int]:
     return {"passes": passes, "held": held}
 
 
-def seek_costs(candidates: int, backbones: int, steps: int, rl: Rl, sampled: int) -> dict[str, int]:
+def seek_costs(found: dict, backbones: int, rl: Rl) -> dict[str, int]:
     """What the search for beta adds: the probes that are not gone on with, and the responses that compared them.
 
     Args:
-        candidates: betas under comparison.
-        backbones: policies of each.
-        steps: updates of each policy's probe.
-        sampled: validation responses scored for one candidate's front.
+        found: beta.json of a search.
+        backbones: policies of each candidate.
     """
-    updates = (candidates - 1) * backbones * steps
-    scored = updates * rl.prompts * rl.generations + candidates * sampled
-    return {"policies": (candidates - 1) * backbones, "updates": updates, "scored": scored}
+    policies = (len(found["candidates"]) - 1) * backbones
+    updates = policies * found["steps"]
+    compared = sum(one["scored"] for one in found["candidates"])
+    return {"policies": policies, "updates": updates, "scored": updates * rl.prompts * rl.generations + compared}

@@ -8,12 +8,12 @@ import pandas as pd
 
 from bonesoup import config
 from bonesoup.data.gold import gold_scorer
-from bonesoup.files import read_json
+from bonesoup.files import read_json, read_jsonl
 from bonesoup.generation.context import contexts
 from bonesoup.generation.sample import log_probabilities
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.generation.sweep import sweep
-from bonesoup.paths import NORMALISER, REWARDS
+from bonesoup.paths import NORMALISER, PROMPTS, REWARDS
 from bonesoup.progress import Throttle
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward, load_rewards
@@ -38,6 +38,11 @@ class Scorer:
             truth = np.array([[row[name] for name in self.objectives] for row in rows])
             table |= _columns("gold", self.objectives, self.gold_normaliser(truth))
         return table
+
+
+def load_prompts(split: str, count: int) -> list[dict]:
+    """The first `count` prompts of a split (train, validation, test), or all where there are fewer."""
+    return [row for row in read_jsonl(PROMPTS) if row["split"] == split][:count]
 
 
 def load_scorer(settings: config.Settings) -> Scorer:

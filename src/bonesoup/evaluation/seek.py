@@ -22,7 +22,8 @@ def compare_betas(
         reference: the hypervolume's, one value for every objective.
 
     Returns:
-        {"beta", "hypervolume", "difference", "kl"} per beta; the first two results with their interval.
+        {"beta", "hypervolume", "difference", "kl", "scored"} per beta: two results with their intervals, mean KL in
+        nats per response, and how many responses they rest on.
     """
     first = next(iter(fronts.values()))
     weights = resample_weights(len(first.prompts), bootstrap, seed)
@@ -38,6 +39,7 @@ def compare_betas(
             "hypervolume": asdict(estimate(values, confidence)),
             "difference": asdict(estimate(values - draws[kept], level)),
             "kl": float(fronts[beta].kl.mean()),
+            "scored": fronts[beta].kl.size,
         }
         for beta, values in draws.items()
     ]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from bonesoup.config import parse_weights
+from bonesoup.preference import parse_weights
 
 Weights = dict[str, float]
 # Every new token is held against every beginning of it.

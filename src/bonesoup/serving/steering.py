@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bonesoup.config import preference_faults
+from bonesoup.preference import preference_faults
 from bonesoup.serving.bodies import Weights, split_model, weights
 from bonesoup.serving.errors import ApiError
 from bonesoup.serving.source import Source

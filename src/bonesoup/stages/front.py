@@ -1,15 +1,15 @@
 """front@METHOD: answer the test prompts at every preference of a method, and score the answers."""
 
 from bonesoup.config import Settings
-from bonesoup.evaluation.front_rows import front_rows, load_scorer, summarise
-from bonesoup.files import appearing, read_jsonl, write_json
+from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer, summarise
+from bonesoup.files import appearing, write_json
 from bonesoup.generation.soup import Soup, SoupModel
-from bonesoup.paths import FRONTS, PROMPTS, SOUPS
+from bonesoup.paths import FRONTS, SOUPS
 
 
 def run(settings: Settings, key: str) -> None:
     soup = Soup.read(SOUPS / f"{key}.json")
-    prompts = [row for row in read_jsonl(PROMPTS) if row["split"] == "test"][: settings.evaluation.samples]
+    prompts = load_prompts("test", settings.evaluation.samples)
     if len(prompts) < settings.evaluation.samples:
         wanted = settings.evaluation.samples
         print(f"front@{key}: the test split has {len(prompts)} prompts, fewer than evaluation.samples = {wanted}")

@@ -1,18 +1,18 @@
 """probe@BETA: the first part of the full run of one beta's backbones, and its front on validation prompts."""
 
 from bonesoup.config import Settings
-from bonesoup.evaluation.front_rows import front_rows, load_scorer
-from bonesoup.files import appearing, read_json, read_jsonl
+from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
+from bonesoup.files import appearing, read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.preferences import lattice
-from bonesoup.paths import PROBES, PROMPTS, SFT
+from bonesoup.paths import PROBES, SFT
 from bonesoup.training.rows import train_rows
 
 
 def run(settings: Settings, key: str) -> None:
     plan = read_json(PROBES / "plan.json")
     slots = {f"backbone-{k}": row for k, row in enumerate(plan["rows"][key], start=1)}
-    prompts = [row for row in read_jsonl(PROMPTS) if row["split"] == "validation"][: settings.seek.samples]
+    prompts = load_prompts("validation", settings.seek.samples)
     with appearing(PROBES / key) as folder:
         train_rows(settings, f"probe-{key}", slots, folder, until=plan["steps"])
         grid = lattice(len(settings.objectives), settings.evaluation.parts).tolist()

@@ -10,7 +10,6 @@ from bonesoup.evaluation.measured import measured
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
 from bonesoup.files import appearing, read_json, write_json
-from bonesoup.method.preferences import lattice
 from bonesoup.params import PARAMS
 from bonesoup.paths import BETA, FRONTS, MEASURED, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
 
@@ -61,10 +60,8 @@ def _seek(settings: Settings) -> dict | None:
     found = read_json(BETA)
     if not found["candidates"]:
         return None
-    rows = read_json(METRICS / "basis.json")["rows"]
-    points = len(lattice(len(settings.objectives), settings.evaluation.parts))
-    sampled = points * settings.seek.samples
-    return found | {"cost": seek_costs(len(found["candidates"]), len(rows), found["steps"], settings.rl, sampled)}
+    backbones = len(read_json(METRICS / "basis.json")["rows"])
+    return found | {"cost": seek_costs(found, backbones, settings.rl)}
 
 
 def _diagnosis() -> dict | None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from bonesoup.config import Settings
-from bonesoup.files import read_json, read_jsonl, write_json
-from bonesoup.paths import PROMPTS, RECIPES, SOUPS
+from bonesoup.files import read_json, write_json
+from bonesoup.paths import RECIPES, SOUPS
 
 # Candidates are compared at as many preferences, spread over the grid with both of its ends.
 POINTS = 5
@@ -22,14 +22,14 @@ def run(settings: Settings, key: str) -> None:
 def _chosen(settings: Settings, key: str) -> dict:
     """The entries `scale` [objective] and `extrapolation`, the tables it was chosen by."""
     from bonesoup.evaluation.extrapolation import choose_scale
-    from bonesoup.evaluation.front_rows import front_rows, load_scorer
+    from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
     from bonesoup.evaluation.samples import front_of
     from bonesoup.generation.soup import Soup, SoupModel
 
     wanted, n = settings.extrapolation, len(settings.objectives)
     soup = Soup.read(RECIPES / f"{key}.json")
     model, scorer = SoupModel.load(soup, settings.device), load_scorer(settings)
-    prompts = [row for row in read_jsonl(PROMPTS) if row["split"] == "validation"][: wanted.samples]
+    prompts = load_prompts("validation", wanted.samples)
 
     def choose(name: str, points: list, weights: np.ndarray) -> tuple[float, dict]:
         def front(scale: float):

@@ -19,9 +19,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
-from bonesoup.config import parse_weights, preference_faults
 from bonesoup.generation.sample import sample
 from bonesoup.generation.soup import Soup, SoupModel
+from bonesoup.preference import parse_weights, preference_faults
 
 
 class BadRequest(MlflowException, ValueError):

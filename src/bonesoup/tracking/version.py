@@ -11,9 +11,9 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Object, Property
 
 import bonesoup
-from bonesoup.config import preference_faults
 from bonesoup.files import read_json, write_json
 from bonesoup.paths import DATA, MEASURED, METRICS, NORMALISER, REWARDS, SFT, SOUPS, SUMMARY
+from bonesoup.preference import preference_faults
 from bonesoup.tracking import card, lineage, manifest
 from bonesoup.tracking.candidates import CHECKPOINT, METHOD, REWARDED, Candidate, merge
 

@@ -1,0 +1,31 @@
+"""Costs are counts: rows trained twice count once, what is gone on with is not paid again."""
+
+from pathlib import Path
+
+from bonesoup.evaluation.costs import request_costs, seek_costs, training_costs
+from bonesoup.params import load
+
+RL = load(Path(__file__).parents[2] / "params.yaml").rl
+
+
+def test_a_policy_costs_its_updates_and_their_rollouts():
+    found = training_costs([[0.7, 0.3], [0.3, 0.7]], RL)
+    assert found == {"policies": 2, "updates": 2 * RL.steps, "scored": 2 * RL.steps * RL.prompts * RL.generations}
+    assert training_costs([[1, 0], [1, 0]], RL) == training_costs([[1, 0]], RL)
+    assert training_costs([], RL) == {"policies": 0, "updates": 0, "scored": 0}
+
+
+def test_weights_are_one_pass_and_distributions_one_a_policy_and_one_for_the_base_where_it_counts():
+    policies = [{}, {}, {}]
+    assert request_costs({"mapping": "solve", "mixes": "weights", "policies": policies}) == {"passes": 1, "held": 3}
+    mod = {"mapping": "solve", "mixes": "distributions", "policies": policies}
+    assert request_costs(mod) == {"passes": 3, "held": 3}
+    assert request_costs(mod | {"scale": [1.25] * 3}) == {"passes": 4, "held": 3}
+    assert request_costs({"mapping": "context", "policies": []}) == {"passes": 1, "held": 1}
+
+
+def test_a_search_pays_for_the_probes_it_throws_away_and_for_every_front():
+    candidates = [{"scored": 500}, {"scored": 500}, {"scored": 400}]
+    found = seek_costs({"candidates": candidates, "steps": 12}, backbones=2, rl=RL)
+    updates = 2 * 2 * 12
+    assert found == {"policies": 4, "updates": updates, "scored": updates * RL.prompts * RL.generations + 1400}
