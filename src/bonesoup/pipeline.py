@@ -97,7 +97,10 @@ def check_inputs(settings: Settings) -> None:
     Raises:
         ValueError: a file that a setting names does not exist.
     """
-    if faults := [f"{key}: {path}: no such file" for key, path in inputs(settings).items() if not Path(path).exists()]:
+    named = inputs(settings)
+    if settings.hardware.accelerate:
+        named["hardware.accelerate"] = settings.hardware.accelerate
+    if faults := [f"{key}: {path}: no such file" for key, path in named.items() if not Path(path).exists()]:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         raise ValueError(
             f"params.yaml names files that do not exist:\n{listing}\nPut them there or change the settings."

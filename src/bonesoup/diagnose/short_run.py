@@ -14,12 +14,11 @@ from bonesoup.config import Rl, Settings
 from bonesoup.files import digest, file_digest
 from bonesoup.generation.sample import Messages, Response, log_probabilities
 from bonesoup.generation.soup import SoupModel, merge_adapters
-from bonesoup.locks import exclusive
-from bonesoup.paths import SCRATCH
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
 from bonesoup.training.rloo import Task, train_policy
 from bonesoup.training.rows import inputs
+from bonesoup.training.scratch import scratch
 from bonesoup.weights.fold import fold
 
 # Of a policy's steps; what the paper spends on a candidate of its beta search.
@@ -44,10 +43,8 @@ def short_run(settings: Settings, task: Task, policy: SoupModel, preference: lis
     """
     short = settings.model_copy(update={"rl": shortened(settings.rl)})
     start = [file_digest(one.path / "adapter_model.safetensors") for one in policy.policies]
-    scratch = SCRATCH / "policies" / digest("short run", start, preference, inputs(short), file_digest(Path(__file__)))
-    with exclusive(scratch.with_suffix(".lock"), wait=float("inf")):
-        scratch.mkdir(parents=True, exist_ok=True)
-        base = scratch / "base"
+    with scratch(digest("short run", start, preference, inputs(short), file_digest(Path(__file__)))) as own:
+        base = own / "base"
         if not base.is_dir():
             fold(task.base, merge_adapters(policy.soup, preference)[0], base)
         scale = task.normaliser
@@ -58,7 +55,7 @@ def short_run(settings: Settings, task: Task, policy: SoupModel, preference: lis
             normaliser=Normaliser(np.append(scale.mean, 0), np.append(scale.std, 1)),
             rl=short.rl,
         )
-        return train_policy(task, name, [*preference, settings.rl.kl], scratch)
+        return train_policy(task, name, [*preference, settings.rl.kl], own)
 
 
 def drift(policy: SoupModel, preference: list[float], settings: Settings) -> Reward:

@@ -1,16 +1,14 @@
 """ric: Rewards-in-Context, one model for every preference; nothing where the method is not asked for."""
 
 import shutil
-import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from bonesoup.config import Settings
 from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl, write_json
-from bonesoup.locks import exclusive
-from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, RIC, SCRATCH, SFT, SFT_ROWS
+from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, RIC, SFT, SFT_ROWS
+from bonesoup.training.scratch import programs, scratch
 
 CODE = (
     __name__,
@@ -68,10 +66,8 @@ def _train(settings: Settings, folder: Path) -> None:
         device=settings.device,
     )
     fingerprint = digest(task.updates, task.batch, _inputs(settings))
-    # Beside the policies: what is cleaned there is cleaned here.
-    scratch = SCRATCH / "policies" / fingerprint
-    with exclusive(scratch.with_suffix(".lock"), wait=float("inf")):
-        trained = train_ric(task, scratch)
+    with scratch(fingerprint) as own:
+        trained = train_ric(task, own)
     shutil.copytree(trained, folder)
     facts = read_json(folder / "ric.json")
     write_json(folder / "ric.json", facts | {"seed": settings.seed, "fingerprint": fingerprint})
@@ -86,8 +82,7 @@ def _inputs(settings: Settings) -> list:
         settings.generation.model_dump(),
         settings.hardware.gradient_checkpointing,
         [settings.seed, settings.threads, settings.device],
-        [version(package) for package in ("torch", "transformers", "trl", "peft", "accelerate")],
-        [file_digest(sys.modules[name].__file__) for name in CODE],
+        *programs(CODE),
         [file_digest(path) for path in (SFT, NORMALISER, PROMPTS, SFT_ROWS)],
         [file_digest(REWARDS / name) for name in settings.objectives],
     ]

@@ -1,22 +1,18 @@
 """A weight row to its adapter, trained once: what decides an adapter is its fingerprint, and names its scratch."""
 
 import shutil
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 from bonesoup.config import Settings
 from bonesoup.files import digest, file_digest, read_json, read_jsonl, write_json
-from bonesoup.locks import exclusive
-from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SCRATCH, SFT
+from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import load_rewards
 from bonesoup.training.launch import launch
 from bonesoup.training.rloo import Task, train_policy
+from bonesoup.training.scratch import programs, scratch
 
 CODE = (
     __name__,
@@ -57,8 +53,7 @@ def inputs(settings: Settings) -> list:
         settings.hardware.model_dump(),
         file_digest(Path(settings.hardware.accelerate)) if settings.hardware.accelerate else None,
         [settings.seed, settings.threads, settings.device],
-        [version(package) for package in ("torch", "transformers", "trl", "peft", "accelerate")],
-        [file_digest(sys.modules[name].__file__) for name in CODE],
+        *programs(CODE),
         [file_digest(SFT), file_digest(NORMALISER), file_digest(PROMPTS)],
         [file_digest(REWARDS / name) for name in settings.objectives],
     ]
@@ -77,24 +72,13 @@ def train_rows(
     common = None if file else task(settings)
     for slot, row in slots.items():
         fingerprint = digest(row, shared)
-        with _scratch(fingerprint) as scratch:
-            known = (scratch / "adapter").is_dir()
-            if file:
-                adapter = launch(file, slot, row, scratch, until)
-            else:
-                adapter = train_policy(common, slot, row, scratch, until)
+        # Another group may be training the same row right now; it trains, this one takes the result.
+        with scratch(fingerprint) as own:
+            known = (own / "adapter").is_dir()
+            adapter = launch(file, slot, row, own, until) if file else train_policy(common, slot, row, own, until)
         if known and not until:
             print(f"{slot}: row {row} is trained already, taking its adapter", flush=True)
         shutil.copytree(adapter, folder / slot)
         facts = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives}
         facts |= {"seed": settings.seed, "steps": until or settings.rl.steps, "fingerprint": fingerprint}
         write_json(folder / slot / "policy.json", facts)
-
-
-@contextmanager
-def _scratch(fingerprint: str) -> Iterator[Path]:
-    scratch = SCRATCH / "policies" / fingerprint
-    # Another group may be training the same row right now; it trains, this one takes the result.
-    with exclusive(scratch.with_suffix(".lock"), wait=float("inf")):
-        scratch.mkdir(parents=True, exist_ok=True)
-        yield scratch
