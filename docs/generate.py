@@ -253,12 +253,11 @@ _METAVARS = {
 
 def evidence_page() -> str:
     """docs/evidence.md with the tables of the finished cells in its blocks `study NAME`."""
-    from bonesoup.study import cells, results, table
+    from bonesoup.study import results, table
 
     text = (DOCS / "evidence.md").read_text(encoding="utf-8")
     for name in re.findall(r"<!-- study (\S+):begin -->", text):
-        found = results.read(name)
-        shown = table.markdown(list(cells.read(name).settings), found) if found else "No cell is finished yet."
+        shown = table.of_study(name) if results.read(name) else "No cell is finished yet."
         text = fill(text, f"study {name}", shown)
     return text.rstrip("\n")
 

@@ -23,7 +23,7 @@ def diagnose(
 
     Example: bonesoup diagnose --samples 512
     """
-    from bonesoup import pipeline
+    from bonesoup import graph, pipeline
 
     settings = params.load()
     started = time.monotonic()
@@ -32,10 +32,16 @@ def diagnose(
     import torch
 
     from bonesoup.diagnose.findings import diagnose
-    from bonesoup.diagnose.measure import correlation, measure, rows
+    from bonesoup.diagnose.measure import correlation, measure, rows, specialists
     from bonesoup.diagnose.page import terminal
     from bonesoup.files import write_json
 
+    stages = sorted({f"policy@{one.path.parent.name}" for one in specialists(settings)})
+    if stale := graph.status(Path.cwd(), stages):
+        raise ValueError(
+            f"the specialists are not those of the present settings, code and data ({', '.join(stale)} would run): "
+            f"first `bonesoup run {' '.join(stages)}`"
+        )
     torch.set_num_threads(settings.threads)
     sampled, steps = measure(settings, samples)
     found = diagnose(settings, sampled, rows(settings), correlation(), steps)

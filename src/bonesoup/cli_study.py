@@ -34,9 +34,9 @@ def study(
 
     plan = plans.read(name)
     if show:
-        from bonesoup.study import results, table
+        from bonesoup.study import table
 
-        print(table.markdown(list(plan.settings), results.read(name)))
+        print(table.of_study(name))
         return
     chosen = plans.cells(plan, _seeds(seeds), settings.split(",") if settings else [], data)
 

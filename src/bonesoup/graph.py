@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,14 +64,18 @@ def read(root: Path) -> Graph:
     return Graph(needs, sources)
 
 
-def status(root: Path) -> dict[str, list]:
+def status(root: Path, targets: Sequence[str] = ()) -> dict[str, list]:
     """stage -> what DVC finds changed about it; stages without a change are left out.
+
+    Args:
+        targets: only these stages and what they depend on.
 
     Raises:
         RuntimeError: DVC cannot tell; its message.
     """
+    chosen = ["--with-deps", *targets] if targets else []
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json"],
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json", *chosen],
         cwd=root,
         env=environment(),
         capture_output=True,

@@ -76,9 +76,24 @@ def test_exact_curvatures_give_their_asymmetry_and_the_scalar_theorys_gain(setti
 
 def test_what_short_runs_gain_decides_the_verdict(settings):
     assert found(settings, sampled((1, 1), 0.2))["prediction"]["reward"]["verdict"] == "win"
-    assert found(settings, sampled((1, 1), -0.2))["prediction"]["reward"]["verdict"] == "lose"
     unfinished = found(settings, sampled((1, 1), 0.2, unfinished=0.2))
     assert unfinished["room"]["reward"]["value"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("gold", [None, 0.5])
+def test_nothing_is_foretold_from_less_regret_than_none(settings, gold):
+    document = found(settings, sampled((1, 1), 0.1, unfinished=0.3, gold=gold))
+    assert document["room"]["reward"]["value"] == pytest.approx(-0.2)
+    for one in document["prediction"].values():
+        assert (one["gain"], one["vertices"]["value"], one["verdict"]) == (0, 0, "tie")
+
+
+@pytest.mark.parametrize("interior", [0, 0.2])
+@pytest.mark.parametrize("rows", [circulant(2, 0.7), np.eye(2)])
+def test_a_flat_objective_leaves_a_document(settings, interior, rows):
+    settings = settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update={"interior": interior})})
+    for curvatures in ((-1, 1), (1, -1), (-1, -1)):
+        json.dumps(found(settings, sampled(curvatures, 0.1), rows), allow_nan=False)
 
 
 def test_gold_has_the_last_word(settings):

@@ -43,6 +43,16 @@ def test_it_needs_the_specialists_only(untouched):
     assert not (untouched.folder / "out/policies/backbones").exists()
 
 
+def test_specialists_of_other_settings_are_not_diagnosed(project):
+    project.set(basis__beta=0.8)
+    refused = project.run("bonesoup", "diagnose")
+    assert refused.status == 1
+    assert "seek" in refused.output
+    assert "first `bonesoup run policy@specialists`" in refused.output
+    project.set(basis__beta=0.7, rl__kl=0.3)
+    assert "(policy@specialists would run)" in " ".join(project.run("bonesoup", "diagnose").output.split())
+
+
 def test_settings_without_specialists_are_refused_by_name(project):
     project.set(methods=["bone"], policies={"backbones": {"slots": ["backbone-1", "backbone-2"]}}, oracles=[])
     refused = project.run("bonesoup", "diagnose")

@@ -15,9 +15,11 @@ STEPS = 24
 
 @pytest.fixture(scope="session")
 def longer(finished, tmp_path_factory):
-    """The finished pipeline with a longer training set in params.yaml, not yet run."""
+    """The finished pipeline with a longer training set in params.yaml; the policies alone have not yet run."""
     project = finished.project.copy(tmp_path_factory.mktemp("longer") / "project")
     project.set(rl__steps=STEPS)
+    result = project.repro("basis", "normalise")
+    assert result.status == 0, result.output
     return project
 
 

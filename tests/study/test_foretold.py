@@ -32,6 +32,14 @@ def test_a_cell_is_a_hit_where_its_verdict_was_foretold(cells):
     assert found[0].came.value == pytest.approx(0.12)
 
 
+def test_a_repeated_cell_counts_once(cell):
+    cell("first", 1, bone=0.2, gold=0.1, foretold=0.1)
+    cell("again", 1, bone=0.2, gold=0.1, foretold=0.1)
+    cell("again", 2, bone=0.2, gold=0.1, foretold=0.1)
+    found = foretold.compare(["first", "again"], results.read("small"))
+    assert [(one.setting, one.came.seeds) for one in found] == [("first", 1), ("again", 1)]
+
+
 def test_misses_are_named(cells):
     text = foretold.summary(foretold.compare(["right", "wrong", "mixed", "single"], cells))
     assert "5 of 10 cells" in text

@@ -1,6 +1,7 @@
 """A cell's result: small, whole, and of the settings it was made with."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,29 @@ def test_a_result_of_other_settings_is_not_taken_for_this_cell(cell):
         results.known("small", replace(CELL, changes={"evaluation.samples": 65}))
     with pytest.raises(ValueError, match="other settings"):
         results.known("small", replace(CELL, profile="quick"))
+
+
+def test_a_result_of_other_data_is_not_taken_for_this_cell(cell, tmp_path):
+    data = tmp_path / "src/bonesoup/data/embedded.yaml"
+    data.parent.mkdir(parents=True)
+    data.write_text("one")
+    cell("default", 3, 0.1, 0.05)
+    assert results.known("small", CELL)
+    elsewhere = tmp_path / "moved.yaml"
+    shutil.copy(data, elsewhere)
+    assert results.known("small", replace(CELL, data=str(elsewhere)))
+    elsewhere.write_text("other")
+    with pytest.raises(ValueError, match="other settings or data"):
+        results.known("small", replace(CELL, data=str(elsewhere)))
+
+
+def test_a_changed_profile_makes_other_cells_of_its_study(cell, tmp_path):
+    cell("default", 3, 0.1, 0.05)
+    profile = tmp_path / "profiles/embedded.yaml"
+    profile.write_text(profile.read_text().replace("kl: 0.1", "kl: 0.2"))
+    with pytest.raises(ValueError, match="other settings"):
+        results.known("small", CELL)
+    assert results.current(results.read("small"), [CELL]) == ([], ["default-3"])
 
 
 def test_a_method_is_charged_for_its_own_policies_and_answers(cell):

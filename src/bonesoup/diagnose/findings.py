@@ -57,7 +57,10 @@ def diagnose(
     plan, unit = sampled.layout, list(units)[-1]
     grid = lattice(len(objectives), evaluation.parts)
     rooms = {name: _room(sampled, values) for name, values in draws.scores.items()}
-    predictions = {name: predict(found, rows, grid, evaluation.interior, level) for name, found in rooms.items()}
+    # In what it was trained on, a soup's regret is never negative, though an estimate of none may be: nothing is
+    # foretold from less than none. Gold may well fall where the learned reward rises.
+    missed = {name: np.where(rooms["reward"] > 0, found, 0) for name, found in rooms.items()}
+    predictions = {name: predict(found, rows, grid, evaluation.interior, level) for name, found in missed.items()}
     moved = [
         {"slot": f"specialist-{i + 1}", **_plain(draws.kl[:, point], level), "verdict": movement(draws.kl[0, point])}
         for i, point in enumerate(plan.specialists)
@@ -164,7 +167,9 @@ def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray,
     """
     level, n = settings.evaluation.confidence, len(settings.objectives)
     trained = draws.scores["reward"] - settings.rl.kl * draws.kl[..., None]
-    beta = float(rows[0, 0]) if n == 2 and len(rows) == 2 and np.allclose(rows, rows[::-1, ::-1]) else None
+    circulant = n == 2 and len(rows) == 2 and np.allclose(rows, rows[::-1, ::-1])
+    # The identity is Rewarded Soup itself.
+    beta = float(rows[0, 0]) if circulant and rows[0, 0] < 1 else None
     found = []
     for first, second in combinations(range(n), 2):
         line = next(one for one in sampled.layout.lines if (one.start, one.end) == (first, second))

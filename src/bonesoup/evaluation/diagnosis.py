@@ -55,7 +55,8 @@ def predict(
     """The gain of a soup of `rows`, from what Rewarded Soup misses at the even preference.
 
     Args:
-        room: draws [1 + resamples] of Rewarded Soup's regret at the even preference.
+        room: draws [1 + resamples] of Rewarded Soup's regret at the even preference; in gold it may be negative, where
+            what training still finds is over-optimised.
         rows: [policy, objective] of the backbones.
         preferences: [grid, objective].
         threshold: a preference is interior when no weight is below it; the even one stands in where none is.

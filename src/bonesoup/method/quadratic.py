@@ -30,9 +30,9 @@ def regret_bone(k1: ArrayLike, k2: ArrayLike, spread: ArrayLike, beta: float, mu
     """Regret of Bone Soup with the circulant of `beta` at the preference (mu, 1 - mu); beta = 1 is Rewarded Soup."""
     k1, k2, mu = (np.asarray(value, float) for value in (k1, k2, mu))
     d, b, x = asymmetry(k1, k2), 2 * beta - 1, 2 * mu - 1
-    error = (
-        d * (1 - d**2) * (b**2 - x**2) / ((1 - d**2 * b**2) * (1 + d * x)) if beta < 1 else d * (1 - x**2) / (1 + d * x)
-    )
+    # At the vertex of an objective that is flat (d x = -1) nothing can be lost.
+    bend = np.where(1 + d * x == 0, 1, 1 + d * x)
+    error = d * (1 - d**2) * (b**2 - x**2) / ((1 - d**2 * b**2) * bend) if beta < 1 else d * (1 - x**2) / bend
     return (mu * k1 + (1 - mu) * k2) * spread * error**2
 
 

@@ -9,6 +9,7 @@ settings:                             # what each changes; the first is the one 
   three: {profile: embedded-3}
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bonesoup import params, profiles
 from bonesoup.config import Name
+from bonesoup.files import digest
 
 STUDIES = Path("studies")
 
@@ -53,6 +55,29 @@ class Cell:
             ValueError: no such profile or key, or the settings are wrong.
         """
         return profiles.compose(self.profile, self.data, self.changes | {"seed": self.seed})
+
+    def identity(self) -> dict[str, str | None]:
+        """What tells whether a result is this cell's: see `identity`; without "data" where its file is not there."""
+        document = self.document()
+        path = Path(document["data"]["path"])
+        return identity(document, md5(path) if path.is_file() else None)
+
+
+def identity(document: dict, data: str | None) -> dict[str, str | None]:
+    """Digests of the settings in a params.yaml but for where the data lies, and of the data: MD5, as DVC has it."""
+    own = document | {"data": {key: value for key, value in document["data"].items() if key != "path"}}
+    return {"settings": digest(own), "data": data}
+
+
+def alike(one: dict[str, str | None], other: dict[str, str | None]) -> bool:
+    """Whether two identities are of one cell; data that is not known may be any."""
+    data = {one["data"], other["data"]}
+    return one["settings"] == other["settings"] and (len(data) == 1 or None in data)
+
+
+def md5(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "md5").hexdigest()
 
 
 def names() -> list[str]:

@@ -9,6 +9,8 @@ from bonesoup.study.statistics import Mean, mean
 from bonesoup.study.writing import NONE, rendered, written
 
 METHOD = "bone"
+# With fewer seeds nearly every interval over them holds 0.
+FEW = 3
 VERDICTS = {1: "win", 0: "tie", -1: "lose"}
 
 
@@ -26,10 +28,18 @@ class Compared:
 
 
 def compare(settings: list[str], cells: list[dict]) -> list[Compared]:
-    """The settings that have a diagnosis, in their order."""
-    found = []
+    """The settings that have a diagnosis, in their order.
+
+    A setting that changes neither the policies nor a soup repeats another's cells; these count once.
+    """
+    found, seen = [], set()
     for setting in settings:
-        own = [cell for cell in cells if cell["setting"] == setting and _came(cell)]
+        own = []
+        for cell in (cell for cell in cells if cell["setting"] == setting and _came(cell)):
+            case = (cell["seed"], _foretold(cell)["gain"], _came(cell)[0])
+            if case not in seen:
+                seen.add(case)
+                own.append(cell)
         if own:
             hits = sum(_foretold(cell)["verdict"] == VERDICTS[_sign(*_came(cell)[1:])] for cell in own)
             gains = mean([_foretold(cell)["gain"] for cell in own])
@@ -55,9 +65,9 @@ def markdown(found: list[Compared]) -> str:
 
 
 def summary(found: list[Compared]) -> str:
-    """Hits and misses over cells, and over settings with more than one seed; how well the gains agree."""
+    """Hits and misses over cells, and over settings with at least FEW seeds; how well the gains agree."""
     cells = sum(one.came.seeds for one in found)
-    many = [one for one in found if one.came.seeds > 1]
+    many = [one for one in found if one.came.seeds >= FEW]
     wrong = [one for one in many if verdict(one.foretold) != verdict(one.came)]
     text = f"Foretold right: {sum(one.hits for one in found)} of {cells} cells by their intervals over prompts"
     if many:

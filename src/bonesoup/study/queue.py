@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 from bonesoup import checkout, pipeline, profiles
 from bonesoup.paths import METRICS
 from bonesoup.pipeline import BOUND_DVC, RUNNING, failure, start_dvc
-from bonesoup.study.cells import Cell
+from bonesoup.study.cells import Cell, alike, identity
 
 EXPERIMENTS = Path(".dvc/tmp/exps")
 TARGET = "report"
@@ -116,17 +116,22 @@ def reference(own: Path, name: str) -> str | None:
     return found.splitlines()[0] if found else None
 
 
-def finished(own: Path, name: str) -> tuple[dict, dict[str, dict]] | None:
+def finished(own: Path, cell: Cell) -> tuple[dict, dict[str, dict]] | None:
     """A finished experiment's report.json, and what its dvc.lock records of each stage.
 
-    None where there is no such experiment, or its report has left the cache.
+    None where there is no such experiment, it is of other settings or data, or its report has left the cache.
     """
     from dvc.repo import Repo
 
-    ref = reference(own, name)
+    ref = reference(own, cell.name)
     if ref is None:
         return None
-    lock = YAML(typ="safe").load(checkout.git(own, "show", f"{ref}:{checkout.LOCK}"))
+    document, lock = (
+        YAML(typ="safe").load(checkout.git(own, "show", f"{ref}:{name}")) for name in ("params.yaml", checkout.LOCK)
+    )
+    read = {entry["path"]: entry["md5"] for entry in lock["stages"]["prepare"]["deps"]}
+    if not alike(identity(document, read.get(document["data"]["path"])), cell.identity()):
+        return None
     with Repo(str(own)) as repo, repo.switch(checkout.git(own, "rev-parse", ref)):
         try:
             report = repo.dvcfs.read_text(str(METRICS / "report.json"))

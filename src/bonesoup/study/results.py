@@ -11,7 +11,7 @@ from bonesoup.evaluation.compare import BASELINE
 from bonesoup.evaluation.tables import UNITS
 from bonesoup.files import appearing, read_json
 from bonesoup.slots import method_slots
-from bonesoup.study.cells import STUDIES, Cell
+from bonesoup.study.cells import STUDIES, Cell, alike
 
 RESULTS = STUDIES / "results"
 DIFFERENCES, RATIOS = f"difference_to_{BASELINE}", f"ratio_to_{BASELINE}"
@@ -47,9 +47,10 @@ def known(study: str, cell: Cell) -> bool:
     where = path(study, cell)
     if not where.is_file():
         return False
-    found = read_json(where)
-    if (found["profile"], found["changes"]) != (cell.profile, _plain(cell.changes)):
-        raise ValueError(f"{where} is of other settings than the study names now: remove it to run the cell again")
+    if not _is(read_json(where), cell):
+        raise ValueError(
+            f"{where} is of other settings or data than the study names now: remove it to run the cell again"
+        )
     return True
 
 
@@ -63,7 +64,8 @@ def write(study: str, cell: Cell, report: dict, commit: str, stages: dict[str, d
         seconds: the whole cell took.
     """
     found = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": _plain(cell.changes)}
-    found |= {"commit": commit, "machine": machine(cell.document()["device"]), "seconds": round(seconds)}
+    found |= {"identity": cell.identity(), "commit": commit}
+    found |= {"machine": machine(cell.document()["device"]), "seconds": round(seconds)}
     found |= {key: report[key] for key in KEPT if key in report}
     found |= {"stages": stages, "spent": _spent(cell, stages)}
     found["grids"] = {name: _grid(grid) for name, grid in report["grids"].items()}
@@ -75,6 +77,20 @@ def read(study: str) -> list[dict]:
     """Every result of a study, by setting and seed."""
     found = [read_json(file) for file in sorted((RESULTS / study).glob("*.json"))]
     return sorted(found, key=lambda row: (row["setting"], row["seed"]))
+
+
+def current(rows: list[dict], cells: list[Cell]) -> tuple[list[dict], list[str]]:
+    """Results that are of the settings which the study names now, and the names of the others."""
+    known = {cell.name: cell for cell in cells}
+    names = [f"{row['setting']}-{row['seed']}" for row in rows]
+    good = [name in known and _is(row, known[name]) for name, row in zip(names, rows, strict=True)]
+    return [row for row, ok in zip(rows, good, strict=True) if ok], [
+        name for name, ok in zip(names, good, strict=True) if not ok
+    ]
+
+
+def _is(row: dict, cell: Cell) -> bool:
+    return alike(row["identity"], cell.identity())
 
 
 def _spent(cell: Cell, stages: dict[str, dict]) -> dict[str, dict]:
@@ -93,6 +109,8 @@ def _spent(cell: Cell, stages: dict[str, dict]) -> dict[str, dict]:
         front = f"front@{method}"
         found[method] = {}
         for part, names in (("training", used), ("answering", [front])):
+            if method == "oracle" and part == "training":
+                continue  # Its group takes from others what they have trained, so that its stage's time is not its own.
             for key, suffix in (("seconds", ""), ("cpu", "_cpu")):
                 spent = [stages.get(stage, {}).get(key) for stage in names]
                 if None not in spent:

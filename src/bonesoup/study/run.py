@@ -166,14 +166,14 @@ def _now(one: _Active) -> str:
 
 def _collect(place: _Place, cell: Cell, seconds: float) -> bool:
     """Write the result of a finished experiment; False where there is none."""
-    found = queue.finished(place.own, cell.name)
+    found = queue.finished(place.own, cell)
     if found is None:
         return False
     report, lock = found
     kept = place.folder / "kept" / cell.name
     stages = times(place.folder / "times", lock, kept / "var/stages.jsonl")
     results.write(place.study, cell, report, place.commit, stages, seconds)
-    shutil.rmtree(kept / "scratch", ignore_errors=True)
+    shutil.rmtree(kept, ignore_errors=True)
     return True
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from bonesoup.evaluation.compare import BASELINE, CONSTANT
 from bonesoup.evaluation.tables import COSTS, NAMES, UNITS, label, name
-from bonesoup.study import foretold
+from bonesoup.study import cells as plans
+from bonesoup.study import foretold, results
 from bonesoup.study.results import DIFFERENCES, INTERIOR, RATIOS
 from bonesoup.study.statistics import geometric, mean
 from bonesoup.study.writing import NONE, over_seeds, rendered, written
@@ -39,6 +40,18 @@ class Group:
         """[value, low, high] of each seed that has the metric."""
         found = [cell["grids"][self.grid].get(unit, {}).get(kind, {}) for cell in self.cells]
         return [one[method or self.method][metric] for one in found if metric in one.get(method or self.method, {})]
+
+
+def of_study(study: str) -> str:
+    """Every table of a study's results, without those of other settings than it names now, which are named.
+
+    Raises:
+        ValueError: no such study, or no cell is finished.
+    """
+    plan, found = plans.read(study), results.read(study)
+    present, other = results.current(found, plans.cells(plan, sorted({row["seed"] for row in found}), []))
+    text = markdown(list(plan.settings), present)
+    return f"{text}\nLeft out, of other settings than the study has now: {', '.join(other)}.\n" if other else text
 
 
 def markdown(settings: list[str], cells: list[dict]) -> str:
