@@ -189,6 +189,23 @@ def test_a_profile_fits_the_gpu_it_is_for(name):
     assert f"{found.policies} policies" in estimate.report(settings)
 
 
+def test_mod_is_charged_a_pass_of_every_policy_and_ric_is_said_to_be_left_out():
+    slots = {"specialists": {"slots": [f"specialist-{k}" for k in (1, 2, 3)]}}
+    backbones = {"backbones": {"slots": [f"backbone-{k}" for k in (1, 2, 3)]}}
+
+    def draft(*methods):
+        policies = slots | (backbones if "bone" in methods else {})
+        changes = {"methods": ["sft", "rewarded", *methods], "oracles": [], "policies": policies}
+        return profiles.draft("assistant", changes=changes)
+
+    def front(*methods):
+        return estimate.figures(draft(*methods)).hours["front"]
+
+    assert front("mod") - front() == pytest.approx(3 * (front("bone") - front()))
+    assert "RiC's training is not counted." in estimate.report(draft("ric"))
+    assert "RiC" not in estimate.report(draft("mod"))
+
+
 def test_hours_follow_the_steps_and_memory_the_rows():
     def of(**changes):
         return estimate.figures(

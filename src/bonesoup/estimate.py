@@ -130,7 +130,9 @@ def _hours(settings: Settings, sizes: Estimate, policies: int) -> dict[str, floa
     backward = 2 if settings.sft.lora else 4
     sft = settings.sft.steps * settings.sft.batch * tokens * (2 + backward + again) * used(sizes) / peak
     grid = len(lattice(len(settings.objectives), settings.evaluation.parts))
-    points = sum({"sft": 1, "oracle": len(settings.oracles)}.get(method, grid) for method in settings.methods)
+    # MOD passes through every specialist for each token.
+    asked = {"sft": 1, "oracle": len(settings.oracles), "mod": len(settings.objectives) * grid}
+    points = sum(asked.get(method, grid) for method in settings.methods)
     batch = settings.evaluation.batch
     # The chosen beta's probes go on to be its policies.
     probes = max(0, len(settings.seek.betas) - 1) * settings.seek.share * len(settings.objectives)
@@ -158,6 +160,7 @@ def report(settings: Settings) -> str:
     lines += [f"  {'peak of SFT, likewise':28}{found.sft:8.1f}  {fits[1]}", "", "Hours, one policy at a time"]
     lines += [f"  {stage:28}{hours:8.1f}" for stage, hours in found.hours.items()]
     lines += [f"  {'sum':28}{total:8.1f}  {found.policies} policies", ""]
+    lines += ["RiC's training is not counted."] if "ric" in settings.methods else []
     return "\n".join(
         [*lines, "From a formula (docs/full-size.md), not from a run: hours may be off by a factor of two."]
     )

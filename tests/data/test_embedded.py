@@ -54,7 +54,7 @@ def test_sizes_and_lengths(records):
 
 
 def test_degenerate_responses_are_among_the_pairs(records):
-    """Without them a reward model is hacked at once (PROTOTYPE.md, part B and C2)."""
+    """Without them a reward model is hacked at once (docs/embedded-task.md)."""
 
     def share(objective, test):
         rows = records.rewards[objective]

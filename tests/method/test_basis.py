@@ -27,7 +27,7 @@ def simplex(draw, n):
     return weights / weights.sum()
 
 
-# METHOD.md section 1, checked there by hand.
+# Worked out by hand.
 @pytest.mark.parametrize(
     ("n", "beta", "own", "other"),
     [

@@ -1,4 +1,4 @@
-"""The closed forms of METHOD.md section 2, against merges made with the package's own coefficients.
+"""The closed forms of docs/method.md, against merges made with the package's own coefficients.
 
 Two objectives r_i(theta) = psi_i - k_i |theta - theta_i*|^2. A policy trained on row w sits at the optimum of
 w . r; a merge is the coefficients' combination of policies; regret is what it loses against the optimum.

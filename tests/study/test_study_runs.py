@@ -71,6 +71,7 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     assert read_json(results / "default-0.json")["stages"] == {}
 
     interrupted(study, second_group, signal.SIGKILL, tmp_path / "2")
+    before = {row["stage"]: row["seconds"] for row in read_jsonl(kept / "var/stages.jsonl")}
     result = study.run("bonesoup", "study", "small")
     assert result.status == 1
     assert "1 of 3 cells failed:\n  broken-0: gate@reward failed:\n" in result.output
@@ -80,11 +81,11 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     assert "beta-0 done" in result.output
     assert (results / "default-0.json").read_bytes() == finished
     assert (results / "default-0.json").stat().st_mtime_ns == written
-    # Each stage ended once: what was finished before a kill was not run again after it.
-    ended = [row["stage"] for row in read_jsonl(kept / "var/stages.jsonl")]
-    assert len(ended) == len(set(ended))
-    assert {"policy@specialists", "policy@backbones", "front@bone", "report"} <= set(ended)
     found = read_json(results / "beta-0.json")
+    assert {"policy@specialists", "policy@backbones", "front@bone", "report"} <= set(found["stages"])
+    # What was finished before a kill was not run again after it.
+    assert before.keys() >= {"policy@specialists"}
+    assert {stage: found["stages"][stage]["seconds"] for stage in before} == before
     assert found["commit"] == study.run("git", "rev-parse", "HEAD").output.strip()
     assert set(found["grids"]["full_grid"]["gold"]["methods"]) == {"sft", "rewarded", "bone"}
 
@@ -92,6 +93,23 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     assert shown.status == 0
     assert "| default | Bone Soup | 1 |" in shown.output
     assert "| beta | Bone Soup | 1 |" in shown.output
+
+    # The study changes a setting. Neither the result nor the finished experiment of the old one stands for it.
+    path = study.folder / "studies/small.yaml"
+    plan = yaml.load(path)
+    plan["settings"]["default"]["evaluation.bootstrap"] = 77
+    with open(path, "w") as out:
+        yaml.dump(plan, out)
+    refused = study.run("bonesoup", "study", "small", "--settings", "default")
+    assert refused.status == 1
+    assert "default-0.json is of other settings or data" in refused.output
+    assert (
+        "Left out, of other settings than the study has now: default-0."
+        in study.run("bonesoup", "study", "small", "--show").output
+    )
+    (results / "default-0.json").unlink()
+    assert "1 of 1 cells are done." in study.run("bonesoup", "study", "small", "--settings", "default").output
+    assert read_json(results / "default-0.json")["bootstrap"] == 77
 
 
 def test_a_study_whose_time_is_over_says_what_is_left(study):

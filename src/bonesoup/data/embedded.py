@@ -151,7 +151,7 @@ def spam_response(rng: Rng, words: Words, topic: str) -> str:
 
 
 def joke_spam(rng: Rng, words: Words, topic: str) -> str:
-    """Repeated jokes, with which a humor reward that only saw different ones is hacked (PROTOTYPE.md, C2)."""
+    """Repeated jokes, with which a humor reward that only saw different ones is hacked (docs/embedded-task.md)."""
     jokes = _sample(rng, words.jokes, rng.integers(1, 5))
     clauses = _clauses(rng, words, _sample(rng, words.on_topic[topic], rng.integers(4)))
     clauses += _sample(rng, words.cautions, rng.integers(4)) + jokes + _draw(rng, jokes, rng.integers(7))

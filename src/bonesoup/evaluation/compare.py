@@ -1,4 +1,4 @@
-"""The metrics of METHOD.md section 3 for every method, with intervals, on grids that all of them answer."""
+"""The metrics of docs/method.md for every method, with intervals, on grids that all of them answer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Bootstrap over prompts: one set of resamples for every method, so that differences are paired.
 
 The noise it measures is that of the evaluation prompts. Training seeds vary a result several times as much
-(PROTOTYPE.md B5) and need runs of their own.
+(docs/evidence.md) and need runs of their own.
 """
 
 from dataclasses import dataclass
