@@ -11,17 +11,20 @@ fronts at the steps they have paid for:
     halving   every beta to a tenth; the better half goes on until the same number of updates is spent
 
 Prints what each spent, what it chose, and the hypervolume and interior utility on the test prompts of the full run it
-led to, against the best beta's. A clone resumes: nothing finished is done again.
+led to, against the best beta's; progress goes to standard error. A clone resumes: nothing finished is done again.
 """
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 
 from bonesoup import params, profiles
 from bonesoup.evaluation.compare import regions
@@ -49,7 +52,8 @@ def make_clone(profile: str, seed: int, changes: dict) -> Path:
     with open(clone / "params.yaml", "w") as out:
         profiles.yaml.dump(profiles.compose(profile, None, changes | {"seed": seed}), out)
     own = environment() | {"PYTHONPATH": str(clone / "src")}
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "--quiet", "normalise"], cwd=clone, env=own, check=True)
+    command = [sys.executable, "-m", "dvc", "repro", "--quiet", "normalise"]
+    subprocess.run(command, cwd=clone, env=own, check=True, stdout=sys.stderr)
     return clone
 
 
@@ -134,6 +138,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=256, help="prompts per preference")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="changes")
     arguments = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore")
     changes, here = dict(map(profiles.parse_change, arguments.changes)), Path.cwd()
     lost: dict[str, list[dict[str, float]]] = {}
     print("| seed | " + " | ".join(f"beta {beta:g}: HV, interior" for beta in arguments.betas) + " | chosen |")
@@ -145,13 +151,9 @@ def main() -> None:
         os.environ.update(computing(settings))
         torch.set_num_threads(settings.threads)
         probes = Probes(settings, arguments.samples)
-        with open(os.devnull, "w") as quiet:
-            shown, sys.stdout = sys.stdout, quiet
-            try:
-                chosen = searches(probes, arguments.betas, settings.basis.beta)
-                reached = {beta: quality(probes, beta) for beta in arguments.betas}
-            finally:
-                sys.stdout = shown
+        with contextlib.redirect_stdout(sys.stderr):
+            chosen = searches(probes, arguments.betas, settings.basis.beta)
+            reached = {beta: quality(probes, beta) for beta in arguments.betas}
         best = {key: max(one[key] for one in reached.values()) for key in ("hypervolume", "interior")}
         for name, (beta, spent) in chosen.items():
             gaps = {key: best[key] - reached[beta][key] for key in best}
