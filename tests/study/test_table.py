@@ -66,6 +66,8 @@ def test_one_seed_has_no_interval(text):
 
 def test_the_verdict_names_every_setting_also_the_lost_ones(text):
     assert "- Bone Soup at interior preferences: not told apart in default, kl-high; one seed only: short." in text
+    # Intervals over prompts are .01 to each side.
+    assert "over prompts: ahead in 4 of 7, behind in 2." in text
     assert "- Oracle (MORLHF) at interior preferences: better in default, kl-high; one seed only: short." in text
 
 

@@ -190,18 +190,24 @@ def _average(values: list[float | None]) -> str:
 
 
 def verdicts(found: list[Group]) -> str:
-    """One sentence a method: where its interior difference is sure, by the seeds' interval, and where not."""
+    """One line a method: where its interior difference is sure by the seeds' interval, in how many cells by theirs."""
     lines = []
     for method in dict.fromkeys(group.method for group in found):
         where: dict[str, list[str]] = {"better": [], "not told apart": [], "worse": [], "one seed only": []}
+        cells: list[list[float]] = []
         for group in (group for group in found if group.method == method):
             values = group.values(_unit(group), DIFFERENCES, INTERIOR)
+            cells += values
             if values:
                 gap = mean([value[0] for value in values])
                 told = {1: "better", 0: "not told apart", -1: "worse"}[gap.sign]
                 where[told if gap.half is not None else "one seed only"].append(group.setting)
         told = "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in where.items() if names)
-        lines.append(f"- {name(method)} at interior preferences: {told.replace('only in', 'only:')}.")
+        ahead, behind = sum(low > 0 for _, low, _ in cells), sum(high < 0 for _, _, high in cells)
+        lines.append(
+            f"- {name(method)} at interior preferences: {told.replace('only in', 'only:')}. Within single cells, over "
+            f"prompts: ahead in {ahead} of {len(cells)}, behind in {behind}."
+        )
     return "\n".join(lines)
 
 
