@@ -68,7 +68,10 @@ def report(bone: float, gold: float, oracle: float, foretold: float | None) -> d
     diagnosis = None
     if foretold is not None:
         verdict = "win" if foretold > 0.02 else "lose" if foretold < -0.02 else "tie"
-        diagnosis = {"unit": "reward", "prediction": {"reward": {"gain": foretold, "verdict": verdict}}}
+        diagnosis = {
+            "unit": "reward",
+            "prediction": {"reward": {"gain": foretold, "verdict": verdict, "vertices": {"value": -foretold}}},
+        }
     return {
         "finding": "made up",
         "diagnosis": diagnosis,

@@ -43,6 +43,10 @@ def test_a_repeated_cell_counts_once(cell):
 def test_misses_are_named(cells):
     text = foretold.summary(foretold.compare(["right", "wrong", "mixed", "single"], cells))
     assert "5 of 10 cells" in text
+    assert "3 win foretold and lose came" in text
+    assert '"always a win": 5 of 10.' in text
+    # Seed 3 of `wrong` and `single`.
+    assert "Single gains came -0.310 to +0.100 off" in text
     assert "2 of 3 settings by their intervals over seeds; missed: wrong (win foretold, lose came)." in text
     assert re.search(r"Correlation of the gains over settings -0\.\d\d\.$", text)
 

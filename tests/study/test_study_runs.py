@@ -71,7 +71,9 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     assert read_json(results / "default-0.json")["stages"] == {}
 
     interrupted(study, second_group, signal.SIGKILL, tmp_path / "2")
-    before = {row["stage"]: row["seconds"] for row in read_jsonl(kept / "var/stages.jsonl")}
+    ended = read_jsonl(kept / "var/stages.jsonl")
+    before = {row["stage"]: row["seconds"] for row in ended}
+    assert len(before) == len(ended), "a stage that had finished before Ctrl-C ran again"
     result = study.run("bonesoup", "study", "small")
     assert result.status == 1
     assert "1 of 3 cells failed:\n  broken-0: gate@reward failed:\n" in result.output

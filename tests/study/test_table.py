@@ -67,8 +67,21 @@ def test_one_seed_has_no_interval(text):
 def test_the_verdict_names_every_setting_also_the_lost_ones(text):
     assert "- Bone Soup at interior preferences: not told apart in default, kl-high; one seed only: short." in text
     # Intervals over prompts are .01 to each side.
-    assert "over prompts: ahead in 4 of 7, behind in 2." in text
+    assert "over prompts: ahead in 4 of 7, behind in 2; over the whole grid ahead in 0 of 7, behind in 0." in text
     assert "- Oracle (MORLHF) at interior preferences: better in default, kl-high; one seed only: short." in text
+
+
+def test_chosen_scales_are_named_where_any_was_offered():
+    cells = [
+        {"setting": "scaled", "scales": {"rewarded": [1.0, 1.0], "bone": [1.25, 1.0], "sft": None}},
+        {"setting": "scaled", "scales": {"rewarded": [1.67, 1.67], "bone": [1.0, 1.0], "sft": None}},
+        {"setting": "plain", "scales": {"rewarded": None, "bone": None}},
+    ]
+    assert table.scales(["scaled", "plain"], cells).splitlines() == [
+        "- scaled: Rewarded Soup chose 1, 1.67 (1: none).",
+        "- scaled: Bone Soup chose 1.25/1, 1 (1: none).",
+    ]
+    assert table.scales(["plain"], cells) == ""
 
 
 def test_levels_show_what_the_differences_are_differences_of(text):

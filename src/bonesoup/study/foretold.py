@@ -1,5 +1,6 @@
 """What the diagnosis foretold of Bone Soup's interior gain, from the specialists alone, against what came."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from bonesoup.study.results import DIFFERENCES, INTERIOR
 from bonesoup.study.statistics import Mean, mean
 from bonesoup.study.writing import NONE, rendered, written
 
-METHOD = "bone"
+METHOD, VERTICES = "bone", "inner_product_vertex"
 # With fewer seeds nearly every interval over them holds 0.
 FEW = 3
 VERDICTS = {1: "win", 0: "tie", -1: "lose"}
@@ -18,13 +19,22 @@ VERDICTS = {1: "win", 0: "tie", -1: "lose"}
 class Compared:
     """A setting: the gain foretold and the one that came, over seeds, in the unit that the diagnosis judges by.
 
-    hits: seeds whose verdict, win, tie or lose by the interval over prompts, was foretold.
+    verdicts: (foretold, came) of each seed, win, tie or lose by the interval over prompts.
+    errors: of each seed, what came less what was foretold.
+    vertices_foretold, vertices_came: the same gains at the vertices.
     """
 
     setting: str
     foretold: Mean
     came: Mean
-    hits: int
+    verdicts: tuple[tuple[str, str], ...]
+    errors: tuple[float, ...]
+    vertices_foretold: Mean
+    vertices_came: Mean
+
+    @property
+    def hits(self) -> int:
+        return sum(before == after for before, after in self.verdicts)
 
 
 def compare(settings: list[str], cells: list[dict]) -> list[Compared]:
@@ -41,9 +51,18 @@ def compare(settings: list[str], cells: list[dict]) -> list[Compared]:
                 seen.add(case)
                 own.append(cell)
         if own:
-            hits = sum(_foretold(cell)["verdict"] == VERDICTS[_sign(*_came(cell)[1:])] for cell in own)
-            gains = mean([_foretold(cell)["gain"] for cell in own])
-            found.append(Compared(setting, gains, mean([_came(cell)[0] for cell in own]), hits))
+            gains, came = [_foretold(cell)["gain"] for cell in own], [_came(cell)[0] for cell in own]
+            found.append(
+                Compared(
+                    setting,
+                    mean(gains),
+                    mean(came),
+                    tuple((_foretold(cell)["verdict"], VERDICTS[_sign(*_came(cell)[1:])]) for cell in own),
+                    tuple(after - before for before, after in zip(gains, came, strict=True)),
+                    mean([_foretold(cell)["vertices"]["value"] for cell in own]),
+                    mean([_came(cell, VERTICES)[0] for cell in own]),
+                )
+            )
     return found
 
 
@@ -58,6 +77,8 @@ def markdown(found: list[Compared]) -> str:
             "came": written(INTERIOR, one.came, signed=True),
             "verdict": verdict(one.came),
             "seeds foretold right": f"{one.hits} of {one.came.seeds}",
+            "vertices, foretold": written(VERTICES, one.vertices_foretold, signed=True),
+            "came there": written(VERTICES, one.vertices_came, signed=True),
         }
         for one in found
     ]
@@ -75,6 +96,13 @@ def summary(found: list[Compared]) -> str:
     if wrong:
         told = [f"{one.setting} ({verdict(one.foretold)} foretold, {verdict(one.came)} came)" for one in wrong]
         text += f"; missed: {', '.join(told)}"
+    counts = Counter(pair for one in found for pair in one.verdicts)
+    text += ". " + ", ".join(
+        f"{count} {before} foretold and {after} came" for (before, after), count in counts.most_common()
+    )
+    wins = sum(count for (_, after), count in counts.items() if after == "win")
+    errors = [error for one in found for error in one.errors]
+    text += f'; "always a win": {wins} of {cells}. Single gains came {min(errors):+.3f} to {max(errors):+.3f} off'
     gains = [[one.foretold.value for one in found], [one.came.value for one in found]]
     if len(found) > 2 and np.ptp(gains, axis=1).all():
         text += f". Correlation of the gains over settings {np.corrcoef(gains)[0, 1]:+.2f}"
@@ -94,9 +122,9 @@ def _foretold(cell: dict) -> dict:
     return cell["diagnosis"]["prediction"][cell["diagnosis"]["unit"]]
 
 
-def _came(cell: dict) -> list[float] | None:
-    """[value, low, high] of the interior difference in the diagnosis's unit; None without a diagnosis."""
+def _came(cell: dict, metric: str = INTERIOR) -> list[float] | None:
+    """[value, low, high] of the difference in the diagnosis's unit, inside; None without a diagnosis."""
     if not cell.get("diagnosis"):
         return None
     grid = next(iter(cell["grids"].values()))
-    return grid.get(cell["diagnosis"]["unit"], {}).get(DIFFERENCES, {}).get(METHOD, {}).get(INTERIOR)
+    return grid.get(cell["diagnosis"]["unit"], {}).get(DIFFERENCES, {}).get(METHOD, {}).get(metric)

@@ -81,12 +81,15 @@ def read(study: str) -> list[dict]:
 
 def current(rows: list[dict], cells: list[Cell]) -> tuple[list[dict], list[str]]:
     """Results that are of the settings which the study names now, and the names of the others."""
-    known = {cell.name: cell for cell in cells}
-    names = [f"{row['setting']}-{row['seed']}" for row in rows]
-    good = [name in known and _is(row, known[name]) for name, row in zip(names, rows, strict=True)]
-    return [row for row, ok in zip(rows, good, strict=True) if ok], [
-        name for name, ok in zip(names, good, strict=True) if not ok
-    ]
+    named = {cell.name: cell for cell in cells}
+    present, others = [], []
+    for row in rows:
+        name = f"{row['setting']}-{row['seed']}"
+        if name in named and _is(row, named[name]):
+            present.append(row)
+        else:
+            others.append(name)
+    return present, others
 
 
 def _is(row: dict, cell: Cell) -> bool:

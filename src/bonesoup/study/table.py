@@ -1,6 +1,7 @@
 """The results of a study in Markdown: each method against Rewarded Soup in each setting, over seeds."""
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from bonesoup.evaluation.compare import BASELINE, CONSTANT
 from bonesoup.evaluation.tables import COSTS, NAMES, UNITS, label, name
@@ -72,6 +73,7 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
         f"**Against {name(BASELINE)}, paired by seed**",
         rendered(differences(against)),
         verdicts(against),
+        scales(list(dict.fromkeys(group.setting for group in found)), cells),
         "**Levels**",
         rendered(levels(found)),
         "**Costs**",
@@ -79,7 +81,7 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     ]
     if told := foretold.compare(list(dict.fromkeys(group.setting for group in found)), cells):
         parts += ["**What the specialists foretold of Bone Soup, inside**", foretold.markdown(told)]
-    return "\n\n".join([*parts, notes(cells)]) + "\n"
+    return "\n\n".join([part for part in parts if part] + [notes(cells)]) + "\n"
 
 
 def groups(settings: list[str], cells: list[dict]) -> list[Group]:
@@ -124,7 +126,8 @@ def _difference(group: Group, mark: str) -> dict[str, str]:
     row["to the oracle"] = _to_oracle(group, truest)
     for heading, metric in COMPARED.items():
         row[heading] = over_seeds(metric, group.values(truest, DIFFERENCES, metric), signed=True)
-    row["HV ratio"] = _ratio(group, truest)
+    for heading, metric in zip_longest(("HV ratio", "above the second"), _volumes(group)[:2]):
+        row[heading] = _ratio(group, truest, metric) if metric else NONE
     return row
 
 
@@ -149,9 +152,8 @@ def _to_oracle(group: Group, unit: str) -> str:
     return written(INTERIOR, mean(gaps), signed=True) if gaps else NONE
 
 
-def _ratio(group: Group, unit: str) -> str:
-    metric = _volume(group)
-    values = group.values(unit, RATIOS, metric) if metric else []
+def _ratio(group: Group, unit: str, metric: str) -> str:
+    values = group.values(unit, RATIOS, metric)
     found = geometric([value[0] for value in values]) if values else None
     if found is None:
         return NONE
@@ -165,8 +167,8 @@ def levels(found: list[Group]) -> list[dict[str, str]]:
         unit = _unit(group)
         row = {"setting": group.setting, "method": name(group.method) + _mark(group), "seeds": str(len(group.cells))}
         row |= {label(metric): over_seeds(metric, group.values(unit, "methods", metric)) for metric in LEVELS}
-        volume = _volume(group)
-        row["HV"] = over_seeds(volume, group.values(unit, "methods", volume)) if volume else NONE
+        volume = _volumes(group)[0]
+        row["HV"] = over_seeds(volume, group.values(unit, "methods", volume))
         rows.append(row)
     return rows
 
@@ -194,20 +196,41 @@ def verdicts(found: list[Group]) -> str:
     lines = []
     for method in dict.fromkeys(group.method for group in found):
         where: dict[str, list[str]] = {"better": [], "not told apart": [], "worse": [], "one seed only": []}
-        cells: list[list[float]] = []
+        inside: list[list[float]] = []
+        whole: list[list[float]] = []
         for group in (group for group in found if group.method == method):
             values = group.values(_unit(group), DIFFERENCES, INTERIOR)
-            cells += values
+            inside += values
+            whole += group.values(_unit(group), DIFFERENCES, COMPARED["Whole grid"])
             if values:
                 gap = mean([value[0] for value in values])
                 told = {1: "better", 0: "not told apart", -1: "worse"}[gap.sign]
                 where[told if gap.half is not None else "one seed only"].append(group.setting)
         told = "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in where.items() if names)
-        ahead, behind = sum(low > 0 for _, low, _ in cells), sum(high < 0 for _, _, high in cells)
         lines.append(
             f"- {name(method)} at interior preferences: {told.replace('only in', 'only:')}. Within single cells, over "
-            f"prompts: ahead in {ahead} of {len(cells)}, behind in {behind}."
+            f"prompts: {_counted(inside)}; over the whole grid {_counted(whole)}."
         )
+    return "\n".join(lines)
+
+
+def _counted(values: list[list[float]]) -> str:
+    ahead, behind = sum(low > 0 for _, low, _ in values), sum(high < 0 for _, _, high in values)
+    return f"ahead in {ahead} of {len(values)}, behind in {behind}"
+
+
+def scales(settings: list[str], cells: list[dict]) -> str:
+    """The scales that methods chose, seed by seed, where any was offered."""
+    lines = []
+    for setting in settings:
+        found: dict[str, list[str]] = {}
+        for cell in (cell for cell in cells if cell["setting"] == setting):
+            for method, scale in (cell.get("scales") or {}).items():
+                if scale:
+                    found.setdefault(method, []).append("/".join(f"{one:g}" for one in dict.fromkeys(scale)))
+        lines += [
+            f"- {setting}: {name(method)} chose {', '.join(chosen)} (1: none)." for method, chosen in found.items()
+        ]
     return "\n".join(lines)
 
 
@@ -222,8 +245,8 @@ def notes(cells: list[dict]) -> str:
         "± is half a 95% t interval over seeds, of differences paired by seed; d_z is Cohen's effect size (mean over "
         "standard deviation of the seeds' differences); prompts ± is half the mean 95% bootstrap interval over test "
         "prompts within a seed. Scores in SFT standard deviations, gold where it is known, else learned. HV ratios are "
-        "geometric means above the first reference point of the setting. To the oracle: interior, on the oracle's "
-        "grid. † on the grid that the method answers, not the whole.\n\n"
+        "geometric means above the first reference point of the setting, and above the second. To the oracle: "
+        "interior, on the oracle's grid. † on the grid that the method answers, not the whole.\n\n"
         f"Costs: {meant}; training, answering: CPU and wall seconds of the stages that train its policies and that "
         "answer the test prompts at every preference, shared stages counted for each method, an interrupted one from "
         "where it went on; peak: memory of the largest of them.\n\n"
@@ -240,10 +263,10 @@ def _unit(group: Group) -> str:
     return next(unit for unit in UNITS if all(unit in cell["grids"][group.grid] for cell in group.cells))
 
 
-def _volume(group: Group) -> str | None:
-    """The metric of the hypervolume above the first reference point."""
+def _volumes(group: Group) -> list[str]:
+    """The metrics of the hypervolumes above each reference point."""
     methods = group.cells[0]["grids"][group.grid][_unit(group)]["methods"]
-    return next((metric for metric in methods[group.method] if metric.startswith("hypervolume@")), None)
+    return [metric for metric in methods[group.method] if metric.startswith("hypervolume@")]
 
 
 def _mark(group: Group) -> str:
