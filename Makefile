@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 # The servers and the worker start each other's tools by name.
 WITH_TOOLS := PATH="$(abspath $(BIN)):$$PATH"
 .DEFAULT_GOAL := help
-.PHONY: help install dependencies demo test test-slow test-all lint docs mlflow prefect worker deploy system image
+.PHONY: help install dependencies demo test test-slow test-all lint docs graph mlflow prefect worker deploy system image
 
 help:
 	@head -1 Makefile | cut -c3-
@@ -47,6 +47,10 @@ test-slow: install
 
 test-all: lint
 	$(BIN)/pytest -m "slow or not slow"
+
+# The code dependencies in dvc.yaml, from the imports of each stage.
+graph: install
+	$(BIN)/python -m bonesoup.workspace.graph
 
 docs: install
 	$(BIN)/python docs/generate.py

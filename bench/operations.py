@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from bonesoup.pipeline import environment
+from bonesoup.workspace.repro import environment
 
 FLOW = "from flows.train_soup import train_soup; train_soup()"
 COMMANDS = {

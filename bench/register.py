@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from bonesoup import params
-from bonesoup.tracking.register import register_all
-from bonesoup.tracking.store import connect
+from bonesoup.registry.register import register_all
+from bonesoup.registry.store import connect
+from bonesoup.settings import params
 
 ALLOWED = 5.0
 REGISTERED = re.compile(r"^(?P<name>\S+): version \d+ registered \((?P<seconds>[\d.]+) s\)$")

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 import transformers
 
-from bonesoup import params, profiles
 from bonesoup.evaluation.compare import regions
 from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
 from bonesoup.evaluation.samples import Front, front_of
@@ -37,8 +36,9 @@ from bonesoup.method.basis import circulant
 from bonesoup.method.front import hypervolume
 from bonesoup.method.preferences import lattice
 from bonesoup.paths import SFT
-from bonesoup.pipeline import computing, environment
+from bonesoup.settings import params, profiles
 from bonesoup.training.rows import train_rows
+from bonesoup.workspace.repro import computing, environment
 
 RESULTS = Path("var/seek")
 

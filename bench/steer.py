@@ -30,12 +30,12 @@ import transformers
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
-from bonesoup.config import Model
 from bonesoup.generation import soup, sweep
 from bonesoup.generation.batch import Request, RunningBatch
 from bonesoup.generation.sample import log_probabilities, sample
 from bonesoup.generation.soup import Policy, Soup, SoupModel, merge_adapters
 from bonesoup.method.preferences import lattice
+from bonesoup.settings.schema import Model
 from bonesoup.training.base import base_policy
 from bonesoup.weights.adapters import Adapter, save
 from bonesoup.weights.fold import fold

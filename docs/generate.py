@@ -20,9 +20,9 @@ from pathlib import Path
 import typer
 from ruamel.yaml import YAML
 
-from bonesoup.cli import app
-from bonesoup.config import Settings
-from bonesoup.profiles import DEFAULT
+from bonesoup.cli.main import app
+from bonesoup.settings.profiles import DEFAULT
+from bonesoup.settings.schema import Settings
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent

@@ -17,8 +17,8 @@ from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 
-from bonesoup.checkout import held, prepare, store_of, variables
-from bonesoup.pipeline import Busy
+from bonesoup.workspace.checkout import held, prepare, store_of, variables
+from bonesoup.workspace.repro import Busy
 
 # The clone a worker was started in: the pull step of prefect.yaml makes it the working directory.
 SOURCE = Path.cwd()

@@ -14,7 +14,8 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.deployments import run_deployment
 from prefect.states import Completed
 
-from bonesoup import checkout, graph, params, pipeline
+from bonesoup.settings import params
+from bonesoup.workspace import checkout, graph, repro
 from flows.common import RETRIED, SOURCE, notify
 
 DEPLOYMENT = "run-stage/on-another-machine"
@@ -79,7 +80,7 @@ def run_stage(stage: str, own: Path, due: bool, slots: Slots, elsewhere: Elsewhe
         variables = checkout.variables(own) | checkout.store_of(SOURCE)
         if device is not None:
             variables["CUDA_VISIBLE_DEVICES"] = device
-        outcome = pipeline.reproduce_one(stage, own, variables, logger.info)
+        outcome = repro.reproduce_one(stage, own, variables, logger.info)
     finally:
         slots.free.put(device)
     if outcome == "ran":
@@ -130,7 +131,7 @@ def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
         # All that lies upstream: a soup file stands for the adapters that it names.
         if inputs := plan.sources + [name for name in plan.upstream([stage]) if name != stage]:
             pull(own, inputs)
-        outcome = pipeline.reproduce_one(stage, own, checkout.variables(own), logger.info)
+        outcome = repro.reproduce_one(stage, own, checkout.variables(own), logger.info)
         logger.info(f"{stage}: {outcome}")
         push(own, [stage])
         # The record of the stage: who started it cannot know it otherwise.
@@ -173,7 +174,7 @@ def fetch_data(own: Path, sources: list[str]) -> None:
 
 def _refused(own: Path, *arguments: str) -> str:
     """What a dvc command said where it failed."""
-    process = pipeline.start_dvc([*arguments], own, checkout.variables(own))
+    process = repro.start_dvc([*arguments], own, checkout.variables(own))
     said, _ = process.communicate()
     return said.strip()[-2000:] if process.returncode else ""
 

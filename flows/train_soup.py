@@ -12,9 +12,10 @@ from prefect.context import get_run_context
 from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed
 
-from bonesoup import checkout, graph, params
 from bonesoup.files import read_json
 from bonesoup.paths import REGISTERED
+from bonesoup.settings import params
+from bonesoup.workspace import checkout, graph
 from flows.artifacts import publish
 from flows.common import PAUSES, SOURCE, command, notify, worth_retrying
 from flows.promote_soup import judge

@@ -16,10 +16,11 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.states import Completed
 
-from bonesoup import checkout, graph, params
 from bonesoup.files import digest, file_digest
-from bonesoup.pins import newest, pins
-from bonesoup.pipeline import inputs as inputs_of
+from bonesoup.settings import params
+from bonesoup.settings.pins import newest, pins
+from bonesoup.workspace import checkout, graph
+from bonesoup.workspace.repro import inputs as inputs_of
 from flows.common import SOURCE, notify
 from flows.stages import fetch_data
 from flows.train_soup import CHECKOUT

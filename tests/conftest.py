@@ -39,7 +39,7 @@ WORDS = [
 @pytest.fixture(scope="session")
 def tiny_policy(tmp_path_factory) -> Path:
     """Folder of an untrained Llama of two layers with a word tokenizer and the chat template."""
-    from bonesoup.config import Model
+    from bonesoup.settings.schema import Model
     from bonesoup.training.base import base_policy
 
     folder = tmp_path_factory.mktemp("policy") / "sft"

@@ -1,7 +1,7 @@
 """Profiles that name things on the Hub, with commits made up for tests: nothing is asked of it."""
 
-from bonesoup import profiles
-from bonesoup.pins import pins
+from bonesoup.settings import profiles
+from bonesoup.settings.pins import pins
 
 
 def made_up(name: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bonesoup.profiles import yaml
+from bonesoup.settings.profiles import yaml
 
 ROOT = Path(__file__).parents[1]
 TOOLS = Path(sys.executable).parent

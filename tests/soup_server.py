@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from ruamel.yaml import YAML
 
-from bonesoup.config import Model
 from bonesoup.files import write_json
 from bonesoup.method.basis import circulant
 from bonesoup.method.preferences import lattice
+from bonesoup.settings.schema import Model
 from bonesoup.training.base import base_policy
 from bonesoup.weights.adapters import Adapter, save
 

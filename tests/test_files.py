@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bonesoup.cli import explain
+from bonesoup.cli.main import explain
 from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl, write_json, write_jsonl
 
 

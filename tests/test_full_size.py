@@ -6,9 +6,9 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 
-from bonesoup import estimate, profiles
-from bonesoup.config import Estimate
-from bonesoup.pins import pins
+from bonesoup.settings import estimate, profiles
+from bonesoup.settings.pins import pins
+from bonesoup.settings.schema import Estimate
 
 FULL = ["assistant", "assistant-small", "summary"]
 # As their config.json states them.

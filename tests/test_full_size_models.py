@@ -6,13 +6,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from bonesoup import config
 from bonesoup.chat import never_sampled
 from bonesoup.files import write_json
 from bonesoup.generation.sample import encode, sample
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward, load_reward, render
+from bonesoup.settings import schema
 from bonesoup.training import rloo
 from bonesoup.training.base import base_policy
 from bonesoup.training.sft import train_sft
@@ -37,11 +37,11 @@ def base(request, tmp_path_factory):
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_a_policy_is_tuned_trained_mixed_and_sampled(base, tmp_path, dtype):
     """What sft, policy, soup and front do, with the settings of the profiles: LoRA, checkpointing, bf16 weights."""
-    model, tokenizer = base_policy(config.Model(source=str(base), context=256, dtype=dtype), [], seed=0)
+    model, tokenizer = base_policy(schema.Model(source=str(base), context=256, dtype=dtype), [], seed=0)
     assert model.dtype == getattr(torch, dtype)
     rows = [{"id": str(k), "prompt": ask(text), "response": text[::-1]} for k, text in enumerate(hub_models.TEXTS)]
-    lora = config.Lora(rank=4, alpha=8, targets="all-linear")
-    sft = config.Sft(steps=8, batch=3, learning_rate=0.01, lora=lora)
+    lora = schema.Lora(rank=4, alpha=8, targets="all-linear")
+    sft = schema.Sft(steps=8, batch=3, learning_rate=0.01, lora=lora)
     tuned, metrics = train_sft(
         model, tokenizer, rows, rows[:2], sft, 256, 0, tmp_path / "scratch", "cpu", gradient_checkpointing=True
     )
@@ -58,7 +58,7 @@ def test_a_policy_is_tuned_trained_mixed_and_sampled(base, tmp_path, dtype):
             Reward("spaced", lambda prompts, responses: [float(r.count(" ")) for r in responses]),
         ],
         normaliser=Normaliser(np.zeros(2), np.ones(2)),
-        rl=config.Rl(
+        rl=schema.Rl(
             steps=2,
             prompts=2,
             generations=2,
@@ -71,8 +71,8 @@ def test_a_policy_is_tuned_trained_mixed_and_sampled(base, tmp_path, dtype):
             lora=lora,
             limits={"kl": 1e6, "entropy": 0.0},
         ),
-        generation=config.Generation(temperature=0.7, max_new_tokens=8),
-        hardware=config.Hardware(gradient_checkpointing=True),
+        generation=schema.Generation(temperature=0.7, max_new_tokens=8),
+        hardware=schema.Hardware(gradient_checkpointing=True),
         seed=0,
         device="cpu",
     )
@@ -95,7 +95,7 @@ def test_a_policy_is_tuned_trained_mixed_and_sampled(base, tmp_path, dtype):
 
 def test_a_prompts_tokens_stay_whatever_is_answered(base):
     """The prompt that is sampled from is a prefix, token by token, of the dialogue that SFT and rewards read."""
-    _, tokenizer = base_policy(config.Model(source=str(base), context=256), [], seed=0)
+    _, tokenizer = base_policy(schema.Model(source=str(base), context=256), [], seed=0)
     for answer in ("Use flour.", '"Well"', "\n1. Bake", " .5", "|> yes", "über"):
         prompt = encode(tokenizer, [ask(SHORT)])["input_ids"][0].tolist()
         (text,) = render(tokenizer, "chat", [ask(SHORT)], [answer])

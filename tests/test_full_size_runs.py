@@ -12,9 +12,10 @@ import hub_models
 import pytest
 import torch
 
-from bonesoup import params, pipeline, profiles
 from bonesoup.files import read_json
 from bonesoup.paths import FRONTS, REPORT, REWARDS, SFT
+from bonesoup.settings import params, profiles
+from bonesoup.workspace import repro
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +106,7 @@ def test_a_profile_runs_from_its_data_to_its_report(name, tmp_path, monkeypatch,
         changes[f"rewards.{objective}.model"] = str(folder)
     profiles.write(name, changes=changes)
     settings = params.load()
-    pipeline.check_inputs(settings)
+    repro.check_inputs(settings)
     for stage in order(project):
         if stage != "register":
             stage, _, key = stage.partition("@")

@@ -8,8 +8,8 @@ from mlflow.exceptions import MlflowException
 from projects import ROOT
 from pydantic import TypeAdapter, ValidationError
 
-from bonesoup.config import Name, Settings
-from bonesoup.tracking.store import nothing_lost, shown
+from bonesoup.registry.store import nothing_lost, shown
+from bonesoup.settings.schema import Name, Settings
 
 # Keys of clouds and hosts of code, private keys, and a user with a password in an address.
 SECRET = (

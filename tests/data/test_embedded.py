@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from bonesoup.config import Sizes
 from bonesoup.data import embedded
 from bonesoup.data.gold import gold
 from bonesoup.data.words import TABLES, load
+from bonesoup.settings.schema import Sizes
 
 SIZES = Sizes(sft=400, pairs=4000, prompts=512)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bonesoup.config import Data
 from bonesoup.data.prepare import prepare
 from bonesoup.data.words import TABLES
 from bonesoup.files import file_digest, read_json, read_jsonl
+from bonesoup.settings.schema import Data
 
 REAL = Path(os.environ.get("BONESOUP_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bonesoup.config import Data
 from bonesoup.data import hh, qa, read
+from bonesoup.settings.schema import Data
 
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("BONESOUP_DATA", ROOT.parent / "shared" / "data"))

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from bonesoup.config import Data
 from bonesoup.data import summaries
 from bonesoup.data.prepare import prepare
 from bonesoup.files import read_jsonl
+from bonesoup.settings.schema import Data
 
 
 def comparison(k: int = 0, choice: int = 0, texts=("A dog bit me.", "I like it."), **info) -> dict:

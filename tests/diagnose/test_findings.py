@@ -12,7 +12,7 @@ from bonesoup.diagnose.lines import Sampled, layout
 from bonesoup.diagnose.page import terminal
 from bonesoup.method.basis import circulant
 from bonesoup.method.quadratic import asymmetry, regret_bone, regret_rewarded
-from bonesoup.params import load
+from bonesoup.settings.params import load
 
 PROMPTS = 200
 KL = 0.1

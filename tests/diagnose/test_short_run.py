@@ -6,11 +6,11 @@ import torch
 from architectures import policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bonesoup.config import Generation
 from bonesoup.diagnose.short_run import drift, shortened
 from bonesoup.generation.sample import Response, log_probabilities
 from bonesoup.generation.soup import Policy, Soup, SoupModel, merge_adapters
-from bonesoup.params import load
+from bonesoup.settings.params import load
+from bonesoup.settings.schema import Generation
 from bonesoup.weights.fold import fold
 
 LIMIT = 4

@@ -13,8 +13,9 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from bonesoup import params, pipeline, profiles
-from bonesoup.cli import app
+from bonesoup.cli.main import app
+from bonesoup.settings import params, profiles
+from bonesoup.workspace import repro
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -246,7 +247,7 @@ def test_a_cheap_command_runs_after_a_finished_pipeline(words, tmp_path):
         words = ["dvc", "--wait-for-lock", *words[1:]]
     executable = shutil.which(words[0], path=Path(sys.executable).parent)
     ran = subprocess.run(
-        [executable, *words[1:]], cwd=ROOT, env=pipeline.environment(), capture_output=True, text=True, timeout=300
+        [executable, *words[1:]], cwd=ROOT, env=repro.environment(), capture_output=True, text=True, timeout=300
     )
     assert ran.returncode == 0, ran.stderr
     if words[:2] == ["bonesoup", "generate"]:
@@ -271,7 +272,7 @@ def test_the_python_of_the_readme_runs_after_a_finished_pipeline(tmp_path):
         [sys.executable, "-c", re.sub(r"^(soup\.predict.*)$", r"print(\1)", registry, flags=re.MULTILINE)],
     ]
     ran = [
-        subprocess.run(script, cwd=ROOT, env=pipeline.environment(), capture_output=True, text=True, timeout=300)
+        subprocess.run(script, cwd=ROOT, env=repro.environment(), capture_output=True, text=True, timeout=300)
         for script in scripts
     ]
     assert [run.returncode for run in ran] == [0, 0, 0], [run.stderr for run in ran]

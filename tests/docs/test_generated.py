@@ -9,8 +9,8 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from bonesoup import params
-from bonesoup.cli import app
+from bonesoup.cli.main import app
+from bonesoup.settings import params
 
 ROOT = Path(__file__).parents[2]
 EMBEDDED = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())

@@ -11,9 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from bonesoup import config, params, profiles
 from bonesoup.data.prepare import read_source
 from bonesoup.rewards.score import Reward, load_function
+from bonesoup.settings import params, profiles, schema
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/objective.md").read_text()
@@ -85,7 +85,7 @@ def test_a_wrong_function_is_refused(project):
 @pytest.mark.parametrize("text", blocks("yaml")[:-1])
 def test_the_other_fragments_are_valid_rewards(text):
     rewards = YAML(typ="safe").load(text)["rewards"]
-    parsed = TypeAdapter(dict[str, config.Reward]).validate_python(rewards)
+    parsed = TypeAdapter(dict[str, schema.Reward]).validate_python(rewards)
     for name, reward in parsed.items():
         assert reward.source == f"out/data/rewards/{name}.jsonl"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from soup_server import serving
 
-from bonesoup import params
+from bonesoup.settings import params
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs/steering.md"]

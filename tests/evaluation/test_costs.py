@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bonesoup.evaluation.costs import request_costs, seek_costs, training_costs
-from bonesoup.params import load
+from bonesoup.settings.params import load
 
 RL = load(Path(__file__).parents[2] / "params.yaml").rl
 

@@ -9,7 +9,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.states import Failed
 from ruamel.yaml import YAML
 
-from bonesoup.pipeline import Busy
+from bonesoup.workspace.repro import Busy
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = YAML(typ="safe").load((ROOT / "prefect.yaml").read_text())["deployments"]

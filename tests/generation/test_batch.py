@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorLis
 
 from bonesoup.chat import never_sampled
 from bonesoup.generation.batch import Request, RunningBatch, nucleus
+from bonesoup.generation.mixer import Mixer
 from bonesoup.generation.sample import RowNoise
 from bonesoup.generation.soup import Policy, Soup, SoupModel
-from bonesoup.generation.steer import Mixer
 from bonesoup.weights.adapters import load
 
 

@@ -11,28 +11,16 @@ import pytest
 from pinned import made_up
 from ruamel.yaml import YAML
 
-from bonesoup import config, params, paths, profiles
+from bonesoup import paths
+from bonesoup.imports import closure
+from bonesoup.settings import params, profiles, schema
+from bonesoup.workspace import graph
 
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
 GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 STAGES = sorted(path.stem for path in (SRC / "bonesoup/stages").glob("[a-z]*.py"))
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
-
-# No stage's result depends on these: settings reach DVC as params, paths.py only repeats names that stand in
-# dvc.yaml, progress.py only prints, and the package's root holds the version.
-UNSEEN = {"bonesoup", "bonesoup.config", "bonesoup.params", "bonesoup.paths", "bonesoup.progress"}
-# Files of the package that a stage reads without importing them.
-READ = {
-    "normalise": {"${data.path}"},
-    "probe": {"${data.path}"},
-    "diagnose": {"${data.path}"},
-    "scale": {"${data.path}"},
-    "front": {"${data.path}"},
-    "prepare": {"${data.path}", "src/bonesoup/data/overview.html"},
-    "report": {"src/bonesoup/evaluation/page", "params.yaml"},
-    "register": {"src/bonesoup/tracking/steerable.py", "mlflow/model-card.md", "params.yaml"},
-}
 
 
 def spec(stage: str) -> dict:
@@ -45,60 +33,27 @@ def made_by(stage: str) -> list[str]:
     return [path for out in listed for path in ([out] if isinstance(out, str) else out)]
 
 
-def file_of(module: str) -> Path | None:
-    stem = SRC / Path(*module.split("."))
-    for path in (stem / "__init__.py", stem.with_suffix(".py")):
-        if path.is_file():
-            return path
-    return None
-
-
-def imported(module: str) -> set[str]:
-    """Modules of this package that a module imports anywhere, inside functions too."""
-    found = set()
-    for node in ast.walk(ast.parse(file_of(module).read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} imports relatively; write the absolute name"
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found |= {name for name in names if name.split(".")[0] == "bonesoup" and file_of(name)}
-    return found
-
-
-def closure(module: str) -> set[str]:
-    """The files, from the project's root, of all that importing a module of this package brings in."""
-    waiting, seen = {module}, set()
-    while waiting:
-        seen.add(current := waiting.pop())
-        waiting |= imported(current) - seen - UNSEEN
-    files = {file_of(name) for name in seen - UNSEEN}
-    return {str(path.relative_to(ROOT)) for path in files if path.name != "__init__.py"}
-
-
 def test_every_stage_module_is_a_stage():
     assert sorted(GRAPH) == STAGES
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_the_modules_it_imports(stage):
-    needed = closure(f"bonesoup.stages.{stage}") | READ.get(stage, set())
-    listed = {dep for dep in spec(stage)["deps"] if dep.endswith(".py") or dep in READ.get(stage, set())}
-    assert listed == needed, f"missing: {sorted(needed - listed)}; too much: {sorted(listed - needed)}"
+def test_the_code_dependencies_are_current():
+    text = (ROOT / "dvc.yaml").read_text()
+    assert graph.with_code(text) == text, "run `make graph`"
+    assert text.count("# Code: written") == len(STAGES)
+
+
+def test_a_new_import_becomes_a_dependency():
+    text = "stages:\n  seek:\n    deps:\n      - a\n      # Code: written by `make graph`\n      - src/gone.py\n"
+    written = graph.with_code(text)
+    assert "src/gone.py" not in written
+    assert "      - src/bonesoup/method/front.py\n" in written
 
 
 def test_inits_are_empty_enough_to_be_no_dependency():
     """Packages' __init__.py are left out of deps, so they must not import from the package."""
     for path in (SRC / "bonesoup").rglob("__init__.py"):
         assert not re.search(r"^\s*(from|import)\s+(bonesoup|\.)", path.read_text(), re.MULTILINE), path
-
-
-def test_the_walk_sees_imports_inside_functions_and_through_modules():
-    assert "src/bonesoup/training/sft.py" in closure("bonesoup.stages.policy")
-    assert "src/bonesoup/rewards/score.py" in closure("bonesoup.stages.policy")
-    assert "src/bonesoup/training/rloo.py" not in closure("bonesoup.stages.front")
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -111,7 +66,7 @@ def test_every_file_of_the_repository_among_the_deps_exists(stage):
 def settings_read(stage: str) -> set[str]:
     """Dotted settings a stage reads: `settings.X.Y`, in its module and in those that it hands its settings to."""
     chains = set()
-    sources = [(ROOT / path).read_text() for path in closure(f"bonesoup.stages.{stage}")]
+    sources = [path.read_text() for path in closure(f"bonesoup.stages.{stage}")]
     trees = [ast.parse(source) for source in sources if re.search(r"settings: (config\.)?Settings\b", source)]
     for node in (node for tree in trees for node in ast.walk(tree)):
         names, inner = [], node
@@ -123,7 +78,7 @@ def settings_read(stage: str) -> set[str]:
             chains.add(".".join(names))
     # Keep the longest: settings.rl.steps also shows up as settings.rl.
     longest = {c for c in chains if not any(other.startswith(f"{c}.") for other in chains)}
-    known = {field.alias or name: name for name, field in config.Settings.model_fields.items()}
+    known = {field.alias or name: name for name, field in schema.Settings.model_fields.items()}
     names = {name: alias for alias, name in known.items()}
     read = set()
     for chain in longest:

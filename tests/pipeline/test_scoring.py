@@ -6,8 +6,9 @@ import mlflow
 import pandas as pd
 import pytest
 
-from bonesoup.tracking import adoption, names, sampling
-from bonesoup.tracking.store import connect
+from bonesoup.promotion import sampling
+from bonesoup.registry import adoption, names
+from bonesoup.registry.store import connect
 
 pytestmark = pytest.mark.slow
 

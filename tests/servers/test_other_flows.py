@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from prefect_server import until
 
-from bonesoup.profiles import yaml
+from bonesoup.settings.profiles import yaml
 
 pytestmark = pytest.mark.slow
 TRAIN = "train-soup/on-demand"

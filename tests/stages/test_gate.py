@@ -2,7 +2,7 @@
 
 import pytest
 
-from bonesoup.config import DataGate, RewardGate
+from bonesoup.settings.schema import DataGate, RewardGate
 from bonesoup.stages.gate import judge_data, judge_rewards
 
 ROW = {"file": "pairs.jsonl", "line": 17, "reason": "not JSON", "excerpt": "{"}

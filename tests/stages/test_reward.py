@@ -5,10 +5,10 @@ import torch
 from ruamel.yaml import YAML
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from bonesoup import config
 from bonesoup.files import file_digest, read_json, write_jsonl
 from bonesoup.paths import REWARDS, SFT
 from bonesoup.rewards.score import load_reward
+from bonesoup.settings import schema
 from bonesoup.stages import reward as stage
 
 FIT = {"steps": 40, "batch": 8, "learning_rate": 0.01}
@@ -44,11 +44,11 @@ def project(tmp_path, monkeypatch, tiny_policy):
     return tmp_path
 
 
-def settings(repository, reward: dict) -> config.Settings:
+def settings(repository, reward: dict) -> schema.Settings:
     raw = YAML(typ="safe").load((repository / "profiles/embedded.yaml").read_text())
     raw["rewards"]["helpful"] = reward
     # Without the rules across keys: the embedded source gives no labels.
-    return config.Settings.model_validate(raw)
+    return schema.Settings.model_validate(raw)
 
 
 @pytest.fixture

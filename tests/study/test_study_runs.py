@@ -8,7 +8,7 @@ import pytest
 from projects import TINY, alive, wait_for
 
 from bonesoup.files import read_json, read_jsonl
-from bonesoup.profiles import yaml
+from bonesoup.settings.profiles import yaml
 
 pytestmark = pytest.mark.slow
 # More steps than the default's, so that there is a middle to be killed in; only backbones depend on beta.

@@ -8,15 +8,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bonesoup import config
 from bonesoup.chat import never_sampled
 from bonesoup.evaluation.front_rows import Scorer, front_rows
 from bonesoup.files import read_json
-from bonesoup.generation.context import context, in_context, reward_tokens
+from bonesoup.generation.reward_context import context, in_context, reward_tokens
 from bonesoup.generation.sample import encode, log_probabilities, sample
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
+from bonesoup.settings import schema
 from bonesoup.training import ric
 
 NAMES = ["flour", "yes"]
@@ -38,12 +38,12 @@ def task(tiny_policy, prompts) -> ric.Task:
         prompts=prompts,
         rewards=[Reward("flour", count("flour.")), Reward("yes", count("yes"))],
         normaliser=Normaliser(np.array([1.0, 1.0]), np.array([1.0, 1.0])),
-        ric=config.Ric(rounds=2, online=0.5, learning_rate=0.01, keep=0.5),
+        ric=schema.Ric(rounds=2, online=0.5, learning_rate=0.01, keep=0.5),
         updates=80,
         batch=16,
         micro_batch=16,
         lora=None,
-        generation=config.Generation(temperature=1.0, max_new_tokens=4),
+        generation=schema.Generation(temperature=1.0, max_new_tokens=4),
         gradient_checkpointing=False,
         seed=3,
         device="cpu",
@@ -177,7 +177,7 @@ def test_a_batch_in_parts_is_the_same_update(task, tmp_path):
 
 
 def test_with_lora_only_its_modules_and_the_reward_tokens_move(task, tmp_path):
-    folder = ric.train_ric(small(task, lora=config.Lora(rank=4, alpha=8)), tmp_path)
+    folder = ric.train_ric(small(task, lora=schema.Lora(rank=4, alpha=8)), tmp_path)
     before = AutoModelForCausalLM.from_pretrained(task.base)
     after = AutoModelForCausalLM.from_pretrained(folder)
     start, end, size = before.state_dict(), after.state_dict(), before.config.vocab_size
@@ -197,7 +197,7 @@ def _answers(model, tokenizer, task):
 
 
 def test_no_online_round_is_the_offline_phase_alone(task, tmp_path):
-    alone = small(task, ric=config.Ric(rounds=0, learning_rate=0.01))
+    alone = small(task, ric=schema.Ric(rounds=0, learning_rate=0.01))
     facts = read_json(ric.train_ric(alone, tmp_path) / "ric.json")
     assert [phase["updates"] for phase in facts["phases"]] == [4]
     assert facts["responses_scored"] == 32

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bonesoup import config
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
+from bonesoup.settings import schema
 from bonesoup.training import rloo
 
 ROW = [0.7, 0.3]
@@ -46,9 +46,9 @@ def make_task(base: Path, texts: list, hardware: dict | None = None, **changes) 
         prompts=texts,
         rewards=[Reward("flour", count("flour.")), Reward("yes", count("yes"))],
         normaliser=Normaliser(np.array([0.1, 0.2]), np.array([0.5, 2.0])),
-        rl=config.Rl(**(settings | changes)),
-        generation=config.Generation(temperature=1.0, max_new_tokens=8),
-        hardware=config.Hardware(**hardware or {}),
+        rl=schema.Rl(**(settings | changes)),
+        generation=schema.Generation(temperature=1.0, max_new_tokens=8),
+        hardware=schema.Hardware(**hardware or {}),
         seed=3,
         device="cpu",
     )

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bonesoup.config import Lora, Model, Sft
 from bonesoup.generation.sample import sample
+from bonesoup.settings.schema import Lora, Model, Sft
 from bonesoup.training.base import base_policy
 from bonesoup.training.sft import conversation, train_sft
 

@@ -15,10 +15,10 @@ from projects import alive, wait_for
 from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
-from bonesoup import params
 from bonesoup.files import read_jsonl, write_json
 from bonesoup.paths import NORMALISER, POLICIES, ROWS, SCRATCH
-from bonesoup.profiles import yaml
+from bonesoup.settings import params
+from bonesoup.settings.profiles import yaml
 from bonesoup.stages import policy
 
 pytestmark = pytest.mark.slow

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bonesoup.upkeep import objects
+from bonesoup.workspace import objects
 
 GRAPH = """
 stages:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bonesoup.upkeep import gc, objects
+from bonesoup.upkeep import gc
+from bonesoup.workspace import objects
 
 
 def git(root: Path, *arguments: str) -> None:

@@ -4,9 +4,9 @@ import sys
 import time
 from pathlib import Path
 
-from bonesoup import params
 from bonesoup.files import write_json
 from bonesoup.locks import exclusive
+from bonesoup.settings import params
 from bonesoup.upkeep import leftovers
 
 REPOSITORY = Path(__file__).parents[2]

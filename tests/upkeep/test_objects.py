@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bonesoup.upkeep import objects, verify
+from bonesoup.upkeep import verify
+from bonesoup.workspace import objects
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from bonesoup.files import file_digest
-from bonesoup.upkeep import objects, rebuild
+from bonesoup.upkeep import rebuild
 from bonesoup.upkeep.rebuild import Origin
+from bonesoup.workspace import objects
 
 SETTINGS = """
 data: {path: %s}
@@ -163,7 +164,7 @@ def test_a_folder_that_exists_is_left_alone(source, tmp_path):
 
 
 def test_differences_of_the_environment_are_named():
-    from bonesoup.tracking import lineage
+    from bonesoup.registry import lineage
 
     now = lineage.environment()
     then = now | {"python": "3.11.1", "packages": now["packages"] | {"torch": "1.0", "gone": "2"}}

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 
-from bonesoup.tracking import champion
-from bonesoup.tracking.names import reference
+from bonesoup.promotion import champion
+from bonesoup.registry.names import reference
 from bonesoup.upkeep import retention
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bonesoup.config import Model
 from bonesoup.files import read_json, write_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
+from bonesoup.settings.schema import Model
 from bonesoup.training.base import base_policy
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bonesoup.config import Sizes
 from bonesoup.data.gold import OBJECTIVES, gold
 from bonesoup.data.records import Records, message, prompt_id
 from bonesoup.data.words import TABLES, Words, load
+from bonesoup.settings.schema import Sizes
 
 LIMIT = 16  # tokens of a response with its end-of-text token; an endless response has 16 words and no room for it
 NOISE = 0.15  # temperature of the pair labels, in gold units

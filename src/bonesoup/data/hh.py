@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bonesoup.config import Data
 from bonesoup.data.read import BadRow, check_length, read, set_aside, text_of
 from bonesoup.data.records import Messages, Records, normal, prompt_id, prompt_key
+from bonesoup.settings.schema import Data
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}

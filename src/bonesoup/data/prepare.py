@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bonesoup.config import Data
 from bonesoup.data import embedded, hh, qa, summaries
 from bonesoup.data.gold import OBJECTIVES as GOLD_OBJECTIVES
 from bonesoup.data.gold import gold
@@ -16,6 +15,7 @@ from bonesoup.data.split import assign
 from bonesoup.data.validate import validate
 from bonesoup.data.words import load
 from bonesoup.files import appearing, write_json, write_jsonl
+from bonesoup.settings.schema import Data
 
 
 def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:

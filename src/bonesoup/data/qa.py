@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bonesoup.config import Data
 from bonesoup.data.read import BadRow, check_length, field, read, set_aside, text_of
 from bonesoup.data.records import Messages, Records, message, normal, prompt_id
+from bonesoup.settings.schema import Data
 
 RELEVANCE = frozenset({"Irrelevant", "Redundant", "Incoherent"})
 FACTUALITY = frozenset({"Wrong-Grounding", "Unverifiable"})

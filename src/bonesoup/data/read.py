@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bonesoup.config import Data
+from bonesoup.settings.schema import Data
 
 MAX_LINE = 1_000_000  # bytes; a longer line is quarantined unread
 EXCERPT = 120  # characters of a bad row that are kept

@@ -7,10 +7,10 @@ nothing else in the prompt.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bonesoup.config import Data
 from bonesoup.data.hh import cut
 from bonesoup.data.read import BadRow, check_length, field, read, text_of
 from bonesoup.data.records import Records, message, normal, prompt_id, prompt_key
+from bonesoup.settings.schema import Data
 
 
 @dataclass(frozen=True)

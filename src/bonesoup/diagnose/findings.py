@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 
-from bonesoup.config import Settings
 from bonesoup.diagnose.lines import PLACES, Layout, Line, Sampled
 from bonesoup.evaluation.diagnosis import (
     Prediction,
@@ -21,6 +20,7 @@ from bonesoup.evaluation.diagnosis import (
 from bonesoup.evaluation.statistics import estimate, resample_weights, resampled_means
 from bonesoup.method.preferences import interior, lattice
 from bonesoup.method.quadratic import asymmetry, penalised_share, regret_bone, regret_rewarded, win_region
+from bonesoup.settings.schema import Settings
 
 # KL coefficients for which the gain is foretold, as multiples of rl.kl.
 PENALTIES = (1.0, 2.0, 3.0, 5.0)

@@ -2,15 +2,15 @@
 
 import numpy as np
 
-from bonesoup.config import Settings
 from bonesoup.diagnose.lines import Sampled, layout
 from bonesoup.diagnose.short_run import short_run, shortened
 from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
 from bonesoup.files import read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.basis import basis_rows
+from bonesoup.method.methods import method_slots
 from bonesoup.paths import BETA, NORMALISER, POLICIES, ROWS, SFT
-from bonesoup.slots import method_slots
+from bonesoup.settings.schema import Settings
 from bonesoup.training.rows import task
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bonesoup.config import Rl, Settings
 from bonesoup.files import digest, file_digest
 from bonesoup.generation.sample import Messages, Response, log_probabilities
 from bonesoup.generation.soup import SoupModel, merge_adapters
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
+from bonesoup.settings.schema import Rl, Settings
 from bonesoup.training.rloo import Task, train_policy
 from bonesoup.training.rows import inputs
 from bonesoup.training.scratch import scratch
@@ -43,7 +43,7 @@ def short_run(settings: Settings, task: Task, policy: SoupModel, preference: lis
     """
     short = settings.model_copy(update={"rl": shortened(settings.rl)})
     start = [file_digest(one.path / "adapter_model.safetensors") for one in policy.policies]
-    with scratch(digest("short run", start, preference, inputs(short), file_digest(Path(__file__)))) as own:
+    with scratch(digest("short run", start, preference, inputs(short, __name__))) as own:
         base = own / "base"
         if not base.is_dir():
             fold(task.base, merge_adapters(policy.soup, preference)[0], base)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from bonesoup.config import Rl
+from bonesoup.settings.schema import Rl
 
 
 def training_costs(rows: Sequence[Sequence[float]], rl: Rl) -> dict[str, int]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from bonesoup import config
 from bonesoup.data.gold import gold_scorer
 from bonesoup.files import read_json, read_jsonl
-from bonesoup.generation.context import contexts
+from bonesoup.generation.reward_context import contexts
 from bonesoup.generation.sample import log_probabilities
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.generation.sweep import sweep
@@ -17,6 +16,7 @@ from bonesoup.paths import NORMALISER, PROMPTS, REWARDS
 from bonesoup.progress import Throttle
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward, load_rewards
+from bonesoup.settings import schema
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def load_prompts(split: str, count: int) -> list[dict]:
     return [row for row in read_jsonl(PROMPTS) if row["split"] == split][:count]
 
 
-def load_scorer(settings: config.Settings) -> Scorer:
+def load_scorer(settings: schema.Settings) -> Scorer:
     """The rewards of this run and, where the task knows it, the true score."""
     scale = read_json(NORMALISER)
     gold = scale["gold"]
@@ -66,7 +66,7 @@ def front_rows(
     policy: SoupModel,
     prompts: list[dict],
     scorer: Scorer,
-    generation: config.Generation,
+    generation: schema.Generation,
     batch: int,
     seed: int,
 ) -> pd.DataFrame:

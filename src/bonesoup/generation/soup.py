@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from bonesoup.files import read_json
-from bonesoup.generation.steer import Mixer
+from bonesoup.generation.mixer import Mixer
 from bonesoup.method.basis import coefficients
 from bonesoup.weights.adapters import WEIGHTS, Adapter, concatenate, load
 from bonesoup.weights.pretrained import load_model, load_tokenizer

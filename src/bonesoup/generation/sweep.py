@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import torch
 
-from bonesoup.generation.context import in_context, reward_tokens
-from bonesoup.generation.decode import sample_product
+from bonesoup.generation.mod import sample_product
+from bonesoup.generation.reward_context import in_context, reward_tokens
 from bonesoup.generation.sample import Messages, Response, log_probabilities_of, sample
 from bonesoup.generation.soup import FOLD_FROM, SoupModel
 

@@ -1,7 +1,7 @@
 """Preferences: points of the simplex over the objectives."""
 
+import math
 from itertools import combinations
-from math import comb
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,7 +27,7 @@ def lattice(n: int, parts: int) -> np.ndarray:
     for name, value in (("n", n), ("parts", parts)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name} must be a whole number of 1 or more, found {value!r}")
-    if (size := comb(int(parts + n - 1), int(n - 1))) > 1_000_000:
+    if (size := math.comb(int(parts + n - 1), int(n - 1))) > 1_000_000:
         raise ValueError(f"a lattice of {n} objectives in {parts} parts has {size} points: take fewer parts")
     # Stars and bars: the bars cut a row of parts + n - 1 places into n counts.
     places = parts + n - 1
@@ -55,3 +55,33 @@ def interior(preferences: ArrayLike, threshold: float) -> np.ndarray:
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be in [0, 1], found {threshold}")
     return (preferences >= threshold - _SLACK).all(axis=1)
+
+
+def parse_weights(text: str, known: list[str]) -> dict[str, float]:
+    """'a=0.7,b=0.3' -> {'a': 0.7, 'b': 0.3}."""
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        weights = {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        raise ValueError(
+            f"preference {text!r} is neither a named preference ({', '.join(known) or 'none defined'}) "
+            "nor of the form helpful=0.7,harmless=0.3"
+        ) from None
+    if len(weights) < len(pairs):
+        raise ValueError(f"preference {text!r} names an objective twice")
+    return weights
+
+
+def preference_faults(weights: dict[str, float], objectives: list[str]) -> list[str]:
+    """Why `weights` is no preference over `objectives`; empty when it is one."""
+    faults = []
+    if unknown := sorted(set(weights) - set(objectives)):
+        faults.append(f"unknown objectives {', '.join(unknown)} (known: {', '.join(objectives)})")
+    if missing := [name for name in objectives if name not in weights]:
+        faults.append(f"no weight for {', '.join(missing)}")
+    values = list(weights.values())
+    if any(not math.isfinite(value) or value < 0 for value in values):
+        faults.append("weights must be finite and not negative")
+    elif abs(sum(values) - 1) > 1e-6:
+        faults.append(f"weights sum to {sum(values):g}, not 1")
+    return faults

@@ -19,17 +19,17 @@ from transformers import (
 )
 from trl import RewardConfig, RewardTrainer
 
-from bonesoup import config
 from bonesoup.chat import check_room
 from bonesoup.progress import StepLines, quiet
 from bonesoup.rewards.score import Reward, render
+from bonesoup.settings import schema
 
 
 def train_reward(
     name: str,
     base: Path,
     rows: list[dict],
-    reward: config.PairReward | config.LabelReward,
+    reward: schema.PairReward | schema.LabelReward,
     seed: int,
     out: Path,
     device: str,

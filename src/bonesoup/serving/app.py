@@ -16,11 +16,11 @@ from starlette.types import ASGIApp
 import bonesoup
 from bonesoup.generation.soup import merge_adapters
 from bonesoup.serving import errors, steering
-from bonesoup.serving.bodies import ChatBody, CompletionBody
 from bonesoup.serving.completions import Job, Live, stream, submit, wants_usage, whole
 from bonesoup.serving.errors import ApiError, ErrorBody
-from bonesoup.serving.guards import Guard
 from bonesoup.serving.metrics import Metrics
+from bonesoup.serving.middleware import Guard
+from bonesoup.serving.protocol import ChatBody, CompletionBody
 from bonesoup.serving.sending import Patient
 from bonesoup.weights.adapters import save
 

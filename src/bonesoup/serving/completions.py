@@ -12,9 +12,9 @@ from fastapi import Request as HttpRequest
 
 from bonesoup.generation.batch import Request
 from bonesoup.serving import errors, steering
-from bonesoup.serving.bodies import ChatBody, CompletionBody, Sampling
 from bonesoup.serving.engine import Answer, Down, Engine, Full
 from bonesoup.serving.errors import ApiError
+from bonesoup.serving.protocol import ChatBody, CompletionBody, Sampling
 from bonesoup.serving.source import Source
 from bonesoup.serving.text import Pieces, chat_tokens, plain_tokens, roles
 

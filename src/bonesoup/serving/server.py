@@ -175,9 +175,9 @@ def _find(reference: str | None, root: Path, work: Path) -> tuple[Source, bool]:
 
 
 def _follow(following, name: str, root: Path, work: Path, options: Options, metrics: Metrics, say) -> None:
-    from bonesoup import params
-    from bonesoup.tracking import names
-    from bonesoup.tracking.store import UNCHANGED, connect
+    from bonesoup.registry import names
+    from bonesoup.registry.store import UNCHANGED, connect
+    from bonesoup.settings import params
 
     experiment = params.load(root / params.PARAMS).register_.name
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
-from bonesoup import params
 from bonesoup.files import read_json
 from bonesoup.generation.soup import Soup
 from bonesoup.method.basis import circulant
 from bonesoup.paths import MEASURED, SOUPS
+from bonesoup.settings import params
 
 MAIN, REWARDED, SFT = "bone", "rewarded", "sft"
 
@@ -138,8 +138,8 @@ def from_registry(root: Path, reference: str | None, work: Path) -> Source | Non
         ValueError: no such version, or files that are not those that were registered.
         ConnectionError: the registry does not answer.
     """
-    from bonesoup.tracking import intact, names
-    from bonesoup.tracking.store import UNCHANGED, connect
+    from bonesoup.registry import intact, names
+    from bonesoup.registry.store import UNCHANGED, connect
 
     settings = params.load(root / params.PARAMS)
     model = names.soup_name(settings.register_.name)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from bonesoup.preference import preference_faults
-from bonesoup.serving.bodies import Weights, split_model, weights
+from bonesoup.method.preferences import preference_faults
 from bonesoup.serving.errors import ApiError
+from bonesoup.serving.protocol import Weights, split_model, weights
 from bonesoup.serving.source import Source
 
 

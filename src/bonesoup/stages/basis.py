@@ -2,12 +2,11 @@
 
 from dataclasses import asdict
 
-import numpy as np
-
-from bonesoup.config import Settings
 from bonesoup.files import appearing, read_json, write_json
 from bonesoup.method.basis import Conditioning, basis_rows, conditioning
+from bonesoup.method.methods import weight_rows
 from bonesoup.paths import BETA, METRICS, ROWS
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: None) -> None:
@@ -24,22 +23,6 @@ def run(settings: Settings, key: None) -> None:
             write_json(folder / f"{name}.json", {"slots": slots})
             for slot, row in slots.items():
                 print(f"basis: {name}/{slot} trains on " + _formula(settings.objectives, row))
-
-
-def weight_rows(basis: np.ndarray, oracles: list[list[float]]) -> dict[str, list[float]]:
-    """slot -> weights [objective] of every policy the methods may need."""
-    n = basis.shape[1]
-    kinds = {
-        "backbone": basis,
-        "specialist": np.eye(n),
-        "oracle": np.array(oracles).reshape(-1, n),
-    }
-    return {
-        # Rounded, so that rows that agree up to float rounding are one policy.
-        f"{kind}-{k}": np.round(row, 9).tolist()
-        for kind, matrix in kinds.items()
-        for k, row in enumerate(matrix, start=1)
-    }
 
 
 def _say(settings: Settings, found: Conditioning) -> None:

@@ -1,9 +1,9 @@
 """candidates: the weight rows that every beta under comparison asks for, and how far its probe trains."""
 
-from bonesoup.config import Settings
 from bonesoup.files import write_json
 from bonesoup.method.basis import circulant
 from bonesoup.paths import PROBES
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: None) -> None:

@@ -1,8 +1,8 @@
 """diagnose: what the specialists alone foretell, kept to be compared with what the full run shows; off by default."""
 
-from bonesoup.config import Settings
 from bonesoup.files import write_json
 from bonesoup.paths import METRICS
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: None) -> None:

@@ -1,10 +1,10 @@
 """front@METHOD: answer the test prompts at every preference of a method, and score the answers."""
 
-from bonesoup.config import Settings
 from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer, summarise
 from bonesoup.files import appearing, write_json
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.paths import FRONTS, SOUPS
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: str) -> None:

@@ -3,10 +3,10 @@
 A gate is a stage of its own so that the measurement survives a failure, and a changed threshold re-runs only it.
 """
 
-from bonesoup import config
-from bonesoup.config import Settings
 from bonesoup.files import read_json, write_json
 from bonesoup.paths import DATA, GATES, REWARDS, SUMMARY
+from bonesoup.settings import schema
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: str) -> None:
@@ -24,7 +24,7 @@ def run(settings: Settings, key: str) -> None:
     print(f"gate@{key}: passed")
 
 
-def judge_data(summary: dict, gate: config.DataGate) -> list[str]:
+def judge_data(summary: dict, gate: schema.DataGate) -> list[str]:
     """Faults of the prepared data: too much quarantined, or an expectation that failed."""
     faults = []
     if summary["share_quarantined"] > gate.max_quarantined:
@@ -42,7 +42,7 @@ def judge_data(summary: dict, gate: config.DataGate) -> list[str]:
     return faults
 
 
-def judge_rewards(rewards: list[dict], gate: config.RewardGate) -> tuple[list[str], list[str]]:
+def judge_rewards(rewards: list[dict], gate: schema.RewardGate) -> tuple[list[str], list[str]]:
     """(faults, warnings) of the learned rewards' held-out accuracy."""
     low = [
         f"reward {reward['objective']}: held-out accuracy {reward['accuracy']:.3f} "

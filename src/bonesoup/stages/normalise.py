@@ -3,7 +3,6 @@
 import numpy as np
 
 from bonesoup.chat import check_room
-from bonesoup.config import Settings
 from bonesoup.data.gold import gold_scorer
 from bonesoup.files import read_jsonl, write_json
 from bonesoup.generation.sample import render, sample
@@ -11,6 +10,7 @@ from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import fit
 from bonesoup.rewards.score import load_rewards
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: None) -> None:

@@ -1,8 +1,8 @@
 """policy@GROUP: train the policies of a group, one after another in this process; each row is trained once."""
 
-from bonesoup.config import Settings
 from bonesoup.files import appearing, read_json
 from bonesoup.paths import POLICIES, ROWS
+from bonesoup.settings.schema import Settings
 from bonesoup.training.rows import train_rows
 
 

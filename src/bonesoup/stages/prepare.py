@@ -1,8 +1,8 @@
 """prepare: a data source -> prompts, SFT texts and reward data, split by prompt, validated, with data docs."""
 
-from bonesoup.config import Settings
 from bonesoup.data.prepare import prepare
 from bonesoup.paths import DATA, DATA_DOCS
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: None) -> None:

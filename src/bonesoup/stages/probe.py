@@ -1,11 +1,11 @@
 """probe@BETA: the first part of the full run of one beta's backbones, and its front on validation prompts."""
 
-from bonesoup.config import Settings
 from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
 from bonesoup.files import appearing, read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.preferences import lattice
 from bonesoup.paths import PROBES, SFT
+from bonesoup.settings.schema import Settings
 from bonesoup.training.rows import train_rows
 
 

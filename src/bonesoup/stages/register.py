@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from bonesoup.config import Settings
 from bonesoup.files import write_json
-from bonesoup.params import PARAMS
 from bonesoup.paths import REGISTERED
-from bonesoup.tracking.register import register_all
+from bonesoup.registry.register import register_all
+from bonesoup.settings.params import PARAMS
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: None) -> None:

@@ -2,7 +2,6 @@
 
 import subprocess
 
-from bonesoup.config import Settings
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.costs import request_costs, seek_costs, training_costs
@@ -10,8 +9,9 @@ from bonesoup.evaluation.measured import measured
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
 from bonesoup.files import appearing, read_json, write_json
-from bonesoup.params import PARAMS
 from bonesoup.paths import BETA, FRONTS, MEASURED, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
+from bonesoup.settings.params import PARAMS
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: None) -> None:

@@ -4,11 +4,11 @@ import inspect
 import sys
 from pathlib import Path
 
-from bonesoup.config import Settings
 from bonesoup.files import appearing, file_digest, read_jsonl, write_json
 from bonesoup.paths import METRICS, REWARDS, SFT
 from bonesoup.rewards.score import load_classifier, load_function, load_reward
 from bonesoup.rewards.train import held_out, train_reward
+from bonesoup.settings.schema import Settings
 from bonesoup.weights.pretrained import load_tokenizer
 
 

@@ -5,24 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bonesoup.config import Settings
 from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl, write_json
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, RIC, SFT, SFT_ROWS
+from bonesoup.settings.schema import Settings
 from bonesoup.training.scratch import programs, scratch
-
-CODE = (
-    __name__,
-    "bonesoup.chat",
-    "bonesoup.generation.context",
-    "bonesoup.generation.sample",
-    "bonesoup.method.arrays",
-    "bonesoup.method.targets",
-    "bonesoup.rewards.normalise",
-    "bonesoup.rewards.score",
-    "bonesoup.training.ric",
-    "bonesoup.training.sft",
-    "bonesoup.weights.pretrained",
-)
 
 
 def run(settings: Settings, key: None) -> None:
@@ -82,7 +68,7 @@ def _inputs(settings: Settings) -> list:
         settings.generation.model_dump(),
         settings.hardware.gradient_checkpointing,
         [settings.seed, settings.threads, settings.device],
-        *programs(CODE),
+        *programs(__name__),
         [file_digest(path) for path in (SFT, NORMALISER, PROMPTS, SFT_ROWS)],
         [file_digest(REWARDS / name) for name in settings.objectives],
     ]

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from bonesoup.config import Settings
 from bonesoup.files import read_json, write_json
 from bonesoup.paths import RECIPES, SOUPS
+from bonesoup.settings.schema import Settings
 
 # Candidates are compared at as many preferences, spread over the grid with both of its ends.
 POINTS = 5

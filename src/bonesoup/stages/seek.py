@@ -3,11 +3,11 @@
 With no candidates basis.beta passes through. It also stays where no other is distinguishable from it.
 """
 
-from bonesoup.config import Settings
 from bonesoup.evaluation.samples import read_fronts
 from bonesoup.evaluation.seek import compare_betas
 from bonesoup.files import read_json, write_json
 from bonesoup.paths import BETA, PROBES
+from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: None) -> None:

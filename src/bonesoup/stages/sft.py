@@ -1,8 +1,8 @@
 """sft: the base policy, made or loaded, fine-tuned on the SFT texts."""
 
-from bonesoup.config import Settings
 from bonesoup.files import appearing, read_jsonl, write_json
 from bonesoup.paths import METRICS, SCRATCH, SFT, SFT_ROWS
+from bonesoup.settings.schema import Settings
 from bonesoup.training.base import base_policy
 from bonesoup.training.sft import train_sft
 

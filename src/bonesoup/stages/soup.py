@@ -1,10 +1,10 @@
 """soup: for each method, its policies and how a preference becomes merging coefficients. No weights are copied."""
 
-from bonesoup.config import Settings
 from bonesoup.files import appearing, file_digest, read_json, write_json
+from bonesoup.method.methods import method_slots
 from bonesoup.method.preferences import lattice
 from bonesoup.paths import METRICS, POLICIES, RECIPES, RIC, ROWS, SFT
-from bonesoup.slots import method_slots
+from bonesoup.settings.schema import Settings
 
 MAPPING = {
     "sft": "none",

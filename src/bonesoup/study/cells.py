@@ -16,9 +16,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bonesoup import params, profiles
-from bonesoup.config import Name
 from bonesoup.files import digest
+from bonesoup.settings import params, profiles
+from bonesoup.settings.schema import Name
 
 STUDIES = Path("studies")
 

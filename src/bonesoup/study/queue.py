@@ -19,10 +19,11 @@ from pathlib import Path
 import psutil
 from ruamel.yaml import YAML
 
-from bonesoup import checkout, pipeline, profiles
 from bonesoup.paths import METRICS
-from bonesoup.pipeline import BOUND_DVC, RUNNING, failure, start_dvc
+from bonesoup.settings import profiles
 from bonesoup.study.cells import Cell, alike, identity
+from bonesoup.workspace import checkout, repro
+from bonesoup.workspace.repro import BOUND_DVC, RUNNING, failure, start_dvc
 
 EXPERIMENTS = Path(".dvc/tmp/exps")
 TARGET = "report"
@@ -39,7 +40,7 @@ def environment(folder: Path) -> dict[str, str]:
     shim = tools / "dvc"
     shim.write_text(f"#!{sys.executable}\n{BOUND_DVC.replace('; ', chr(10))}\n")
     shim.chmod(0o755)
-    own = pipeline.environment()
+    own = repro.environment()
     return own | {
         "PATH": f"{tools}{os.pathsep}{own['PATH']}",
         # Relative: each workspace runs the code of its own commit.

@@ -10,7 +10,7 @@ from typing import Any
 from bonesoup.evaluation.compare import BASELINE
 from bonesoup.evaluation.tables import UNITS
 from bonesoup.files import appearing, read_json
-from bonesoup.slots import method_slots
+from bonesoup.method.methods import method_slots
 from bonesoup.study.cells import STUDIES, Cell, alike
 
 RESULTS = STUDIES / "results"

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bonesoup import checkout
 from bonesoup.files import digest, read_json, read_jsonl, write_json
 from bonesoup.locks import exclusive
 from bonesoup.study import queue, results, sharing
 from bonesoup.study.cells import Cell
+from bonesoup.workspace import checkout
 
 FOLDER = Path("var/study")
 POLL = 2.0

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from bonesoup.pipeline import RUNNING, SKIPPED
 from bonesoup.study.cells import Cell
+from bonesoup.workspace.repro import RUNNING, SKIPPED
 
 # Those worth waiting for, in the order in which they run.
 STAGES = ("prepare", "sft", "reward", "normalise", "policy")

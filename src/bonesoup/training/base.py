@@ -9,12 +9,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from bonesoup import config
 from bonesoup.chat import bpe_tokenizer, only_ours, with_template, words_tokenizer
+from bonesoup.settings import schema
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 
-def base_policy(model: config.Model, texts: list[str], seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def base_policy(model: schema.Model, texts: list[str], seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer before SFT; `texts` are what a from-scratch tokenizer learns its tokens from.
 
     Raises:

@@ -47,8 +47,8 @@ def main(job: dict) -> None:
     import torch
     from accelerate import PartialState
 
-    from bonesoup import params
     from bonesoup.locks import die_with_parent
+    from bonesoup.settings import params
     from bonesoup.training.rloo import train_policy
     from bonesoup.training.rows import task
 

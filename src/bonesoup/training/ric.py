@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from bonesoup import config
 from bonesoup.files import appearing, read_json, read_jsonl, write_json, write_jsonl
-from bonesoup.generation.context import LEVELS, context, in_context, reward_tokens
+from bonesoup.generation.reward_context import LEVELS, context, in_context, reward_tokens
 from bonesoup.generation.sample import sample
 from bonesoup.method.targets import near_front, phases, target_rewards
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Messages, Reward
+from bonesoup.settings import schema
 from bonesoup.training.sft import train_sft
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
@@ -46,12 +46,12 @@ class Task:
     prompts: list[Messages]
     rewards: list[Reward]
     normaliser: Normaliser
-    ric: config.Ric
+    ric: schema.Ric
     updates: int
     batch: int
     micro_batch: int
-    lora: config.Lora | None
-    generation: config.Generation
+    lora: schema.Lora | None
+    generation: schema.Generation
     gradient_checkpointing: bool
     seed: int
     device: str
@@ -173,7 +173,7 @@ def _phase(
         tokenizer,
         [row | {"prompt": in_context(row["prompt"], context(task.objectives, row["rewards"]))} for row in rows],
         [],
-        config.Sft(steps=updates, batch=task.batch, learning_rate=task.ric.learning_rate, lora=task.lora),
+        schema.Sft(steps=updates, batch=task.batch, learning_rate=task.ric.learning_rate, lora=task.lora),
         tokenizer.model_max_length,
         task.seed + number,
         scratch / "trainer",

@@ -22,12 +22,12 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import RLOOConfig, RLOOTrainer
 
-from bonesoup import config
 from bonesoup.chat import never_sampled
 from bonesoup.files import appearing, read_json, read_jsonl, write_json
 from bonesoup.progress import Throttle, quiet
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Messages, Reward
+from bonesoup.settings import schema
 from bonesoup.training.sft import lora_config
 
 COMPLETE = "complete.json"
@@ -51,9 +51,9 @@ class Task:
     prompts: list[Messages]
     rewards: list[Reward]
     normaliser: Normaliser
-    rl: config.Rl
-    generation: config.Generation
-    hardware: config.Hardware
+    rl: schema.Rl
+    generation: schema.Generation
+    hardware: schema.Hardware
     seed: int
     device: str
 
@@ -289,7 +289,7 @@ class _StepLog(TrainerCallback):
         )
 
 
-def check_step(name: str, step: dict[str, float], limits: config.Limits) -> None:
+def check_step(name: str, step: dict[str, float], limits: schema.Limits) -> None:
     """Raises Collapse where a step of the log lies outside the limits."""
     where = f"{name} collapsed at step {step['step']}"
     if not all(np.isfinite(value) for value in step.values()):

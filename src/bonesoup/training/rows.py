@@ -5,25 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bonesoup.config import Settings
 from bonesoup.files import digest, file_digest, read_json, read_jsonl, write_json
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import load_rewards
+from bonesoup.settings.schema import Settings
 from bonesoup.training.launch import launch
 from bonesoup.training.rloo import Task, train_policy
 from bonesoup.training.scratch import programs, scratch
-
-CODE = (
-    __name__,
-    "bonesoup.chat",
-    "bonesoup.rewards.normalise",
-    "bonesoup.rewards.score",
-    "bonesoup.training.launch",
-    "bonesoup.training.rloo",
-    "bonesoup.training.sft",
-    "bonesoup.weights.pretrained",
-)
 
 
 def task(settings: Settings) -> Task:
@@ -42,8 +31,11 @@ def task(settings: Settings) -> Task:
     )
 
 
-def inputs(settings: Settings) -> list:
+def inputs(settings: Settings, module: str = __name__) -> list:
     """Everything but the row that decides what an adapter is, code and libraries included.
+
+    Args:
+        module: trains the policies.
 
     Limits and checkpoints decide whether a run gets to its end, not what is there.
     """
@@ -53,7 +45,7 @@ def inputs(settings: Settings) -> list:
         settings.hardware.model_dump(),
         file_digest(Path(settings.hardware.accelerate)) if settings.hardware.accelerate else None,
         [settings.seed, settings.threads, settings.device],
-        *programs(CODE),
+        *programs(module),
         [file_digest(SFT), file_digest(NORMALISER), file_digest(PROMPTS)],
         [file_digest(REWARDS / name) for name in settings.objectives],
     ]

@@ -1,20 +1,19 @@
 """Where a training keeps its state: a folder named after all that decides its result."""
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from bonesoup.files import file_digest
+from bonesoup.imports import code_digest
 from bonesoup.locks import exclusive
 from bonesoup.paths import SCRATCH
 
 
-def programs(modules: Sequence[str]) -> list[list[str]]:
-    """Versions of the libraries that train, and digests of imported modules of this package: part of a fingerprint."""
+def programs(module: str) -> list:
+    """Identify the code behind a result: training libraries, and `module` with all it imports."""
     libraries = [version(package) for package in ("torch", "transformers", "trl", "peft", "accelerate")]
-    return [libraries, [file_digest(sys.modules[name].__file__) for name in modules]]
+    return [libraries, code_digest(module)]
 
 
 @contextmanager

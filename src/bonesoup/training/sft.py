@@ -7,9 +7,9 @@ from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
-from bonesoup import config
 from bonesoup.chat import check_room
 from bonesoup.progress import StepLines, quiet
+from bonesoup.settings import schema
 
 
 def conversation(row: dict) -> dict:
@@ -20,7 +20,7 @@ def conversation(row: dict) -> dict:
     }
 
 
-def lora_config(lora: config.Lora, task: str, tokens: list[int] | None = None) -> LoraConfig:
+def lora_config(lora: schema.Lora, task: str, tokens: list[int] | None = None) -> LoraConfig:
     """PEFT's settings; the embeddings of `tokens` are trained beside the adapter."""
     return LoraConfig(
         r=lora.rank,
@@ -37,7 +37,7 @@ def train_sft(
     tokenizer: PreTrainedTokenizerBase,
     rows: list[dict],
     validation: list[dict],
-    sft: config.Sft,
+    sft: schema.Sft,
     context: int,
     seed: int,
     scratch: Path,

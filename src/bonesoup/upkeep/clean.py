@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bonesoup.config import Settings
 from bonesoup.locks import exclusive
-from bonesoup.tracking.names import soup_name
-from bonesoup.tracking.store import Store, connect, database_file, nothing_lost, shown, tracking_uri
+from bonesoup.registry.names import soup_name
+from bonesoup.registry.store import Store, connect, database_file, nothing_lost, shown, tracking_uri
+from bonesoup.settings.schema import Settings
 from bonesoup.upkeep import disposal, gc, leftovers, retention
 from bonesoup.upkeep.retention import Retention
 

@@ -10,9 +10,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from bonesoup.tracking import champion
-from bonesoup.tracking.names import reference
-from bonesoup.tracking.store import DATABASES, Store
+from bonesoup.promotion import champion
+from bonesoup.registry.names import reference
+from bonesoup.registry.store import DATABASES, Store
 from bonesoup.upkeep import retention
 from bonesoup.upkeep.retention import Retention
 

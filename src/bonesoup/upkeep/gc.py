@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 
-from bonesoup.checkout import CHECKOUTS, git
-from bonesoup.upkeep import objects
 from bonesoup.upkeep.verify import LOCK, download
+from bonesoup.workspace import objects
+from bonesoup.workspace.checkout import CHECKOUTS, git
 
 REMOVING = "Removing "
 # In the text of a *.dvc file of any schema, a damaged one too: too much kept does no harm.

@@ -4,9 +4,9 @@ import fcntl
 import time
 from pathlib import Path
 
-from bonesoup.config import Settings
 from bonesoup.files import read_json
 from bonesoup.paths import FRONTS, METRICS, POLICIES, PROBES, REWARDS, RIC, SCRATCH, SOUPS
+from bonesoup.settings.schema import Settings
 from bonesoup.study.run import FOLDER as STUDIES
 
 TRAINED = SCRATCH / "policies"

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bonesoup import graph, pipeline
-from bonesoup.checkout import borrowed_paths, git, resolve, share_storage, variables
 from bonesoup.files import file_digest, read_json
-from bonesoup.profiles import yaml
-from bonesoup.tracking import lineage, names
-from bonesoup.tracking.store import connect, nothing_lost, tracking_uri
-from bonesoup.upkeep import objects
+from bonesoup.registry import lineage, names
+from bonesoup.registry.store import connect, nothing_lost, tracking_uri
+from bonesoup.settings.profiles import yaml
 from bonesoup.upkeep.verify import ADAPTER, LOCK, download
+from bonesoup.workspace import graph, objects, repro
+from bonesoup.workspace.checkout import borrowed_paths, git, resolve, share_storage, variables
 
 LAST = "report"
 SOURCE_CACHE = "cache-of-the-source"
@@ -207,8 +206,8 @@ def run(into: Path, echo: Callable[[str], None]) -> None:
         RuntimeError: one failed; what it said.
     """
     current, errors = None, []
-    process = pipeline.start_dvc(["repro", "--no-run-cache", LAST], into, variables(into))
-    for kind, text in pipeline.follow(process):
+    process = repro.start_dvc(["repro", "--no-run-cache", LAST], into, variables(into))
+    for kind, text in repro.follow(process):
         if kind == "ran":
             current = text
             echo(current)
@@ -217,7 +216,7 @@ def run(into: Path, echo: Callable[[str], None]) -> None:
         else:
             echo(f"  {text}")
     if process.wait():
-        raise RuntimeError(f"in {into}: {pipeline.failure(current, errors)}")
+        raise RuntimeError(f"in {into}: {repro.failure(current, errors)}")
 
 
 def compare(origin: Origin, into: Path) -> list[Compared]:

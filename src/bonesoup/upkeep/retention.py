@@ -15,10 +15,11 @@ from mlflow.entities import LoggedModel, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from bonesoup.tracking import champion, members
-from bonesoup.tracking.names import reference, soup_name, versions
-from bonesoup.tracking.runs import FINGERPRINT
-from bonesoup.tracking.store import Store
+from bonesoup.promotion import champion
+from bonesoup.registry import members
+from bonesoup.registry.names import reference, soup_name, versions
+from bonesoup.registry.runs import FINGERPRINT
+from bonesoup.registry.store import Store
 
 PARENT = "pipeline"
 STAGES = "stages.json"

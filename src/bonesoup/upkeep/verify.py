@@ -9,10 +9,10 @@ from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.files import file_digest, read_json
 from bonesoup.paths import SFT
-from bonesoup.tracking import manifest, names
-from bonesoup.tracking.store import connect, nothing_lost, tracking_uri
-from bonesoup.upkeep import objects
-from bonesoup.upkeep.objects import Objects
+from bonesoup.registry import manifest, names
+from bonesoup.registry.store import connect, nothing_lost, tracking_uri
+from bonesoup.workspace import objects
+from bonesoup.workspace.objects import Objects
 
 LOCK = "dvc.lock"
 WORKSPACE = "workspace"
@@ -81,7 +81,7 @@ def versions(root: Path, prefix: str, texts: list[str], cache: Path) -> list[Che
 
     Args:
         prefix: of the model names, `register.name`.
-        texts: as people name versions, see tracking/names.py.
+        texts: as people name versions, see registry/names.py.
 
     Raises:
         ConnectionError: the store does not answer.
@@ -161,7 +161,7 @@ def mend(root: Path, cache: Path, restored: dict[str, str]) -> list[str]:
         if not objects.place(cache, out.name).is_file():
             continue
         top = root / out.path
-        inner = objects.files(cache, out.name) if out.name.endswith(objects.FOLDER) else {}
+        inner = objects.files(cache, out.name) if out.name.endswith(cache.FOLDER) else {}
         files = {top / path: name for path, name in inner.items()} if inner else {top: out.name}
         bad = [path for path, name in files.items() if name in restored and _holds(path, restored[name])]
         for path in bad:

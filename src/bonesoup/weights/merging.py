@@ -12,7 +12,7 @@ from pathlib import Path
 import bonesoup
 from bonesoup.files import digest, write_json
 from bonesoup.locks import exclusive
-from bonesoup.weights import agreement, card, checkpoint, stream
+from bonesoup.weights import card, checkpoint, compatibility, stream
 from bonesoup.weights.arithmetic import FLOATS, copied, weighted_sum
 from bonesoup.weights.tensors import Stored
 
@@ -58,13 +58,13 @@ def merge(
     base, out = Path(base) if base else None, Path(out)
     _check_request(models, out, base, dtype, allow_sum, shard_size)
     folders = list(dict.fromkeys([path for path, _ in models] + ([base] if base else [])))
-    agreement.check_configs(folders)
-    agreement.check_tokenizers(folders)
+    compatibility.check_configs(folders)
+    compatibility.check_tokenizers(folders)
     tensors = {
         folder: {name: t for listed in checkpoint.shards(folder).values() for name, t in listed.items()}
         for folder in folders
     }
-    names = agreement.check_tensors(tensors)
+    names = compatibility.check_tensors(tensors)
     chosen = _dtypes(names, tensors, dtype)
     outputs = {name: _output(name, chosen[name], models, base, tensors) for name in names}
     files = _split(outputs, shard_size)

@@ -1,0 +1,5 @@
+"""Run the command line with `python -m bonesoup.cli`."""
+
+from bonesoup.cli.main import main
+
+main()

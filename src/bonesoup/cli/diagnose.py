@@ -1,0 +1,51 @@
+"""`bonesoup diagnose`: whether backbones are worth training. cli.py adds it to `bonesoup`."""
+
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bonesoup.settings import params
+
+commands = typer.Typer()
+
+
+@commands.command()
+def diagnose(
+    samples: Annotated[int, typer.Option(help="validation prompts", min=2)] = 256,
+    out: Annotated[Path, typer.Option(help="file for the whole diagnosis")] = Path("var/diagnosis.json"),
+) -> None:
+    """Predict from the specialists alone whether Bone Soup will beat Rewarded Soup, before backbones are trained.
+
+    Example: bonesoup diagnose --samples 512
+    """
+    from bonesoup.workspace import graph, repro
+
+    settings = params.load()
+    started = time.monotonic()
+    os.environ.update(repro.computing(settings))
+    warnings.filterwarnings("ignore")
+    import torch
+
+    from bonesoup.diagnose.findings import diagnose
+    from bonesoup.diagnose.measure import correlation, measure, rows, specialists
+    from bonesoup.diagnose.page import terminal
+    from bonesoup.files import write_json
+
+    stages = sorted({f"policy@{one.path.parent.name}" for one in specialists(settings)})
+    if stale := graph.status(Path.cwd(), stages):
+        raise ValueError(
+            f"the specialists are not those of the present settings, code and data ({', '.join(stale)} would run): "
+            f"first `bonesoup run {' '.join(stages)}`"
+        )
+    torch.set_num_threads(settings.threads)
+    sampled, steps = measure(settings, samples)
+    found = diagnose(settings, sampled, rows(settings), correlation(), steps)
+    write_json(out, found)
+    console = Console(highlight=False)
+    Console(width=max(console.width, 120), highlight=False).print(terminal(found))
+    console.print(f"{out} holds the whole diagnosis ({time.monotonic() - started:.0f} s)", style="dim")

@@ -1,0 +1,256 @@
+"""The command line. Heavy packages are imported inside the command that needs them."""
+
+import errno
+import importlib
+import os
+import re
+import shutil
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bonesoup.cli import diagnose, registry, serve, study, upkeep, weights
+from bonesoup.settings import params, schema
+
+app = typer.Typer(
+    help="Controllable multi-objective text generation by merging backbone policies.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# As the user has to type it: without an activated environment, by its path.
+COMMAND = "bonesoup" if shutil.which("bonesoup") else os.path.relpath(Path(sys.executable).with_name("bonesoup"))
+console = Console(highlight=False, soft_wrap=True)
+INTERRUPTED = 130
+# Writers in C and Rust (torch, safetensors, sqlite) raise errors of their own for a full disk.
+FULL = re.compile(
+    r"No space left on device|os error 28|disk is full|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
+)
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False) -> None:
+    from bonesoup.workspace.repro import environment
+
+    os.environ.update(environment())
+    if debug:
+        os.environ["BONESOUP_DEBUG"] = "1"
+
+
+@app.command()
+def run(targets: Annotated[list[str] | None, typer.Argument(help="stages; all by default")] = None) -> None:
+    """Run the pipeline with live progress, then show the table of methods. The same as `dvc repro`.
+
+    Example: bonesoup run
+    """
+    from bonesoup.workspace import repro
+
+    repro.check_inputs(params.load())
+    started = time.monotonic()
+    repro.reproduce(targets or [], console.print)
+    console.print(f"Done in {time.monotonic() - started:.0f} s.")
+    if not targets:
+        summary()
+
+
+@app.command()
+def summary() -> None:
+    """Print the table of methods of the last run, where its report is, and what to try next.
+
+    Example: bonesoup summary
+    """
+    from bonesoup.evaluation.tables import terminal
+    from bonesoup.files import read_json
+    from bonesoup.paths import METRICS, REPORT
+
+    path = METRICS / "report.json"
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: `bonesoup run` makes it")
+    Console(width=max(console.width, 110), highlight=False).print(terminal(read_json(path)))
+    settings = params.load()
+    name = next(iter(settings.preferences), "NAME")
+    known = settings.data.source == "embedded"
+    prompt = "Please explain baking simply, thanks." if known else "Who wrote this?"
+    console.print(f"Report: {(REPORT / 'index.html').absolute()}\n\nTry next:")
+    console.print(f"  {COMMAND} generate --preference {name} --prompt '{prompt}'")
+    console.print(f"  {COMMAND} serve")
+    console.print(f"  {COMMAND} soup --preference {name} --full --out soups/{name}")
+    console.print(f"  {COMMAND} profile embedded-3 && {COMMAND} run")
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="prepare, sft, reward, ...")],
+    key: Annotated[str | None, typer.Argument(help="objective, group or method of a foreach stage")] = None,
+) -> None:
+    """Run one stage. This is what dvc.yaml calls.
+
+    Example: bonesoup stage policy backbones
+    """
+    from bonesoup.locks import die_with_parent, exclusive
+    from bonesoup.workspace import repro
+
+    die_with_parent()
+    started = time.monotonic()
+    settings = params.load()
+    _check_stage(settings, name, key)
+    os.environ.update(repro.computing(settings))
+    warnings.filterwarnings("ignore")
+    label = f"{name}@{key}" if key else name
+    with exclusive(Path("scratch") / f"{label}.lock"):
+        module = importlib.import_module(f"bonesoup.stages.{name}")
+        _use_threads(settings.threads)
+        module.run(settings, key)
+    console.print(repro.record(label, started), style="dim")
+
+
+def _check_stage(settings: schema.Settings, name: str, key: str | None) -> None:
+    """Bad usage, status 2, unless the stage exists and its key is one of those dvc.yaml expands to."""
+    stages = sorted(path.stem for path in (Path(__file__).parents[1] / "stages").glob("[a-z]*.py"))
+    if name not in stages:
+        raise typer.BadParameter(f"no stage {name!r}: {', '.join(stages)}")
+    gates = list(type(settings.gates).model_fields)
+    keys = {
+        "gate": gates,
+        "reward": settings.rewards,
+        "probe": [str(beta) for beta in settings.seek.betas],
+        "policy": settings.policies,
+        "scale": settings.methods,
+        "front": settings.methods,
+    }.get(name)
+    if keys is None and key is not None:
+        raise typer.BadParameter(f"stage {name} takes no key")
+    if keys is not None and key not in keys:
+        problem = f"has no key {key!r}" if key else "needs a key"
+        raise typer.BadParameter(f"stage {name} {problem}: {', '.join(keys)}")
+
+
+def _use_threads(count: int) -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+@app.command()
+def profile(
+    name: Annotated[str | None, typer.Argument(help="which; none lists them")] = None,
+    data: Annotated[str | None, typer.Option(help="file to read instead of the profile's own")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="a single setting, such as rl.steps=20; may be repeated"),
+    ] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="look up the newest commit of every Hub id without one")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="print its memory and hours; write nothing")] = False,
+) -> None:
+    """Write a profile or single settings into params.yaml, or list the profiles.
+
+    Example: bonesoup profile qa-feedback --data dev_feedback.jsonl.gz
+    """
+    from bonesoup.settings import profiles
+
+    settings = dict(map(profiles.parse_change, changes or []))
+    if estimate:
+        from bonesoup.settings.estimate import report
+
+        console.print(report(profiles.draft(name, data, settings)))
+        return
+    if name is None and not data and not settings and not pin:
+        for known in profiles.names():
+            first = (profiles.PROFILES / f"{known}.yaml").read_text().splitlines()[0].lstrip("# ")
+            console.print(f"{known:16} {first}")
+        return
+    profiles.write(name, data, settings, pin=pin)
+    what = f"the profile {name}" if name else "the new values"
+    console.print(f"params.yaml now holds {what}; `bonesoup run` runs it")
+
+
+@app.command()
+def generate(
+    preference: weights.Preference,
+    prompt: Annotated[list[str], typer.Option(help="what the user says; may be repeated")],
+    method: Annotated[str, typer.Option(help="which soup")] = "bone",
+    seed: Annotated[int, typer.Option(help="of the sampling noise")] = 0,
+) -> None:
+    """Answer prompts at a preference.
+
+    Example: bonesoup generate --preference careful --prompt 'Please explain baking'
+    """
+    settings = params.load()
+    asked_for = settings.preference(preference)
+    recipe = weights.recipe(method)
+    warnings.filterwarnings("ignore")
+    from bonesoup.generation.reward_context import contexts
+    from bonesoup.generation.soup import SoupModel
+    from bonesoup.generation.sweep import sweep
+
+    policy = SoupModel.load(recipe, settings.device)
+    mixtures = policy.coefficients(asked_for)[None]
+    messages = [[{"role": "user", "content": text}] for text in prompt]
+    seeds = [seed * 1_000_003 + i for i in range(len(prompt))]
+    limits = settings.generation
+    asked = contexts(recipe.objectives, recipe.reach, [asked_for]) if recipe.reach else ()
+    for _, responses, _ in sweep(
+        policy, mixtures, messages, seeds, limits.temperature, limits.max_new_tokens, 64, asked
+    ):
+        for response in responses:
+            print(response.text)
+
+
+@app.command()
+def register() -> None:
+    """Send to MLflow what it lacks: runs, backbones, the steerable soup, merged soups. Repeats nothing.
+
+    Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 bonesoup register
+    """
+    settings = params.load()
+    from bonesoup.stages.register import send
+
+    # Not the stage: its out belongs to DVC, which compares it with what the stage wrote.
+    send(settings)
+
+
+app.add_typer(weights.commands)
+app.add_typer(registry.commands)
+app.add_typer(serve.commands)
+app.add_typer(study.commands)
+app.add_typer(diagnose.commands)
+app.add_typer(upkeep.commands)
+
+
+def main() -> None:
+    """Run the command line; an error becomes one readable block on standard error and exit status 1."""
+    try:
+        app()
+    except SystemExit as end:
+        # Typer has turned Ctrl-C into status 130 by now.
+        if end.code == INTERRUPTED:
+            print(f"bonesoup: {explain(KeyboardInterrupt())}", file=sys.stderr)
+        raise
+    except Exception as error:
+        if os.environ.get("BONESOUP_DEBUG"):
+            traceback.print_exc()
+        print(f"bonesoup: {explain(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def explain(error: BaseException) -> str:
+    """One message that says what happened and what to do."""
+    text = str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; run the same command again to resume"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) or FULL.search(text):
+        where = f" while writing {error.filename}" if getattr(error, "filename", None) else ""
+        return f"the disk is full{where}. Free some space and run again: finished stages and checkpoints are kept"
+    if isinstance(error, ValueError | RuntimeError | OSError) and text:
+        return text
+    return f"unexpected {type(error).__name__}: {text}\n`bonesoup --debug ...` shows where it comes from"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""`bonesoup models, evaluate, compare, yardstick, promote, demote, rollback`: commands about registered versions."""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from bonesoup.settings import params, schema
+
+commands = typer.Typer()
+console = Console(highlight=False, soft_wrap=True)
+ROOT = Path(".")
+Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output, and nothing else there")]
+Reason = Annotated[str | None, typer.Option(help="why; goes into the record", show_default=False)]
+VERSION = "3, NAME/3, @champion, NAME@ALIAS or models:/NAME/3; a bare number is of the soup"
+
+
+@commands.command()
+def models(as_json: Json = False) -> None:
+    """List registered versions: aliases, metrics with intervals, the last decision, what each was made from.
+
+    Example: bonesoup models
+    """
+    with _store(as_json) as (store, _, settings):
+        from bonesoup.promotion.listing import listing, terminal
+
+        found = listing(store, settings.register_.name)
+    _show(found, as_json, terminal)
+
+
+@commands.command()
+def evaluate(
+    version: Annotated[
+        list[str] | None, typer.Argument(help=f"{VERSION}; champion and newest by default", show_default=False)
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="new prompts instead of the yardstick's: JSON lines with `prompt`, or one a line"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score versions on the current yardstick, or its judges on new prompts. What is scored already is read back.
+
+    Example: bonesoup evaluate @champion 3 --prompts new-prompts.txt
+    """
+    if prompts:
+        from bonesoup.data.new_prompts import read_prompts
+
+        # Before the store is asked: the file is the likelier fault.
+        read_prompts(prompts)
+    with _store(as_json) as (store, _, settings), _machine(settings) as machine:
+        from bonesoup.promotion.rating import evaluate, terminal
+
+        found = evaluate(store, settings.register_.name, version or [], prompts, machine, _say)
+    _show(found, as_json, terminal)
+
+
+@commands.command()
+def compare(
+    a: Annotated[str, typer.Argument(help=VERSION)],
+    b: Annotated[str, typer.Argument(help="the same; differences are B minus A")],
+    as_json: Json = False,
+) -> None:
+    """Compare two versions on the current yardstick, with intervals of their differences, paired by prompt.
+
+    Example: bonesoup compare @champion 3
+    """
+    with _store(as_json) as (store, _, settings), _machine(settings) as machine:
+        from bonesoup.promotion.compare import terminal
+        from bonesoup.promotion.rating import compare
+
+        found = compare(store, settings.register_.name, a, b, machine, _say)
+    _show(found, as_json, terminal)
+
+
+@commands.command()
+def yardstick(
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="make that of the present pipeline (out/) the current one")
+    ] = False,
+    reason: Reason = None,
+    as_json: Json = False,
+) -> None:
+    """Show what versions are measured by, or adopt the present pipeline's: prompts, judges, scale, grid, statistics.
+
+    Example: bonesoup yardstick --adopt --reason 'the test prompts were replaced'
+    """
+    if adopt and not (reason or "").strip():
+        raise typer.BadParameter("--adopt needs a --reason: versions scored before must be scored again")
+    if reason and not adopt:
+        raise typer.BadParameter("--reason is what --adopt records; without it nothing is recorded")
+    with _store(as_json) as (store, _, settings):
+        from bonesoup.promotion import rating
+
+        name = settings.register_.name
+        if adopt:
+            _say(rating.adopt(store, name, ROOT, params.PARAMS.read_text(), reason))
+        with _work() as work:
+            found = rating.yardstick(store, name, work)
+    _show(found, as_json, rating.yardstick_terminal)
+
+
+@commands.command()
+def promote(
+    version: Annotated[
+        str | None, typer.Argument(help=f"{VERSION}; the newest soup by default", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="promote although checks fail; needs --reason")] = False,
+    reason: Reason = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="decide, but move and record nothing")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a soup version the champion where mlflow/promotion.yaml allows it. Status 1 when it is refused.
+
+    Example: bonesoup promote 3
+    """
+    if force and not (reason or "").strip():
+        raise typer.BadParameter("--force needs a --reason: it stands in the record beside the checks that failed")
+    from bonesoup.promotion import rule
+
+    applied = rule.load(ROOT / rule.RULE)
+    with _store(as_json) as (store, uri, settings), _machine(settings) as machine:
+        from bonesoup.promotion.promote import promote
+
+        name = settings.register_.name
+        decision = promote(store, uri, name, applied, version, machine, _say, force, reason, dry_run)
+    _decided(decision, as_json)
+
+
+@commands.command()
+def demote(reason: Reason = None, as_json: Json = False) -> None:
+    """Take the alias `champion` away from soup and merged models; recorded like a promotion.
+
+    Example: bonesoup demote --reason 'harmful answers reported'
+    """
+    with _store(as_json) as (store, uri, settings):
+        from bonesoup.promotion.champion import demote
+
+        decision = demote(store, uri, settings.register_.name, reason, _say)
+    _decided(decision, as_json)
+
+
+@commands.command()
+def rollback(reason: Reason = None, as_json: Json = False) -> None:
+    """Give the alias `champion` back to the version that had it before, if its files are whole; undoes a demotion.
+
+    Example: bonesoup rollback --reason 'slower than expected'
+    """
+    with _store(as_json) as (store, uri, settings):
+        from bonesoup.promotion.champion import rollback
+
+        with _work() as work:
+            decision = rollback(store, uri, settings.register_.name, reason, work, _say)
+    _decided(decision, as_json)
+
+
+@contextlib.contextmanager
+def _store(as_json: bool) -> Iterator[tuple[Any, str, schema.Settings]]:
+    """(store, its URI, settings); with `as_json` all that is printed meanwhile goes to standard error."""
+    settings = params.load()
+    warnings.filterwarnings("ignore")
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        from bonesoup.registry.store import CUT_SHORT, UNCHANGED, connect, nothing_lost, tracking_uri
+
+        store, uri = connect(ROOT, settings.register_.name, consequence=UNCHANGED), tracking_uri(ROOT)
+        with nothing_lost(uri, CUT_SHORT):
+            yield store, uri, settings
+
+
+@contextlib.contextmanager
+def _machine(settings: schema.Settings) -> Iterator[Any]:
+    from bonesoup.promotion.scoring import Machine
+    from bonesoup.workspace.repro import computing
+
+    # Before torch is imported.
+    os.environ.update(computing(settings))
+    with _work() as work:
+        yield Machine(settings.device, settings.evaluation.batch, work)
+
+
+@contextlib.contextmanager
+def _work() -> Iterator[Path]:
+    """A folder for what is downloaded; not in /tmp, which may be small."""
+    beside = ROOT / "var"
+    beside.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="scoring-", dir=beside) as folder:
+        yield Path(folder)
+
+
+def _say(line: str) -> None:
+    console.print(escape(line), style="dim")
+
+
+def _show(found: dict, as_json: bool, terminal) -> None:
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        Console(width=max(console.width, 120), highlight=False).print(terminal(found))
+
+
+def _decided(decision: Any, as_json: bool) -> None:
+    from bonesoup.promotion import verdict
+
+    _show(verdict.plain(decision), as_json, verdict.terminal)
+    if not verdict.granted(decision):
+        sys.exit(1)

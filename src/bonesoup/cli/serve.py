@@ -1,0 +1,79 @@
+"""`bonesoup serve`: a soup over HTTP. cli.py adds it to `bonesoup`."""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bonesoup.settings import params
+
+commands = typer.Typer()
+console = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+@commands.command()
+def serve(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="models:/NAME@champion, models:/NAME/3, a project, or a version's files; by default the project's "
+            "champion, and where it has none its own run",
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="address to listen on; any but this machine's own needs a token")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes a free one", min=0, max=65535)] = 8000,
+    follow: Annotated[bool, typer.Option("--follow", help="take the new champion when the registry's moves")] = False,
+    token_file: Annotated[
+        Path | None, typer.Option(help="file with the token clients must send; or set BONESOUP_TOKEN")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="a name under which clients reach the server; may be repeated")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="rows answered at once", min=1)] = 32,
+    queue: Annotated[int, typer.Option(help="rows that may wait; more are told to come back (429)", min=0)] = 256,
+    timeout: Annotated[float, typer.Option(help="seconds an answer may take, waiting included", min=0.1)] = 120,
+    max_prompt_tokens: Annotated[int, typer.Option(help="longest prompt", min=1)] = 4096,
+    max_new_tokens: Annotated[int, typer.Option(help="longest answer", min=1)] = 2048,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="of the CPU; the project's `threads` by default", min=1, show_default=False)
+    ] = None,
+    drain: Annotated[float, typer.Option(help="seconds running answers get after SIGTERM", min=1)] = 60,
+) -> None:
+    """Serve a soup with OpenAI's API, a preference with each request, and the mixing desk at /.
+
+    Example: bonesoup serve
+    """
+    token = _token(token_file)
+    threads = threads or (params.load().threads if params.PARAMS.is_file() else None)
+    if threads:
+        # Read by the libraries beneath torch when they are imported.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    warnings.filterwarnings("ignore")
+    from bonesoup.serving.completions import Bounds
+    from bonesoup.serving.engine import Limits
+    from bonesoup.serving.server import Options
+    from bonesoup.serving.server import serve as run
+
+    limits = Limits(batch=batch, queue=queue, seconds=timeout)
+    bounds = Bounds(max_prompt_tokens, max_new_tokens)
+    options = Options(host, port, token, tuple(allowed_host or ()), limits, bounds, device, drain)
+    run(options, source, follow, Path("."), console.print)
+
+
+def _token(file: Path | None) -> str | None:
+    """The token, never from the command line, where other users of the machine can read it."""
+    if file is None:
+        return os.environ.get("BONESOUP_TOKEN") or None
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist: it should hold the token")
+    token = file.read_text().strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError(f"{file} must hold one token of printable ASCII characters without spaces")
+    return token

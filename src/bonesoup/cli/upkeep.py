@@ -1,0 +1,177 @@
+"""Commands that keep what was made: verify, rebuild, clean. cli.py adds them to `bonesoup`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bonesoup.settings import params
+
+commands = typer.Typer()
+console = Console(highlight=False, soft_wrap=True)
+# Lists that a terminal can still show.
+SHOWN = 20
+
+
+@commands.command()
+def verify(
+    versions: Annotated[
+        list[str] | None,
+        typer.Argument(help="3, @champion, bonesoup-soup/3; the workspace by default"),
+    ] = None,
+    restore: Annotated[
+        bool, typer.Option("--restore", help="fetch damaged and missing objects of the DVC cache from the remote")
+    ] = False,
+) -> None:
+    """Check every file of registered versions, and of the DVC cache, against its digest. Status 1 where one is damaged.
+
+    Example: bonesoup verify @champion --restore
+    """
+    settings = params.load()
+    from bonesoup.upkeep import verify as checks
+    from bonesoup.workspace import objects
+
+    root = Path.cwd()
+    cache = objects.cache(root)
+    with console.status("reading"):
+        if versions:
+            checked = checks.versions(root, settings.register_.name, versions, cache)
+        else:
+            checked = [checks.workspace(root, cache)]
+    console.print(_checked_table(checked))
+    faults = [f"{one.name}: {fault}" for one in checked for fault in one.faults]
+    corrupted = sorted({name for one in checked for name in one.objects.corrupted})
+    missing = sorted({name for one in checked for name in one.objects.missing})
+    _listing("damaged files of versions, which only registering them again brings back", faults)
+    _listing("corrupted objects of the DVC cache", corrupted)
+    unlisted = [f"{one.name}: no manifest: cannot be checked" for one in checked if not one.listed]
+    _listing("registered before versions had a list of their files", unlisted)
+    if restore and (corrupted or missing):
+        with console.status("fetching from the DVC remote"):
+            done = checks.restore(root, cache, checked)
+        console.print(f"restored from the remote: {len(done.back)} objects")
+        if done.outs:
+            console.print(f"made again in the workspace: {', '.join(done.outs)}")
+        if done.reason:
+            console.print(f"the remote gave nothing: {done.reason}")
+        corrupted, missing = sorted(done.lost), sorted(set(missing) - done.back)
+        _listing("removed as corrupted, and not brought back", corrupted)
+    if missing:
+        console.print(
+            f"{len(missing)} objects are not in the local cache. `bonesoup verify --restore` fetches what the DVC "
+            "remote has; `bonesoup rebuild` makes the rest of a version again."
+        )
+    if faults or corrupted:
+        raise RuntimeError(_verdict(len(faults), len(corrupted), restore))
+
+
+def _checked_table(checked: list) -> Table:
+    table = Table("", "files", "damaged", "objects", "corrupted", "missing")
+    for one in checked:
+        found = one.objects
+        damaged = len(one.faults) if one.listed or one.faults else "?"
+        counts = [one.files, damaged, len(found.sound), len(found.corrupted), len(found.missing)]
+        table.add_row(one.name, *(str(count) for count in counts), style="red" if one.damaged else None)
+    return table
+
+
+def _verdict(files: int, objects: int, restored: bool) -> str:
+    what = [f"{files} files of versions"] * bool(files) + [f"{objects} objects of the DVC cache"] * bool(objects)
+    hint = "" if restored or not objects else "; `bonesoup verify --restore` fetches objects from the DVC remote"
+    return f"damaged: {' and '.join(what)}{hint}"
+
+
+def _listing(title: str, lines: list[str]) -> None:
+    if not lines:
+        return
+    console.print(f"{title}:")
+    for line in lines[:SHOWN]:
+        console.print(f"  {line}", markup=False)
+    if len(lines) > SHOWN:
+        console.print(f"  ... and {len(lines) - SHOWN} more")
+
+
+@commands.command()
+def rebuild(
+    version: Annotated[str, typer.Argument(help="3, @champion, bonesoup-soup/3")],
+    into: Annotated[Path, typer.Option(help="folder to make; must not exist")],
+) -> None:
+    """Make a registered version again, from its commit, settings and data, and compare. Status 1 if adapters differ.
+
+    Example: bonesoup rebuild @champion --into ../rebuilt
+    """
+    settings = params.load()
+    from bonesoup.upkeep import rebuild as again
+    from bonesoup.workspace.repro import escape
+
+    root = Path.cwd()
+    origin = again.read(root, settings.register_.name, version)
+
+    def echo(line: str) -> None:
+        console.print(escape(line))
+
+    again.prepare(root, origin, into, echo)
+    echo(f"{into} holds commit, settings and data of {origin.name}; now every stage runs")
+    _listing("the environment is not the one it was made in", again.environment_differences(origin))
+    again.run(into.absolute(), echo)
+    compared = again.compare(origin, into.absolute())
+    console.print(_compared_table(compared))
+    different = [one.path for one in compared if one.stage == "adapter" and not one.same]
+    if different:
+        raise RuntimeError(f"adapters differ from those of {origin.name}: {', '.join(different)}")
+    console.print(f"the adapters are those of {origin.name}, bit for bit")
+
+
+def _compared_table(compared: list) -> Table:
+    table = Table("stage", "result", "recorded", "now", "")
+    for one in compared:
+        verdict = "same" if one.same else "differs" if one.now else "not made"
+        now = one.now[:12] if one.now else ""
+        table.add_row(one.stage, one.path, one.recorded[:12], now, verdict, style=None if one.same else "red")
+    return table
+
+
+@commands.command()
+def clean(
+    keep: Annotated[
+        int, typer.Option(min=1, help="newest versions of each model, and newest pipelines, that stay")
+    ] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="delete; without it nothing is")] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="leave out/, scratch/ and var/ of this workspace as they are")
+    ] = False,
+) -> None:
+    """List what nothing needs any more: old versions and runs, DVC objects, scratch. With --yes, delete it.
+
+    Never what an alias, a rollback, a copy or their lineage needs; never data that a commit tracks; never anything on a
+    DVC remote.
+
+    Example: bonesoup clean --keep 10 --yes
+    """
+    settings = params.load()
+    from bonesoup.registry.names import reference
+    from bonesoup.upkeep import clean as cleaning
+
+    root = Path.cwd()
+    with console.status("looking"):
+        plan = cleaning.plan(root, settings, keep, shared)
+        sizes = plan.sizes()
+    if plan.retention:
+        _listing("versions that go", [reference(version) for version in plan.retention.versions])
+    paths = [path.relative_to(root) for path in plan.training + plan.leftovers]
+    _listing("folders and files that go", [str(path) for path in paths])
+    table = Table("what goes", "how many", "bytes")
+    for part, (count, size) in sizes.items():
+        table.add_row(part, str(count), f"{size:,}")
+    console.print(table)
+    for note in plan.notes:
+        console.print(f"left alone: {note}", markup=False)
+    if not yes:
+        again = f"bonesoup clean --keep {keep}{' --shared' if shared else ''} --yes"
+        console.print(f"Nothing was deleted. `{again}` deletes this.")
+        return
+    with console.status("deleting"):
+        cleaning.carry_out(root, plan, lambda line: console.print(line, markup=False))
+    console.print(f"Freed {sum(size for _, size in sizes.values()):,} bytes.")

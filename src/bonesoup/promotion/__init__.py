@@ -1,0 +1,1 @@
+"""Promotion: score versions on a yardstick, decide, move the champion alias."""

@@ -1,0 +1,112 @@
+"""Run a registered version on a yardstick: its soups from its own files, its answers before the yardstick's judges."""
+
+import inspect
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+
+from bonesoup.data.gold import gold_scorer
+from bonesoup.evaluation.compare import CONSTANT
+from bonesoup.evaluation.front_rows import Scorer, front_rows
+from bonesoup.files import file_digest, read_json
+from bonesoup.generation.sample import render
+from bonesoup.generation.soup import Soup, SoupModel
+from bonesoup.method.preferences import lattice
+from bonesoup.registry import intact
+from bonesoup.registry.yardstick import Yardstick
+from bonesoup.rewards.normalise import Normaliser
+from bonesoup.rewards.score import load_function, load_rewards
+from bonesoup.settings import schema
+
+
+def read_recipes(version: ModelVersion, work: Path) -> dict[str, Soup]:
+    """Method -> soup of a version's own files, downloaded into `work`.
+
+    Raises:
+        ValueError: a recipe names a path outside of the version's files.
+    """
+    files = intact.download(version, work) / "artifacts"
+    own = Soup.read(files / "soup.json", files)
+    recipes = {own.method: own}
+    if version.tags["kind"] == "soup":
+        recipes["sft"] = Soup("sft", own.base, own.objectives, "none", (), own.preferences)
+        if (files / "rewarded.json").is_file():
+            rewarded = Soup.read(files / "rewarded.json", files)
+            recipes[rewarded.method] = rewarded
+    return recipes
+
+
+def run(soup: Soup, yardstick: Yardstick, device: str, batch: int) -> pd.DataFrame:
+    """Scored samples of a soup on the yardstick's prompts, at every preference of its grid; see `front_rows`.
+
+    Raises:
+        ValueError: a prompt that does not fit the model, or a judge that has changed.
+    """
+    if soup.mapping == "solve" or soup.method == CONSTANT:
+        grid = lattice(len(yardstick.objectives), yardstick.parts)
+        soup = replace(soup, preferences=tuple(map(tuple, grid.tolist())))
+    policy = SoupModel.load(soup, device)
+    check_room(policy, yardstick)
+    generation = schema.Generation(**yardstick.generation)
+    return front_rows(policy, yardstick.prompts, judges(yardstick, device), generation, batch, yardstick.seed)
+
+
+def check_room(policy: SoupModel, yardstick: Yardstick) -> None:
+    """Past its context a model answers nonsense or fails in an embedding lookup.
+
+    Raises:
+        ValueError: naming the longest prompt, and how many are too long.
+    """
+    context = getattr(policy.model.config, "max_position_embeddings", None)
+    texts = render(policy.tokenizer, [row["prompt"] for row in yardstick.prompts])
+    lengths = [len(ids) for ids in policy.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    new = yardstick.generation["max_new_tokens"]
+    if context and max(lengths) + new > context:
+        longest = yardstick.prompts[int(np.argmax(lengths))]["id"]
+        raise ValueError(
+            f"{sum(length + new > context for length in lengths)} prompts do not fit the model's context of {context} "
+            f"tokens: prompt {longest} has {max(lengths)}, and {new} are to be generated; shorten or drop them"
+        )
+
+
+def judges(yardstick: Yardstick, device: str) -> Scorer:
+    """The rewards and, where it is known, the true score.
+
+    Raises:
+        ValueError: a reward function is not the one that the yardstick was adopted with.
+    """
+    folders = [yardstick.folders[name] for name in yardstick.objectives]
+    for folder in folders:
+        spec = read_json(folder / "reward.json")
+        if spec["kind"] == "function" and (found := file_digest(_source(spec["function"]))) != spec["digest"]:
+            raise ValueError(
+                f"the reward function {spec['function']} is not the one of the yardstick {yardstick.digest} (its file "
+                f"has digest {found[:16]}, then it had {spec['digest'][:16]}): restore it, or make the present "
+                "pipeline's yardstick the current one with `bonesoup yardstick --adopt`"
+            )
+    gold = None
+    if yardstick.tables:
+        gold = gold_scorer("embedded", yardstick.objectives, yardstick.tables)
+    scale = yardstick.normaliser
+    return Scorer(
+        objectives=yardstick.objectives,
+        rewards=load_rewards(folders, device),
+        normaliser=_normaliser(scale),
+        gold=gold,
+        gold_normaliser=_normaliser(scale["gold"]) if gold else None,
+    )
+
+
+def _normaliser(scale: dict) -> Normaliser:
+    return Normaliser(np.array(scale["mean"]), np.array(scale["std"]))
+
+
+def _source(name: str) -> Path:
+    """The file that defines a reward function; the module that names it where it is no plain function."""
+    function = inspect.unwrap(load_function(name))
+    owner = function if inspect.isfunction(function) else sys.modules[name.partition(":")[0]]
+    return Path(inspect.getsourcefile(owner))

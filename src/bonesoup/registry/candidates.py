@@ -1,0 +1,155 @@
+"""What a finished pipeline has to register: backbones, the steerable soup, merged soups."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bonesoup import __version__
+from bonesoup.evaluation.samples import read_front
+from bonesoup.evaluation.statistics import estimate, resample_weights, resampled_means
+from bonesoup.files import digest, file_digest, read_json
+from bonesoup.generation.soup import Soup
+from bonesoup.paths import FRONTS, SOUPS
+from bonesoup.registry.evidence import BESIDE, Evidence, report_evidence
+from bonesoup.registry.names import soup_name
+from bonesoup.weights import adapters
+from bonesoup.weights.fold import fold
+
+# The method whose soup is registered.
+METHOD = "bone"
+REWARDED = "rewarded"
+CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One version to be.
+
+    Attributes:
+        kind: backbone, soup or merged.
+        soup: the soup file the version carries, its paths relative to the version's artifacts.
+        folders: artifacts that exist already (base, adapters); merged weights are made by `merge`.
+        default: the preference answered when none is given.
+        fixed: whether it is the only one.
+        coefficients: slot -> merging coefficient; empty where they follow from the preference.
+        evidence: metrics with intervals.
+        rewarded: recipe of the Rewarded Soup of the same run, which the steerable soup carries beside its own.
+        fronts: method -> samples of the run's evaluation, for the methods that the soup is judged beside.
+        fingerprint: of everything that the run's versions are made from, so that they are new together.
+    """
+
+    name: str
+    kind: str
+    soup: dict
+    folders: dict[str, Path]
+    default: dict[str, float]
+    fixed: bool
+    coefficients: dict[str, float]
+    evidence: Evidence
+    rewarded: dict | None = None
+    fronts: dict[str, Path] = field(default_factory=dict)
+    fingerprint: str = ""
+
+
+def candidates(
+    root: Path,
+    settings: dict,
+    prefix: str,
+    merged: list[str],
+    objectives: list[str],
+    preferences: dict[str, dict[str, float]],
+    yardstick: str | None,
+) -> list[Candidate]:
+    """Candidates of the pipeline in `root`; none where its Bone Soup is not made yet.
+
+    Args:
+        yardstick: digest of the one that the run was evaluated on.
+    """
+    if not (root / SOUPS / f"{METHOD}.json").is_file():
+        return []
+    raw, soup = _recipe(root, METHOD)
+    at = _evidence_at(root, settings, objectives)
+    base = {soup.base.name: soup.base}
+    adapter_folders = {policy.slot: policy.path for policy in soup.policies}
+
+    def named(row: tuple[float, ...]) -> dict[str, float]:
+        return dict(zip(objectives, map(float, row), strict=True))
+
+    found = []
+    for k, (policy, item) in enumerate(zip(soup.policies, raw["policies"], strict=True)):
+        recipe = raw | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
+        folders = base | {policy.slot: policy.path}
+        name = f"{prefix}-{policy.slot}"
+        # Extrapolated, or with more policies than objectives, the soup at a backbone's row is not the backbone.
+        alone = np.allclose(soup.coefficients(policy.row), np.eye(len(soup.policies))[k], atol=1e-6)
+        evidence = at(policy.row) if alone else {}
+        found.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, evidence))
+
+    even = dict.fromkeys(objectives, 1 / len(objectives))
+    folders, rewarded = base | adapter_folders, None
+    if REWARDED in settings["methods"] and (root / SOUPS / f"{REWARDED}.json").is_file():
+        rewarded, specialists = _recipe(root, REWARDED)
+        folders |= {policy.slot: policy.path for policy in specialists.policies}
+    evidence = report_evidence(root, METHOD)
+    fronts = {m: root / FRONTS / m / "samples.parquet" for m in (METHOD, *BESIDE) if m in settings["methods"]}
+    fronts = {method: path for method, path in fronts.items() if path.is_file()}
+    name = soup_name(prefix)
+    found.append(Candidate(name, "soup", raw, folders, even, False, {}, evidence, rewarded, fronts))
+    for name in merged:
+        row = tuple(float(preferences[name][objective]) for objective in objectives)
+        slots = dict(zip(adapter_folders, soup.coefficients(row).tolist(), strict=True))
+        recipe = raw | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
+        found.append(Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row)))
+    # Of the weights alone: PEFT writes the module names of adapter_config.json in any order.
+    weights = [file_digest(soup.base), [policy["digest"] for policy in raw["policies"]], rewarded]
+    answers = [settings["generation"], preferences, __version__]
+    judged = [yardstick, {method: file_digest(path) for method, path in fronts.items()}, evidence]
+    return [
+        replace(c, fingerprint=digest(c.name, c.soup, c.coefficients, c.evidence, weights, answers, judged))
+        for c in found
+    ]
+
+
+def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
+    """A soup file with its paths as a version has them, each adapter by its slot; and the soup as it lies in out/."""
+    file = root / SOUPS / f"{method}.json"
+    raw, soup = read_json(file), Soup.read(file, root)
+    policies = [item | {"path": item["slot"]} for item in raw["policies"]]
+    return raw | {"base": soup.base.name, "policies": policies}, soup
+
+
+def merge(root: Path, coefficients: dict[str, float], out: Path) -> None:
+    """Fold the Bone Soup of these coefficients into plain weights."""
+    soup = Soup.read(root / SOUPS / f"{METHOD}.json", root)
+    parts = [(adapters.load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
+    fold(soup.base, adapters.concatenate(parts), out)
+
+
+def _evidence_at(root: Path, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:
+    """A function: preference [objective] -> the soup's mean scores there; empty off the evaluation grid."""
+    file = root / FRONTS / METHOD / "samples.parquet"
+    if not file.is_file():
+        return lambda preference: {}
+    front = read_front(file, METHOD, objectives)
+    evaluation = settings["evaluation"]
+    weights = resample_weights(len(front.prompts), evaluation["bootstrap"], settings["seed"])
+
+    def at(preference) -> Evidence:
+        same = np.isclose(front.preferences, preference, atol=1e-6).all(axis=1)
+        if not same.any():
+            return {}
+        point = same.argmax()
+        columns = {"kl": front.kl[:, point], "tokens": front.tokens[:, point]}
+        for unit, scores in (("gold", front.gold), ("reward", front.reward)):
+            if scores is not None:
+                columns |= {f"{unit}/{name}": scores[:, point, i] for i, name in enumerate(objectives)}
+        found = {}
+        for name, values in columns.items():
+            e = estimate(resampled_means(weights, values), evaluation["confidence"])
+            found[name] = {"value": e.value, "low": e.low, "high": e.high}
+        return dict(sorted(found.items()))
+
+    return at

@@ -1,0 +1,1 @@
+"""Settings: what params.yaml and the profiles hold, checked."""

@@ -1,0 +1,165 @@
+"""What a full-size profile needs, before it is rented: GB on a GPU and hours, from sizes and data sheets alone.
+
+docs/full-size.md shows each formula and where its constants are from. Nothing here is measured on a GPU: take the
+hours for their order of magnitude, and the GB for a lower bound with the tenth of reserve that is in them.
+"""
+
+from dataclasses import dataclass
+
+from bonesoup.method.basis import basis_rows
+from bonesoup.method.methods import method_slots, weight_rows
+from bonesoup.method.preferences import lattice
+from bonesoup.settings.schema import Estimate, Settings
+
+GB = 1e9
+BF16, FP32 = 2, 4
+# Bytes that a decoder layer keeps for its backward pass, per token and unit of width: counted from PyTorch's saved
+# tensors on a Llama with an adapter on every linear module, bf16; under checkpointing only its input stays.
+KEPT, CHECKPOINT = 51, 2
+ADAM = 16  # bytes per trained number: itself, gradient and two moments in float32
+CONTEXT = 1.5  # GB of CUDA context, kernels and communication
+RESERVE = 1.1  # fragmentation
+# Shares of the data sheet's figures that are reached; decoding by Transformers also waits for its many small kernels.
+BUSY, BUSY_BANDWIDTH, LAUNCH = 0.4, 0.6, 0.0008  # seconds per layer and decoding step
+CHARS_PER_TOKEN = 3  # a low figure for English, for the longest prompt
+
+
+@dataclass(frozen=True)
+class Figures:
+    """memory: part -> GB while a policy trains; sft: GB at the peak of that stage; hours: stage -> h of one GPU;
+    policies: distinct rows to train."""
+
+    memory: dict[str, float]
+    sft: float
+    hours: dict[str, float]
+    policies: int
+
+    @property
+    def peak(self) -> float:
+        """GB, reserve included: rollouts and updates take turns."""
+        turns = ("KV cache of rollouts", "activations of an update")
+        fixed = sum(gb for part, gb in self.memory.items() if part not in turns)
+        return RESERVE * (fixed + max(self.memory[part] for part in turns))
+
+
+def lora_numbers(sizes: Estimate, rank: int, targets: str | list[str]) -> int:
+    """Trained numbers of an adapter: rank * (inputs + outputs) of every adapted matrix."""
+    adapted = [shape for name, shape in sizes.matrices.items() if targets == "all-linear" or name in targets]
+    return sizes.layers * rank * sum(inputs + outputs for inputs, outputs in adapted)
+
+
+def used(sizes: Estimate) -> int:
+    """Weights that multiply each token: the layers' matrices and the head, not the table of embeddings."""
+    return sizes.layers * sum(a * b for a, b in sizes.matrices.values()) + sizes.vocabulary * sizes.hidden
+
+
+def figures(settings: Settings) -> Figures:
+    """Estimate a profile.
+
+    Raises:
+        ValueError: it has no `estimate` section.
+    """
+    sizes = settings.estimate
+    if sizes is None:
+        raise ValueError(
+            "estimate: null: there are no sizes to calculate with; the full-size profiles have them (docs/full-size.md)"
+        )
+    policies = len(_rows(settings))
+    return Figures(_memory(settings, sizes), _sft(settings, sizes), _hours(settings, sizes, policies), policies)
+
+
+def _rows(settings: Settings) -> set[tuple[float, ...]]:
+    chosen = settings.basis
+    basis = basis_rows(chosen.kind, len(settings.objectives), chosen.beta, chosen.rows)
+    rows = weight_rows(basis, settings.oracles)
+    n = len(settings.objectives)
+    slots = {s for m in settings.methods for s in method_slots(m, n, len(basis), len(settings.oracles))}
+    return {tuple(rows[slot]) for slot in slots}
+
+
+def _weights(settings: Settings, sizes: Estimate) -> float:
+    return sizes.parameters * (BF16 if settings.model.dtype == "bfloat16" else FP32) / GB
+
+
+def _activations(settings: Settings, sizes: Estimate, tokens: float) -> float:
+    """GB that a backward pass through so many tokens needs; the logits are never whole (TRL's fused head)."""
+    kept = KEPT + CHECKPOINT * sizes.layers if settings.hardware.gradient_checkpointing else KEPT * sizes.layers
+    return kept * tokens * sizes.hidden / GB
+
+
+def _sft(settings: Settings, sizes: Estimate) -> float:
+    sft, longest = settings.sft, (settings.data.max_prompt_chars + settings.data.max_response_chars) / CHARS_PER_TOKEN
+    trained = lora_numbers(sizes, sft.lora.rank, sft.lora.targets) if sft.lora else sizes.parameters
+    parts = [trained * ADAM / GB, _activations(settings, sizes, sft.batch * longest), CONTEXT]
+    return RESERVE * (_weights(settings, sizes) + sum(parts))
+
+
+def _memory(settings: Settings, sizes: Estimate) -> dict[str, float]:
+    rl = settings.rl
+    rows = rl.prompts * rl.generations / sizes.machine.gpus
+    longest = settings.data.max_prompt_chars / CHARS_PER_TOKEN + settings.generation.max_new_tokens
+    return {
+        "weights": _weights(settings, sizes),
+        "adapter and optimiser": lora_numbers(sizes, rl.lora.rank, rl.lora.targets) * ADAM / GB,
+        "reward models": sum(sizes.rewards.values()) * FP32 / GB,
+        "KV cache of rollouts": 2 * sizes.layers * sizes.kv_width * longest * rows * BF16 / GB,
+        "activations of an update": _activations(settings, sizes, rl.micro_batch * longest),
+        "CUDA context": CONTEXT,
+    }
+
+
+def _hours(settings: Settings, sizes: Estimate, policies: int) -> dict[str, float]:
+    rl, machine = settings.rl, sizes.machine
+    peak = machine.tflops * 1e12 * BUSY
+    tokens = sizes.prompt_tokens + settings.generation.max_new_tokens
+    again = 2 if settings.hardware.gradient_checkpointing else 0
+
+    def sampled(rows: float) -> float:
+        """Seconds to sample responses for `rows` prompts at once, and to score them."""
+        work = 2 * used(sizes)
+        weights = used(sizes) * BF16 / (machine.bandwidth * 1e9 * BUSY_BANDWIDTH)
+        step = max(weights, work * rows / peak) + (0 if settings.hardware.vllm else LAUNCH * sizes.layers)
+        score = 2 * sum(sizes.rewards.values()) * rows * tokens / (machine.float32_tflops * 1e12 * BUSY)
+        return work * sizes.prompt_tokens * rows / peak + settings.generation.max_new_tokens * step + score
+
+    rows = rl.prompts * rl.generations / machine.gpus
+    # Forward and backward through frozen weights, the reference's forward pass, and checkpointing's second one.
+    update = (2 + 2 + 2 + again) * used(sizes) * rows * tokens / peak
+    one = rl.steps * (sampled(rows) + update)
+    backward = 2 if settings.sft.lora else 4
+    sft = settings.sft.steps * settings.sft.batch * tokens * (2 + backward + again) * used(sizes) / peak
+    grid = len(lattice(len(settings.objectives), settings.evaluation.parts))
+    # MOD passes through every specialist for each token.
+    asked = {"sft": 1, "oracle": len(settings.oracles), "mod": len(settings.objectives) * grid}
+    points = sum(asked.get(method, grid) for method in settings.methods)
+    batch = settings.evaluation.batch
+    # The chosen beta's probes go on to be its policies.
+    probes = max(0, len(settings.seek.betas) - 1) * settings.seek.share * len(settings.objectives)
+    probed = len(settings.seek.betas) * grid * settings.seek.samples
+    seconds = {
+        "sft": sft,
+        "normalise": settings.normalise.samples / batch * sampled(batch),
+        "policy, each": one,
+        "policies": policies * one,
+        "probes": probes * one + probed / batch * sampled(batch),
+        "front": points * settings.evaluation.samples / batch * sampled(batch),
+    }
+    return {name: value / 3600 for name, value in seconds.items()}
+
+
+def report(settings: Settings) -> str:
+    """The estimate as text for a terminal."""
+    found, machine = figures(settings), settings.estimate.machine
+    total = sum(hours for stage, hours in found.hours.items() if stage != "policy, each")
+    several = f", {machine.gpus} of them per policy" if machine.gpus > 1 else ""
+    fits = ["fits" if peak <= machine.memory else "does not fit" for peak in (found.peak, found.sft)]
+    lines = [f"On {machine.name} ({machine.memory:g} GB){several}:", "", "Memory of one GPU while a policy trains, GB"]
+    lines += [f"  {part:28}{gb:8.1f}" for part, gb in found.memory.items()]
+    lines += [f"  {'peak, with a tenth to spare':28}{found.peak:8.1f}  {fits[0]}"]
+    lines += [f"  {'peak of SFT, likewise':28}{found.sft:8.1f}  {fits[1]}", "", "Hours, one policy at a time"]
+    lines += [f"  {stage:28}{hours:8.1f}" for stage, hours in found.hours.items()]
+    lines += [f"  {'sum':28}{total:8.1f}  {found.policies} policies", ""]
+    lines += ["RiC's training is not counted."] if "ric" in settings.methods else []
+    return "\n".join(
+        [*lines, "From a formula (docs/full-size.md), not from a run: hours may be off by a factor of two."]
+    )

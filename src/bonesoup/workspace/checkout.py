@@ -1,0 +1,180 @@
+"""Checkouts: clones of the project under var/checkouts/ in which flows run, so that nobody's workspace is edited.
+
+A checkout has its own params.yaml, dvc.lock, out/ and scratch/, kept from run to run so that only what changed is run
+and an interrupted policy resumes. It shares the DVC cache and the remotes of its source.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from bonesoup.files import appearing
+from bonesoup.locks import exclusive
+from bonesoup.workspace.repro import environment
+
+CHECKOUTS = Path("var/checkouts")
+LOCK = "dvc.lock"
+
+
+def folder(source: Path, name: str) -> Path:
+    """Where the checkout of this name lies.
+
+    Raises:
+        ValueError: a name that could leave the folder of checkouts.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"checkout name {name!r}: use lower-case letters, digits, - and _")
+    return source.absolute() / CHECKOUTS / name
+
+
+@contextmanager
+def held(source: Path, name: str, wait: float) -> Iterator[Path]:
+    """Hold a checkout for one run; its folder, which may not exist yet.
+
+    Raises:
+        TimeoutError: another run held it for `wait` seconds.
+    """
+    own = folder(source, name)
+    with exclusive(own.with_suffix(".lock"), wait):
+        yield own
+
+
+def prepare(source: Path, own: Path, commit: str, profile: str | None, overrides: dict[str, Any]) -> str:
+    """Bring a checkout to a commit of its source, with the settings of this run; the commit's full hash.
+
+    Args:
+        source: the repository.
+        own: the checkout's folder, made when new.
+        commit: anything git resolves in `source`.
+        profile: written into params.yaml; without one the commit's params.yaml is used.
+        overrides: dotted key -> value, set in params.yaml on top.
+
+    Raises:
+        ValueError: no such commit, profile or key, or a value that is not allowed.
+    """
+    sha = resolve(source, commit)
+    if not own.is_dir():
+        with appearing(own) as temporary:
+            # Shared objects: every commit of the source is there, now and later, without a fetch.
+            git(source, "clone", "--quiet", "--shared", "--no-checkout", str(source.absolute()), str(temporary))
+    # Every time: the source may have been moved, or is mounted elsewhere in a container.
+    objects = source / git(source, "rev-parse", "--git-path", "objects")
+    (own / ".git/objects/info/alternates").write_text(f"{objects.absolute()}\n")
+    git(own, "remote", "set-url", "origin", str(source.absolute()))
+    # The record of what is in out/ is the checkout's own, also where the commit brings one.
+    lock = (own / LOCK).read_bytes() if (own / LOCK).is_file() else None
+    git(own, "checkout", "--quiet", "--force", "--detach", sha)
+    if lock is not None:
+        (own / LOCK).write_bytes(lock)
+    share_storage(source, own)
+    if profile or overrides:
+        change_settings(own, profile, overrides)
+    if borrowed := borrowed_paths(source, own):
+        change_settings(own, None, borrowed)
+    return sha
+
+
+def resolve(source: Path, commit: str) -> str:
+    try:
+        return git(source, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
+    except RuntimeError:
+        raise ValueError(f"{source} has no commit {commit!r}: fetch it first, or name another") from None
+
+
+def share_storage(source: Path, own: Path) -> None:
+    """Give a clone the DVC cache and remotes of its source; relative paths of the source's config made absolute."""
+    from dvc.repo import Repo
+
+    with Repo(str(source)) as repo:
+        cache, remotes, default = repo.cache.local_cache_dir, repo.config["remote"], repo.config["core"].get("remote")
+    with Repo(str(own)) as repo, repo.config.edit("local") as config:
+        config["cache"]["dir"] = cache
+        config["remote"] = {name: dict(options) for name, options in remotes.items()}
+        if default:
+            config["core"]["remote"] = default
+    # It may hold the remotes' keys.
+    (own / ".dvc/config.local").chmod(0o600)
+
+
+def change_settings(own: Path, profile: str | None, overrides: dict[str, Any]) -> None:
+    """Write a profile and single settings into a checkout's params.yaml, by its own code."""
+    command = [sys.executable, "-m", "bonesoup.cli", "profile", *([profile] if profile else [])]
+    for key, value in overrides.items():
+        command += ["--set", f"{key}={json.dumps(value)}"]
+    done = subprocess.run(command, cwd=own, env=variables(own), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(done.stderr.strip().removeprefix("bonesoup: "))
+
+
+def borrowed_paths(source: Path, own: Path) -> dict[str, str]:
+    """Settings that name a file which only the source has, such as ../data/pairs.jsonl, with its absolute path.
+
+    A file that DVC tracks is not borrowed: the checkout gets its own copy of the version that the commit names.
+    """
+    settings = YAML(typ="safe").load((own / "params.yaml").read_text())
+    named = {"data.path": settings["data"]["path"], "model.source": settings["model"]["source"]}
+    for objective, reward in settings["rewards"].items():
+        named |= {f"rewards.{objective}.{key}": reward[key] for key in ("source", "model") if key in reward}
+    return {
+        key: str((source / path).resolve())
+        for key, path in named.items()
+        # `scratch` says that a model is made here; there is a folder of that name too.
+        if path != "scratch"
+        and not path.startswith("out/")
+        and not (own / path).exists()
+        and not (own / f"{path}.dvc").exists()
+        and (source / path).exists()
+    }
+
+
+def lock_entry(own: Path, stage: str) -> dict:
+    """What a checkout's dvc.lock records of a stage; empty where it has not run."""
+    lock = own / LOCK
+    return _lock(lock)["stages"].get(stage, {}) if lock.is_file() else {}
+
+
+def take_entry(own: Path, stage: str, entry: dict) -> None:
+    """Record in a checkout's dvc.lock what another machine found; no dvc command may be at work in it."""
+    lock = own / LOCK
+    found = _lock(lock) if lock.is_file() else {"schema": "2.0", "stages": {}}
+    found["stages"][stage] = entry
+    with appearing(lock) as temporary, open(temporary, "w") as out:
+        YAML(typ="safe").dump(found, out)
+
+
+def _lock(path: Path) -> dict:
+    return YAML(typ="safe").load(path.read_text())
+
+
+def variables(own: Path) -> dict[str, str]:
+    """The environment of a command in a checkout: its own code, not the installed one."""
+    return environment() | {"PYTHONPATH": str(own / "src")}
+
+
+def store_of(source: Path) -> dict[str, str]:
+    """MLFLOW_TRACKING_URI for a checkout: that of its source, a relative database file made absolute."""
+    from bonesoup.registry.store import database_file, tracking_uri
+
+    uri = tracking_uri(source)
+    if (file := database_file(uri)) and not file.is_absolute():
+        uri = f"sqlite:///{source.absolute() / file}"
+    return {"MLFLOW_TRACKING_URI": uri}
+
+
+def git(repository: Path, *arguments: str) -> str:
+    """Standard output of a git command.
+
+    Raises:
+        RuntimeError: it failed; what git said.
+    """
+    done = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"git {arguments[0]} failed in {repository}: {done.stderr.strip()}")
+    return done.stdout.strip()

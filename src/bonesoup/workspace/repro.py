@@ -1,0 +1,228 @@
+"""dvc repro in a subprocess: the whole pipeline for `bonesoup run`, one stage for a flow."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bonesoup.paths import TIMES
+from bonesoup.settings.schema import FunctionReward, PretrainedReward, Settings
+
+RUNNING = re.compile(r"^Running stage '(.+)':")
+SKIPPED = re.compile(r"^Stage '(.+)' (didn't change, skipping|is cached - skipping run.*)$")
+# What DVC says to people who call it themselves.
+NOISE = re.compile(
+    r"^(> bonesoup stage|(Generating|Updating) lock file|To track the changes with git|\s+git add|"
+    r"To enable auto staging|\s+dvc config core\.autostage|Use `dvc push`)"
+)
+ERROR = re.compile(r"^(bonesoup: |ERROR: )")
+# DVC's last word on a stage that has already said what went wrong.
+EPILOGUE = re.compile(r"^ERROR: failed to reproduce '.+': failed to run: .+, exited with \d+$")
+SKIPS = {"unchanged": "unchanged", "restored": "restored from the cache"}
+# DVC on a path that another command reads or writes, or on its repository's lock.
+BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock|cannot perform the command because")
+# In the new process itself: a preexec_fn is not safe in a process with threads, such as a flow.
+BOUND_DVC = (
+    "import sys; from bonesoup.locks import die_with_parent; die_with_parent(); "
+    "from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def environment() -> dict[str, str]:
+    """The environment of every subprocess: this interpreter's tools first, and nothing that phones home."""
+    quiet = {
+        "DO_NOT_TRACK": "true",
+        "DVC_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore::FutureWarning,ignore::DeprecationWarning,ignore::UserWarning",
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return os.environ | quiet | {"PATH": path}
+
+
+def computing(settings: Settings) -> dict[str, str]:
+    """What must be in the environment before torch is imported: threads, and no Hub unless a setting names it."""
+    threads = {"OMP_NUM_THREADS": str(settings.threads), "MKL_NUM_THREADS": str(settings.threads)}
+    remote = [settings.data.hub, settings.model.revision]
+    remote += [getattr(reward, "revision", None) for reward in settings.rewards.values()]
+    return threads if any(remote) else threads | {"HF_HUB_OFFLINE": "1"}
+
+
+def stage_names() -> list[str]:
+    """Stages in dvc.yaml with foreach groups expanded; empty where DVC cannot read it."""
+    listing = subprocess.run(
+        [sys.executable, "-m", "dvc", "stage", "list", "--name-only", "--quiet"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    return listing.stdout.split()
+
+
+def check_targets(targets: list[str], names: list[str]) -> None:
+    """Raises ValueError: a target is neither a stage nor a group of stages."""
+    known = {*names, *(name.split("@")[0] for name in names)}
+    if unknown := [target for target in targets if target not in known]:
+        raise ValueError(f"no stage {', '.join(map(repr, unknown))}; there are: {', '.join(names)}")
+
+
+def inputs(settings: Settings) -> dict[str, str]:
+    """Setting -> path of every file that the pipeline reads and does not make."""
+    named = {"data.path": settings.data.path}
+    for name, reward in settings.rewards.items():
+        if isinstance(reward, FunctionReward | PretrainedReward) and not reward.source.startswith("out/"):
+            named[f"rewards.{name}.source"] = reward.source
+    return named
+
+
+def check_inputs(settings: Settings) -> None:
+    """DVC names a missing input only as "missing data 'source'"; say which setting asks for it.
+
+    Raises:
+        ValueError: a file that a setting names does not exist.
+    """
+    named = inputs(settings)
+    if settings.hardware.accelerate:
+        named["hardware.accelerate"] = settings.hardware.accelerate
+    if faults := [f"{key}: {path}: no such file" for key, path in named.items() if not Path(path).exists()]:
+        listing = "\n".join(f"  - {fault}" for fault in faults)
+        raise ValueError(
+            f"params.yaml names files that do not exist:\n{listing}\nPut them there or change the settings."
+        )
+
+
+def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
+    """Run dvc repro, passing its output on with a heading per stage.
+
+    Raises:
+        RuntimeError: a stage or DVC itself failed; what it said.
+        ValueError: a target is no stage.
+    """
+    names = stage_names()
+    if names:
+        check_targets(targets, names)
+    total, seen, started, current, errors = len(names), 0, time.monotonic(), None, []
+    process = start_dvc(["repro", *targets], Path("."), environment())
+    try:
+        for kind, text in follow(process):
+            if kind == "ran":
+                seen, current = seen + 1, text
+                echo(f"[bold][{seen}/{total}] {text}[/bold]  ({time.monotonic() - started:.0f} s so far)")
+            elif kind in SKIPS:
+                seen += 1
+                echo(f"[dim][{seen}/{total}] {text}: {SKIPS[kind]}[/dim]")
+            elif kind == "error":
+                errors.append(text)
+            else:
+                echo(escape(text))
+        process.wait()
+    except KeyboardInterrupt:
+        # The terminal has sent the signal to DVC and the stage too; let them end, and drain what they say.
+        process.communicate()
+        raise
+    if process.returncode:
+        raise RuntimeError(failure(current, errors))
+
+
+def failure(stage: str | None, lines: list[str]) -> str:
+    """One message from what a failed stage and DVC have printed."""
+    told = [line for line in lines if line and not EPILOGUE.match(line)]
+    text = "\n".join(told or lines).replace("bonesoup: ", "", 1).replace("ERROR: ", "", 1)
+    where = f"stage {stage} failed: " if stage and not text.startswith(f"{stage} failed") else ""
+    return f"{where}{text}\nFinished stages are kept: the same command goes on from here."
+
+
+def start_dvc(arguments: list[str], root: Path, own: dict[str, str]) -> subprocess.Popen:
+    """A dvc command that ends with this process, also by kill -9: what started it leaves no pipeline behind."""
+    return subprocess.Popen(
+        [sys.executable, "-c", BOUND_DVC, *arguments],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=own,
+    )
+
+
+def follow(process: subprocess.Popen) -> Iterator[tuple[str, str]]:
+    """What a `dvc repro` says as it says it: ("ran" | "unchanged" | "restored", stage), or ("said" | "error", line).
+
+    "ran" comes when a stage starts. All that follows the first error belongs to it.
+    """
+    failed = False
+    for line in process.stdout:
+        line = line.rstrip("\n")
+        if match := RUNNING.match(line):
+            yield "ran", match[1]
+        elif match := SKIPPED.match(line):
+            yield "unchanged" if match[2].startswith("didn't") else "restored", match[1]
+        elif failed or ERROR.match(line):
+            failed = True
+            yield "error", line
+        elif line and not NOISE.match(line):
+            yield "said", line
+
+
+class Busy(RuntimeError):
+    """Another DVC command holds what this one needs: worth another try."""
+
+
+def reproduce_one(stage: str, root: Path, own: dict[str, str], echo: Callable[[str], None]) -> str:
+    """Run one stage by `dvc repro --single-item`; what came of it: "ran", "restored" from the run cache, "unchanged".
+
+    Args:
+        root: of the project.
+        own: the environment of the stage.
+        echo: called with each line as it is printed.
+
+    Raises:
+        Busy: the repository's lock, or a file of the stage, is held by another command.
+        RuntimeError: the stage failed; what it said.
+    """
+    outcome, errors, last = "unchanged", [], deque(maxlen=20)
+    process = start_dvc(["--wait-for-lock", "repro", "--single-item", stage], root, own)
+    for kind, text in follow(process):
+        if kind == "error":
+            errors.append(text)
+        elif kind == "said":
+            last.append(text)
+            echo(text)
+        else:
+            outcome = kind
+    if process.wait():
+        message = failure(stage, errors or list(last))
+        raise Busy(message) if BUSY.search(message) else RuntimeError(message)
+    return outcome
+
+
+def escape(line: str) -> str:
+    return line.replace("[", r"\[")
+
+
+def record(stage: str, started: float) -> str:
+    """Append wall and CPU time and peak memory of this process to var/stages.jsonl; returns them as a line."""
+    seconds = time.monotonic() - started
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    peak = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    row = {"stage": stage, "seconds": round(seconds, 2), "cpu": round(used.ru_utime + used.ru_stime, 2)}
+    TIMES.parent.mkdir(parents=True, exist_ok=True)
+    with open(TIMES, "a") as out:
+        out.write(json.dumps(row | {"peak_mb": round(peak)}) + "\n")
+    return f"{stage}: {seconds:.1f} s, peak memory {peak:.0f} MB"

@@ -1,0 +1,92 @@
+import socket
+import time
+
+import mlflow
+import pytest
+from projects import ROOT
+from typer.testing import CliRunner
+
+from bonesoup.cli.main import app
+from bonesoup.registry.store import CUT_SHORT, connect, nothing_lost, shown, tracking_uri
+
+
+@pytest.fixture
+def no_server(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def test_the_default_is_a_file_of_the_project(tmp_path, no_server):
+    assert tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/var/mlflow.db"
+
+
+def test_artifacts_lie_beside_the_database_whatever_the_checkout(tmp_path, monkeypatch):
+    before = mlflow.get_tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/shared/mlflow.db")
+    store = connect(tmp_path / "checkout", "bonesoup")
+    # `connect` sets it for the whole process.
+    mlflow.set_tracking_uri(before)
+    location = store.client.get_experiment(store.experiment).artifact_location
+    assert location == (tmp_path / "shared/mlartifacts").as_uri()
+
+
+def test_a_refused_connection_is_one_message_at_once(tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:secret@127.0.0.1:{port}")
+    start = time.monotonic()
+    with pytest.raises(ConnectionError, match="Nothing is lost.*`bonesoup register`") as error:
+        connect(tmp_path, "bonesoup")
+    assert time.monotonic() - start < 5
+    assert f"127.0.0.1:{port}" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_a_server_that_accepts_and_never_answers_is_given_up(tmp_path, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.monotonic()
+        with pytest.raises(ConnectionError, match="Nothing is lost"):
+            connect(tmp_path, "bonesoup", patience=1)
+        assert time.monotonic() - start < 5
+
+
+def test_a_command_that_sends_nothing_does_not_advise_to_register(tmp_path, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text((ROOT / "profiles/embedded.yaml").read_text())
+    (tmp_path / "mlflow").mkdir()
+    (tmp_path / "mlflow/promotion.yaml").write_text((ROOT / "mlflow/promotion.yaml").read_text())
+    for command in ("models", "promote", "demote", "rollback", "evaluate"):
+        error = CliRunner().invoke(app, [command]).exception
+        assert isinstance(error, ConnectionError), command
+        assert f"the MLflow store http://127.0.0.1:{port} failed" in str(error)
+        assert "Nothing was changed: try again once the store answers." in str(error)
+        assert "bonesoup register" not in str(error)
+
+
+def test_a_command_that_is_cut_short_says_so():
+    text = "the MLflow store http://host failed: gone\nThe command was cut short"
+    with pytest.raises(ConnectionError, match=text), nothing_lost("http://host", CUT_SHORT):
+        raise ConnectionError("gone")
+
+
+def test_a_full_disk_is_not_blamed_on_the_store():
+    with pytest.raises(OSError, match="No space left") as error, nothing_lost("http://host"):
+        raise OSError(28, "No space left on device")
+    assert not isinstance(error.value, ConnectionError)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("https://me:secret@host:5000/x", "https://host:5000/x"),
+        ("postgresql+psycopg2://me:secret@db/mlflow", "postgresql+psycopg2://db/mlflow"),
+        ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
+    ],
+)
+def test_passwords_are_not_shown(uri, expected):
+    assert shown(uri) == expected

@@ -1,0 +1,402 @@
+"""`bonesoup clean` on a miniature that registers one run after another, with a DVC cache of its own."""
+
+import os
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow_server import tracking
+from prefect_server import free_port
+from typer.testing import CliRunner
+
+from bonesoup.cli.upkeep import commands
+from bonesoup.files import digest
+from bonesoup.promotion import champion
+from bonesoup.registry.names import reference, versions
+from bonesoup.registry.register import register_all
+from bonesoup.registry.store import LOCAL_DATABASE, Store, connect, tracking_uri
+from bonesoup.settings import params
+from bonesoup.settings.schema import Register
+from bonesoup.upkeep import clean, gc, leftovers, retention, verify
+from bonesoup.workspace import objects
+
+from .conftest import LEADS, OBJECTIVES, another, copied, make_fronts, make_soups
+
+pytestmark = pytest.mark.slow
+GRAPH = """
+stages:
+  policy:
+    cmd: "true"
+    deps: [data/tracked.txt]
+    outs: [out/policies, out/fronts]
+"""
+
+
+@dataclass
+class House:
+    """A project that registers one run after another."""
+
+    root: Path
+    text: str
+    preferences: dict
+    runs: int = 0
+
+    def run(self) -> None:
+        """Another run of the pipeline, registered as the next version of every model."""
+        self.runs += 1
+        settings = params.parse_yaml(self.text.encode(), "params.yaml")
+        (self.root / "data").mkdir(exist_ok=True)
+        # DVC tracks the data: every run has its own.
+        (self.root / "data/tracked.txt").write_text(f"data of run {self.runs}")
+        objects.dvc(self.root, "add", "--quiet", "data/tracked.txt")
+        make_soups(self.root / "out", self.runs)
+        for file in (self.root / "out/policies").glob("*/*/policy.json"):
+            file.write_text(file.read_text().replace("{", f'{{"fingerprint": "{self.fingerprint()}",', 1))
+        make_fronts(self.root / "out", settings, LEADS, self.runs)
+        objects.dvc(self.root, "commit", "--force", "--quiet")
+        (self.root / "scratch/policies" / self.fingerprint() / "adapter").mkdir(parents=True)
+        register = Register(name="bonesoup", merged=["balanced"])
+        register_all(self.root, self.text, register, OBJECTIVES, self.preferences, lambda line: None)
+
+    def fingerprint(self) -> str:
+        return digest(self.runs)
+
+    @property
+    def store(self) -> Store:
+        return connect(self.root, "bonesoup")
+
+    @property
+    def soups(self) -> list[str]:
+        return [str(version.version) for version in versions(self.store.client, "bonesoup-soup")]
+
+    def clean(self, keep: int, shared: bool = False) -> clean.Plan:
+        plan = clean.plan(self.root, params.load(self.root / "params.yaml"), keep, shared)
+        clean.carry_out(self.root, plan, lambda line: None)
+        return plan
+
+    def promote(self, number: int) -> None:
+        """Move the alias as `bonesoup promote` does, without judging."""
+        target = self.store.client.get_model_version("bonesoup-soup", str(number))
+        before = champion.current(self.store, "bonesoup")
+        champion.move(self.store, "bonesoup", target, before, lambda line: None)
+        champion.remember(self.store, target, before)
+
+    def sound(self, name: str) -> bool:
+        (found,) = verify.versions(self.root, "bonesoup", [name], objects.cache(self.root))
+        return not found.damaged and not found.objects.missing
+
+
+@pytest.fixture
+def house(project, empty_store, tmp_path, monkeypatch) -> House:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    root = another(project, tmp_path / "house", {}, 0).root
+    copied(empty_store, root / LOCAL_DATABASE)
+    (root / ".dvc").mkdir()
+    (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
+    (root / "dvc.yaml").write_text(GRAPH)
+    return House(root, project.settings_text, project.preferences)
+
+
+def test_after_any_clean_aliases_and_rollback_targets_verify_and_the_disk_does_not_grow(house):
+    """Weeks of nightly runs: promotions, a rollback, a clean after each."""
+    sizes, draw = [], random.Random(0)
+    for night in range(1, 7):
+        house.run()
+        if night in (1, 3, 4):
+            house.promote(night)
+        if night == 5:
+            work = house.root / "var/rollback"
+            champion.rollback(
+                house.store, tracking_uri(house.root), "bonesoup", "worse in use", work, lambda line: None
+            )
+            shutil.rmtree(work)
+        house.clean(keep=draw.choice([1, 2]))
+
+        now = champion.current(house.store, "bonesoup")
+        assert house.sound("@champion")
+        assert house.sound("bonesoup-merged-balanced@champion")
+        if previous := now.tags.get(champion.PREVIOUS):
+            assert house.sound(previous), "a rollback finds its target whole"
+        answers = mlflow.pyfunc.load_model(f"models:/{reference(now)}").predict(["Please explain baking"])
+        assert len(answers) == 1
+        needed = objects.named(lineage_lock(house, reference(now)))
+        data = next(iter(needed - {out.name for out in objects.outs(lineage_lock(house, reference(now)))}))
+        assert objects.place(objects.cache(house.root), data).is_file(), "a rebuild finds its data"
+        sizes.append(sum(leftovers.bytes_of(house.root / part) for part in (".dvc/cache", "var/mlartifacts")))
+    # 3 is champion once more, and 1 was before it.
+    assert [version for version in house.soups if version not in ("5", "6")] == ["1", "3"]
+    assert sizes[-1] < 4.2 * sizes[0], "four versions at most, of six"
+    assert [path.name for path in (house.root / "scratch/policies").iterdir() if path.is_dir()] == [house.fingerprint()]
+
+
+def lineage_lock(house: House, name: str) -> str:
+    folder = mlflow.artifacts.download_artifacts(f"models:/{name}/lineage")
+    return (Path(folder) / "dvc.lock").read_text()
+
+
+def test_files_records_and_runs_of_what_goes_are_gone(house):
+    for _ in range(3):
+        house.run()
+    client = house.store.client
+    before = {run.info.run_id: run for run in retention.all_runs(house.store)}
+    gone = [v for v in client.search_model_versions() if v.version == 1 and v.tags["kind"] != "yardstick"]
+    assert len(gone) == 4
+    house.clean(keep=2)
+
+    models = {model.model_id for model in retention.all_models(house.store)}
+    kept = client.search_model_versions()
+    assert models == {v.source.removeprefix("models:/") for v in kept if v.tags["kind"] != "yardstick"}
+    for version in gone:
+        assert not list(house.root.glob(f"var/mlartifacts/models/{version.source.removeprefix('models:/')}*"))
+        assert not (house.root / "var/mlartifacts" / version.run_id).exists()
+    after = {run.info.run_id: run for run in retention.all_runs(house.store)}
+    assert sorted(before[run].info.run_name.split()[0] for run in before.keys() - after.keys()) == sorted(
+        [
+            "pipeline",
+            *(f"register@{v.name}" for v in gone),
+            "soup",
+            "report",
+            "front@sft",
+            "front@rewarded",
+            "front@bone",
+        ]
+        + ["policy@backbone-1", "policy@backbone-2", "policy@specialist-1", "policy@specialist-2"]
+    )
+    # What all runs share was sent once, with the first of them, whose parent is gone.
+    shared = next(run for run in after.values() if run.info.run_name == "sft")
+    assert shared.data.tags["mlflow.parentRunId"] in after
+    assert clean.plan(house.root, params.load(house.root / "params.yaml"), 2).retention.runs == []
+
+
+def test_a_version_that_gets_an_alias_meanwhile_is_kept_with_all_it_needs(house):
+    for _ in range(3):
+        house.run()
+    plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+    house.promote(1)
+    lines = []
+    clean.carry_out(house.root, plan, lines.append)
+    assert "bonesoup-soup/1 has been given an alias meanwhile: kept" in lines
+    assert house.soups == ["1", "3"]
+    assert house.sound("1")
+
+
+def test_a_copy_under_another_name_keeps_its_files(house):
+    """Copied before the plan, and between the plan and its carrying out; also where its source is gone already."""
+    for _ in range(4):
+        house.run()
+    client = house.store.client
+    client.copy_model_version("models:/bonesoup-soup/1", "prod-assistant")
+    client.set_registered_model_alias("prod-assistant", "live", "1")
+    # A copy of a copy, whose own source somebody deletes.
+    client.copy_model_version("models:/bonesoup-soup/3", "between")
+    client.copy_model_version("models:/between/1", "at-last")
+    client.delete_model_version("between", "1")
+    client.delete_model_version("bonesoup-soup", "3")
+    settings, lines = params.load(house.root / "params.yaml"), []
+    plan = clean.plan(house.root, settings, 1)
+    going = [reference(version) for version in plan.retention.versions if version.name == "bonesoup-soup"]
+    assert going == ["bonesoup-soup/2"]
+    client.copy_model_version("models:/bonesoup-soup/2", "late")
+    clean.carry_out(house.root, plan, lines.append)
+    assert lines == ["bonesoup-soup/2 has been copied meanwhile: kept"]
+    assert house.soups == ["1", "2", "4"]
+    for name in ("prod-assistant@live", "at-last/1", "late/1"):
+        assert len(mlflow.pyfunc.load_model(f"models:/{name}").predict(["Please explain baking"])) == 1
+    assert house.sound("prod-assistant@live")
+    # Once nothing names them they go.
+    for name in ("late", "at-last", "prod-assistant"):
+        client.delete_registered_model(name)
+    house.clean(keep=1)
+    assert house.soups == ["4"]
+
+
+def test_what_no_registration_of_this_project_made_is_left_alone(house):
+    """Models and versions of people, and of a project whose name begins like a merged model of this one."""
+    house.run()
+    client = house.store.client
+    mine = client.create_logged_model(house.store.experiment, name="mine")
+    tried = client.create_run(house.store.experiment, run_name="tried")
+    of_run = client.create_logged_model(house.store.experiment, name="tried", source_run_id=tried.info.run_id)
+    register = Register(name="bonesoup-merged", merged=[])
+    for seed in (7, 8):
+        make_soups(house.root / "out", seed)
+        register_all(house.root, house.text, register, OBJECTIVES, house.preferences, lambda line: None)
+    theirs = {reference(v): v.source for v in client.search_model_versions() if v.name.startswith("bonesoup-merged-")}
+    theirs = {name: source for name, source in theirs.items() if not name.startswith("bonesoup-merged-balanced/")}
+    assert {"bonesoup-merged-soup/1", "bonesoup-merged-soup/2", "bonesoup-merged-backbone-1/1"} <= theirs.keys()
+    for _ in range(2):
+        house.run()
+    house.clean(keep=1)
+    assert house.soups == ["3"]
+    assert theirs.keys() <= {reference(version) for version in client.search_model_versions()}
+    (found,) = verify.versions(house.root, "bonesoup", ["bonesoup-merged-soup/1"], objects.cache(house.root))
+    assert not found.damaged
+    left = {model.model_id for model in retention.all_models(house.store)}
+    assert {mine.model_id, of_run.model_id} <= left
+
+
+def test_rollback_after_rollback_works_after_a_clean(house):
+    for number in (1, 2, 3):
+        house.run()
+        house.promote(number)
+    for _ in range(2):
+        house.run()
+    house.clean(keep=1)
+    assert house.soups == ["1", "2", "3", "5"]
+    for expected in ("2", "1"):
+        champion.rollback(
+            house.store, tracking_uri(house.root), "bonesoup", None, house.root / "var", lambda line: None
+        )
+        assert str(champion.current(house.store, "bonesoup").version) == expected
+        assert house.sound("@champion")
+
+
+def test_what_was_demoted_can_be_champion_again_after_a_clean(house):
+    for number in (1, 2):
+        house.run()
+        house.promote(number)
+    champion.demote(house.store, tracking_uri(house.root), "bonesoup", "harmful", lambda line: None)
+    for _ in range(2):
+        house.run()
+    house.clean(keep=1)
+    assert {"2", "4"} <= set(house.soups)
+    champion.rollback(house.store, tracking_uri(house.root), "bonesoup", None, house.root / "var", lambda line: None)
+    assert str(champion.current(house.store, "bonesoup").version) == "2"
+
+
+def test_a_shared_clean_leaves_the_workspace_alone_even_while_it_is_at_work(house):
+    from bonesoup.locks import exclusive
+
+    house.run()
+    checkout = house.root / "var/checkouts/nightly"
+    shutil.copytree(house.root, checkout, ignore=shutil.ignore_patterns("var", "cache"))
+    objects.dvc(checkout, "cache", "dir", "--local", str(house.root / ".dvc/cache"))
+    for _ in range(2):
+        house.run()
+    abandoned = [checkout / "scratch/policies/abandoned/adapter", checkout / "var/version-killed"]
+    for folder in [*abandoned, house.root / "out/policies/renamed", house.root / "var/version-killed"]:
+        folder.mkdir(parents=True)
+        os.utime(folder, (0, 0))
+
+    def workspace() -> set[Path]:
+        found = [path for part in ("out", "scratch", "var/version-killed") for path in (house.root / part).rglob("*")]
+        return {house.root / "var/version-killed", *found}
+
+    before = workspace()
+    with exclusive(house.root / "scratch/policy@backbones.lock"):
+        plan = house.clean(keep=1, shared=True)
+    (house.root / "scratch/policy@backbones.lock").unlink()
+    assert workspace() == before
+    assert plan.objects
+    assert house.soups == ["3"]
+    assert not any(folder.exists() for folder in abandoned)
+    assert (checkout / "scratch/policies" / digest(1)).is_dir(), "the checkout's own policies have it"
+    plan = house.clean(keep=1)
+    assert not (house.root / "out/policies/renamed").exists()
+    assert not (house.root / "var/version-killed").exists()
+
+
+def test_a_version_without_a_manifest_is_said_apart_and_is_not_damaged(house, monkeypatch):
+    house.run()
+    version = house.store.client.get_model_version("bonesoup-soup", "1")
+    folder = house.root / f"var/mlartifacts/models/{version.source.removeprefix('models:/')}/artifacts"
+    (folder / "lineage/manifest.json").unlink()
+    monkeypatch.chdir(house.root)
+    lost = CliRunner().invoke(commands, ["verify", "1"])
+    assert (type(lost.exception), "lineage/manifest.json: missing" in lost.output) == (RuntimeError, True)
+    house.store.client.delete_model_version_tag("bonesoup-soup", "1", "manifest")
+    early = CliRunner().invoke(commands, ["verify", "1"])
+    assert (early.exit_code, early.exception) == (0, None)
+    assert "bonesoup-soup/1: no manifest: cannot be checked" in early.output
+    (folder / "artifacts/backbone-1/adapter_model.safetensors").write_bytes(b"other")
+    assert "not what the lineage names" in CliRunner().invoke(commands, ["verify", "1"]).output
+    assert not list(house.root.glob("var/version-*"))
+
+
+def test_a_dry_run_and_a_busy_workspace_delete_nothing(house):
+    from bonesoup.locks import exclusive
+
+    for _ in range(2):
+        house.run()
+    before = sorted(path for path in house.root.rglob("*") if ".dvc/tmp" not in str(path))
+    plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+    assert plan.retention.versions
+    assert plan.objects
+    with (
+        exclusive(house.root / "scratch/policy@backbones.lock"),
+        pytest.raises(RuntimeError, match=r"is at work, so nothing was deleted: process \d+ holds .*policy@backbones"),
+    ):
+        clean.carry_out(house.root, plan, lambda line: None)
+    (house.root / "scratch/policy@backbones.lock").unlink()
+    assert sorted(path for path in house.root.rglob("*") if ".dvc/tmp" not in str(path)) == before
+
+
+def test_without_a_store_only_folders_are_cleaned(house, monkeypatch):
+    for _ in range(2):
+        house.run()
+    stale = house.root / "out/policies/renamed"
+    stale.mkdir()
+    settings = params.load(house.root / "params.yaml")
+    for uri in ("http://127.0.0.1:9", f"sqlite:///{house.root}/nowhere.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        plan = clean.plan(house.root, settings, 1)
+        assert (plan.retention, plan.objects, plan.leftovers) == (None, [], [stale])
+        assert "nothing is cleaned there, nor in the DVC cache" in plan.notes[0]
+    assert not (house.root / "nowhere.db").exists()
+
+
+def test_a_cache_outside_the_repository_is_left_alone(house, tmp_path):
+    for _ in range(2):
+        house.run()
+    shutil.move(house.root / ".dvc/cache", tmp_path / "shared")
+    objects.dvc(house.root, "cache", "dir", "--local", str(tmp_path / "shared"))
+    plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+    assert plan.objects == []
+    assert "others may need it" in plan.notes[0]
+
+
+def test_what_a_checkout_uses_stays_in_the_shared_cache(house):
+    house.run()
+    checkout = house.root / "var/checkouts/nightly"
+    shutil.copytree(house.root, checkout, ignore=shutil.ignore_patterns("var", "cache"))
+    objects.dvc(checkout, "cache", "dir", "--local", str(house.root / ".dvc/cache"))
+    names = {out.name for out in objects.outs((checkout / "dvc.lock").read_text())}
+    for _ in range(2):
+        house.run()
+    house.clean(keep=1)
+    assert house.soups == ["3"]
+    found = objects.examine(objects.cache(house.root), names)
+    assert not found.missing
+    shutil.rmtree(checkout)
+    assert gc.unused(house.root, set()), "they stayed for the checkout alone"
+
+
+def test_a_server_frees_the_files_it_keeps(house, tmp_path, monkeypatch):
+    """Over HTTP: files and versions go; the rows of runs stay, marked as deleted, for the server's own mlflow gc."""
+    before = mlflow.get_tracking_uri()
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    try:
+        with tracking(port, tmp_path):
+            for _ in range(3):
+                house.run()
+            held = [path for path in tmp_path.rglob("adapter_model.safetensors") if "house" not in path.parts]
+            first = house.store.client.get_model_version("bonesoup-soup", "1")
+            plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+            (_, models), (runs, _), *_ = plan.sizes().values()
+            assert runs > 8
+            assert models > sum(path.stat().st_size for path in held) / 2, "asked over HTTP"
+            clean.carry_out(house.root, plan, lambda line: None)
+            left = [path for path in held if path.is_file()]
+            assert len(left) == len(held) / 3
+            assert house.soups == ["3"]
+            assert house.sound("3")
+            assert house.store.client.get_run(first.run_id).info.lifecycle_stage == "deleted"
+            again = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+            assert (again.retention.versions, again.retention.models, again.retention.runs) == ([], [], [])
+    finally:
+        mlflow.set_tracking_uri(before)
