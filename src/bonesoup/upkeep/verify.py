@@ -161,7 +161,7 @@ def mend(root: Path, cache: Path, restored: dict[str, str]) -> list[str]:
         if not objects.place(cache, out.name).is_file():
             continue
         top = root / out.path
-        inner = objects.files(cache, out.name) if out.name.endswith(cache.FOLDER) else {}
+        inner = objects.files(cache, out.name) if out.name.endswith(objects.FOLDER) else {}
         files = {top / path: name for path, name in inner.items()} if inner else {top: out.name}
         bad = [path for path, name in files.items() if name in restored and _holds(path, restored[name])]
         for path in bad:
