@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import RLOOConfig, RLOOTrainer
 
 from bonesoup.chat import never_sampled
@@ -29,6 +29,7 @@ from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Messages, Reward
 from bonesoup.settings import schema
 from bonesoup.training.sft import lora_config
+from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 COMPLETE = "complete.json"
 
@@ -132,7 +133,7 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
         )
     if vllm and find_spec("vllm") is None:
         raise ValueError("hardware.vllm: vLLM is not installed; `pip install vllm`, or set it to false")
-    tokenizer = AutoTokenizer.from_pretrained(task.base, padding_side="left")
+    tokenizer = load_tokenizer(task.base, padding_side="left")
     barred = never_sampled(tokenizer)
     arguments = RLOOConfig(
         output_dir=str(scratch),
@@ -173,7 +174,7 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
         dataloader_pin_memory=False,
     )
     return RLOOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(task.base),
+        model=load_model(AutoModelForCausalLM, task.base),
         args=arguments,
         processing_class=tokenizer,
         reward_funcs=[_reward_function(task, i) for i in range(len(row))],
