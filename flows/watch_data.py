@@ -18,7 +18,7 @@ from prefect.states import Completed
 
 from bonesoup.files import digest, file_digest
 from bonesoup.settings import params
-from bonesoup.settings.pins import newest, pins
+from bonesoup.settings.pins import newest
 from bonesoup.workspace import checkout, graph
 from bonesoup.workspace.repro import inputs as inputs_of
 from flows.common import SOURCE, notify
@@ -92,7 +92,7 @@ def changed_inputs(own: Path) -> dict[str, str]:
 def propose_pins(own: Path) -> None:
     """Say which pinned dataset or model has a newer commit, and the command that takes it."""
     lines = []
-    for pin in pins(params.load(own / "params.yaml")):
+    for pin in params.load(own / "params.yaml").pins():
         try:
             found = newest(pin)
         except ConnectionError as error:

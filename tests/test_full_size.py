@@ -7,7 +7,6 @@ from peft import LoraConfig, get_peft_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from bonesoup.settings import estimate, profiles
-from bonesoup.settings.pins import pins
 from bonesoup.settings.schema import Estimate
 
 FULL = ["assistant", "assistant-small", "summary"]
@@ -58,12 +57,12 @@ def at_the_root(monkeypatch, request):
 @pytest.mark.parametrize("name", FULL)
 def test_a_full_size_profile_is_valid_but_for_its_commits(name):
     settings = profiles.draft(name)
-    assert all(pin.revision is None for pin in pins(settings)), "no commit is invented"
+    assert all(pin.revision is None for pin in settings.pins()), "no commit is invented"
     with pytest.raises(ValueError, match="faults?:") as refused:
         profiles.compose(name)
     faults = str(refused.value).splitlines()[1:]
-    assert len(faults) == len(pins(settings))
-    for pin, fault in zip(pins(settings), faults, strict=True):
+    assert len(faults) == len(settings.pins())
+    for pin, fault in zip(settings.pins(), faults, strict=True):
         assert fault.startswith(f"  - {pin.key}: {pin.repository} is no folder here")
         assert "`bonesoup profile NAME --pin`" in fault
 

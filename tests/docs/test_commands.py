@@ -11,6 +11,7 @@ from pathlib import Path
 import dvc.cli.parser
 import pytest
 import typer
+from pinned import default
 from ruamel.yaml import YAML
 
 from bonesoup.cli.main import app
@@ -74,7 +75,7 @@ def check_bonesoup(arguments: list[str]) -> None:
     context = group.make_context("bonesoup", list(arguments))
     name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
     given = command.make_context(name, rest, parent=context).params
-    settings = params.load(ROOT / "profiles/embedded.yaml")
+    settings = params.check(default())
     if "preference" in given:
         settings.preference(given["preference"])
     if "method" in given:
@@ -93,7 +94,7 @@ def check_bonesoup(arguments: list[str]) -> None:
 def stage_names() -> set[str]:
     """Stages of dvc.yaml with the default's foreach groups expanded."""
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
-    values = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
+    values = default()
     names = set()
     for name, stage in stages.items():
         over = stage.get("foreach")
@@ -110,7 +111,7 @@ def check_make(arguments: list[str]) -> None:
 
 def check_dvc(arguments: list[str]) -> None:
     parsed = dvc.cli.parser.get_main_parser().parse_args(arguments)
-    values = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
+    values = default()
     for change in getattr(parsed, "set_param", None) or []:
         inner = values
         for key in change.partition("=")[0].split("."):

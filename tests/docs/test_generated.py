@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import typer
+from pinned import default
 from ruamel.yaml import YAML
 
 from bonesoup.cli.main import app
 from bonesoup.settings import params
 
 ROOT = Path(__file__).parents[2]
-EMBEDDED = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
+EMBEDDED = default()
 
 
 @pytest.fixture(scope="module")

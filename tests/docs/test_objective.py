@@ -84,8 +84,9 @@ def test_a_wrong_function_is_refused(project):
 
 @pytest.mark.parametrize("text", blocks("yaml")[:-1])
 def test_the_other_fragments_are_valid_rewards(text):
-    rewards = YAML(typ="safe").load(text)["rewards"]
-    parsed = TypeAdapter(dict[str, schema.Reward]).validate_python(rewards)
+    document = YAML().load(text)
+    profiles.fill(document, {})
+    parsed = TypeAdapter(dict[str, schema.Reward]).validate_python(profiles.plain(document["rewards"]))
     for name, reward in parsed.items():
         assert reward.source == f"out/data/rewards/{name}.jsonl"
 

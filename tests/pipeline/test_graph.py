@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pinned import made_up
+from pinned import default, made_up
 from ruamel.yaml import YAML
 
 from bonesoup import paths
@@ -177,7 +177,7 @@ def test_dvc_parses_the_graph_of_every_profile(name, tmp_path, monkeypatch):
 
 def test_params_yaml_is_the_embedded_profile():
     read = YAML(typ="safe").load
-    assert read(ROOT / "params.yaml") == read(ROOT / "profiles/embedded.yaml")
+    assert read(ROOT / "params.yaml") == default()
 
 
 def test_the_plots_name_no_objective():

@@ -14,6 +14,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from peft import LoraConfig, get_peft_model
+from pinned import default
 from ruamel.yaml import YAML
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
@@ -53,7 +54,7 @@ class Project:
 def project(tmp_path_factory) -> Project:
     root = tmp_path_factory.mktemp("project")
     out = root / "out"
-    settings = YAML(typ="safe").load((REPOSITORY / "profiles/embedded.yaml").read_text())
+    settings = default()
     settings |= {"methods": list(METHODS), "oracles": [], "threads": 1}
     settings["policies"] = {group: {"slots": list(rows)} for group, rows in ROWS.items()}
     settings["evaluation"] |= {"parts": 2, "samples": PROMPTS, "bootstrap": 200, "batch": PROMPTS}

@@ -57,7 +57,7 @@ def test_a_command_that_sends_nothing_does_not_advise_to_register(tmp_path, monk
         port = free.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text((ROOT / "profiles/embedded.yaml").read_text())
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow/promotion.yaml").write_text((ROOT / "mlflow/promotion.yaml").read_text())
     for command in ("models", "promote", "demote", "rollback", "evaluate"):

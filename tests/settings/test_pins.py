@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from bonesoup.settings.params import check, load
-from bonesoup.settings.pins import Pin, pins
+from bonesoup.settings.pins import Pin
 from bonesoup.settings.profiles import compose, plain
 
 NOW = "b" * 40
@@ -72,12 +72,12 @@ def test_what_cannot_be_looked_up_is_said(hub):
 
 def test_everything_remote_that_settings_pin_is_listed():
     document = plain(compose("embedded"))
-    assert pins(check(document)) == []
+    assert check(document).pins() == []
     document["data"] |= {"source": "hh-rlhf", "hub": "team/pairs", "revision": "a1", "labels": ["harmless"]}
     judge = {"kind": "pretrained", "model": "team/judge", "revision": "c3", "input": "hh", "logit": 0, "source": "x"}
     document["rewards"]["helpful"] = judge
     document["model"] |= {"source": "team/base", "revision": "b2"}
-    assert pins(check(document)) == [
+    assert check(document).pins() == [
         Pin("data.revision", "dataset", "team/pairs", "a1"),
         Pin("model.revision", "model", "team/base", "b2"),
         Pin("rewards.helpful.revision", "model", "team/judge", "c3"),
@@ -102,7 +102,7 @@ def test_pin_writes_the_commits_of_now_and_the_profile_can_run(hub, project):
     done = profile(project, "summary", "--pin", endpoint=hub)
     assert done.returncode == 0, done.stderr
     settings = load(project / "params.yaml")
-    assert {pin.key: pin.revision for pin in pins(settings)} == {
+    assert {pin.key: pin.revision for pin in settings.pins()} == {
         "data.revision": CONVERTED,
         "model.revision": "1" * 40,
         "rewards.faithful.revision": "2" * 40,

@@ -7,6 +7,7 @@ from pinned import made_up
 from ruamel.yaml import YAML
 
 from bonesoup.settings import params, profiles
+from bonesoup.settings.derived import derived
 
 ROOT = Path(__file__).parents[2]
 read = YAML(typ="safe").load
@@ -36,7 +37,10 @@ def test_a_written_profile_reads_back_as_valid_settings(name, tmp_path):
         if commit := made_up(name).get(f"rewards.{objective}.revision"):
             overlay["rewards"][objective]["revision"] = commit
     for section in set(overlay) & profiles.WHOLE:
-        assert read(path.read_text())[section] == overlay[section], "replaced whole, nothing of the default left"
+        entries = read(path.read_text())[section]
+        assert list(entries) == list(overlay[section]), "replaced whole, nothing of the default left"
+        for name, entry in overlay[section].items():
+            assert entries[name] == entries[name] | entry
 
 
 def left_out(raw, used, prefix: str = "") -> list[str]:
@@ -89,8 +93,96 @@ def test_the_heading_says_which_profile_it_is(own, tmp_path):
     assert (tmp_path / "params.yaml").read_text().startswith("# Mine, for a test.\n")
 
 
-def test_data_replaces_the_profiles_own_file():
-    assert profiles.compose("qa-feedback", "elsewhere/rows.jsonl")["data"]["path"] == "elsewhere/rows.jsonl"
+def test_data_replaces_the_profiles_own_file(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.touch()
+    assert profiles.compose("qa-feedback", str(rows))["data"]["path"] == str(rows)
+
+
+def test_data_that_does_not_exist_is_refused_at_once_and_nothing_is_written(tmp_path):
+    target = tmp_path / "params.yaml"
+    with pytest.raises(ValueError, match="--data elsewhere/rows.jsonl: no such file"):
+        profiles.write("qa-feedback", "elsewhere/rows.jsonl", path=target)
+    assert not target.exists()
+
+
+def test_what_follows_from_the_rest_is_in_no_profile_and_in_every_params_file(tmp_path):
+    for name in profiles.names():
+        stated = read((ROOT / f"profiles/{name}.yaml").read_text())
+        assert not [group for group in stated.get("policies", {}).values() if group], "slots"
+        assert not [reward for reward in stated.get("rewards", {}).values() if "source" in reward]
+        assert stated.get("seek", {}).get("betas", []) == [
+            beta for beta in stated.get("seek", {}).get("betas", []) if beta != stated["basis"]["beta"]
+        ]
+        written = profiles.plain(profiles.compose(name, changes=made_up(name)))
+        follows = derived(written)
+        if "policies" in stated:
+            del follows["policies"]
+        stands = flat(written)
+        assert {key: stands[key] for key in follows} == follows
+
+
+def flat(section: dict, prefix: str = "") -> dict:
+    found = {}
+    for key, value in section.items():
+        found[prefix + key] = value
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+    return found
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """The default in a params.yaml of its own, to change by commands."""
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params.yaml")
+
+    def change(**changes) -> dict:
+        changes = {key.replace("__", "."): value for key, value in changes.items()}
+        profiles.write(None if changes else "embedded", changes=changes or None, path=params.PARAMS)
+        return read(params.PARAMS.read_text())
+
+    change()
+    return change
+
+
+def test_a_change_brings_what_follows_from_it(written):
+    document = written(methods=["sft", "bone"], basis__beta=0.8)
+    assert document["policies"] == {"backbones": {"slots": ["backbone-1", "backbone-2"]}}
+    assert written(seek__betas=[0.6])["seek"]["betas"] == [0.6, 0.8]
+    assert written(extrapolation__scales=[1.5])["extrapolation"]["scales"] == [1.0, 1.5]
+    rows = [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5]]
+    document = written(seek__betas=[], basis={"kind": "rows", "beta": 0.8, "rows": rows})
+    assert document["policies"]["backbones"]["slots"] == ["backbone-1", "backbone-2", "backbone-3"]
+
+
+def test_a_grouping_that_a_person_chose_stays(written):
+    mine = {"a": {"slots": ["backbone-2", "specialist-1"]}, "b": {"slots": ["backbone-1", "specialist-2"]}}
+    assert written(methods=["rewarded", "bone"], policies=mine)["policies"] == mine
+    assert written(rl__steps=10)["policies"] == mine
+    with pytest.raises(ValueError, match="no group trains oracle-1.* or remove `policies`"):
+        written(methods=["rewarded", "bone", "oracle"])
+
+
+def test_a_group_that_names_its_slots_gets_them(written):
+    groups = {"backbone-1": {}, "backbone-2": {}, "specialists": {}}
+    document = written(methods=["rewarded", "bone"], policies=groups)
+    assert document["policies"] == {
+        "backbone-1": {"slots": ["backbone-1"]},
+        "backbone-2": {"slots": ["backbone-2"]},
+        "specialists": {"slots": ["specialist-1", "specialist-2"]},
+    }
+
+
+def test_the_file_of_a_function_is_found(written):
+    reward = {"kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
+    document = written(rewards={"helpful": reward, "harmless": reward})
+    assert document["rewards"]["helpful"]["source"] == "src/bonesoup/rewards/brevity.py"
+
+
+def test_comments_and_order_of_the_file_stay(written):
+    before = params.PARAMS.read_text()
+    written(rl__steps=61)
+    assert params.PARAMS.read_text() == before.replace("steps: 60", "steps: 61")
 
 
 def test_an_unknown_profile_lists_the_known_ones():

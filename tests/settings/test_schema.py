@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ruamel.yaml import YAML
+from pinned import default
 
 from bonesoup.data import gold, qa
 from bonesoup.method.preferences import preference_faults
-from bonesoup.settings import params
+from bonesoup.settings import params, schema
 
 ROOT = Path(__file__).parents[2]
-DEFAULT = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
+DEFAULT = default()
 
 PRETRAINED = {"kind": "pretrained", "model": "owner/judge", "input": "unknown", "logit": 0, "source": "pairs.jsonl"}
 
@@ -60,7 +60,7 @@ def test_the_default_is_valid():
         ("rl.lora.rnak", 8, "rl.lora.rnak: unknown key"),
         ("seed", ..., "seed: missing"),
         ("rl.steps", 0, "rl.steps: Input should be greater than 0, found 0"),
-        ("rl.steps", "many", "rl.steps: Input should be a valid integer, unable to parse string as an integer"),
+        ("rl.steps", "many", "rl.steps: Input should be a valid integer, found 'many'"),
         ("rl.learning_rate", math.nan, "rl.learning_rate: Input should be"),
         ("device", "tpu", "device: Input should be 'cpu' or 'cuda', found 'tpu'"),
         ("objectives", ["helpful"], "objectives: List should have at least 2 items"),
@@ -75,7 +75,11 @@ def test_the_default_is_valid():
         ("seek.betas", [0.7, 0.7], "seek.betas: [0.7, 0.7] repeats a value"),
         ("methods", ["sft", "bone", "bone"], "methods: bone is listed twice"),
         ("methods", ["sft"], "methods: sft train no policy: add rewarded or bone"),
-        ("extrapolation.scales", [1.25], "extrapolation.scales: [1.25] must hold 1, which is none"),
+        (
+            "extrapolation.scales",
+            [1.25],
+            "extrapolation.scales: [1.25] must hold 1, no scaling; `bonesoup",
+        ),
         ("basis", {"kind": "rows", "beta": 0.7, "rows": [[1, 0]]}, "basis.rows: 1 policies cannot reach every"),
         ("basis", {"kind": "rows", "beta": 0.7, "rows": None}, "basis.rows:"),
         ("basis", {"kind": "rows", "beta": 0.7, "rows": [[1, 0], [2, 0]]}, "basis.rows: the rows are singular"),
@@ -131,6 +135,39 @@ def test_the_default_is_valid():
 def test_a_wrong_setting_is_named_by_its_key(path, value, fault):
     found = faults(changed(path, value))
     assert any(line.startswith(fault) for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "fault"),
+    [
+        ("seed", "0", "seed: Input should be a valid integer, found '0'"),
+        ("seed", 0.0, "seed: Input should be a valid integer, found 0.0"),
+        ("threads", True, "threads: Input should be a valid integer, found True"),
+        ("generation.max_new_tokens", "16", "generation.max_new_tokens: Input should be a valid integer, found '16'"),
+        ("generation.temperature", "1.0", "generation.temperature: Input should be a valid number, found '1.0'"),
+        ("rl.learning_rate", "5e-3", "rl.learning_rate: Input should be a valid number, found '5e-3'"),
+        ("rl.lora.rank", True, "rl.lora.rank: Input should be a valid integer, found True"),
+        ("basis.beta", "0.7", "basis.beta: Input should be a valid number, found '0.7'"),
+        ("basis.beta", True, "basis.beta: Input should be a valid number, found True"),
+        ("oracles", [["0.5", "0.5"]], "oracles.0.0: Input should be a valid number, found '0.5'"),
+        ("preferences.odd", {"helpful": "1", "harmless": 0}, "preferences.odd.helpful: Input should be a valid number"),
+        ("extrapolation.per_objective", "false", "extrapolation.per_objective: Input should be a valid boolean"),
+        ("rewards.helpful.steps", "500", "rewards.helpful.steps: Input should be a valid integer, found '500'"),
+        ("seek.betas", [0.7, 1], "seek.betas.1: write 1.0: the value names a stage"),
+        ("rl.lora.targets", 5, "rl.lora.targets: Input should be a valid string, found 5, or Input should be a valid"),
+        ("policies", ..., "policies: missing; `bonesoup profile --fill` fills it in"),
+        ("rewards.helpful.source", ..., "rewards.helpful.source: missing; `bonesoup profile --fill` fills it in"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_its_key(path, value, fault):
+    """A number in quotes is no number: later stages would compare it, or hand it to a library, as text."""
+    found = faults(changed(path, value))
+    assert any(line.startswith(fault) for line in found), found
+
+
+@pytest.mark.parametrize(("path", "value"), [("rl.learning_rate", 1), ("basis.beta", 1), ("rl.kl", 0)])
+def test_a_whole_number_is_a_number(path, value):
+    assert params.check(changed(path, value))
 
 
 def test_a_budget_that_does_not_reach_for_every_phase_of_ric_is_refused():
@@ -272,7 +309,7 @@ def test_a_wrong_preference_on_the_command_line_is_explained(text, reason):
 
 
 def test_the_labels_of_the_settings_are_those_of_the_sources():
-    assert params.LABELS == {"embedded": gold.OBJECTIVES, "qa-feedback": qa.OBJECTIVES}
+    assert schema.LABELS == {"embedded": gold.OBJECTIVES, "qa-feedback": qa.OBJECTIVES}
 
 
 def test_settings_are_frozen():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ruamel.yaml import YAML
+from pinned import default
 
 from bonesoup.files import file_digest, read_json, write_json
 from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS
@@ -21,7 +21,7 @@ def repository(request) -> Path:
 
 
 def settings(repository: Path, **rl):
-    raw = YAML(typ="safe").load((repository / "profiles/embedded.yaml").read_text())
+    raw = default()
     raw["rl"] |= {"steps": 2, "prompts": 2, "generations": 2, "micro_batch": 4, "lora": raw["rl"]["lora"] | {"rank": 2}}
     raw["rl"] |= rl
     return params.check(raw)

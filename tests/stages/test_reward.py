@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ruamel.yaml import YAML
+from pinned import default
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bonesoup.files import file_digest, read_json, write_jsonl
@@ -45,10 +45,10 @@ def project(tmp_path, monkeypatch, tiny_policy):
 
 
 def settings(repository, reward: dict) -> schema.Settings:
-    raw = YAML(typ="safe").load((repository / "profiles/embedded.yaml").read_text())
+    raw = default()
     raw["rewards"]["helpful"] = reward
     # Without the rules across keys: the embedded source gives no labels.
-    return schema.Settings.model_validate(raw)
+    return schema.Settings.model_validate(raw, context=schema.Check())
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
+from pinned import default
 
 from bonesoup.files import read_json, write_jsonl
 from bonesoup.generation.sample import render
@@ -27,7 +27,7 @@ def project(staged, prompts) -> Path:
 
 
 def settings(repository: Path, *methods: str, **rl):
-    raw = YAML(typ="safe").load((repository / "profiles/embedded.yaml").read_text())
+    raw = default()
     raw["rl"] |= {"steps": 2, "prompts": 2, "generations": 2, "micro_batch": 4} | rl
     raw["methods"] = [*raw["methods"], *methods]
     raw["ric"] |= {"rounds": 1, "online": 0.5}

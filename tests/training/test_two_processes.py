@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from pinned import default
 from projects import alive, wait_for
-from ruamel.yaml import YAML
 from safetensors.torch import load_file
 
 from bonesoup.files import read_jsonl, write_json
@@ -106,7 +106,7 @@ def project(staged, monkeypatch) -> Path:
 
 
 def settings(file: Path | None, seed: int = 0, **rl):
-    raw = YAML(typ="safe").load((ROOT / "profiles/embedded.yaml").read_text())
+    raw = default()
     raw["seed"] = seed
     raw["rl"] |= {"steps": 4, "prompts": 4, "generations": 4, "micro_batch": 8, "checkpoint_every": 2}
     raw["rl"] |= {"lora": raw["rl"]["lora"] | {"rank": 2}, **rl}

@@ -4,6 +4,8 @@ import sys
 import time
 from pathlib import Path
 
+from pinned import default
+
 from bonesoup.files import write_json
 from bonesoup.locks import exclusive
 from bonesoup.settings import params
@@ -43,7 +45,7 @@ def test_the_model_that_reads_rewards_is_kept_while_it_is_in_out(tmp_path):
 
 
 def test_outs_of_what_the_settings_no_longer_name_are_stale(tmp_path):
-    settings = params.load(REPOSITORY / "profiles/embedded.yaml")
+    settings = params.check(default())
     kept = ["policies/backbones", "rewards/helpful", "fronts/bone", "metrics/reward-helpful.json", "metrics/sft.json"]
     stale = ["fronts/other", "metrics/reward-humor.json", "policies/group", "rewards/humor"]
     for name in kept + stale:

@@ -146,9 +146,12 @@ def profile(
         typer.Option("--set", metavar="KEY=VALUE", help="a single setting, such as rl.steps=20; may be repeated"),
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="look up the newest commit of every Hub id without one")] = False,
+    fill: Annotated[bool, typer.Option("--fill", help="only fill in what follows from the rest")] = False,
     estimate: Annotated[bool, typer.Option("--estimate", help="print its memory and hours; write nothing")] = False,
 ) -> None:
     """Write a profile or single settings into params.yaml, or list the profiles.
+
+    Settings with one possible value, such as the slots of `policies`, are filled in from the rest and named.
 
     Example: bonesoup profile qa-feedback --data dev_feedback.jsonl.gz
     """
@@ -160,13 +163,15 @@ def profile(
 
         console.print(report(profiles.draft(name, data, settings)))
         return
-    if name is None and not data and not settings and not pin:
+    if name is None and not (data or settings or pin or fill):
         for known in profiles.names():
             first = (profiles.PROFILES / f"{known}.yaml").read_text().splitlines()[0].lstrip("# ")
             console.print(f"{known:16} {first}")
         return
-    profiles.write(name, data, settings, pin=pin)
-    what = f"the profile {name}" if name else "the new values"
+    filled = profiles.write(name, data, settings, pin=pin)
+    if filled:
+        console.print(f"Filled in: {', '.join(filled)}", style="dim", markup=False)
+    what = f"the profile {name}" if name else "the new values" if settings or data or pin else "all that it needs"
     console.print(f"params.yaml now holds {what}; `bonesoup run` runs it")
 
 

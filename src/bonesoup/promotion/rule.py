@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from bonesoup.settings.params import fault_of, parse_yaml
+from bonesoup.settings.params import faults_of, parse_yaml
 from bonesoup.settings.schema import Section
 
 RULE = Path("mlflow/promotion.yaml")
@@ -57,6 +57,6 @@ def load(path: Path) -> Rule:
     try:
         return Rule.model_validate(raw)
     except ValidationError as error:
-        faults = [fault_of(item) for item in error.errors()]
+        faults = faults_of(error, raw)
     listing = "\n".join(f"  - {fault}" for fault in faults)
     raise ValueError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listing}")

@@ -1,11 +1,7 @@
-"""Remote datasets and models are pinned by commit: which ones settings name, and which commit the Hub has now."""
+"""Pin datasets and models of the Hugging Face Hub by commit, and look up which commit the Hub has now."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from bonesoup.settings.schema import Data, Model, PretrainedReward, Settings
 
 
 @dataclass(frozen=True)
@@ -16,7 +12,7 @@ class Pin:
         key: the setting that holds the commit, such as data.revision.
         kind: dataset or model.
         revision: the commit; None while it has to be looked up.
-        branch: whose newest commit is meant.
+        branch: the branch to take the newest commit of.
     """
 
     key: str
@@ -26,26 +22,14 @@ class Pin:
     branch: str = "main"
 
 
-def remote(data: Data | None, model: Model | None, rewards: Mapping[str, Any]) -> list[Pin]:
-    """Everything on the Hub that these sections name, pinned or not; a folder on this machine is not there."""
-    found = []
-    if data and data.hub:
-        found.append(Pin("data.revision", "dataset", data.hub, data.revision, data.hub_branch))
-    if model and model.source != "scratch":
-        found.append(Pin("model.revision", "model", model.source, model.revision))
-    for name, reward in rewards.items():
-        if isinstance(reward, PretrainedReward):
-            found.append(Pin(f"rewards.{name}.revision", "model", reward.model, reward.revision))
-    return [pin for pin in found if pin.revision or not Path(pin.repository).is_dir()]
-
-
-def pins(settings: Settings) -> list[Pin]:
-    """Everything remote that the settings name."""
-    return remote(settings.data, settings.model, settings.rewards)
+def pinned(key: str, kind: str, repository: str, revision: str | None, branch: str = "main") -> list[Pin]:
+    """Return the pin of a repository; none for a folder of this machine without a commit."""
+    local = not revision and Path(repository).is_dir()
+    return [] if local else [Pin(key, kind, repository, revision, branch)]
 
 
 def unpinned(pin: Pin) -> str:
-    """Why it may not be used: a Hub id without a commit changes under one's feet."""
+    """Say why it may not be used: what a Hub id without a commit stands for can change at any time."""
     return (
         f"{pin.key}: {pin.repository} is no folder here, and a Hub id needs the commit to use; "
         "`bonesoup profile NAME --pin` looks it up"
@@ -53,7 +37,7 @@ def unpinned(pin: Pin) -> str:
 
 
 def newest(pin: Pin) -> str:
-    """The commit the Hub has now.
+    """Ask the Hub for the newest commit.
 
     Raises:
         ConnectionError: the Hub does not answer, or does not know it.
@@ -61,7 +45,7 @@ def newest(pin: Pin) -> str:
     from huggingface_hub import HfApi
 
     try:
-        # The client's own default where it is main: a repository may have named its first branch otherwise.
+        # The client's own default where it is main: a repository may have given its first branch another name.
         branch = None if pin.branch == "main" else pin.branch
         return HfApi().repo_info(pin.repository, repo_type=pin.kind, revision=branch, timeout=10).sha
     except Exception as error:  # the client raises errors of several libraries

@@ -1,21 +1,41 @@
-"""Profiles: overlays on the embedded default, written into params.yaml so that git and dvc.lock record what ran."""
+"""Write a profile, an overlay on the embedded default, into params.yaml, so that git and dvc.lock record what ran."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
+from bonesoup.files import appearing
 from bonesoup.settings import params, pins, schema
+from bonesoup.settings.derived import CANDIDATES, derived
 
 PROFILES = Path("profiles")
 DEFAULT = "embedded"
 # Keyed by objective, group or preference: an overlay replaces them whole.
 WHOLE = {"rewards", "policies", "preferences"}
+# The key behind which a value that is filled in comes.
+FOLLOWS = {"policies": "methods", "source": "kind"}
 
 yaml = YAML()
 yaml.width = 120
 yaml.preserve_quotes = True
 yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+@dataclass(frozen=True)
+class Composed:
+    """Settings to be written.
+
+    Attributes:
+        document: the YAML, comments included.
+        filled: dotted keys whose values follow from the rest and were filled in.
+    """
+
+    document: dict
+    filled: list[str]
 
 
 def names() -> list[str]:
@@ -25,7 +45,14 @@ def names() -> list[str]:
 def compose(
     name: str | None, data: str | None = None, changes: dict[str, Any] | None = None, pin: bool = False
 ) -> dict:
-    """The settings of a profile, as the YAML document to write.
+    """Return the settings of a profile as the YAML document to write; arguments as of `composed`."""
+    return composed(name, data, changes, pin).document
+
+
+def composed(
+    name: str | None, data: str | None = None, changes: dict[str, Any] | None = None, pin: bool = False
+) -> Composed:
+    """Put the settings of a profile together and check them.
 
     Args:
         name: a profile; None stands for the present params.yaml.
@@ -34,31 +61,77 @@ def compose(
         pin: give every Hub id without a commit the newest one, asked of the Hub.
 
     Raises:
-        ValueError: no such profile or key, or the settings are wrong.
+        ValueError: no such profile, key or file, or the settings are wrong.
         ConnectionError: the Hub does not answer, or does not know an id.
     """
-    document = _changed(name, data, changes)
+    made = _changed(name, data, changes)
     if pin:
-        for missing in pins.pins(params.check(plain(document), _where(name), pinned=False)):
+        for missing in params.check(plain(made.document), _where(name), pinned=False).pins():
             if not missing.revision:
-                _set(document, missing.key, pins.newest(missing))
-    params.check(plain(document), _where(name))
-    return document
+                _set(made.document, missing.key, pins.newest(missing))
+    params.check(plain(made.document), _where(name))
+    return made
 
 
 def draft(name: str | None, data: str | None = None, changes: dict[str, Any] | None = None) -> schema.Settings:
-    """The settings of a profile that nothing has to be pinned for: to look at, not to run. Arguments as of compose."""
-    return params.check(plain(_changed(name, data, changes)), _where(name), pinned=False)
+    """Return the settings of a profile to look at, not to run: nothing has to be pinned. Arguments as of `composed`."""
+    return params.check(plain(_changed(name, data, changes).document), _where(name), pinned=False)
 
 
-def _changed(name: str | None, data: str | None, changes: dict[str, Any] | None) -> dict:
+def _changed(name: str | None, data: str | None, changes: dict[str, Any] | None) -> Composed:
     document = _profile(name) if name is not None else yaml.load(params.PARAMS.read_text())
+    filled = fill(document, {})
+    before = derived(plain(document))
     if data:
+        if not Path(data).exists():
+            raise ValueError(f"--data {data}: no such file")
         document["data"]["path"] = data
         document["data"] |= {"hub": None, "revision": None}
     for key, value in (changes or {}).items():
         _set(document, key, value)
-    return document
+    again = fill(document, {key: value for key, value in before.items() if key not in (changes or {})})
+    return Composed(document, list(dict.fromkeys(filled + again)))
+
+
+def fill(document: dict, before: dict[str, Any]) -> list[str]:
+    """Set what follows from other settings: where it is missing, or still is what followed `before` a change.
+
+    Returns:
+        The dotted keys that were set.
+    """
+    filled = []
+    for key, value in derived(plain(document)).items():
+        *outer, last = key.split(".")
+        section = document
+        for part in outer:
+            section = section.get(part) if section else None
+        if section is None:
+            continue
+        present = plain(section.get(last))
+        if present == value or (present is not None and key not in CANDIDATES and present != before.get(key)):
+            continue
+        if last not in section and FOLLOWS.get(last) in section:
+            # Next to what it follows from, not at the end of the file.
+            section.insert(list(section).index(FOLLOWS[last]) + 1, last, _styled(value))
+        else:
+            section[last] = _styled(value)
+        filled.append(key)
+    return filled
+
+
+def _styled(value: Any) -> Any:
+    """Write lists and the innermost mappings on one line."""
+    if isinstance(value, dict):
+        styled = CommentedMap({key: _styled(item) for key, item in value.items()})
+        if not any(isinstance(item, dict) for item in value.values()):
+            styled.fa.set_flow_style()
+        return styled
+    if isinstance(value, list):
+        styled = CommentedSeq(map(_styled, value))
+        styled.fa.set_flow_style()
+        return styled
+    # Inside braces ruamel writes `module:name` without the quotes that its own reader wants.
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and ":" in value else value
 
 
 def _where(name: str | None) -> str:
@@ -89,11 +162,11 @@ def _set(document: dict, key: str, value: Any) -> None:
         section = section.get(part) if isinstance(section, dict) else None
     if not isinstance(section, dict) or last not in section:
         raise ValueError(f"no setting {key!r} in params.yaml: docs/settings.md lists them")
-    section[last] = value
+    section[last] = _styled(plain(value))
 
 
 def parse_change(text: str) -> tuple[str, Any]:
-    """'rl.steps=20' -> ('rl.steps', 20); the value is YAML."""
+    """Read 'rl.steps=20' as ('rl.steps', 20); the value is YAML."""
     key, given, value = text.partition("=")
     if not given:
         raise ValueError(f"--set {text!r}: expected key=value, such as rl.steps=20")
@@ -132,8 +205,13 @@ def write(
     changes: dict[str, Any] | None = None,
     path: Path = params.PARAMS,
     pin: bool = False,
-) -> None:
-    """Write a profile, or the present settings with changes, into params.yaml."""
-    document = compose(name, data, changes, pin)
-    with open(path, "w") as out:
-        yaml.dump(document, out)
+) -> list[str]:
+    """Write a profile, or the present settings with changes, into params.yaml.
+
+    Returns:
+        The dotted keys that were filled in from the rest.
+    """
+    made = composed(name, data, changes, pin)
+    with appearing(path) as temporary, open(temporary, "w") as out:
+        yaml.dump(made.document, out)
+    return made.filled

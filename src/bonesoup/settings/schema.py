@@ -1,14 +1,35 @@
-"""The settings: every key of params.yaml as a frozen class. params.py reads the file and holds the rules across keys.
+"""Define every key of params.yaml as a field of a frozen class, with the rules that span keys as its validators.
 
 The field descriptions are the source of docs/settings.md.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic.functional_validators import BeforeValidator
+from pydantic_core import PydanticCustomError
 
+from bonesoup.method.methods import method_slots
 from bonesoup.method.preferences import parse_weights, preference_faults
+from bonesoup.settings.pins import Pin, pinned
 
+# What a source can label; pairs in the hh-rlhf format may be about anything.
+LABELS = {
+    "embedded": ("helpful", "harmless", "humor"),
+    "qa-feedback": ("relevance", "factuality", "completeness"),
+}
+# How a value comes into the file that follows from the others.
+FILL = "`bonesoup profile --fill` fills it in"
 Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -17,8 +38,50 @@ RewardInput = Literal["chat", "response", "hh", "prompt-response", "response-pro
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 
+def _named_by_value(beta: Any) -> Any:
+    """Refuse a beta that is written as a whole number: DVC names its stage `probe@1`, the plan holds 1.0."""
+    if isinstance(beta, int) and not isinstance(beta, bool):
+        raise PydanticCustomError("whole_number", "write {beta}.0: the value names a stage", {"beta": beta})
+    return beta
+
+
+@dataclass
+class Check:
+    """What one check of a whole file collects beside pydantic's own errors, as the context of its validators.
+
+    A rule that spans keys reports here and accepts the value, so that it hides no other rule.
+
+    Attributes:
+        faults: 'key: what is wrong'.
+        pins: everything on the Hugging Face Hub that the file names.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
+
+
+def _report(info: ValidationInfo, faults: Iterable[str]) -> None:
+    """Hand faults to the check of the whole file; of a section made on its own, raise them.
+
+    Raises:
+        ValueError: there are faults, and no check collects them.
+    """
+    listed = list(faults)
+    if info.context is not None:
+        info.context.faults += listed
+    elif listed:
+        raise ValueError("; ".join(listed))
+
+
+def _note(info: ValidationInfo, pins: Iterable[Pin]) -> None:
+    if info.context is not None:
+        info.context.pins += pins
+
+
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    """A part of params.yaml. Strict: a number in quotes is no number, and `true` is not 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, protected_namespaces=())
 
 
 class Sizes(Section):
@@ -52,6 +115,28 @@ class Data(Section):
     max_prompt_chars: Count = Field(description="a longer prompt is cut at the front (counted, not dropped)")
     max_response_chars: Count = Field(description="a longer response goes to quarantine")
 
+    @model_validator(mode="after")
+    def _complete(self, info: ValidationInfo) -> Self:
+        known = LABELS.get(self.source, self.labels)
+        faults = [
+            f"data.labels: the {self.source} source has no labels for {name}, it has {', '.join(known)}"
+            for name in self.labels
+            if name not in known
+        ]
+        if len(set(self.labels)) < len(self.labels):
+            faults.append(f"data.labels: {self.labels} repeats a name")
+        if self.validation + self.test >= 1:
+            faults.append("data: validation and test leave nothing to train on")
+        if self.source == "embedded" and not self.sizes:
+            faults.append("data.sizes: the embedded source needs it")
+        _report(info, faults)
+        _note(info, self.pins())
+        return self
+
+    def pins(self) -> list[Pin]:
+        """Return the dataset of the Hub that these settings name, if they name one."""
+        return pinned("data.revision", "dataset", self.hub, self.revision, self.hub_branch) if self.hub else []
+
 
 class Model(Section):
     source: str = Field(description="`scratch`, or a Hugging Face id or folder of a causal language model")
@@ -66,6 +151,15 @@ class Model(Section):
     heads: Count = Field(4, description="scratch only: attention heads")
     context: Count = Field(128, description="longest prompt plus response, in tokens")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the base weights in training")
+
+    @model_validator(mode="after")
+    def _pinned(self, info: ValidationInfo) -> Self:
+        _note(info, self.pins())
+        return self
+
+    def pins(self) -> list[Pin]:
+        """Return the model of the Hub that these settings name, if they name one."""
+        return pinned("model.revision", "model", self.source, self.revision) if self.source != "scratch" else []
 
 
 class Lora(Section):
@@ -89,14 +183,18 @@ class PairReward(Fit):
     """Bradley-Terry reward model trained by TRL on preference pairs."""
 
     kind: Literal["pairs"]
-    source: str = Field(description="file of pairs made by prepare: out/data/rewards/<objective>.jsonl")
+    source: str = Field(
+        description="filled in: the file of pairs that prepare makes, out/data/rewards/<objective>.jsonl"
+    )
 
 
 class LabelReward(Fit):
     """Regression or binary classification on labelled responses."""
 
     kind: Literal["labels"]
-    source: str = Field(description="file of labelled responses: out/data/rewards/<objective>.jsonl")
+    source: str = Field(
+        description="filled in: the file of labelled responses that prepare makes, out/data/rewards/<objective>.jsonl"
+    )
     loss: Literal["regression", "classification"] = Field(
         description="squared error on the label, or cross-entropy where labels are 0 and 1"
     )
@@ -118,7 +216,9 @@ class PretrainedReward(Section):
         "tokenizer joins; response and prompt with its BOS token between them. unknown refuses to run"
     )
     logit: int | Literal["unknown"] = Field(description="index of the logit that is the reward")
-    source: str = Field(description="labelled rows or pairs its held-out accuracy is measured on")
+    source: str = Field(
+        description="pairs or labelled rows to measure its accuracy on; filled in: out/data/rewards/<objective>.jsonl"
+    )
 
 
 class FunctionReward(Section):
@@ -126,7 +226,7 @@ class FunctionReward(Section):
 
     kind: Literal["function"]
     function: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:name")
-    source: str = Field(description="the file that defines it, a dependency of the stage")
+    source: str = Field(description="the file that defines it, a dependency of the stage; filled in from `function`")
 
 
 Reward = Annotated[PairReward | LabelReward | PretrainedReward | FunctionReward, Field(discriminator="kind")]
@@ -151,24 +251,49 @@ class Basis(Section):
         None, description="kind rows only: [backbone, objective], as many backbones as objectives or more"
     )
 
+    @model_validator(mode="after")
+    def _rows_of_their_kind(self, info: ValidationInfo) -> Self:
+        if self.kind != "rows" and self.rows:
+            _report(info, [f"basis.rows: only kind rows takes rows, basis.kind is {self.kind}; set it to null"])
+        return self
+
+    def backbones(self, n: int) -> int:
+        """Return the number of backbones for n objectives."""
+        return len(self.rows) if self.kind == "rows" and self.rows else n
+
 
 class Seek(Section):
-    betas: list[float] = Field(
-        [], description="values of basis.beta to compare by short runs before the full one; empty takes basis.beta"
+    betas: list[Annotated[float, BeforeValidator(_named_by_value)]] = Field(
+        [],
+        description="values of basis.beta to compare by short runs before the full one; basis.beta is filled in among "
+        "them; empty takes basis.beta",
     )
     share: Part = Field(0.2, description="part of the full run's steps that each of them trains")
     samples: Count = Field(256, description="validation prompts per grid point that they are compared on")
 
+    @model_validator(mode="after")
+    def _different(self, info: ValidationInfo) -> Self:
+        if len(set(self.betas)) < len(self.betas):
+            _report(info, [f"seek.betas: {self.betas} repeats a value"])
+        return self
+
 
 class Extrapolation(Section):
     scales: list[Positive] = Field(
-        [1.0], description="candidates for scaling every method's change of the SFT weights; 1 is none and always one"
+        [1.0],
+        description="candidates for scaling every method's change of the SFT weights; 1, no scaling, is filled in",
     )
     per_objective: bool = Field(
         False, description="choose a scale for each objective at its own vertex, instead of one for all preferences"
     )
     samples: Count = Field(256, description="validation prompts per preference that they are compared on")
     kl: Positive = Field(10.0, description="a scale is out where the mean KL exceeds this, in nats per response")
+
+    @model_validator(mode="after")
+    def _none_among_them(self, info: ValidationInfo) -> Self:
+        if 1 not in self.scales:
+            _report(info, [f"extrapolation.scales: {self.scales} must hold 1, no scaling; {FILL}"])
+        return self
 
 
 class Diagnosis(Section):
@@ -198,6 +323,16 @@ class Rl(Section):
     lora: Lora = Field(description="adapter of every policy")
     limits: Limits = Field(description="when a run counts as collapsed")
 
+    @model_validator(mode="after")
+    def _possible(self, info: ValidationInfo) -> Self:
+        rows, faults = self.prompts * self.generations, []
+        if rows % self.micro_batch:
+            faults.append(f"rl.micro_batch: {self.micro_batch} does not divide prompts * generations = {rows}")
+        if self.lora.dropout:
+            faults.append(f"rl.lora.dropout: must be 0, as RLOO switches dropout off; found {self.lora.dropout}")
+        _report(info, faults)
+        return self
+
 
 class Ric(Section):
     rounds: int = Field(1, ge=0, description="online rounds; the offline phase comes before them")
@@ -211,7 +346,8 @@ class Ric(Section):
 class Group(Section):
     slots: list[str] = Field(
         min_length=1,
-        description="policies trained in one process: backbone-K, specialist-K, oracle-K, K from 1",
+        description="policies trained in one process: backbone-K, specialist-K, oracle-K, K from 1; filled in for a "
+        "group that bears the name of a slot, or of a kind in the plural (backbones)",
     )
 
 
@@ -288,7 +424,10 @@ class Gates(Section):
 
 
 class Settings(Section):
-    """Everything a run depends on. One file, params.yaml, holds it."""
+    """Everything a run depends on. One file, params.yaml, holds it.
+
+    A validator sees the fields above its own in `info.data`, those that are valid.
+    """
 
     schema_: int = Field(alias="schema", description="version of this file's layout")
     seed: int = Field(ge=0, description="of data, initialisation, rollouts and evaluation sampling")
@@ -305,23 +444,168 @@ class Settings(Section):
     basis: Basis
     seek: Seek = Field(Seek(), description="the search for beta")
     extrapolation: Extrapolation = Field(Extrapolation(), description="beyond the policies, for every method alike")
+    evaluation: Evaluation
     oracles: list[list[float]] = Field(description="preferences that get a policy of their own")
     rl: Rl
-    ric: Ric = Field(Ric(), description="Rewards-in-Context, where `ric` is among the methods")
-    diagnosis: Diagnosis = Field(Diagnosis(), description="what the specialists foretell")
-    policies: dict[Name, Group] = Field(description="groups of slots; a group is one stage")
     methods: list[Literal["sft", "rewarded", "bone", "unmapped", "mod", "ric", "oracle"]] = Field(
         min_length=1, description="what is evaluated; docs/rivals.md says what each is"
     )
+    policies: dict[Name, Group] = Field(
+        description="groups of slots; a group is one stage; filled in: one group for each kind of policy"
+    )
+    ric: Ric = Field(Ric(), validate_default=True, description="Rewards-in-Context, where `ric` is among the methods")
+    diagnosis: Diagnosis = Field(Diagnosis(), description="what the specialists foretell")
     hardware: Hardware = Field(Hardware(), description="how policies are trained on the machine at hand")
-    evaluation: Evaluation
     report: Report
     preferences: dict[Name, dict[str, float]] = Field(description="named preferences")
     register_: Register = Field(alias="register")
     estimate: Estimate | None = Field(None, description="sizes that `--estimate` calculates with; no stage reads them")
 
+    @field_validator("objectives")
+    @classmethod
+    def _unlike(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        if len(set(names)) < len(names):
+            _report(info, [f"objectives: {names} repeats a name"])
+        return names
+
+    @field_validator("rewards", mode="wrap")
+    @classmethod
+    def _one_per_objective(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> dict:
+        # Of the names also where an entry is wrong.
+        if isinstance(value, dict) and (names := info.data.get("objectives")):
+            faults = [f"rewards.{name}: not among objectives {names}" for name in value if name not in names]
+            _report(info, faults + [f"rewards.{name}: missing" for name in names if name not in value])
+        rewards = handler(value)
+        _note(info, [pin for name, reward in rewards.items() for pin in reward_pins(name, reward)])
+        _report(info, [fault for name, reward in rewards.items() for fault in _reward_faults(name, reward)])
+        if data := info.data.get("data"):
+            _report(info, _source_faults(data, rewards))
+        return rewards
+
+    @field_validator("basis")
+    @classmethod
+    def _reaches_every_preference(cls, basis: Basis, info: ValidationInfo) -> Basis:
+        if names := info.data.get("objectives"):
+            faults = [] if _within(basis.beta, len(names)) else [_outside("basis.beta", basis.beta, len(names))]
+            _report(info, faults + _row_faults(basis, len(names)))
+        return basis
+
+    @field_validator("seek")
+    @classmethod
+    def _comparable(cls, seek: Seek, info: ValidationInfo) -> Seek:
+        faults = []
+        if names := info.data.get("objectives"):
+            n = len(names)
+            faults += [
+                _outside(f"seek.betas.{k}", beta, n)
+                for k, beta in enumerate(seek.betas, start=1)
+                if not _within(beta, n)
+            ]
+        if seek.betas and (basis := info.data.get("basis")):
+            if basis.kind != "circulant":
+                faults.append(f"seek.betas: only a circulant basis has a beta to look for, basis.kind is {basis.kind}")
+            if basis.beta not in seek.betas:
+                faults.append(
+                    f"seek.betas: {seek.betas} must hold basis.beta = {basis.beta:g}, which is kept where none is "
+                    f"better; {FILL}"
+                )
+        _report(info, faults)
+        return seek
+
+    @field_validator("oracles")
+    @classmethod
+    def _on_the_grid(cls, rows: list[list[float]], info: ValidationInfo) -> list[list[float]]:
+        if names := info.data.get("objectives"):
+            evaluation = info.data.get("evaluation")
+            _report(info, _oracle_faults(rows, names, evaluation.parts if evaluation else None))
+        return rows
+
+    @field_validator("methods")
+    @classmethod
+    def _trained(cls, methods: list[str], info: ValidationInfo) -> list[str]:
+        faults = [f"methods: {name} is listed twice" for name in sorted({m for m in methods if methods.count(m) > 1})]
+        names, basis = info.data.get("objectives"), info.data.get("basis")
+        if names and basis and basis.backbones(len(names)) != len(names) and "unmapped" in methods:
+            faults.append(
+                f"methods: unmapped takes the preference for the coefficients, so it needs {len(names)} basis.rows"
+            )
+        if _needed(methods, info) == []:
+            faults.append(f"methods: {', '.join(methods)} train no policy: add rewarded or bone")
+        _report(info, faults)
+        return methods
+
+    @field_validator("policies")
+    @classmethod
+    def _every_slot_once(cls, groups: dict[str, Group], info: ValidationInfo) -> dict[str, Group]:
+        needed = _needed(info.data.get("methods"), info)
+        if needed is None:
+            return groups
+        given = [slot for group in groups.values() for slot in group.slots]
+        twice = sorted({slot for slot in given if given.count(slot) > 1})
+        faults = [f"policies: slot {slot} is listed twice" for slot in twice]
+        again = "remove `policies`, and `bonesoup profile --fill` writes it again"
+        faults += [f"policies: unknown slot {slot}; {again}" for slot in given if slot not in needed]
+        if missing := [slot for slot in needed if slot not in given]:
+            listed = ", ".join(missing)
+            faults.append(f"policies: no group trains {listed}; add {{slots: [{listed}]}}, or {again}")
+        _report(info, faults)
+        return groups
+
+    @field_validator("ric")
+    @classmethod
+    def _affordable(cls, ric: Ric, info: ValidationInfo) -> Ric:
+        """Check that the backbones' budget, which RiC gets, reaches for its phases."""
+        known = [info.data.get(key) for key in ("objectives", "basis", "rl", "methods")]
+        if None not in known and "ric" in known[-1]:
+            from bonesoup.method.targets import phases
+
+            names, basis, rl, _ = known
+            try:
+                phases(basis.backbones(len(names)) * rl.steps, ric.rounds, ric.online)
+            except ValueError as error:
+                _report(info, [f"ric.rounds: {error}; take fewer, or raise rl.steps"])
+        return ric
+
+    @field_validator("hardware")
+    @classmethod
+    def _at_hand(cls, hardware: Hardware, info: ValidationInfo) -> Hardware:
+        if hardware.vllm and (device := info.data.get("device", "cuda")) != "cuda":
+            _report(info, [f"hardware.vllm: vLLM generates on a GPU, and device is {device}"])
+        return hardware
+
+    @field_validator("preferences")
+    @classmethod
+    def _on_the_simplex(cls, named: dict[str, dict[str, float]], info: ValidationInfo) -> dict[str, dict[str, float]]:
+        names = info.data.get("objectives")
+        for key, weights in named.items() if names else ():
+            _report(info, [f"preferences.{key}: {fault}" for fault in preference_faults(weights, names)])
+        return named
+
+    @field_validator("register_")
+    @classmethod
+    def _of_named_preferences(cls, register: Register, info: ValidationInfo) -> Register:
+        if (named := info.data.get("preferences")) is not None:
+            unknown = [key for key in register.merged if key not in named]
+            _report(info, [f"register.merged: {key!r} is no named preference" for key in unknown])
+        return register
+
+    @field_validator("estimate")
+    @classmethod
+    def _of_every_reward(cls, estimate: Estimate | None, info: ValidationInfo) -> Estimate | None:
+        if estimate and (names := info.data.get("objectives")) and set(estimate.rewards) != set(names):
+            _report(
+                info,
+                [f"estimate.rewards: has sizes for {', '.join(estimate.rewards)}, objectives are {', '.join(names)}"],
+            )
+        return estimate
+
+    def pins(self) -> list[Pin]:
+        """Return everything on the Hugging Face Hub that the settings name."""
+        rewards = [pin for name, reward in self.rewards.items() for pin in reward_pins(name, reward)]
+        return [*self.data.pins(), *self.model.pins(), *rewards]
+
     def preference(self, name_or_weights: str) -> list[float]:
-        """A named preference, or 'helpful=0.7,harmless=0.3', as weights in the order of `objectives`.
+        """Read a named preference, or 'helpful=0.7,harmless=0.3', as weights in the order of `objectives`.
 
         Raises:
             ValueError: unknown names, or weights off the simplex.
@@ -333,3 +617,95 @@ class Settings(Section):
         if faults := preference_faults(weights, self.objectives):
             raise ValueError(f"preference {name_or_weights!r}: " + "; ".join(faults))
         return [float(weights[name]) for name in self.objectives]
+
+
+def reward_pins(objective: str, reward: Reward) -> list[Pin]:
+    if not isinstance(reward, PretrainedReward):
+        return []
+    return pinned(f"rewards.{objective}.revision", "model", reward.model, reward.revision)
+
+
+def prepared(objective: str) -> str:
+    """Name the file of pairs or labels that `prepare` makes for an objective."""
+    return f"out/data/rewards/{objective}.jsonl"
+
+
+def _reward_faults(name: str, reward: Reward) -> list[str]:
+    if isinstance(reward, PairReward | LabelReward) and reward.source != prepared(name):
+        return [f"rewards.{name}.source: must be {prepared(name)}, found {reward.source}"]
+    if isinstance(reward, PretrainedReward) and "unknown" in (reward.input, reward.logit):
+        return [
+            f"rewards.{name}: input and logit of {reward.model} are unknown: look them up in its model card and fill "
+            "them in"
+        ]
+    return []
+
+
+def _source_faults(data: Data, rewards: dict[str, Reward]) -> list[str]:
+    """Hold the rewards against the tables that `prepare` makes of the data."""
+    faults = []
+    # As an hh-rlhf file, the embedded generator gives pairs.
+    wrong, has = ("pairs", "labelled responses") if data.source == "qa-feedback" else ("labels", "preference pairs")
+    for name, reward in rewards.items():
+        if reward.source == prepared(name) and name not in data.labels:
+            faults.append(f"rewards.{name}.source: prepare makes this file only for names in data.labels: add {name}")
+        if reward.kind == wrong:
+            faults.append(f"rewards.{name}.kind: the {data.source} source gives {has}, {wrong} do not fit")
+    pairs = [name for name, reward in rewards.items() if reward.kind == "pairs"]
+    if data.source in ("hh-rlhf", "summarize-from-feedback") and len(pairs) > 1:
+        faults.append(
+            f"rewards: {data.source} states one preference, so it trains one reward, not {', '.join(pairs)}; "
+            "give the others kind function or pretrained"
+        )
+    return faults
+
+
+def _within(beta: float, n: int) -> bool:
+    return 1 / n < beta <= 1
+
+
+def _outside(key: str, beta: float, n: int) -> str:
+    return f"{key}: must be in (1/{n}, 1] for {n} objectives, found {beta}"
+
+
+def _row_faults(basis: Basis, n: int) -> list[str]:
+    if basis.kind != "rows":
+        return []
+    rows = basis.rows or []
+    if any(len(row) != n for row in rows):
+        return [f"basis.rows: every row needs {n} weights, one per objective, found {rows}"]
+    from bonesoup.method.basis import coefficients
+
+    try:
+        coefficients(rows, [[1 / n] * n])
+    except ValueError as error:
+        return [f"basis.rows: {error}"]
+    return []
+
+
+def _oracle_faults(rows: list[list[float]], names: list[str], parts: int | None) -> list[str]:
+    faults = []
+    for k, row in enumerate(rows, start=1):
+        if row in rows[: k - 1]:
+            faults.append(f"oracles.{k}: {row} repeats oracles.{rows.index(row) + 1}")
+        if len(row) != len(names):
+            faults.append(f"oracles.{k}: has {len(row)} weights for {len(names)} objectives")
+            continue
+        faults += [f"oracles.{k}: {fault}" for fault in preference_faults(dict(zip(names, row, strict=True)), names)]
+        if parts and any(abs(weight * parts - round(weight * parts)) > 1e-6 for weight in row):
+            faults.append(f"oracles.{k}: {row} is not on the evaluation grid of {parts} parts")
+    return faults
+
+
+def _needed(methods: list[str] | None, info: ValidationInfo) -> list[str] | None:
+    """List the slots that the methods are made of; None where it cannot be said."""
+    names, basis, oracles = (info.data.get(key) for key in ("objectives", "basis", "oracles"))
+    if None in (methods, names, basis, oracles):
+        return None
+    return slots(methods, len(names), basis, oracles)
+
+
+def slots(methods: list[str], n: int, basis: Basis, oracles: list[list[float]]) -> list[str]:
+    """List the slots that the methods are made of, for n objectives."""
+    counts = n, basis.backbones(n), len(oracles)
+    return list(dict.fromkeys(slot for method in methods for slot in method_slots(method, *counts)))

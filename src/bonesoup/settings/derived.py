@@ -1,0 +1,85 @@
+"""Derive the settings that follow from others, which nobody has to write; params.yaml states them for DVC to see."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from bonesoup.settings.schema import Basis, Name, prepared, slots
+
+# Lists that hold a value which follows, next to those that people choose.
+CANDIDATES = ("seek.betas", "extrapolation.scales")
+
+
+class _Stated(BaseModel):
+    """What the policies follow from."""
+
+    objectives: list[Name]
+    methods: list[str]
+    basis: Basis
+    oracles: list[list[float]]
+
+
+def derived(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted key -> value of what follows from the rest of params.yaml, as plain data.
+
+    Settings that are wrong yield nothing: the check reports them.
+    """
+    return _policies(settings) | _sources(settings) | _candidates(settings)
+
+
+def _policies(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Put the slots of a kind into one group; a group that names a slot or a kind takes those."""
+    try:
+        stated = _Stated.model_validate({key: settings.get(key) for key in _Stated.model_fields})
+        needed = slots(stated.methods, len(stated.objectives), stated.basis, stated.oracles)
+    except ValidationError:
+        return {}
+    kinds: dict[str, list[str]] = {}
+    for slot in needed:
+        kinds.setdefault(f"{slot.rpartition('-')[0]}s", []).append(slot)
+    found = {"policies": {group: {"slots": listed} for group, listed in kinds.items()}}
+    named = kinds | {slot: [slot] for slot in needed}
+    for group in _section(settings, "policies"):
+        if group in named:
+            found[f"policies.{group}.slots"] = named[group]
+    return found
+
+
+def _sources(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Name the file that each reward is made from."""
+    found = {}
+    for objective, reward in _section(settings, "rewards").items():
+        if isinstance(reward, Mapping):
+            function = reward.get("function") if reward.get("kind") == "function" else None
+            found[f"rewards.{objective}.source"] = _module(function) if function else prepared(objective)
+    return found
+
+
+def _module(function: Any) -> str:
+    """Find the file of `package.module:name` in this project; without one, name the usual place."""
+    stem = str(function).partition(":")[0].replace(".", "/")
+    candidates = [f"{folder}{stem}{ending}" for folder in ("src/", "") for ending in (".py", "/__init__.py")]
+    return next((path for path in candidates if Path(path).is_file()), candidates[0])
+
+
+def _candidates(settings: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Put basis.beta among the values it is compared with, and 1 among the scales."""
+    found = {}
+    beta, betas = (_section(settings, key).get(name) for key, name in (("basis", "beta"), ("seek", "betas")))
+    if isinstance(beta, float) and _numbers(betas) and beta not in betas:
+        found["seek.betas"] = sorted([*betas, beta])
+    scales = _section(settings, "extrapolation").get("scales")
+    if (_numbers(scales) or scales == []) and 1 not in scales:
+        found["extrapolation.scales"] = sorted([1.0, *scales])
+    return found
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and bool(values) and all(isinstance(value, float | int) for value in values)
+
+
+def _section(settings: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    section = settings.get(key)
+    return section if isinstance(section, Mapping) else {}
