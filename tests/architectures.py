@@ -12,6 +12,7 @@ CONFIGS = {
     "llama": lambda: transformers.LlamaConfig(**SHAPE, **HALVES, num_key_value_heads=2),
     "gpt2": lambda: transformers.GPT2Config(vocab_size=90, n_positions=128, n_embd=32, n_layer=2, n_head=4),
     "qwen2": lambda: transformers.Qwen2Config(**SHAPE, **HALVES, num_key_value_heads=2, tie_word_embeddings=True),
+    "qwen3": lambda: transformers.Qwen3Config(**SHAPE, **HALVES, num_key_value_heads=2, head_dim=8),
     "gemma2": lambda: transformers.Gemma2Config(
         **SHAPE, **HALVES, num_key_value_heads=2, head_dim=8, sliding_window=6, query_pre_attn_scalar=8
     ),

@@ -16,6 +16,7 @@ from bonesoup.settings import schema
 from bonesoup.training import rloo
 from bonesoup.training.base import base_policy
 from bonesoup.training.sft import train_sft
+from bonesoup.training.task import Task
 
 SHORT, LONG = "My neighbour's dog bit me.", "Use flour, water and salt; knead it well, and wait. " * 3
 
@@ -50,7 +51,7 @@ def test_a_policy_is_tuned_trained_mixed_and_sampled(base, tmp_path, dtype):
     tokenizer.save_pretrained(tmp_path / "sft")
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "sft")
     assert saved.dtype == getattr(torch, dtype)
-    task = rloo.Task(
+    task = Task(
         base=tmp_path / "sft",
         prompts=[row["prompt"] for row in rows],
         rewards=[

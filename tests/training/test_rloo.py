@@ -12,46 +12,13 @@ from pickle import UnpicklingError
 import numpy as np
 import pytest
 import torch
+from rl_tasks import ROW, make_task
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
-from bonesoup.settings import schema
 from bonesoup.training import rloo
-
-ROW = [0.7, 0.3]
-
-
-def count(word: str):
-    return lambda prompts, responses: [float(response.split().count(word)) for response in responses]
-
-
-def make_task(base: Path, texts: list, hardware: dict | None = None, **changes) -> rloo.Task:
-    settings = {
-        "steps": 6,
-        "prompts": 2,
-        "generations": 4,
-        "micro_batch": 8,
-        "learning_rate": 0.01,
-        "warmup_steps": 1,
-        "max_grad_norm": 1.0,
-        "kl": 0.05,
-        "checkpoint_every": 2,
-        "lora": {"rank": 2, "alpha": 4},
-        "limits": {"kl": 1000, "entropy": 0.0},
-    }
-    return rloo.Task(
-        base=base,
-        prompts=texts,
-        rewards=[Reward("flour", count("flour.")), Reward("yes", count("yes"))],
-        normaliser=Normaliser(np.array([0.1, 0.2]), np.array([0.5, 2.0])),
-        rl=schema.Rl(**(settings | changes)),
-        generation=schema.Generation(temperature=1.0, max_new_tokens=8),
-        hardware=schema.Hardware(**hardware or {}),
-        seed=3,
-        device="cpu",
-    )
+from bonesoup.training.task import Collapse
 
 
 @pytest.fixture(autouse=True)
@@ -262,13 +229,13 @@ def test_reward_is_the_plain_weighted_sum_of_normalised_rewards(tiny_policy, pro
 
 def test_kl_above_its_limit_stops_the_run(tiny_policy, prompts, tmp_path):
     limits = {"kl": 1e-6, "entropy": 0.0}
-    with pytest.raises(rloo.Collapse, match=r"hot collapsed at step \d: KL to the SFT policy is .* rl.limits.kl"):
+    with pytest.raises(Collapse, match=r"hot collapsed at step \d: KL to the SFT policy is .* rl.limits.kl"):
         rloo.train_policy(make_task(tiny_policy, prompts, limits=limits, learning_rate=0.1), "hot", ROW, tmp_path)
 
 
 def test_entropy_below_its_limit_stops_the_run(tiny_policy, prompts, tmp_path):
     limits = {"kl": 1000, "entropy": 50.0}
-    with pytest.raises(rloo.Collapse, match="token entropy is .* below rl.limits.entropy"):
+    with pytest.raises(Collapse, match="token entropy is .* below rl.limits.entropy"):
         rloo.train_policy(make_task(tiny_policy, prompts, limits=limits), "cold", ROW, tmp_path)
 
 
@@ -291,8 +258,9 @@ import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
-from test_rloo import ROW, make_task
+from rl_tasks import ROW, make_task
 from bonesoup.training import rloo
+from bonesoup.training.task import Collapse
 prompts = [[{{"role": "user", "content": t}}] for t in {texts!r}]
 rloo.train_policy(make_task(Path({base!r}), prompts, steps=40, checkpoint_every=5), "victim", ROW, Path({scratch!r}))
 """
@@ -303,7 +271,9 @@ def test_kill_9_and_resume_in_another_process_gives_the_same_adapter(tiny_policy
     texts = [prompt[0]["content"] for prompt in prompts]
 
     def start(scratch: Path) -> subprocess.Popen:
-        code = SCRIPT.format(tests=str(Path(__file__).parent), texts=texts, base=str(tiny_policy), scratch=str(scratch))
+        code = SCRIPT.format(
+            tests=str(Path(__file__).parents[1]), texts=texts, base=str(tiny_policy), scratch=str(scratch)
+        )
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
     assert start(tmp_path / "whole").wait(300) == 0
@@ -329,5 +299,5 @@ def test_too_few_prompts_for_a_step_are_refused(tiny_policy, prompts, tmp_path):
 def test_tighter_limits_also_hold_for_a_policy_that_is_trained_already(tiny_policy, prompts, tmp_path):
     rloo.train_policy(make_task(tiny_policy, prompts, steps=2), "done", ROW, tmp_path)
     limits = {"kl": 1000, "entropy": 50.0}
-    with pytest.raises(rloo.Collapse, match="again collapsed at step 1: token entropy"):
+    with pytest.raises(Collapse, match="again collapsed at step 1: token entropy"):
         rloo.train_policy(make_task(tiny_policy, prompts, steps=2, limits=limits), "again", ROW, tmp_path)

@@ -34,7 +34,7 @@ from accelerate import PartialState
 from transformers import TrainerCallback
 torch.set_num_threads(1)
 state = PartialState(cpu=True)
-from test_rloo import ROW, make_task
+from rl_tasks import ROW, make_task
 from bonesoup.training import rloo
 
 prompts = [[{{"role": "user", "content": t}}] for t in {texts!r}]
@@ -82,7 +82,7 @@ def run(*command, cwd=None) -> str:
 def test_on_the_same_rollouts_the_gradient_is_that_of_one_process(tiny_policy, prompts, tmp_path):
     texts = [prompt[0]["content"] for prompt in prompts]
     script = tmp_path / "gradient.py"
-    tests = str(Path(__file__).parent)
+    tests = str(Path(__file__).parents[1])
     script.write_text(GRADIENT.format(tests=tests, texts=texts, base=str(tiny_policy), out=str(tmp_path)))
     run(sys.executable, script)
     run(sys.executable, "-m", "accelerate.commands.launch", "--config_file", CPU_TWO, script)

@@ -16,9 +16,10 @@ from bonesoup.generation.soup import SoupModel, merge_adapters
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
 from bonesoup.settings.schema import Rl, Settings
-from bonesoup.training.rloo import Task, train_policy
+from bonesoup.training.joint import train_policy
 from bonesoup.training.rows import inputs
 from bonesoup.training.scratch import scratch
+from bonesoup.training.task import Task
 from bonesoup.weights.fold import fold
 
 # Of a policy's steps; what the paper spends on a candidate of its beta search.

@@ -12,11 +12,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, TrainerCallback
@@ -25,38 +23,11 @@ from trl import RLOOConfig, RLOOTrainer
 from bonesoup.chat import never_sampled
 from bonesoup.files import appearing, read_json, read_jsonl, write_json
 from bonesoup.progress import Throttle, quiet
-from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import Messages, Reward
-from bonesoup.settings import schema
 from bonesoup.training.sft import lora_config
+from bonesoup.training.task import Task, check_prompts, check_step, step_line
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 COMPLETE = "complete.json"
-
-
-class Collapse(RuntimeError):
-    """Training left the region where its result could be of use."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What all policies of a run share.
-
-    Attributes:
-        base: folder of the SFT policy, start and reference of every policy.
-        prompts: training prompts in the order they are rolled out, common to all rows.
-        rewards: one per objective, in the order of a row.
-    """
-
-    base: Path
-    prompts: list[Messages]
-    rewards: list[Reward]
-    normaliser: Normaliser
-    rl: schema.Rl
-    generation: schema.Generation
-    hardware: schema.Hardware
-    seed: int
-    device: str
 
 
 def train_policy(task: Task, name: str, row: list[float], scratch: Path, until: int | None = None) -> Path:
@@ -73,10 +44,7 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path, until: 
         Collapse: KL above its limit, entropy below its limit.
         ValueError: a reward that is not finite, or too few prompts for one step.
     """
-    if len(task.prompts) < task.rl.prompts:
-        raise ValueError(
-            f"{name}: {len(task.prompts)} training prompts cannot fill a step of rl.prompts = {task.rl.prompts}"
-        )
+    check_prompts(task, name)
     last = until or task.rl.steps
     past = until and ((scratch / "adapter").is_dir() or read_step(last_checkpoint(scratch)) > until)
     if past and not (scratch / f"adapter-{until}").is_dir():
@@ -282,26 +250,4 @@ class _StepLog(TrainerCallback):
     def _show(self, step: dict[str, float], last: bool) -> None:
         if not (last or self.throttle.ready()):
             return
-        rewards = "  ".join(f"{r.objective} {step[f'reward/{r.objective}']:+.2f}" for r in self.task.rewards)
-        print(
-            f"{self.name} step {step['step']}/{self.task.rl.steps}  {rewards}  KL {step['kl']:.2f}  "
-            f"entropy {step['entropy']:.2f}  length {step['length']:.1f}",
-            flush=True,
-        )
-
-
-def check_step(name: str, step: dict[str, float], limits: schema.Limits) -> None:
-    """Raises Collapse where a step of the log lies outside the limits."""
-    where = f"{name} collapsed at step {step['step']}"
-    if not all(np.isfinite(value) for value in step.values()):
-        raise Collapse(f"{where}: its log holds a value that is not finite: {step}")
-    if step["kl"] > limits.kl:
-        raise Collapse(
-            f"{where}: KL to the SFT policy is {step['kl']:.1f} nats per response, above rl.limits.kl = "
-            f"{limits.kl:g}; raise rl.kl or lower rl.learning_rate"
-        )
-    if step["entropy"] < limits.entropy:
-        raise Collapse(
-            f"{where}: token entropy is {step['entropy']:.4f} nats, below rl.limits.entropy = "
-            f"{limits.entropy:g}; raise rl.kl or lower rl.learning_rate"
-        )
+        print(step_line(self.name, step, self.task.rl.steps, self.task.rewards), flush=True)

@@ -1,6 +1,8 @@
-"""A weight row to its adapter, trained once: what decides an adapter is its fingerprint, and names its scratch."""
+"""Train each weight row once. A fingerprint of everything that affects the adapter names its scratch folder."""
 
 import shutil
+from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +12,15 @@ from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import load_rewards
 from bonesoup.settings.schema import Settings
+from bonesoup.training import rloo
+from bonesoup.training.joint import train_policies
 from bonesoup.training.launch import launch
-from bonesoup.training.rloo import Task, train_policy
 from bonesoup.training.scratch import programs, scratch
+from bonesoup.training.task import Collapse, Task
 
 
 def task(settings: Settings) -> Task:
-    """What all policies of a run share, read from the stages before."""
+    """Read what all policies of a run share from the stages before."""
     scale = read_json(NORMALISER)
     return Task(
         base=SFT,
@@ -32,12 +36,12 @@ def task(settings: Settings) -> Task:
 
 
 def inputs(settings: Settings, module: str = __name__) -> list:
-    """Everything but the row that decides what an adapter is, code and libraries included.
+    """List everything but the row that decides what an adapter is, code and libraries included.
+
+    Limits and checkpoints decide whether a run reaches its end, not what it produces.
 
     Args:
         module: trains the policies.
-
-    Limits and checkpoints decide whether a run gets to its end, not what is there.
     """
     return [
         settings.rl.model_dump(exclude={"limits", "checkpoint_every"}),
@@ -54,23 +58,74 @@ def inputs(settings: Settings, module: str = __name__) -> list:
 def train_rows(
     settings: Settings, group: str, slots: dict[str, list[float]], folder: Path, until: int | None = None
 ) -> None:
-    """Train the policies of `slots` {slot: row [objective]} one after another, each into folder/<slot>.
+    """Train the policies of `slots` {slot: row [objective]}, each into folder/<slot>.
+
+    On one device all of them train together. Under accelerate, or with rollouts by vLLM, TRL trains one after another.
 
     Args:
         group: named in policy.json.
         until: stop after this step of the full schedule; a later call without it goes on from there.
+
+    Raises:
+        Collapse: naming every policy that collapsed, once the others are trained.
     """
-    shared, file = inputs(settings), settings.hardware.accelerate
-    common = None if file else task(settings)
-    for slot, row in slots.items():
-        fingerprint = digest(row, shared)
-        # Another group may be training the same row right now; it trains, this one takes the result.
-        with scratch(fingerprint) as own:
-            known = (own / "adapter").is_dir()
-            adapter = launch(file, slot, row, own, until) if file else train_policy(common, slot, row, own, until)
-        if known and not until:
-            print(f"{slot}: row {row} is trained already, taking its adapter", flush=True)
-        shutil.copytree(adapter, folder / slot)
-        facts = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives}
-        facts |= {"seed": settings.seed, "steps": until or settings.rl.steps, "fingerprint": fingerprint}
-        write_json(folder / slot / "policy.json", facts)
+    shared, hardware = inputs(settings), settings.hardware
+    common = None if hardware.accelerate else task(settings)
+    waiting = {digest(row, shared): row for row in slots.values()}
+    collapsed: list[Collapse] = []
+
+    def copy(fingerprint: str, row: list[float], adapter: Path) -> None:
+        for slot in (slot for slot, other in slots.items() if other == row):
+            shutil.copytree(adapter, folder / slot)
+            facts = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives}
+            facts |= {"seed": settings.seed, "steps": until or settings.rl.steps, "fingerprint": fingerprint}
+            write_json(folder / slot / "policy.json", facts)
+
+    while waiting:
+        with ExitStack() as held:
+            places = _take(held, list(waiting)[:1] if hardware.accelerate or hardware.vllm else waiting)
+            rows = {fingerprint: waiting.pop(fingerprint) for fingerprint in places}
+            names = {key: next(slot for slot, other in slots.items() if other == row) for key, row in rows.items()}
+            for slot, row in slots.items():
+                key = next((key for key, other in rows.items() if other == row), None)
+                if key and not until and (slot != names[key] or (places[key] / "adapter").is_dir()):
+                    print(f"{slot}: row {row} is trained already, taking its adapter", flush=True)
+            if hardware.accelerate or hardware.vllm:
+                ((key, row),) = rows.items()
+                trained = {names[key]: _by_trl(settings, common, names[key], row, places[key], until)}
+            else:
+                named = {names[key]: row for key, row in rows.items()}
+                trained = train_policies(common, named, {names[key]: place for key, place in places.items()}, until)
+            for key, row in rows.items():
+                if isinstance(result := trained[names[key]], Collapse):
+                    collapsed.append(result)
+                else:
+                    copy(key, row, result)
+    if collapsed:
+        raise Collapse("\n".join(map(str, collapsed)))
+
+
+def _by_trl(
+    settings: Settings, common: Task | None, name: str, row: list[float], place: Path, until: int | None
+) -> Path | Collapse:
+    if settings.hardware.accelerate:
+        return launch(settings.hardware.accelerate, name, row, place, until)
+    return rloo.train_policy(common, name, row, place, until)
+
+
+def _take(held: ExitStack, fingerprints: Iterable[str]) -> dict[str, Path]:
+    """Lock the scratch folders that no other process holds; where all are held, wait for one.
+
+    Another group may be training the same row right now: it trains, and this one takes the result. Nobody waits
+    while holding a lock, so that two groups cannot wait for each other.
+    """
+    places = {}
+    for fingerprint in fingerprints:
+        try:
+            places[fingerprint] = held.enter_context(scratch(fingerprint, wait=False))
+        except TimeoutError:
+            continue
+    if not places:
+        first = next(iter(fingerprints))
+        places[first] = held.enter_context(scratch(first))
+    return places

@@ -17,9 +17,13 @@ def programs(module: str) -> list:
 
 
 @contextmanager
-def scratch(fingerprint: str) -> Iterator[Path]:
-    """The folder, made if absent, for one process at a time: a second one waits, and takes what the first has made."""
+def scratch(fingerprint: str, wait: bool = True) -> Iterator[Path]:
+    """Hold the folder of a fingerprint, made if absent, for one process at a time; a second one waits for the first.
+
+    Raises:
+        TimeoutError: another process holds it, and `wait` is off.
+    """
     folder = SCRATCH / "policies" / fingerprint
-    with exclusive(folder.with_suffix(".lock"), wait=float("inf")):
+    with exclusive(folder.with_suffix(".lock"), wait=float("inf") if wait else -1):
         folder.mkdir(parents=True, exist_ok=True)
         yield folder

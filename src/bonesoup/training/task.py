@@ -1,0 +1,77 @@
+"""What the policies of a run share, and the limits within which a step of training must stay."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bonesoup.rewards.normalise import Normaliser
+from bonesoup.rewards.score import Messages, Reward
+from bonesoup.settings import schema
+
+
+class Collapse(RuntimeError):
+    """Training left the region in which its result could be of use."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all policies of a run share.
+
+    Attributes:
+        base: folder of the SFT policy, start and reference of every policy.
+        prompts: training prompts in the order in which they are rolled out, common to all rows.
+        rewards: one per objective, in the order of a row.
+    """
+
+    base: Path
+    prompts: list[Messages]
+    rewards: list[Reward]
+    normaliser: Normaliser
+    rl: schema.Rl
+    generation: schema.Generation
+    hardware: schema.Hardware
+    seed: int
+    device: str
+
+
+def check_prompts(task: Task, name: str) -> None:
+    """Refuse a task whose prompts do not fill one step.
+
+    Raises:
+        ValueError: naming the policy and both numbers.
+    """
+    if len(task.prompts) < task.rl.prompts:
+        raise ValueError(
+            f"{name}: {len(task.prompts)} training prompts cannot fill a step of rl.prompts = {task.rl.prompts}"
+        )
+
+
+def check_step(name: str, step: dict[str, float], limits: schema.Limits) -> None:
+    """Check one line of a policy's log against the limits.
+
+    Raises:
+        Collapse: a value is not finite, KL is above its limit, or entropy is below its limit.
+    """
+    where = f"{name} collapsed at step {step['step']}"
+    if not all(np.isfinite(value) for value in step.values()):
+        raise Collapse(f"{where}: its log holds a value that is not finite: {step}")
+    if step["kl"] > limits.kl:
+        raise Collapse(
+            f"{where}: KL to the SFT policy is {step['kl']:.1f} nats per response, above rl.limits.kl = "
+            f"{limits.kl:g}; raise rl.kl or lower rl.learning_rate"
+        )
+    if step["entropy"] < limits.entropy:
+        raise Collapse(
+            f"{where}: token entropy is {step['entropy']:.4f} nats, below rl.limits.entropy = "
+            f"{limits.entropy:g}; raise rl.kl or lower rl.learning_rate"
+        )
+
+
+def step_line(name: str, step: dict[str, float], of: int, rewards: list[Reward]) -> str:
+    """Format a line of the log for a person to watch."""
+    means = "  ".join(f"{r.objective} {step[f'reward/{r.objective}']:+.2f}" for r in rewards)
+    return (
+        f"{name} step {step['step']}/{of}  {means}  KL {step['kl']:.2f}  "
+        f"entropy {step['entropy']:.2f}  length {step['length']:.1f}"
+    )
