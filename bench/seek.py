@@ -26,10 +26,11 @@ import numpy as np
 import torch
 import transformers
 
+from bonesoup.evaluation.choices import compare_betas
 from bonesoup.evaluation.compare import regions
 from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
 from bonesoup.evaluation.samples import Front, front_of
-from bonesoup.evaluation.seek import compare_betas
+from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import appearing
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.basis import circulant
@@ -104,9 +105,8 @@ def searches(probes: Probes, betas: list[float], default: float) -> dict[str, tu
     at_fifth = probes.volumes(betas, fifth)
     spent = len(betas) * fifth
     fronts = {beta: probes.front(beta, fifth, "validation") for beta in betas}
-    table = compare_betas(
-        fronts, default, settings.evaluation.references[0], settings.evaluation.bootstrap, 0.95, settings.seed
-    )
+    statistics = Statistics(settings.evaluation.bootstrap, 0.95, settings.seed)
+    table = compare_betas(fronts, default, settings.evaluation.references[0], statistics)
     best = max(table, key=lambda one: one["hypervolume"]["value"])
     half = sorted(betas, key=lambda beta: -at_tenth[beta])[: (len(betas) + 1) // 2]
     further = tenth + (spent - len(betas) * tenth) // len(half)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from bonesoup.cli import show
 from bonesoup.diagnose.findings import diagnose
 from bonesoup.diagnose.lines import Sampled, layout
-from bonesoup.diagnose.page import terminal
 from bonesoup.method.basis import circulant
 from bonesoup.method.quadratic import asymmetry, regret_bone, regret_rewarded
 from bonesoup.settings.params import load
@@ -138,7 +138,7 @@ def test_a_barrier_between_policies_is_named(settings):
 def test_the_document_is_json_and_the_page_shows_it(settings, curvatures, gold):
     document = json.loads(json.dumps(found(settings, sampled(curvatures, 0.2, gold=gold)), allow_nan=False))
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(terminal(document))
+    console.print(show.diagnosis(document))
     text = console.export_text()
     assert "Bone Soup is predicted to win" in text
     for slot in ("specialist-1", f"specialist-{len(curvatures)}", "the even Rewarded Soup"):

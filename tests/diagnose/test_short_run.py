@@ -1,16 +1,22 @@
 """The reward that makes a run from a soup maximise what a run from SFT does."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from architectures import policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bonesoup.diagnose.short_run import drift, shortened
+from bonesoup import imports
+from bonesoup.diagnose.short_run import drift, short_run, shortened
 from bonesoup.generation.sample import Response, log_probabilities
 from bonesoup.generation.soup import Policy, Soup, SoupModel, merge_adapters
+from bonesoup.paths import REWARDS
 from bonesoup.settings.params import load
 from bonesoup.settings.schema import Generation
+from bonesoup.training.rows import task
 from bonesoup.weights.fold import fold
 
 LIMIT = 4
@@ -50,6 +56,36 @@ def test_a_short_run_is_a_fifth_of_the_schedule(settings):
     rl = shortened(settings.rl)
     assert (rl.steps, rl.warmup_steps) == (12, 1)
     assert shortened(settings.rl.model_copy(update={"steps": 2})).steps == 1
+
+
+def test_a_fix_in_a_module_below_trains_again_and_going_back_takes_what_is_there(
+    staged, tiny_policy, monkeypatch, tmp_path_factory
+):
+    """A fix in weights/fold.py once re-ran the stage, which then took the adapter of the faulty fold."""
+    raw = load(imports.PACKAGE.parents[1] / "params.yaml")
+    rl = raw.rl.model_copy(update={"steps": 1, "prompts": 2, "generations": 2, "micro_batch": 4, "warmup_steps": 0})
+    short = raw.model_copy(
+        update={"rl": rl, "generation": Generation(temperature=1.0, max_new_tokens=2), "objectives": ["a", "b"]}
+    )
+    adapters = [policy(tiny_policy, staged / str(k), k, r=2, target_modules="all-linear") for k in (1, 2)]
+    policies = tuple(Policy(path.name, path, row) for path, row in zip(adapters, [(1, 0), (0, 1)], strict=True))
+    model = SoupModel.load(Soup("rewarded", tiny_policy, ("a", "b"), "solve", policies, ()))
+    for name in ("a", "b"):
+        (REWARDS / name).symlink_to((REWARDS / "helpful").absolute())
+
+    def trained() -> Path:
+        return short_run(short, task(short), model, [0.5, 0.5], "run").parent
+
+    package = tmp_path_factory.mktemp("copy") / "bonesoup"
+    first = trained()
+    shutil.copytree(imports.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(package / "weights/fold.py", "a") as file:
+        file.write("\n\nFIXED = True\n")
+    with monkeypatch.context() as changed:
+        changed.setattr(imports, "PACKAGE", package)
+        assert trained() != first
+    assert trained() == first
+    assert len([folder for folder in first.parent.iterdir() if folder.is_dir()]) == 2
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.samples import Front, read_fronts
-from bonesoup.evaluation.statistics import estimate, resample_weights, resampled_means
+from bonesoup.evaluation.statistics import Statistics, resampled_means
 from bonesoup.method import front as metrics
 from bonesoup.method.preferences import lattice
 
@@ -21,7 +21,7 @@ def made(method: str, preferences: np.ndarray, reward: np.ndarray) -> Front:
 
 
 def compare(fronts, references=(-1, -2), interior=0.2, bootstrap=200, seed=0):
-    return evaluate(fronts, references, interior, bootstrap, 0.95, seed)
+    return evaluate(fronts, references, interior, Statistics(bootstrap, 0.95, seed))
 
 
 @pytest.fixture
@@ -30,18 +30,19 @@ def results(samples):
 
 
 def test_interval_of_a_gaussian_mean_covers_it_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    weights = resample_weights(200, 400, seed=1)
+    rng, statistics = np.random.default_rng(0), Statistics(400, 0.9, 1)
+    weights = statistics.weights(200)
     values = rng.normal(3, 2, (200, 600))
     draws = resampled_means(weights, values)
-    covered = [(e := estimate(draws[:, i], 0.9)).low <= 3 <= e.high for i in range(600)]
+    covered = [(e := statistics.estimate(draws[:, i])).low <= 3 <= e.high for i in range(600)]
     # 600 trials at .9 have a standard error of .012; the bootstrap itself is short by about .005 at 200 rows.
     assert 0.86 < np.mean(covered) < 0.94
 
 
 def test_interval_width_is_that_of_the_normal_theory():
     values = np.random.default_rng(3).normal(size=(400, 1))
-    found = estimate(resampled_means(resample_weights(400, 4000, 0), values)[:, 0], 0.95)
+    statistics = Statistics(4000, 0.95, 0)
+    found = statistics.estimate(resampled_means(statistics.weights(400), values)[:, 0])
     assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
     assert found.value == pytest.approx(values.mean())
 

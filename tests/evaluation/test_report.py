@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from bonesoup.cli import show
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts
+from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import write_json
 
 NAMES = {2: ["helpful", "harmless"], 3: ["helpful", "harmless", "humor"]}
@@ -29,7 +31,7 @@ def written(request, tmp_path_factory, make_samples, make_coefficients, make_tra
     rows = pd.read_parquet(paths["bone"])
     rows.loc[rows["prompt_id"] == "test-0000", ["prompt", "response"]] = HOSTILE
     rows.to_parquet(paths["bone"])
-    results = evaluate(read_fronts(paths, names), [-1, -2], 0.2, 50, 0.95, 0)
+    results = evaluate(read_fronts(paths, names), [-1, -2], 0.2, Statistics(50, 0.95, 0))
     chosen = {
         "basis": {"condition": 2.5, "l1": 2.5, "l1_even": 1.0},
         "seek": {
@@ -172,7 +174,7 @@ def test_the_utility_file_is_the_same_for_any_objectives(written):
 def test_tables_name_every_method_and_both_references(written):
     found = tables.document(written[0])
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(tables.terminal(json.loads(json.dumps(found))))
+    console.print(show.report(json.loads(json.dumps(found))))
     for text in (console.export_text(), tables.markdown(found)):
         for needed in ("SFT", "Rewarded Soup", "Bone Soup", "Oracle (MORLHF)", "HV above −1", "HV above −2"):
             assert needed in text
@@ -204,7 +206,7 @@ def test_report_without_gold_baseline_or_logs(samples, tmp_path):
     paths = {method: samples[method] for method in ("sft", "bone")}
     for path in paths.values():
         pd.read_parquet(path).drop(columns=["gold_helpful", "gold_harmless"]).to_parquet(path)
-    results = evaluate(read_fronts(paths, NAMES[2]), [-1], 0.2, 20, 0.9, 0)
+    results = evaluate(read_fronts(paths, NAMES[2]), [-1], 0.2, Statistics(20, 0.9, 0))
     write_report(
         results,
         tables.document(results),

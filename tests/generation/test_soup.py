@@ -54,7 +54,7 @@ def test_base_alone_is_the_sft_policy(recipe, prompts, tiny_policy):
 def test_oracles_answer_only_their_own_preferences(recipe):
     soup = Soup("oracle", recipe.base, ("a", "b"), "lookup", recipe.policies, ((0.7, 0.3), (0.3, 0.7)))
     np.testing.assert_array_equal(soup.coefficients([0.3, 0.7]), [0, 1])
-    with pytest.raises(ValueError, match=r"oracle has no policy for preference \[0.5, 0.5\]"):
+    with pytest.raises(ValueError, match=r"soup oracle: no policy for preference \[0.5, 0.5\]"):
         soup.coefficients([0.5, 0.5])
 
 

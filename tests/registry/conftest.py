@@ -21,8 +21,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 from bonesoup.chat import words_tokenizer
 from bonesoup.data import words
 from bonesoup.evaluation.compare import evaluate
-from bonesoup.evaluation.measured import measured
+from bonesoup.evaluation.point import measured
 from bonesoup.evaluation.samples import read_fronts
+from bonesoup.evaluation.statistics import Statistics
 from bonesoup.evaluation.tables import document
 from bonesoup.files import file_digest, write_json, write_jsonl
 from bonesoup.registry.register import register_all
@@ -155,10 +156,10 @@ def make_fronts(out: Path, settings: dict, leads: dict[str, float] = LEADS, seed
         pd.DataFrame(rows).to_parquet(paths[method])
         write_json(paths[method].with_name("front.json"), {"method": method, "preferences": GRID})
     own = settings["evaluation"]
-    level = (own["references"], own["interior"], own["bootstrap"], own["confidence"], settings["seed"])
+    statistics = Statistics(own["bootstrap"], own["confidence"], settings["seed"])
     fronts = read_fronts(paths, OBJECTIVES)
-    write_json(out / "metrics/report.json", document(evaluate(fronts, *level)))
-    write_json(out / "metrics/fronts.json", measured(fronts, *level[2:]))
+    write_json(out / "metrics/report.json", document(evaluate(fronts, own["references"], own["interior"], statistics)))
+    write_json(out / "metrics/fronts.json", measured(fronts, statistics))
 
 
 def make_files(out: Path, settings: dict) -> None:

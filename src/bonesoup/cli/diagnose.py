@@ -31,9 +31,9 @@ def diagnose(
     warnings.filterwarnings("ignore")
     import torch
 
+    from bonesoup.cli import show
     from bonesoup.diagnose.findings import diagnose
     from bonesoup.diagnose.measure import correlation, measure, rows, specialists
-    from bonesoup.diagnose.page import terminal
     from bonesoup.files import write_json
 
     stages = sorted({f"policy@{one.path.parent.name}" for one in specialists(settings)})
@@ -47,5 +47,5 @@ def diagnose(
     found = diagnose(settings, sampled, rows(settings), correlation(), steps)
     write_json(out, found)
     console = Console(highlight=False)
-    Console(width=max(console.width, 120), highlight=False).print(terminal(found))
+    Console(width=max(console.width, 120), highlight=False).print(show.diagnosis(found))
     console.print(f"{out} holds the whole diagnosis ({time.monotonic() - started:.0f} s)", style="dim")

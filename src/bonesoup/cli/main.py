@@ -66,14 +66,14 @@ def summary() -> None:
 
     Example: bonesoup summary
     """
-    from bonesoup.evaluation.tables import terminal
+    from bonesoup.cli import show
     from bonesoup.files import read_json
     from bonesoup.paths import METRICS, REPORT
 
     path = METRICS / "report.json"
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `bonesoup run` makes it")
-    Console(width=max(console.width, 110), highlight=False).print(terminal(read_json(path)))
+    Console(width=max(console.width, 110), highlight=False).print(show.report(read_json(path)))
     settings = params.load()
     name = next(iter(settings.preferences), "NAME")
     known = settings.data.source == "embedded"

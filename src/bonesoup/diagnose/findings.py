@@ -5,8 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bonesoup.diagnose.lines import PLACES, Layout, Line, Sampled
-from bonesoup.evaluation.diagnosis import (
+from bonesoup.diagnose.forecast import (
     Prediction,
     barrier,
     bend,
@@ -17,7 +16,8 @@ from bonesoup.evaluation.diagnosis import (
     prompts_needed,
     room,
 )
-from bonesoup.evaluation.statistics import estimate, resample_weights, resampled_means
+from bonesoup.diagnose.lines import PLACES, Layout, Line, Sampled
+from bonesoup.evaluation.statistics import Statistics, resampled_means
 from bonesoup.method.preferences import interior, lattice
 from bonesoup.method.quadratic import asymmetry, penalised_share, regret_bone, regret_rewarded, win_region
 from bonesoup.settings.schema import Settings
@@ -47,9 +47,9 @@ def diagnose(
         steps: of a short run.
     """
     evaluation, objectives = settings.evaluation, settings.objectives
-    level = evaluation.confidence
+    statistics = Statistics.of(settings)
     units = {"reward": sampled.reward} | ({"gold": sampled.gold} if sampled.gold is not None else {})
-    weights = resample_weights(len(sampled.kl), evaluation.bootstrap, settings.seed)
+    weights = statistics.weights(len(sampled.kl))
     draws = Draws(
         {unit: resampled_means(weights, values) for unit, values in units.items()},
         resampled_means(weights, sampled.kl),
@@ -60,26 +60,30 @@ def diagnose(
     # In what it was trained on, a soup's regret is never negative, though an estimate of none may be: nothing is
     # foretold from less than none. Gold may well fall where the learned reward rises.
     missed = {name: np.where(rooms["reward"] > 0, found, 0) for name, found in rooms.items()}
-    predictions = {name: predict(found, rows, grid, evaluation.interior, level) for name, found in missed.items()}
+    predictions = {name: predict(found, rows, grid, evaluation.interior, statistics) for name, found in missed.items()}
     moved = [
-        {"slot": f"specialist-{i + 1}", **_plain(draws.kl[:, point], level), "verdict": movement(draws.kl[0, point])}
+        {
+            "slot": f"specialist-{i + 1}",
+            **statistics.estimate(draws.kl[:, point]).plain(),
+            "verdict": movement(draws.kl[0, point]),
+        }
         for i, point in enumerate(plan.specialists)
     ]
     pairs = _pairs(settings, sampled, draws, rows, grid)
     gap = (units[unit][:, plan.even_run] - units[unit][:, plan.even]).mean(axis=1)
-    needed = prompts_needed(float(gap.std(ddof=1)), predictions[unit].even.value, level)
+    needed = prompts_needed(float(gap.std(ddof=1)), predictions[unit].even.value, statistics.confidence)
     found = {
         "objectives": list(objectives),
         "unit": unit,
         "prompts": len(sampled.kl),
-        "confidence": level,
+        "confidence": statistics.confidence,
         "steps": steps,
         "full_steps": settings.rl.steps,
         "rows": rows.tolist(),
         "prediction": {name: _prediction(one) for name, one in predictions.items()},
-        "room": {name: _plain(one, level) for name, one in rooms.items()},
-        "short_runs": _short_runs(sampled, draws, level),
-        "lines": [_line(line, sampled, draws, objectives, level) for line in plan.lines],
+        "room": {name: statistics.estimate(one).plain() for name, one in rooms.items()},
+        "short_runs": _short_runs(sampled, draws, statistics),
+        "lines": [_line(line, sampled, draws, objectives, statistics) for line in plan.lines],
         "pairs": pairs,
         "movement": moved,
         "penalty": _penalty(settings.rl.kl, pairs, predictions[unit]),
@@ -91,10 +95,6 @@ def diagnose(
         },
     }
     return {"verdict": verdict(found), "reasons": reasons(found)} | found
-
-
-def _plain(draws: np.ndarray, level: float) -> dict:
-    return asdict(estimate(draws, level))
 
 
 def _prediction(one: Prediction) -> dict:
@@ -117,7 +117,7 @@ def _own(means: np.ndarray, objective: int, point: int) -> np.ndarray:
     return means[:, point, objective]
 
 
-def _short_runs(sampled: Sampled, draws: Draws, level: float) -> list[dict]:
+def _short_runs(sampled: Sampled, draws: Draws, statistics: Statistics) -> list[dict]:
     """Each run: what it gained in the utility of its own preference, and the KL it ended with."""
     plan = sampled.layout
     n = draws.scores["reward"].shape[-1]
@@ -125,12 +125,15 @@ def _short_runs(sampled: Sampled, draws: Draws, level: float) -> list[dict]:
     ways += [(f"specialist-{i + 1}", np.eye(n)[i], place, run) for i, run, place in _starts(plan)]
     return [
         {"start": name, "kl_before": float(draws.kl[0, place]), "kl_after": float(draws.kl[0, run])}
-        | {unit: _plain((means[:, run] - means[:, place]) @ mu, level) for unit, means in draws.scores.items()}
+        | {
+            unit: statistics.estimate((means[:, run] - means[:, place]) @ mu).plain()
+            for unit, means in draws.scores.items()
+        }
         for name, mu, place, run in ways
     ]
 
 
-def _line(line: Line, sampled: Sampled, draws: Draws, objectives: list[str], level: float) -> dict:
+def _line(line: Line, sampled: Sampled, draws: Draws, objectives: list[str], statistics: Statistics) -> dict:
     """Mean scores at the places of a line, and how far from concave they are."""
     points = list(line.points)
     kl = draws.kl[:, points]
@@ -148,13 +151,13 @@ def _line(line: Line, sampled: Sampled, draws: Draws, objectives: list[str], lev
             falls = fall(values if rising else values[..., ::-1]) if rising or i == line.start else None
             found[unit][name] = {
                 "values": values[0].tolist(),
-                "barrier": _plain(barrier(PLACES, values), level),
+                "barrier": statistics.estimate(barrier(PLACES, values)).plain(),
                 # Only the line to or from an objective's own specialist is expected to rise or fall throughout.
-                "fall": None if falls is None else _plain(falls, level),
+                "fall": None if falls is None else statistics.estimate(falls).plain(),
             }
         found[unit][TOGETHER] = {
             "values": means[0][points].mean(axis=-1).tolist(),
-            "barrier": _plain(barrier(PLACES, means[:, points].mean(axis=-1)), level),
+            "barrier": statistics.estimate(barrier(PLACES, means[:, points].mean(axis=-1))).plain(),
             "fall": None,
         }
     return found
@@ -165,7 +168,7 @@ def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray,
 
     The curvature is that of what a specialist maximises, reward less penalty, in units of the line's own length.
     """
-    level, n = settings.evaluation.confidence, len(settings.objectives)
+    statistics, n = Statistics.of(settings), len(settings.objectives)
     trained = draws.scores["reward"] - settings.rl.kl * draws.kl[..., None]
     circulant = n == 2 and len(rows) == 2 and np.allclose(rows, rows[::-1, ::-1])
     # The identity is Rewarded Soup itself.
@@ -180,9 +183,9 @@ def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray,
         pair = {
             "first": settings.objectives[first],
             "second": settings.objectives[second],
-            "k1": _plain(k1, level),
-            "k2": _plain(k2, level),
-            "asymmetry": _plain(asymmetry(k1, k2), level),
+            "k1": statistics.estimate(k1).plain(),
+            "k2": statistics.estimate(k2).plain(),
+            "asymmetry": statistics.estimate(asymmetry(k1, k2)).plain(),
             "kl_curvature": float(bend(PLACES, draws.kl[0, points])),
         }
         if beta:
@@ -194,7 +197,7 @@ def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray,
             )
             pair |= {
                 "win_region": float(win_region(k1[0], k2[0], beta)),
-                "gain": _plain(gains.mean(axis=1), level),
+                "gain": statistics.estimate(gains.mean(axis=1)).plain(),
             }
         found.append(pair)
     return found

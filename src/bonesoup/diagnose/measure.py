@@ -8,7 +8,7 @@ from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
 from bonesoup.files import read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.basis import basis_rows
-from bonesoup.method.methods import method_slots
+from bonesoup.method.methods import BASELINE, Plan, method_slots
 from bonesoup.paths import BETA, NORMALISER, POLICIES, ROWS, SFT
 from bonesoup.settings.schema import Settings
 from bonesoup.training.rows import task
@@ -22,7 +22,7 @@ def specialists(settings: Settings) -> tuple[Policy, ...]:
     """
     n = len(settings.objectives)
     where = {slot: name for name, group in settings.policies.items() for slot in group.slots}
-    wanted = method_slots("rewarded", n, 0, 0)
+    wanted = method_slots(BASELINE, Plan.of(np.eye(n), []))
     if missing := [slot for slot in wanted if slot not in where]:
         raise ValueError(
             f"a diagnosis needs the specialists, and params.yaml trains no {missing[0]}: "
@@ -58,7 +58,7 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
     """
     policies, n = specialists(settings), len(settings.objectives)
     plan, common = layout(n), task(settings)
-    soup = Soup("rewarded", SFT, tuple(settings.objectives), "solve", policies, ())
+    soup = Soup(BASELINE, SFT, tuple(settings.objectives), "solve", policies, ())
     policy = SoupModel.load(soup, settings.device)
     starts = {"from the even soup": [1 / n] * n} | {
         f"from {one.slot}": np.eye(n)[i].tolist() for i, one in enumerate(policies)

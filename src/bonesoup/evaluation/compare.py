@@ -1,31 +1,20 @@
-"""The metrics of docs/method.md for every method, with intervals, on grids that all of them answer."""
+"""Compare methods on grids that all of them answer: the metrics of docs/method.md, with intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bonesoup.evaluation.samples import Front, check_prompts
-from bonesoup.evaluation.statistics import (
-    Band,
-    Estimate,
-    band,
-    estimate,
-    resample_weights,
-    resampled_means,
-)
+from bonesoup.evaluation.samples import UNITS, Front, check_prompts, shared_units
+from bonesoup.evaluation.statistics import Band, Estimate, Statistics, resampled_means
 from bonesoup.method import front as metrics
+from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.method.preferences import interior as is_interior
-
-# Differences and ratios are taken against this method, unless another is named.
-BASELINE = "rewarded"
-# The one method whose answer does not depend on the preference: one point stands for the whole grid.
-CONSTANT = "sft"
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Methods compared on one grid. Keys: unit ('reward' learned, 'gold' true), then method, then metric.
+    """Methods compared on one grid. Keys: unit (of UNITS), then method, then metric.
 
     preferences [grid, objective]; points [grid, objective] mean scores (SFT: [1, objective]); covariances
     [grid, objective, objective] of those means; differences, ratios and gains are paired, against the baseline.
@@ -45,7 +34,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What `evaluate` found. The first block is the full grid, a second one what every method answers."""
+    """Every comparison of a run. The first block is the full grid, a second what every method answers."""
 
     objectives: tuple[str, ...]
     references: tuple[float, ...]
@@ -57,17 +46,15 @@ class Results:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Gold first where it is known: it is what the learned reward stands for."""
-        return tuple(unit for unit in ("gold", "reward") if unit in self.blocks[0].metrics)
+        """The units all methods are scored in, the most trustworthy first."""
+        return tuple(unit for unit in UNITS if unit in self.blocks[0].metrics)
 
 
 def evaluate(
     fronts: Sequence[Front],
     references: Sequence[float],
     interior: float,
-    bootstrap: int,
-    confidence: float,
-    seed: int,
+    statistics: Statistics,
     baseline: str = BASELINE,
 ) -> Results:
     """Compare methods on the same prompts.
@@ -80,26 +67,24 @@ def evaluate(
         fronts: one per method, from `read_fronts`.
         references: hypervolume reference points, one value for every objective, in SFT standard deviations.
         interior: a preference is interior when no weight is below this.
-        bootstrap: resamples of prompts; the same resamples for every method.
-        confidence: level of the percentile intervals.
-        seed: of the resamples.
+        statistics: the same resamples of prompts for every method.
         baseline: the method that differences and ratios are taken against.
 
     Raises:
         ValueError: no steerable method, different prompts or objectives, or no shared preference.
     """
     fronts = list(fronts)
-    steerable = [front for front in fronts if front.method != CONSTANT]
+    steerable = [front for front in fronts if front.method != SFT]
     if not steerable:
-        raise ValueError(f"nothing to compare: no method besides {CONSTANT} was evaluated")
+        raise ValueError(f"nothing to compare: no method besides {SFT} was evaluated")
     check_prompts(fronts)
     if len({front.objectives for front in fronts}) > 1:
         raise ValueError(f"methods differ in objectives: { {f.method: f.objectives for f in fronts} }")
 
-    weights = resample_weights(len(fronts[0].prompts), bootstrap, seed)
+    weights = statistics.weights(len(fronts[0].prompts))
     grid = max((front.preferences for front in steerable), key=len)
-    whole = [f for f in fronts if f.method == CONSTANT or len(_places(f.preferences, grid)) == len(grid)]
-    level = (tuple(references), interior, confidence, baseline)
+    whole = [f for f in fronts if f.method == SFT or len(_places(f.preferences, grid)) == len(grid)]
+    level = (tuple(references), interior, statistics, baseline)
     blocks = [_block("full grid", whole, grid, weights, *level)]
     if partial := [front for front in fronts if front not in whole]:
         shared = grid
@@ -113,16 +98,16 @@ def evaluate(
         objectives=fronts[0].objectives,
         references=tuple(float(r) for r in references),
         interior=interior,
-        confidence=confidence,
-        resamples=bootstrap,
+        confidence=statistics.confidence,
+        resamples=statistics.bootstrap,
         prompts=len(fronts[0].prompts),
         blocks=tuple(blocks),
     )
 
 
-def _places(own: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """For each grid row that `own` has, its place in `own`, in grid order."""
-    same = np.isclose(grid[:, None], own[None], atol=1e-6).all(axis=2)
+def _places(preferences: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """For each grid row that is among `preferences`, return its place there, in grid order."""
+    same = np.isclose(grid[:, None], preferences[None], atol=1e-6).all(axis=2)
     return same.argmax(axis=1)[same.any(axis=1)]
 
 
@@ -133,16 +118,16 @@ def _block(
     weights: np.ndarray,
     references: tuple[float, ...],
     interior: float,
-    confidence: float,
+    statistics: Statistics,
     baseline: str,
 ) -> Block:
-    units = ["reward"] + ["gold"] * all(front.gold is not None for front in fronts)
+    units = shared_units(fronts)
     block = Block(name, grid, tuple(front.method for front in fronts), *({u: {} for u in units} for _ in range(7)))
     for unit in units:
         draws, utilities = {}, {}
         for front in fronts:
-            places = np.zeros(1, int) if front.method == CONSTANT else _places(front.preferences, grid)
-            points = resampled_means(weights, getattr(front, unit)[:, places])
+            places = np.zeros(1, int) if front.method == SFT else _places(front.preferences, grid)
+            points = resampled_means(weights, front.scores(unit)[:, places])
             utilities[front.method] = (points * grid).sum(axis=2)
             draws[front.method] = _metric_draws(points, grid, utilities[front.method], references, interior)
             for key, values in (("kl", front.kl), ("tokens", front.tokens)):
@@ -151,19 +136,19 @@ def _block(
             block.covariances[unit][front.method] = _covariances(points[1:])
 
         def summary(values: dict[str, np.ndarray]) -> dict[str, Estimate]:
-            return {key: estimate(value, confidence) for key, value in values.items()}
+            return {key: statistics.estimate(value) for key, value in values.items()}
 
         base = draws.get(baseline)
         for method, values in draws.items():
             block.metrics[unit][method] = summary(values)
-            block.utility[unit][method] = band(utilities[method], confidence)
+            block.utility[unit][method] = statistics.band(utilities[method])
             if base is None or method == baseline:
                 continue
             block.differences[unit][method] = summary({k: values[k] - base[k] for k in values if k in base})
             block.ratios[unit][method] = summary(
                 {k: values[k] / base[k] for k in values if k.startswith("hypervolume") and (base[k] > 0).all()}
             )
-            block.gains[unit][method] = band(utilities[method] - utilities[baseline], confidence)
+            block.gains[unit][method] = statistics.band(utilities[method] - utilities[baseline])
     return block
 
 
@@ -174,37 +159,37 @@ def _metric_draws(
     references: tuple[float, ...],
     interior: float,
 ) -> dict[str, np.ndarray]:
-    """Every metric [draw] of fronts points [draw, grid or 1, objective]; utility [draw, grid]."""
+    """Compute every metric [draw] of fronts points [draw, grid or 1, objective]; utility [draw, grid]."""
 
     def each(metric: Callable[[np.ndarray], float], of: np.ndarray = points) -> np.ndarray:
         return np.array([metric(front) for front in of], dtype=float)
 
     n = grid.shape[1]
-    found = {
+    drawn = {
         f"hypervolume@{r:g}": each(lambda front, r=r: metrics.hypervolume(front, np.full(n, float(r))))
         for r in references
     }
-    found["inner_product"] = utility.mean(axis=1)
+    drawn["inner_product"] = utility.mean(axis=1)
     for key, mask in regions(grid, interior).items():
         if mask.any():
-            found[f"inner_product_{key}"] = utility[:, mask].mean(axis=1)
+            drawn[f"inner_product_{key}"] = utility[:, mask].mean(axis=1)
     if len(grid) > 1:
         answered = np.broadcast_to(points, (len(points), *grid.shape))
-        found["controllability"] = each(lambda front: metrics.controllability(grid, front), answered)
-    found["cardinality"] = each(metrics.cardinality)
-    found["sparsity"] = each(metrics.sparsity)
-    found["spacing"] = each(metrics.spacing)
-    return found
+        drawn["controllability"] = each(lambda front: metrics.controllability(grid, front), answered)
+    drawn["cardinality"] = each(metrics.cardinality)
+    drawn["sparsity"] = each(metrics.sparsity)
+    drawn["spacing"] = each(metrics.spacing)
+    return drawn
 
 
 def regions(grid: np.ndarray, interior: float) -> dict[str, np.ndarray]:
-    """Masks [grid] that part it: interior, vertex (all weight on one objective) and edge (the rest)."""
+    """Part the grid by masks [grid]: interior, vertex (all weight on one objective) and edge (the rest)."""
     inside = is_interior(grid, interior)
     vertex = np.isclose(grid.max(axis=1), 1) & ~inside
     return {"interior": inside, "edge": ~inside & ~vertex, "vertex": vertex}
 
 
 def _covariances(points: np.ndarray) -> np.ndarray:
-    """Covariance [grid, objective, objective] over draws of points [draw, grid, objective]."""
+    """Return the covariance [grid, objective, objective] over draws of points [draw, grid, objective]."""
     centred = points - points.mean(axis=0)
     return np.einsum("dgi,dgj->gij", centred, centred) / max(len(points) - 1, 1)

@@ -1,7 +1,6 @@
 """Figures for documents (PNG): fronts, utility by preference, training curves.
 
-A method keeps its colour and marker everywhere (Okabe-Ito, safe for colour-blind readers); the HTML report
-uses the same table.
+A method keeps its colour and marker everywhere, the HTML report included.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,20 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from scipy.stats import chi2
 
-from bonesoup.evaluation.compare import BASELINE, CONSTANT, Block, Results, regions
-from bonesoup.evaluation.tables import UNITS, name
+from bonesoup.evaluation.compare import Block, Results, regions
+from bonesoup.evaluation.samples import UNITS
 from bonesoup.files import appearing
+from bonesoup.method.methods import BASELINE, MAIN, METHODS, SFT, title
 
-COLOURS = {
-    "sft": "#6e6e6e",
-    "rewarded": "#d55e00",
-    "bone": "#0072b2",
-    "unmapped": "#56b4e9",
-    "mod": "#cc79a7",
-    "ric": "#e69f00",
-    "oracle": "#009e73",
-}
-MARKERS = {"sft": "X", "rewarded": "s", "bone": "o", "unmapped": "v", "mod": "^", "ric": "P", "oracle": "D"}
 _OBJECTIVES = ("#cc79a7", "#56b4e9", "#e69f00", "#444444")
 _STYLE = {
     "font.size": 9.5,
@@ -104,7 +94,7 @@ def _front(ax: Axes, results: Results, unit: str, pair: tuple[int, int]) -> None
     for method in methods_of(results):
         block = home(results, method)
         points = block.points[unit][method][:, pair]
-        colour = COLOURS.get(method, "#444444")
+        colour = METHODS[method].colours[0]
         for point, covariance in zip(points, block.covariances[unit][method], strict=True):
             values, vectors = np.linalg.eigh(covariance[np.ix_(pair, pair)])
             size = 2 * radius * np.sqrt(values.clip(0))
@@ -116,13 +106,13 @@ def _front(ax: Axes, results: Results, unit: str, pair: tuple[int, int]) -> None
         ax.plot(
             *points.T,
             linestyle="none",
-            marker=MARKERS.get(method, "o"),
+            marker=METHODS[method].marker,
             color=colour,
             mec="white",
             mew=0.8,
-            ms=9 if method == CONSTANT else 6.5,
-            label=name(method),
-            zorder=4 if method == CONSTANT else 3,
+            ms=9 if method == SFT else 6.5,
+            label=title(method),
+            zorder=4 if method == SFT else 3,
         )
     _label_points(ax, results, unit, pair)
     ax.set_xlabel(f"{results.objectives[i]}  (SFT standard deviations)")
@@ -133,7 +123,7 @@ def _label_points(ax: Axes, results: Results, unit: str, pair: tuple[int, int]) 
     """Name the preference at the ends and the middle of one front; two objectives only."""
     if len(results.objectives) > 2:
         return
-    method = next(m for m in ("bone", *methods_of(results)) if m in methods_of(results) and m != CONSTANT)
+    method = next(m for m in (MAIN, *methods_of(results)) if m in methods_of(results) and m != SFT)
     block = home(results, method)
     points = block.points[unit][method][:, pair]
     middle, last = len(points) // 2, len(points) - 1
@@ -163,9 +153,9 @@ def utility(results: Results) -> Figure | None:
     axes = figure.subplots(1, len(results.units), squeeze=False, sharey=True)[0]
     for ax, unit in zip(axes, results.units, strict=True):
         draw(ax, results, unit)
-        ax.axhline(0, color=COLOURS[BASELINE], lw=1.4)
+        ax.axhline(0, color=METHODS[BASELINE].colours[0], lw=1.4)
         ax.set_title(UNITS[unit].capitalize())
-    axes[0].set_ylabel(f"utility gained over {name(BASELINE)}")
+    axes[0].set_ylabel(f"utility gained over {title(BASELINE)}")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=max(len(labels), 1))
     return figure
@@ -174,14 +164,14 @@ def utility(results: Results) -> Figure | None:
 def _gain_lines(ax: Axes, results: Results, unit: str) -> None:
     for method in _rivals(results):
         block = home(results, method)
-        gain, mu, colour = block.gains[unit][method], block.preferences[:, 0], COLOURS.get(method, "#444444")
-        style = {"color": colour, "marker": MARKERS.get(method, "o"), "ms": 5, "mec": "white", "mew": 0.7}
+        gain, mu, colour = block.gains[unit][method], block.preferences[:, 0], METHODS[method].colours[0]
+        style = {"color": colour, "marker": METHODS[method].marker, "ms": 5, "mec": "white", "mew": 0.7}
         if len(block.preferences) == len(results.blocks[0].preferences):
             ax.fill_between(mu, gain.low, gain.high, color=colour, alpha=0.15, lw=0)
-            ax.plot(mu, gain.value, **style, lw=1.6, label=name(method))
+            ax.plot(mu, gain.value, **style, lw=1.6, label=title(method))
         else:
             error = np.abs(np.stack([gain.low, gain.high]) - gain.value)
-            ax.errorbar(mu, gain.value, error, **style, lw=0, elinewidth=1.3, label=name(method))
+            ax.errorbar(mu, gain.value, error, **style, lw=0, elinewidth=1.3, label=title(method))
     grid = results.blocks[0].preferences
     inside = grid[regions(grid, results.interior)["interior"], 0]
     if len(inside):
@@ -199,15 +189,15 @@ def _gain_bars(ax: Axes, results: Results, unit: str) -> None:
         for x, region in enumerate(names):
             if (e := found.get(f"inner_product_{region}")) is None:
                 continue
-            at, colour = x + (place - (len(rivals) - 1) / 2) * 0.28, COLOURS.get(method, "#444444")
-            ax.bar(at, e.value, 0.25, color=colour, label=name(method) if x == 0 else None)
+            at, colour = x + (place - (len(rivals) - 1) / 2) * 0.28, METHODS[method].colours[0]
+            ax.bar(at, e.value, 0.25, color=colour, label=title(method) if x == 0 else None)
             ax.plot([at, at], [e.low, e.high], color="#222222", lw=1.2)
     ax.set_xticks(range(3), names)
     ax.grid(axis="x", visible=False)
 
 
 def _rivals(results: Results) -> list[str]:
-    return [m for m in methods_of(results) if m not in (BASELINE, CONSTANT)]
+    return [m for m in methods_of(results) if m not in (BASELINE, SFT)]
 
 
 def training_curves(training: Mapping[str, Sequence[dict]]) -> Figure | None:

@@ -1,48 +1,80 @@
-"""A method at one preference: each objective's mean, and differences paired by prompt."""
+"""Methods at single preferences: each objective's mean, and differences paired by prompt."""
+
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from bonesoup.evaluation.compare import CONSTANT
-from bonesoup.evaluation.samples import Front
-from bonesoup.evaluation.statistics import Estimate, estimate, resampled_means
+from bonesoup.evaluation.samples import Front, shared_units
+from bonesoup.evaluation.statistics import Estimate, Statistics, resampled_means
+from bonesoup.method.methods import SFT
 
 
-def places(front: Front, preference) -> np.ndarray:
-    """The front's points that stand for a preference [objective]: the nearest one, all of them where several tie.
+def places(front: Front, preference: ArrayLike) -> np.ndarray:
+    """Find the points of a front that stand for a preference [objective]: the nearest, or all of the nearest.
 
     Where the even preference of three objectives is not on the grid, the nearest points are those that favour each
     objective in turn: their mean is the even preference. A method that answers every preference alike has one point.
     """
-    if front.method == CONSTANT:
+    if front.method == SFT:
         return np.zeros(1, int)
     distance = np.linalg.norm(front.preferences - np.asarray(preference, float), axis=1)
     return np.flatnonzero(np.isclose(distance, distance.min(), atol=1e-9))
 
 
-def on_grid(front: Front, preference) -> bool:
+def on_grid(front: Front, preference: ArrayLike) -> bool:
+    """Say whether a preference [objective] is one of the front's own points."""
     return bool(np.isclose(front.preferences, preference, atol=1e-6).all(axis=1).any())
 
 
-def draws(front: Front, preference, unit: str, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Means per resample [draw] at a preference, under resample weights [draw, prompt].
+def draws(front: Front, preference: ArrayLike, unit: str, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Return means per resample [draw] at a preference, under resample weights [draw, prompt].
 
     Returns:
         Each objective's score, `inner_product` (the preference's weighted sum of them), `kl` and `tokens`.
     """
     at = places(front, preference)
-    scores = resampled_means(weights, getattr(front, unit)[:, at].mean(axis=1))
-    found = {name: scores[:, i] for i, name in enumerate(front.objectives)}
-    found["inner_product"] = scores @ np.asarray(preference, float)
-    return found | {key: weights @ getattr(front, key)[:, at].mean(axis=1) for key in ("kl", "tokens")}
+    scores = resampled_means(weights, front.scores(unit)[:, at].mean(axis=1))
+    means = {name: scores[:, i] for i, name in enumerate(front.objectives)}
+    means["inner_product"] = scores @ np.asarray(preference, float)
+    return means | {key: weights @ getattr(front, key)[:, at].mean(axis=1) for key in ("kl", "tokens")}
 
 
-def estimates(found: dict[str, np.ndarray], confidence: float) -> dict[str, Estimate]:
-    return {name: estimate(values, confidence) for name, values in found.items()}
+def estimates(front: Front, preference: ArrayLike, unit: str, statistics: Statistics) -> dict[str, Estimate]:
+    """Estimate what `draws` returns."""
+    means = draws(front, preference, unit, statistics.weights(len(front.prompts)))
+    return {name: statistics.estimate(values) for name, values in means.items()}
 
 
 def differences(
-    front: Front, other: Front, preference, unit: str, weights: np.ndarray, confidence: float
+    front: Front, other: Front, preference: ArrayLike, unit: str, statistics: Statistics
 ) -> dict[str, Estimate]:
-    """`front` minus `other` at a preference, paired by prompt."""
+    """Estimate `front` minus `other` at a preference, paired by prompt."""
+    weights = statistics.weights(len(front.prompts))
     mine, theirs = (draws(f, preference, unit, weights) for f in (front, other))
-    return estimates({name: mine[name] - theirs[name] for name in mine}, confidence)
+    return {name: statistics.estimate(mine[name] - theirs[name]) for name in mine}
+
+
+def measured(fronts: Sequence[Front], statistics: Statistics) -> dict:
+    """Summarise every point of every front: small enough to travel with a model.
+
+    Returns:
+        {"unit": the best that all fronts have, "confidence", "objectives", "methods": {method: [{"preference", "mean",
+        "low", "high": [objective]}]}}, means and percentile intervals in SFT standard deviations.
+    """
+    unit = shared_units(fronts)[0]
+    weights = statistics.weights(len(fronts[0].prompts))
+    methods = {}
+    for front in fronts:
+        means = resampled_means(weights, front.scores(unit))
+        columns = (front.preferences, means[0], *statistics.interval(means))
+        methods[front.method] = [
+            dict(zip(("preference", "mean", "low", "high"), map(np.ndarray.tolist, point), strict=True))
+            for point in zip(*columns, strict=True)
+        ]
+    return {
+        "unit": unit,
+        "confidence": statistics.confidence,
+        "objectives": list(fronts[0].objectives),
+        "methods": methods,
+    }

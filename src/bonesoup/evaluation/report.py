@@ -10,10 +10,11 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from bonesoup.evaluation import tables
-from bonesoup.evaluation.compare import BASELINE, CONSTANT, Results, regions
+from bonesoup.evaluation.compare import Results, regions
 from bonesoup.evaluation.plots import home, methods_of, write_plots
-from bonesoup.evaluation.samples import Example
+from bonesoup.evaluation.samples import UNITS, Example
 from bonesoup.files import appearing
+from bonesoup.method.methods import BASELINE, MAIN, METHODS, ORACLE, SFT, title
 
 
 def write_report(
@@ -52,6 +53,9 @@ def write_report(
     page = _template().render(
         found=found,
         tables=tables,
+        known=METHODS,
+        unit_titles=UNITS,
+        compared=(SFT, BASELINE),
         headline=_headline(found),
         units=results.units,
         objectives=results.objectives,
@@ -86,9 +90,9 @@ def _template():
 def _headline(found: dict) -> list[dict]:
     """The few numbers shown large: Bone Soup (or the oracle) against Rewarded Soup on the full grid."""
     grid = found["grids"]["full_grid"]
-    unit = next(unit for unit in tables.UNITS if unit in grid)
+    unit = next(unit for unit in UNITS if unit in grid)
     row = next(
-        (r for r in tables.rows(grid, unit) if r["kind"] == "difference" and r["method"] in ("bone", "oracle")),
+        (r for r in tables.rows(grid, unit) if r["kind"] == "difference" and r["method"] in (MAIN, ORACLE)),
         None,
     )
     if row is None:
@@ -104,7 +108,7 @@ def _headline(found: dict) -> list[dict]:
         if key.startswith("hypervolume")
     }
     return [
-        row["cells"][key] | {"label": text, "of": tables.name(row["method"])}
+        row["cells"][key] | {"label": text, "of": title(row["method"])}
         for key, text in said.items()
         if key in row["cells"]
     ]
@@ -120,8 +124,9 @@ def _page_data(
     grid = results.blocks[0].preferences
     return {
         "objectives": results.objectives,
-        "units": [{"key": unit, "name": tables.UNITS[unit]} for unit in results.units],
+        "units": [{"key": unit, "name": UNITS[unit]} for unit in results.units],
         "baseline": BASELINE,
+        "main": MAIN,
         "confidence": results.confidence,
         "grid": grid.tolist(),
         "interior": regions(grid, results.interior)["interior"].tolist(),
@@ -129,12 +134,12 @@ def _page_data(
         "regions": {
             unit: {
                 method: {
-                    key.removeprefix("inner_product_"): asdict(e)
+                    key.removeprefix("inner_product_"): e.plain()
                     for key, e in home(results, method).differences[unit].get(method, {}).items()
                     if key.startswith("inner_product_")
                 }
                 for method in methods_of(results)
-                if method not in (BASELINE, CONSTANT)
+                if method not in (BASELINE, SFT)
             }
             for unit in results.units
         },
@@ -149,8 +154,9 @@ def _method_data(results: Results, method: str, coefficients: dict | None) -> di
     keys = ("policies", "preferences", "coefficients")
     return {
         "key": method,
-        "name": tables.name(method),
-        "constant": method == CONSTANT,
+        "name": title(method),
+        "marker": METHODS[method].marker,
+        "constant": method == SFT,
         "partial": len(block.preferences) < len(results.blocks[0].preferences),
         "preferences": block.preferences.tolist(),
         "points": {unit: block.points[unit][method].tolist() for unit in results.units},

@@ -12,6 +12,9 @@ import pandas as pd
 
 from bonesoup.files import read_jsonl
 
+# What scores are of, the most trustworthy first: the task's true score, and the learned rewards that stand for it.
+UNITS = {"gold": "gold (true) score", "reward": "learned reward"}
+
 
 @dataclass(frozen=True, eq=False)
 class Front:
@@ -29,6 +32,20 @@ class Front:
     gold: np.ndarray | None
     kl: np.ndarray
     tokens: np.ndarray
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units it is scored in, the most trustworthy first."""
+        return tuple(unit for unit in UNITS if getattr(self, unit) is not None)
+
+    def scores(self, unit: str) -> np.ndarray:
+        """Return the scores [prompt, grid, objective] in a unit it has."""
+        return getattr(self, unit)
+
+
+def shared_units(fronts: Sequence[Front]) -> tuple[str, ...]:
+    """List the units that all fronts are scored in, the most trustworthy first."""
+    return tuple(unit for unit in UNITS if all(unit in front.units for front in fronts))
 
 
 @dataclass(frozen=True)
@@ -75,8 +92,8 @@ def check_prompts(fronts: Sequence[Front]) -> None:
             mine, other = (_at(f.prompts, place) for f in (front, first))
             raise ValueError(
                 f"{front.method} and {first.method} were not evaluated on the same prompts: "
-                f"at position {place} {front.method} has {mine}, {first.method} has {other}; "
-                f"run `bonesoup stage front {front.method}` again"
+                f"at position {place} {front.method} has {mine}, {first.method} has {other}: "
+                f"score {front.method} again on the prompts of {first.method}"
             )
 
 

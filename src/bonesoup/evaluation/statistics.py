@@ -1,12 +1,14 @@
 """Bootstrap over prompts: one set of resamples for every method, so that differences are paired.
 
-The noise it measures is that of the evaluation prompts. Training seeds vary a result several times as much
+The intervals cover the noise of the evaluation prompts. Training seeds vary a result several times as much
 (docs/evidence.md) and need runs of their own.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+
+from bonesoup.settings.schema import Settings
 
 
 @dataclass(frozen=True)
@@ -17,47 +19,66 @@ class Estimate:
     low: float
     high: float
 
-    @property
-    def distinguishable(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
+    def plain(self) -> dict[str, float]:
+        """Return {"value", "low", "high"}."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """One Estimate per grid point, as arrays [grid]; pointwise intervals."""
+    """An Estimate per grid point, as arrays [grid]; the intervals are pointwise."""
 
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
 
-def resample_weights(prompts: int, resamples: int, seed: int) -> np.ndarray:
-    """Weights [1 + resamples, prompts]: the plain mean first, then each resample; every row sums to 1."""
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
-    return np.vstack([np.ones(prompts), counts]) / prompts
+@dataclass(frozen=True)
+class Statistics:
+    """How results are estimated.
+
+    Attributes:
+        bootstrap: resamples of prompts.
+        confidence: level of the percentile intervals.
+        seed: of the resamples.
+    """
+
+    bootstrap: int
+    confidence: float
+    seed: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Statistics":
+        """Take those of a run."""
+        return cls(settings.evaluation.bootstrap, settings.evaluation.confidence, settings.seed)
+
+    def shared(self, comparisons: int) -> "Statistics":
+        """Share the confidence among several comparisons, so that it holds for all of them at once (Bonferroni)."""
+        return replace(self, confidence=1 - (1 - self.confidence) / max(1, comparisons))
+
+    def weights(self, prompts: int) -> np.ndarray:
+        """Draw weights [1 + resamples, prompts]: the plain mean first, then each resample; every row sums to 1."""
+        rng = np.random.default_rng(self.seed)
+        counts = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=self.bootstrap)
+        return np.vstack([np.ones(prompts), counts]) / prompts
+
+    def interval(self, draws: np.ndarray) -> np.ndarray:
+        """Return the percentiles [2, ...] of draws[1:]; draws[0] is the sample's own value."""
+        tail = (1 - self.confidence) / 2
+        return np.quantile(draws[1:], [tail, 1 - tail], axis=0)
+
+    def estimate(self, draws: np.ndarray) -> Estimate:
+        """Summarise draws [1 + resamples], the sample's own value first."""
+        low, high = self.interval(draws)
+        return Estimate(float(draws[0]), float(low), float(high))
+
+    def band(self, draws: np.ndarray) -> Band:
+        """Summarise draws [1 + resamples, grid], point by point."""
+        low, high = self.interval(draws)
+        return Band(draws[0], low, high)
 
 
 def resampled_means(weights: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Means over prompts [draw, ...] of scores [prompt, ...] under weights [draw, prompt]."""
+    """Return the means over prompts [draw, ...] of scores [prompt, ...] under weights [draw, prompt]."""
     flat = weights @ scores.reshape(len(scores), -1)
     return flat.reshape(len(weights), *scores.shape[1:])
-
-
-def estimate(draws: np.ndarray, confidence: float) -> Estimate:
-    """Draws [1 + resamples], the sample's own value first, to an estimate."""
-    low, high = percentile_interval(draws, confidence)
-    return Estimate(float(draws[0]), float(low), float(high))
-
-
-def band(draws: np.ndarray, confidence: float) -> Band:
-    """Draws [1 + resamples, grid] to a band over the grid."""
-    low, high = percentile_interval(draws, confidence)
-    return Band(draws[0], low, high)
-
-
-def percentile_interval(draws: np.ndarray, confidence: float) -> np.ndarray:
-    """Percentiles [2, ...] of draws[1:]; draws[0] is the estimate itself."""
-    tail = (1 - confidence) / 2
-    return np.quantile(draws[1:], [tail, 1 - tail], axis=0)

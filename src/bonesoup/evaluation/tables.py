@@ -1,27 +1,15 @@
-"""Results as plain JSON, and that JSON as a sentence, a terminal table and Markdown.
+"""Turn results into plain JSON, and that JSON into a sentence, table rows and Markdown.
 
 Everything shown is read from the JSON (out/metrics/report.json), so that a run with nothing changed prints
 the same table without computing anything.
 """
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
-from bonesoup.evaluation.compare import BASELINE, CONSTANT, Block, Results
+from bonesoup.evaluation.compare import Block, Results
+from bonesoup.evaluation.samples import UNITS
 from bonesoup.evaluation.statistics import Estimate
+from bonesoup.method import methods
+from bonesoup.method.methods import BASELINE, MAIN, ORACLE, SFT
 
-NAMES = {
-    "sft": "SFT",
-    "rewarded": "Rewarded Soup",
-    "bone": "Bone Soup",
-    "unmapped": "Bone Soup, λ = μ",
-    "mod": "MOD",
-    "ric": "RiC",
-    "oracle": "Oracle (MORLHF)",
-}
-UNITS = {"gold": "gold (true) score", "reward": "learned reward"}
 # Where more is neither better nor worse, or too weak a statistic to colour.
 _NEUTRAL = ("kl", "tokens", "cardinality", "sparsity", "spacing")
 # Digits after the point; the rest get three.
@@ -53,16 +41,8 @@ def _block(block: Block, results: Results) -> dict:
     return {"points": len(block.preferences)} | plain
 
 
-def _nested(methods: dict[str, dict[str, Estimate]]) -> dict:
-    return {
-        method: {key: {"value": e.value, "low": e.low, "high": e.high} for key, e in values.items()}
-        for method, values in methods.items()
-    }
-
-
-def name(method: str) -> str:
-    """The name a reader sees."""
-    return NAMES.get(method, method)
+def _nested(metrics: dict[str, dict[str, Estimate]]) -> dict:
+    return {method: {key: e.plain() for key, e in values.items()} for method, values in metrics.items()}
 
 
 def label(metric: str) -> str:
@@ -101,7 +81,7 @@ def finding(found: dict) -> str:
     grid = found["grids"]["full_grid"]
     unit = "gold" if "gold" in grid else "reward"
     differences = grid[unit][f"difference_to_{BASELINE}"]
-    method = next((m for m in ("bone", *differences) if m in differences and m != CONSTANT), None)
+    method = next((m for m in (MAIN, *differences) if m in differences and m != SFT), None)
     if method is None:
         return "There is nothing to compare: the whole grid needs Rewarded Soup and one more method."
     metric = "inner_product_interior" if "inner_product_interior" in differences[method] else "inner_product"
@@ -110,11 +90,11 @@ def finding(found: dict) -> str:
     size = (
         f"{number(metric, gap['value'], True)} {interval(metric, gap, True)} SFT standard deviations of {UNITS[unit]}"
     )
-    pair = f"{name(method)} and {name(BASELINE)}"
+    pair = f"{methods.title(method)} and {methods.title(BASELINE)}"
     if gap["low"] > 0:
-        said = f"{name(method)} serves {where} better than {name(BASELINE)}, by {size}"
+        said = f"{methods.title(method)} serves {where} better than {methods.title(BASELINE)}, by {size}"
     elif gap["high"] < 0:
-        said = f"{name(method)} serves {where} worse than {name(BASELINE)}, by {size}"
+        said = f"{methods.title(method)} serves {where} worse than {methods.title(BASELINE)}, by {size}"
     else:
         said = f"{pair} are not distinguishable at {where}: {size}"
     # What the headline leaves out must not be lost: where the same comparison goes the other way.
@@ -140,12 +120,13 @@ def rows(grid: dict, unit: str) -> list[dict]:
     table = []
     for method, values in part["methods"].items():
         cells = {key: _cell(key, number(key, e["value"]), e) for key, e in values.items()}
-        table.append({"name": name(method), "method": method, "kind": "method", "cells": cells})
+        table.append({"name": methods.title(method), "method": method, "kind": "method", "cells": cells})
         differences = part[f"difference_to_{BASELINE}"].get(method)
-        if differences and method != CONSTANT:
+        if differences and method != SFT:
             ratios = part[f"ratio_to_{BASELINE}"][method]
             cells = {key: _gap(key, e, ratios.get(key)) for key, e in differences.items()}
-            table.append({"name": f"vs {name(BASELINE)}", "method": method, "kind": "difference", "cells": cells})
+            against = f"vs {methods.title(BASELINE)}"
+            table.append({"name": against, "method": method, "kind": "difference", "cells": cells})
     return table
 
 
@@ -194,7 +175,7 @@ COSTS = {
 
 def cost_rows(found: dict) -> list[tuple[str, list[str]]]:
     """(method, a cell for each of COSTS), and the search for beta where there was one."""
-    rows = [(name(method), costs) for method, costs in found.get("costs", {}).items()]
+    rows = [(methods.title(method), costs) for method, costs in found.get("costs", {}).items()]
     if seek := found.get("seek"):
         rows.append(("search for β", seek["cost"]))
     return [(title, [f"{costs[key]:,}" if key in costs else "" for key in COSTS]) for title, costs in rows]
@@ -208,9 +189,9 @@ def choices(found: dict) -> list[str]:
             f"Basis: condition number {basis['condition']:.3g}; the coefficients' L1 norm is {basis['l1']:.3g} at "
             f"worst and {basis['l1_even']:.3g} at the even preference."
         )
-    spent = {m: c["updates"] for m, c in found.get("costs", {}).items() if m not in (CONSTANT, "oracle")}
+    spent = {m: c["updates"] for m, c in found.get("costs", {}).items() if m not in (SFT, ORACLE)}
     if len(set(spent.values())) > 1:
-        told = ", ".join(f"{name(method)} {updates:,}" for method, updates in spent.items())
+        told = ", ".join(f"{methods.title(method)} {updates:,}" for method, updates in spent.items())
         said.append(
             f"Unequal budgets of policy updates: {told}. What sets these methods apart is not the method alone."
         )
@@ -225,8 +206,8 @@ def choices(found: dict) -> list[str]:
             f"because {seek['reason']}. Hypervolume on validation prompts, with the difference to the one kept: {gaps}."
         )
     if scales := {method: scale for method, scale in found.get("scales", {}).items() if scale}:
-        told = ", ".join(f"{name(m)} {' '.join(f'{value:g}' for value in scale)}" for m, scale in scales.items())
-        said.append(f"Extrapolation chosen on validation prompts (1 is none): {told}.")
+        chosen = [f"{methods.title(m)} {' '.join(f'{value:g}' for value in scale)}" for m, scale in scales.items()]
+        said.append(f"Extrapolation chosen on validation prompts (1 is none): {', '.join(chosen)}.")
     return said
 
 
@@ -241,45 +222,6 @@ def notes(found: dict) -> str:
         f"Hypervolume (HV) above {references} in every objective: its ratios depend on that choice. "
         f"Interior: no weight below {found['interior']:g}. KL in nats per response."
     )
-
-
-def terminal(found: dict) -> Group:
-    """The tables for a terminal; `found` from `document` or report.json, printed by a rich Console."""
-    parts: list[Table | Text] = []
-    for key, grid in found["grids"].items():
-        for unit in (unit for unit in UNITS if unit in grid):
-            keys = [key for key in metrics_shown(grid, unit, main=True) if key != "inner_product_vertex"]
-            table = Table(title=title(key, grid, unit), title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-            table.add_column("", no_wrap=True)
-            for metric in keys:
-                table.add_column(label(metric).replace("Controllability", "Control"), justify="right")
-            for row in rows(grid, unit):
-                indent = "  " * (row["kind"] == "difference")
-                table.add_row(indent + row["name"], *(_short(metric, row["cells"].get(metric)) for metric in keys))
-            parts.append(table)
-    if costs := cost_rows(found):
-        table = Table(title="Costs", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        table.add_column("", no_wrap=True)
-        for heading, _ in COSTS.values():
-            table.add_column(heading, justify="right")
-        for title_, cells in costs:
-            table.add_row(title_, *cells)
-        parts.append(table)
-    return Group(
-        *parts,
-        *(Text(sentence, style="dim") for sentence in choices(found)),
-        Text("± is half the interval. " + notes(found), style="dim"),
-        Text("\n" + found["finding"], style="bold"),
-    )
-
-
-def _short(metric: str, cell: dict | None) -> Text:
-    """A value and half its interval: the bounds themselves do not fit a terminal."""
-    if cell is None:
-        return Text("")
-    colour = {1: "green", -1: "red", 0: ""}[cell["sign"]] if cell.get("distinct") else ""
-    half = "" if metric == "kl" else f"\n±{cell['half']}"
-    return Text.assemble((cell["text"], colour), (half, "dim"))
 
 
 def markdown(found: dict) -> str:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 
 from bonesoup.files import read_json
 from bonesoup.generation.mixer import Mixer
-from bonesoup.method.basis import coefficients
+from bonesoup.method.mappings import MAPPINGS
 from bonesoup.weights.adapters import WEIGHTS, Adapter, concatenate, load
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
@@ -93,20 +93,12 @@ class Soup:
         Raises:
             ValueError: a `lookup` soup has no policy for this preference.
         """
-        if self.mapping in ("none", "context"):
-            return np.zeros(0)
-        if self.mapping == "single":
-            return np.ones(1)
-        rows = np.array([policy.row for policy in self.policies])
-        if self.mapping == "solve":
-            return coefficients(rows, np.asarray(preference, float), self.scale)
-        scaled = np.asarray(preference, float) * (1 if self.scale is None else np.array(self.scale))
-        if self.mapping == "direct":
-            return scaled
-        match = np.isclose(rows, preference, atol=1e-6).all(axis=1)
-        if not match.any():
-            raise ValueError(f"{self.method} has no policy for preference {list(preference)}; it has {rows.tolist()}")
-        return np.eye(len(rows))[match.argmax()] * scaled.sum()
+        rows = np.array([policy.row for policy in self.policies]).reshape(-1, len(self.objectives))
+        scale = None if self.scale is None else np.array(self.scale)
+        try:
+            return MAPPINGS[self.mapping].coefficients(rows, np.asarray(preference, float), scale)
+        except ValueError as error:
+            raise ValueError(f"soup {self.method}: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,31 +1,134 @@
-"""Slots: the names of the policies that the methods are made of, and their weight rows."""
+"""The methods under comparison: what each trains, how it answers a preference, and how it is shown.
+
+Everything that distinguishes methods reads this table. A new method is one record here, a module of its own where it
+needs one, and its paragraph in docs/rivals.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from bonesoup.method.mappings import MAPPINGS
 
 
-def method_slots(method: str, n: int, backbones: int, oracles: int) -> list[str]:
-    """The policies a method is made of, for n objectives."""
-    kind, count = {
-        "rewarded": ("specialist", n),
-        "mod": ("specialist", n),
-        "bone": ("backbone", backbones),
-        "unmapped": ("backbone", backbones),
-        "oracle": ("oracle", oracles),
-    }.get(method, ("", 0))
-    return [f"{kind}-{k}" for k in range(1, count + 1)]
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What decides the weight rows of a run's policies.
+
+    Attributes:
+        backbones: [backbone, objective n], the rows of the basis.
+        oracles: [oracle, objective n], preferences with a policy of their own.
+    """
+
+    backbones: np.ndarray
+    oracles: np.ndarray
+
+    @classmethod
+    def of(cls, backbones: ArrayLike, oracles: ArrayLike) -> "Plan":
+        """Make a plan; without oracles, an empty list will do."""
+        backbones = np.asarray(backbones, float)
+        return cls(backbones, np.asarray(oracles, float).reshape(-1, backbones.shape[1]))
+
+    @property
+    def n(self) -> int:
+        """Number of objectives."""
+        return self.backbones.shape[1]
 
 
-def weight_rows(basis: np.ndarray, oracles: list[list[float]]) -> dict[str, list[float]]:
-    """slot -> weights [objective] of every policy the methods may need."""
-    n = basis.shape[1]
-    kinds = {
-        "backbone": basis,
-        "specialist": np.eye(n),
-        "oracle": np.array(oracles).reshape(-1, n),
-    }
-    return {
+@dataclass(frozen=True)
+class Policies:
+    """A kind of policies, trained in the slots <kind>-1, <kind>-2, ...; `rows` gives their rows [policy, objective]."""
+
+    kind: str
+    rows: Callable[[Plan], np.ndarray]
+
+    def slots(self, plan: Plan) -> dict[str, list[float]]:
+        """Name every policy of the kind: slot -> row [objective]."""
         # Rounded, so that rows that agree up to float rounding are one policy.
-        f"{kind}-{k}": np.round(row, 9).tolist()
-        for kind, matrix in kinds.items()
-        for k, row in enumerate(matrix, start=1)
-    }
+        return {f"{self.kind}-{k}": np.round(row, 9).tolist() for k, row in enumerate(self.rows(plan), start=1)}
+
+
+SPECIALISTS = Policies("specialist", lambda plan: np.eye(plan.n))
+BACKBONES = Policies("backbone", lambda plan: plan.backbones)
+ORACLES = Policies("oracle", lambda plan: plan.oracles)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        key: in settings, in file names and on the command line.
+        title: what a reader sees.
+        colours: on a light and on a dark ground.
+        marker: the shape of its points, by Matplotlib's letter.
+        policies: what it trains in slots; None for nothing.
+        mapping: how a preference becomes coefficients, a key of MAPPINGS.
+        mixes: what the coefficients mix: the `weights` of the policies, or their next-token `distributions`.
+        stage: the stage that trains a model of its own, where the policies are not all there is.
+    """
+
+    key: str
+    title: str
+    colours: tuple[str, str]
+    marker: str
+    policies: Policies | None
+    mapping: str
+    mixes: Literal["weights", "distributions"] = "weights"
+    stage: str | None = None
+
+    @property
+    def answers(self) -> str:
+        """Which preferences it can answer: `any`, `rows` or `one`; see `Mapping`."""
+        return MAPPINGS[self.mapping].answers
+
+    @property
+    def exportable(self) -> bool:
+        """Whether one merged adapter can stand for its answer to a preference."""
+        return self.policies is not None and self.mixes == "weights"
+
+    @property
+    def servable(self) -> bool:
+        """Whether it can be registered and served as a soup that answers any preference."""
+        return self.exportable and self.answers == "any"
+
+
+_TABLE = (
+    Method("sft", "SFT", ("#6e6e6e", "#a6a6a6"), "X", None, "none"),
+    Method("rewarded", "Rewarded Soup", ("#d55e00", "#f58742"), "s", SPECIALISTS, "solve"),
+    Method("bone", "Bone Soup", ("#0072b2", "#5cb2ec"), "o", BACKBONES, "solve"),
+    Method("unmapped", "Bone Soup, λ = μ", ("#3f8fc2", "#9ad3f5"), "v", BACKBONES, "direct"),
+    Method("mod", "MOD", ("#b8588f", "#e39cc4"), "^", SPECIALISTS, "solve", mixes="distributions"),
+    Method("ric", "RiC", ("#a86f00", "#f0b840"), "P", None, "context", stage="ric"),
+    Method("oracle", "Oracle (MORLHF)", ("#008f68", "#35c79b"), "D", ORACLES, "lookup"),
+)
+METHODS = {method.key: method for method in _TABLE}
+
+# The policy that all others start from, and are held against.
+SFT = "sft"
+# What differences and ratios are taken against.
+BASELINE = "rewarded"
+# What a run is about: the headline's method, and the one that is registered.
+MAIN = "bone"
+# What a preference gets from a policy trained for it alone.
+ORACLE = "oracle"
+
+
+def title(key: str) -> str:
+    """Return the name a reader sees; a key that is not in the table stands for itself."""
+    return METHODS[key].title if key in METHODS else key
+
+
+def method_slots(key: str, plan: Plan) -> list[str]:
+    """List the slots of the policies that a method is made of."""
+    policies = METHODS[key].policies
+    return list(policies.slots(plan)) if policies else []
+
+
+def weight_rows(plan: Plan) -> dict[str, list[float]]:
+    """Map every slot that some method needs to its row [objective]."""
+    kinds = dict.fromkeys(method.policies for method in METHODS.values() if method.policies)
+    return {slot: row for policies in kinds for slot, row in policies.slots(plan).items()}

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bonesoup.evaluation import point, tables
-from bonesoup.evaluation.statistics import resample_weights
-from bonesoup.promotion.scoring import Scored, evaluate, plain, units
+from bonesoup.evaluation.samples import UNITS, shared_units
+from bonesoup.promotion.scoring import Scored, evaluate
 from bonesoup.registry.yardstick import Yardstick
 
 
@@ -36,23 +36,18 @@ def compare(a: Scored, b: Scored, yardstick: Yardstick) -> dict[str, Any]:
     }
     # By the names of the versions: both are of the same method.
     fronts = [replace(a.front, method="a"), replace(b.front, method="b")]
-    known = units(fronts)
+    known = shared_units(fronts)
     if preference is None:
         (block, *_) = evaluate(fronts, yardstick, baseline="a").blocks
         for unit in known:
             parts = block.metrics[unit] | {"difference": block.differences[unit]["b"]}
             found["units"][unit] = {name: _plain(parts[name]) for name in ("a", "b", "difference")}
         return found
-    weights = resample_weights(len(yardstick.prompts), yardstick.bootstrap, yardstick.seed)
     # Merged weights bring no SFT policy to measure their KL to.
     dropped = {"kl"} if "merged" in (a.version.tags["kind"], b.version.tags["kind"]) else set()
     for unit in known:
-        parts = {
-            front.method: point.estimates(point.draws(front, preference, unit, weights), yardstick.confidence)
-            for front in fronts
-        }
-        own = (fronts[1], fronts[0], preference, unit, weights, yardstick.confidence)
-        parts["difference"] = point.differences(*own)
+        parts = {front.method: point.estimates(front, preference, unit, yardstick.statistics) for front in fronts}
+        parts["difference"] = point.differences(fronts[1], fronts[0], preference, unit, yardstick.statistics)
         found["units"][unit] = {
             name: _plain({k: v for k, v in part.items() if k not in dropped}) for name, part in parts.items()
         }
@@ -79,7 +74,7 @@ def _weights(scored: Scored, preference: tuple[float, ...]) -> str:
 
 
 def _plain(metrics: dict) -> dict[str, dict[str, float]]:
-    return {name: plain(found) for name, found in metrics.items()}
+    return {name: estimate.plain() for name, estimate in metrics.items()}
 
 
 def terminal(found: dict) -> Group:
@@ -89,7 +84,7 @@ def terminal(found: dict) -> Group:
         where = "at " + ",".join(f"{name}={weight:g}" for name, weight in found["preference"].items())
     parts: list[Table | Text] = []
     for unit, part in found["units"].items():
-        table = Table(title=f"{tables.UNITS[unit]}, {where}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        table = Table(title=f"{UNITS[unit]}, {where}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         table.add_column("")
         for heading in (found["a"], found["b"], f"{found['b']} minus {found['a']}"):
             table.add_column(heading, justify="right")

@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bonesoup.evaluation import point
-from bonesoup.evaluation.compare import CONSTANT
-from bonesoup.evaluation.samples import Front
-from bonesoup.evaluation.statistics import resample_weights
+from bonesoup.evaluation.samples import Front, shared_units
+from bonesoup.method.methods import SFT
 from bonesoup.promotion.rule import Gain, Rule
-from bonesoup.promotion.scoring import Scored, evaluate, units
+from bonesoup.promotion.scoring import Scored, evaluate
 from bonesoup.registry.yardstick import Yardstick
 
 CHALLENGER, INCUMBENT = "challenger", "incumbent"
@@ -41,7 +40,7 @@ def unit_of(rule: Rule, fronts: list[Front]) -> str:
     Raises:
         ValueError: the rule asks for a gold score that is not known.
     """
-    known = units(fronts)
+    known = shared_units(fronts)
     if rule.unit == "best":
         return known[0]
     if rule.unit not in known:
@@ -56,7 +55,7 @@ def judge(challenger: Scored, incumbent: Front, yardstick: Yardstick, rule: Rule
         ValueError: the rule names a metric or unit that the yardstick does not give.
     """
     mine, theirs = replace(challenger.front, method=CHALLENGER), replace(incumbent, method=INCUMBENT)
-    unit = unit_of(rule, [mine, theirs, challenger.fronts[CONSTANT]])
+    unit = unit_of(rule, [mine, theirs, challenger.fronts[SFT]])
     (block, *_) = evaluate([theirs, mine], yardstick, baseline=INCUMBENT).blocks
     own, gaps = block.metrics[unit][CHALLENGER], block.differences[unit][CHALLENGER]
     for gain in rule.gains:
@@ -95,9 +94,8 @@ def _objectives(challenger: Scored, unit: str, yardstick: Yardstick, rule: Rule)
     """No objective below the SFT policy at the even preference."""
     n, bound = len(yardstick.objectives), 0 - rule.guards.objectives.tolerance
     even = np.full(n, 1 / n)
-    weights = resample_weights(len(yardstick.prompts), yardstick.bootstrap, yardstick.seed)
-    sft = challenger.fronts[CONSTANT]
-    gaps = point.differences(challenger.front, sft, even, unit, weights, yardstick.confidence)
+    sft = challenger.fronts[SFT]
+    gaps = point.differences(challenger.front, sft, even, unit, yardstick.statistics)
     return [
         Check(
             f"{unit}/{name} against SFT at the even preference",

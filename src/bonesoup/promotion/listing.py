@@ -9,10 +9,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bonesoup.evaluation.samples import UNITS
 from bonesoup.promotion.champion import DECISION, PREVIOUS
 from bonesoup.promotion.compare import cell, heading_of
 from bonesoup.registry import adoption, members
-from bonesoup.registry.evidence import UNITS
 from bonesoup.registry.names import soup_name, versions
 from bonesoup.registry.scores import SCORED, parse, scored
 from bonesoup.registry.store import Store

@@ -6,6 +6,7 @@ from dataclasses import replace
 from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.evaluation.samples import Front
+from bonesoup.method.methods import BASELINE
 from bonesoup.promotion import champion
 from bonesoup.promotion.champion import KEPT, PROMOTED, REFUSED, Decision, name_of
 from bonesoup.promotion.judge import Check, judge
@@ -16,8 +17,6 @@ from bonesoup.registry.intact import Files
 from bonesoup.registry.names import find, reference, soup_name, versions
 from bonesoup.registry.store import Store
 from bonesoup.registry.yardstick import Yardstick
-
-STAND_IN = "rewarded"
 
 
 def promote(
@@ -172,7 +171,7 @@ def _incumbent(mine: Scored, theirs: list[Scored]) -> tuple[str | None, Front | 
     """What the challenger is judged against: the champion, or the Rewarded Soup of its own run."""
     if theirs:
         return theirs[0].name, theirs[0].front
-    front = mine.fronts.get(STAND_IN)
+    front = mine.fronts.get(BASELINE)
     return (f"the Rewarded Soup of {mine.name}" if front else None), front
 
 

@@ -12,14 +12,14 @@ from rich.text import Text
 from ruamel.yaml import YAML
 
 from bonesoup.data.new_prompts import outside_the_task, read_prompts
-from bonesoup.evaluation import tables
+from bonesoup.evaluation.samples import UNITS
+from bonesoup.method import methods
 from bonesoup.promotion import champion
 from bonesoup.promotion import compare as comparison
 from bonesoup.promotion.compare import cell, heading_of
 from bonesoup.promotion.scoring import Machine, Scored, score
 from bonesoup.registry import adoption, lineage
 from bonesoup.registry import yardstick as yardsticks
-from bonesoup.registry.evidence import UNITS
 from bonesoup.registry.names import find, reference, soup_name, versions
 from bonesoup.registry.store import Store
 from bonesoup.registry.yardstick import Yardstick
@@ -159,11 +159,11 @@ def terminal(found: dict[str, Any]) -> Group:
     for unit in UNITS:
         grid = [v for v in found["versions"] if v["preference"] is None]
         if grid and any(name.startswith(f"{unit}/") for name in grid[0]["methods"][grid[0]["method"]]):
-            parts.append(_table(f"{tables.UNITS[unit]}, over the whole grid", grid, unit, SHOWN))
+            parts.append(_table(f"{UNITS[unit]}, over the whole grid", grid, unit, SHOWN))
         for row in (v for v in found["versions"] if v["preference"] is not None):
             where = ",".join(f"{name}={weight:g}" for name, weight in row["preference"].items())
             if any(name.startswith(f"{unit}/") for name in row["methods"][row["method"]]):
-                parts.append(_table(f"{tables.UNITS[unit]}, at {where}", [row], unit, tuple(row["preference"])))
+                parts.append(_table(f"{UNITS[unit]}, at {where}", [row], unit, tuple(row["preference"])))
     about = f"Yardstick {found['yardstick']}, {found['prompts']} prompts"
     about += f" of {found['file']}" if found["file"] else ""
     about += f". {found['confidence']:.0%} intervals over prompts; they leave out training seeds, which vary more."
@@ -177,7 +177,7 @@ def _table(title: str, rows: list[dict[str, Any]], unit: str, metrics: tuple[str
         table.add_column(heading_of(metric), justify="right")
     for row in rows:
         for method, found in row["methods"].items():
-            name = row["version"] if method == row["method"] else f"  its {tables.name(method)}"
+            name = row["version"] if method == row["method"] else f"  its {methods.title(method)}"
             cells = [cell(metric, found.get(f"{unit}/{metric}")) for metric in metrics]
             table.add_row(name, *cells, cell("kl", found.get("kl")))
     return table

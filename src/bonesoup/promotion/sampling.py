@@ -10,11 +10,11 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.data.gold import gold_scorer
-from bonesoup.evaluation.compare import CONSTANT
 from bonesoup.evaluation.front_rows import Scorer, front_rows
 from bonesoup.files import file_digest, read_json
 from bonesoup.generation.sample import render
 from bonesoup.generation.soup import Soup, SoupModel
+from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.method.preferences import lattice
 from bonesoup.registry import intact
 from bonesoup.registry.yardstick import Yardstick
@@ -33,8 +33,8 @@ def read_recipes(version: ModelVersion, work: Path) -> dict[str, Soup]:
     own = Soup.read(files / "soup.json", files)
     recipes = {own.method: own}
     if version.tags["kind"] == "soup":
-        recipes["sft"] = Soup("sft", own.base, own.objectives, "none", (), own.preferences)
-        if (files / "rewarded.json").is_file():
+        recipes[SFT] = Soup(SFT, own.base, own.objectives, "none", (), own.preferences)
+        if (files / f"{BASELINE}.json").is_file():
             rewarded = Soup.read(files / "rewarded.json", files)
             recipes[rewarded.method] = rewarded
     return recipes
@@ -46,7 +46,7 @@ def run(soup: Soup, yardstick: Yardstick, device: str, batch: int) -> pd.DataFra
     Raises:
         ValueError: a prompt that does not fit the model, or a judge that has changed.
     """
-    if soup.mapping == "solve" or soup.method == CONSTANT:
+    if soup.mapping == "solve" or soup.method == SFT:
         grid = lattice(len(yardstick.objectives), yardstick.parts)
         soup = replace(soup, preferences=tuple(map(tuple, grid.tolist())))
     policy = SoupModel.load(soup, device)

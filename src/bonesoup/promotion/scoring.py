@@ -7,8 +7,9 @@ from pathlib import Path
 from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.evaluation import compare, point
-from bonesoup.evaluation.samples import Front, check_prompts, read_front
-from bonesoup.evaluation.statistics import Estimate, resample_weights
+from bonesoup.evaluation.samples import Front, check_prompts, read_front, shared_units
+from bonesoup.evaluation.statistics import Estimate
+from bonesoup.method.methods import BASELINE
 from bonesoup.registry import scores
 from bonesoup.registry.evidence import BESIDE, Evidence
 from bonesoup.registry.names import reference
@@ -144,17 +145,15 @@ def measured(
     found: dict[str, dict[str, Estimate]] = {}
     if preference is None:
         (block, *_) = evaluate(list(fronts.values()), yardstick).blocks
-        for unit in units(list(fronts.values())):
+        for unit in shared_units(list(fronts.values())):
             for method, metrics in block.metrics[unit].items():
                 found.setdefault(method, {}).update(_named(unit, metrics))
     else:
-        weights = resample_weights(len(yardstick.prompts), yardstick.bootstrap, yardstick.seed)
         for method, front in fronts.items():
-            for unit in units([front]):
-                draws = point.draws(front, preference, unit, weights)
-                own = _named(unit, point.estimates(draws, yardstick.confidence))
+            for unit in shared_units([front]):
+                own = _named(unit, point.estimates(front, preference, unit, yardstick.statistics))
                 found.setdefault(method, {}).update({k: v for k, v in own.items() if kl or k != "kl"})
-    return {method: {name: plain(e) for name, e in sorted(own.items())} for method, own in found.items()}
+    return {method: {name: e.plain() for name, e in sorted(own.items())} for method, own in found.items()}
 
 
 def _named(unit: str, metrics: dict[str, Estimate]) -> dict[str, Estimate]:
@@ -162,23 +161,6 @@ def _named(unit: str, metrics: dict[str, Estimate]) -> dict[str, Estimate]:
     return {name if name in ("kl", "tokens") else f"{unit}/{name}": e for name, e in metrics.items()}
 
 
-def plain(found: Estimate) -> dict[str, float]:
-    return {"value": found.value, "low": found.low, "high": found.high}
-
-
-def units(fronts: list[Front]) -> list[str]:
-    """Gold first where all know it: it is what the learned reward stands for."""
-    return ["gold"] * all(front.gold is not None for front in fronts) + ["reward"]
-
-
-def evaluate(fronts: list[Front], yardstick: Yardstick, baseline: str = compare.BASELINE) -> compare.Results:
+def evaluate(fronts: list[Front], yardstick: Yardstick, baseline: str = BASELINE) -> compare.Results:
     """Metrics and paired differences by the yardstick's own statistics."""
-    return compare.evaluate(
-        fronts,
-        yardstick.references,
-        yardstick.interior,
-        yardstick.bootstrap,
-        yardstick.confidence,
-        yardstick.seed,
-        baseline,
-    )
+    return compare.evaluate(fronts, yardstick.references, yardstick.interior, yardstick.statistics, baseline)

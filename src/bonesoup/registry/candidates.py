@@ -9,18 +9,16 @@ import numpy as np
 
 from bonesoup import __version__
 from bonesoup.evaluation.samples import read_front
-from bonesoup.evaluation.statistics import estimate, resample_weights, resampled_means
+from bonesoup.evaluation.statistics import Statistics, resampled_means
 from bonesoup.files import digest, file_digest, read_json
 from bonesoup.generation.soup import Soup
+from bonesoup.method.methods import BASELINE, MAIN
 from bonesoup.paths import FRONTS, SOUPS
 from bonesoup.registry.evidence import BESIDE, Evidence, report_evidence
 from bonesoup.registry.names import soup_name
 from bonesoup.weights import adapters
 from bonesoup.weights.fold import fold
 
-# The method whose soup is registered.
-METHOD = "bone"
-REWARDED = "rewarded"
 CHECKPOINT = "checkpoint"
 
 
@@ -68,9 +66,9 @@ def candidates(
     Args:
         yardstick: digest of the one that the run was evaluated on.
     """
-    if not (root / SOUPS / f"{METHOD}.json").is_file():
+    if not (root / SOUPS / f"{MAIN}.json").is_file():
         return []
-    raw, soup = _recipe(root, METHOD)
+    raw, soup = _recipe(root, MAIN)
     at = _evidence_at(root, settings, objectives)
     base = {soup.base.name: soup.base}
     adapter_folders = {policy.slot: policy.path for policy in soup.policies}
@@ -90,11 +88,11 @@ def candidates(
 
     even = dict.fromkeys(objectives, 1 / len(objectives))
     folders, rewarded = base | adapter_folders, None
-    if REWARDED in settings["methods"] and (root / SOUPS / f"{REWARDED}.json").is_file():
-        rewarded, specialists = _recipe(root, REWARDED)
+    if BASELINE in settings["methods"] and (root / SOUPS / f"{BASELINE}.json").is_file():
+        rewarded, specialists = _recipe(root, BASELINE)
         folders |= {policy.slot: policy.path for policy in specialists.policies}
-    evidence = report_evidence(root, METHOD)
-    fronts = {m: root / FRONTS / m / "samples.parquet" for m in (METHOD, *BESIDE) if m in settings["methods"]}
+    evidence = report_evidence(root, MAIN)
+    fronts = {m: root / FRONTS / m / "samples.parquet" for m in (MAIN, *BESIDE) if m in settings["methods"]}
     fronts = {method: path for method, path in fronts.items() if path.is_file()}
     name = soup_name(prefix)
     found.append(Candidate(name, "soup", raw, folders, even, False, {}, evidence, rewarded, fronts))
@@ -123,19 +121,20 @@ def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
 
 def merge(root: Path, coefficients: dict[str, float], out: Path) -> None:
     """Fold the Bone Soup of these coefficients into plain weights."""
-    soup = Soup.read(root / SOUPS / f"{METHOD}.json", root)
+    soup = Soup.read(root / SOUPS / f"{MAIN}.json", root)
     parts = [(adapters.load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
     fold(soup.base, adapters.concatenate(parts), out)
 
 
 def _evidence_at(root: Path, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:
     """A function: preference [objective] -> the soup's mean scores there; empty off the evaluation grid."""
-    file = root / FRONTS / METHOD / "samples.parquet"
+    file = root / FRONTS / MAIN / "samples.parquet"
     if not file.is_file():
         return lambda preference: {}
-    front = read_front(file, METHOD, objectives)
+    front = read_front(file, MAIN, objectives)
     evaluation = settings["evaluation"]
-    weights = resample_weights(len(front.prompts), evaluation["bootstrap"], settings["seed"])
+    statistics = Statistics(evaluation["bootstrap"], evaluation["confidence"], settings["seed"])
+    weights = statistics.weights(len(front.prompts))
 
     def at(preference) -> Evidence:
         same = np.isclose(front.preferences, preference, atol=1e-6).all(axis=1)
@@ -143,13 +142,11 @@ def _evidence_at(root: Path, settings: dict, objectives: list[str]) -> Callable[
             return {}
         point = same.argmax()
         columns = {"kl": front.kl[:, point], "tokens": front.tokens[:, point]}
-        for unit, scores in (("gold", front.gold), ("reward", front.reward)):
-            if scores is not None:
-                columns |= {f"{unit}/{name}": scores[:, point, i] for i, name in enumerate(objectives)}
-        found = {}
-        for name, values in columns.items():
-            e = estimate(resampled_means(weights, values), evaluation["confidence"])
-            found[name] = {"value": e.value, "low": e.low, "high": e.high}
-        return dict(sorted(found.items()))
+        for unit in front.units:
+            columns |= {f"{unit}/{name}": front.scores(unit)[:, point, i] for i, name in enumerate(objectives)}
+        return {
+            name: statistics.estimate(resampled_means(weights, values)).plain()
+            for name, values in sorted(columns.items())
+        }
 
     return at

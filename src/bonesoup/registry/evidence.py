@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+from bonesoup.evaluation.samples import UNITS
 from bonesoup.files import read_json
+from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.paths import METRICS
 
 Evidence = dict[str, dict[str, float]]  # metric -> value, low, high
 # A soup's own method is judged beside these: what it has to beat, and the policy they all start from.
-BESIDE = ("rewarded", "sft")
-# Gold first: it is what the learned reward stands for.
-UNITS = ("gold", "reward")
+BESIDE = (BASELINE, SFT)
 
 
 def report_evidence(root: Path, method: str) -> Evidence:

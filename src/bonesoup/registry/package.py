@@ -12,10 +12,11 @@ from mlflow.types.schema import Object, Property
 
 import bonesoup
 from bonesoup.files import read_json, write_json
+from bonesoup.method.methods import BASELINE, MAIN
 from bonesoup.method.preferences import preference_faults
 from bonesoup.paths import DATA, MEASURED, METRICS, NORMALISER, REWARDS, SFT, SOUPS, SUMMARY
 from bonesoup.registry import card, lineage, manifest
-from bonesoup.registry.candidates import CHECKPOINT, METHOD, REWARDED, Candidate, merge
+from bonesoup.registry.candidates import CHECKPOINT, Candidate, merge
 
 STEERABLE = Path(__file__).with_name("steerable.py")
 EXAMPLE = "How do I bake bread?"
@@ -70,8 +71,8 @@ def build(candidate: Candidate, shared: Origin, identity: Model, work: Path) -> 
     recipes = {"soup": work / "soup.json"}
     write_json(recipes["soup"], candidate.soup)
     if candidate.rewarded:
-        recipes[REWARDED] = work / f"{REWARDED}.json"
-        write_json(recipes[REWARDED], candidate.rewarded)
+        recipes[BASELINE] = work / f"{BASELINE}.json"
+        write_json(recipes[BASELINE], candidate.rewarded)
     folders = candidate.folders
     if candidate.kind == "merged":
         merge(shared.root, candidate.coefficients, work / CHECKPOINT)
@@ -146,7 +147,7 @@ def write_lineage(candidate: Candidate, shared: Origin, folder: Path) -> None:
         "bonesoup": bonesoup.__version__,
         "git": {"commit": shared.code.commit, "dirty": shared.code.dirty},
         "policies": {slot: own for slot, own in adapter_facts(shared).items() if used(candidate, slot)},
-        REWARDED: _facts(candidate.rewarded) if candidate.rewarded else {},
+        BASELINE: _facts(candidate.rewarded) if candidate.rewarded else {},
         "coefficients": candidate.coefficients,
         "metrics": candidate.evidence,
         "yardstick": shared.yardstick,
@@ -163,7 +164,7 @@ def used(candidate: Candidate, slot: str) -> bool:
 
 def adapter_facts(shared: Origin) -> dict[str, dict]:
     """Row and digest of every policy of the registered soup, as the soup file names them."""
-    return _facts(read_json(shared.root / SOUPS / f"{METHOD}.json"))
+    return _facts(read_json(shared.root / SOUPS / f"{MAIN}.json"))
 
 
 def _facts(soup: dict) -> dict[str, dict]:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import digest, file_digest, read_json, read_jsonl, write_json, write_jsonl
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS
 
@@ -45,6 +46,11 @@ class Yardstick:
     confidence: float
     folders: dict[str, Path] = field(compare=False)
     tables: Path | None = field(compare=False)
+
+    @property
+    def statistics(self) -> Statistics:
+        """How results on it are estimated."""
+        return Statistics(self.bootstrap, self.confidence, self.seed)
 
     @property
     def digest(self) -> str:

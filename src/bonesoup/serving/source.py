@@ -9,10 +9,9 @@ from ruamel.yaml import YAML
 from bonesoup.files import read_json
 from bonesoup.generation.soup import Soup
 from bonesoup.method.basis import circulant
+from bonesoup.method.methods import BASELINE, MAIN, SFT
 from bonesoup.paths import MEASURED, SOUPS
 from bonesoup.settings import params
-
-MAIN, REWARDED, SFT = "bone", "rewarded", "sft"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +70,7 @@ def from_project(root: Path) -> Source:
         raise ValueError(f"{root / SOUPS} has no soup to serve: `bonesoup run` makes it")
     settings = params.load(root / params.PARAMS)
     own = Soup.read(root / SOUPS / f"{MAIN}.json", root)
-    soups = {MAIN: own} | _beside(own, root / SOUPS / f"{REWARDED}.json", root)
+    soups = {MAIN: own} | _beside(own, root / SOUPS / f"{BASELINE}.json", root)
     weights = 1 / len(own.objectives)
     return Source(
         name=f"{settings.register_.name}-soup",
@@ -105,7 +104,7 @@ def from_version(folder: Path, name: str, version: str | None) -> Source:
     return Source(
         name=name,
         version=version,
-        soups={own.method: own} | _beside(own, files / f"{REWARDED}.json", files),
+        soups={own.method: own} | _beside(own, files / f"{BASELINE}.json", files),
         preferences=config["preferences"],
         default=config["default"],
         temperature=config["temperature"],
@@ -156,7 +155,7 @@ def from_registry(root: Path, reference: str | None, work: Path) -> Source | Non
 
 
 def _beside(own: Soup, rewarded: Path, root: Path) -> dict[str, Soup]:
-    found = {REWARDED: Soup.read(rewarded, root)} if rewarded.is_file() else {}
+    found = {BASELINE: Soup.read(rewarded, root)} if rewarded.is_file() else {}
     return found | {SFT: Soup(SFT, own.base, own.objectives, "none", (), own.preferences)}
 
 

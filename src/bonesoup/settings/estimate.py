@@ -7,7 +7,7 @@ hours for their order of magnitude, and the GB for a lower bound with the tenth 
 from dataclasses import dataclass
 
 from bonesoup.method.basis import basis_rows
-from bonesoup.method.methods import method_slots, weight_rows
+from bonesoup.method.methods import METHODS, Method, Plan, method_slots, weight_rows
 from bonesoup.method.preferences import lattice
 from bonesoup.settings.schema import Estimate, Settings
 
@@ -71,9 +71,9 @@ def figures(settings: Settings) -> Figures:
 def _rows(settings: Settings) -> set[tuple[float, ...]]:
     chosen = settings.basis
     basis = basis_rows(chosen.kind, len(settings.objectives), chosen.beta, chosen.rows)
-    rows = weight_rows(basis, settings.oracles)
-    n = len(settings.objectives)
-    slots = {s for m in settings.methods for s in method_slots(m, n, len(basis), len(settings.oracles))}
+    plan = Plan.of(basis, settings.oracles)
+    rows = weight_rows(plan)
+    slots = {slot for method in settings.methods for slot in method_slots(method, plan)}
     return {tuple(rows[slot]) for slot in slots}
 
 
@@ -129,9 +129,7 @@ def _hours(settings: Settings, sizes: Estimate, policies: int) -> dict[str, floa
     backward = 2 if settings.sft.lora else 4
     sft = settings.sft.steps * settings.sft.batch * tokens * (2 + backward + again) * used(sizes) / peak
     grid = len(lattice(len(settings.objectives), settings.evaluation.parts))
-    # MOD passes through every specialist for each token.
-    asked = {"sft": 1, "oracle": len(settings.oracles), "mod": len(settings.objectives) * grid}
-    points = sum(asked.get(method, grid) for method in settings.methods)
+    points = sum(_points(METHODS[method], grid, settings) for method in settings.methods)
     batch = settings.evaluation.batch
     # The chosen beta's probes go on to be its policies.
     probes = max(0, len(settings.seek.betas) - 1) * settings.seek.share * len(settings.objectives)
@@ -147,6 +145,13 @@ def _hours(settings: Settings, sizes: Estimate, policies: int) -> dict[str, floa
     return {name: value / 3600 for name, value in seconds.items()}
 
 
+def _points(method: Method, grid: int, settings: Settings) -> int:
+    """Forward passes per token of a method's whole front, in those of one model at one preference."""
+    asked = {"any": grid, "rows": len(settings.oracles), "one": 1}[method.answers]
+    # A mixture of distributions passes through every policy.
+    return asked * (len(settings.objectives) if method.mixes == "distributions" else 1)
+
+
 def report(settings: Settings) -> str:
     """The estimate as text for a terminal."""
     found, machine = figures(settings), settings.estimate.machine
@@ -159,7 +164,7 @@ def report(settings: Settings) -> str:
     lines += [f"  {'peak of SFT, likewise':28}{found.sft:8.1f}  {fits[1]}", "", "Hours, one policy at a time"]
     lines += [f"  {stage:28}{hours:8.1f}" for stage, hours in found.hours.items()]
     lines += [f"  {'sum':28}{total:8.1f}  {found.policies} policies", ""]
-    lines += ["RiC's training is not counted."] if "ric" in settings.methods else []
+    lines += [f"{METHODS[m].title}'s training is not counted." for m in settings.methods if METHODS[m].stage]
     return "\n".join(
         [*lines, "From a formula (docs/full-size.md), not from a run: hours may be off by a factor of two."]
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -19,7 +20,7 @@ from pydantic import (
 from pydantic.functional_validators import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from bonesoup.method.methods import method_slots
+from bonesoup.method.methods import BACKBONES, BASELINE, MAIN, METHODS, Plan, method_slots
 from bonesoup.method.preferences import parse_weights, preference_faults
 from bonesoup.settings.pins import Pin, pinned
 
@@ -447,7 +448,7 @@ class Settings(Section):
     evaluation: Evaluation
     oracles: list[list[float]] = Field(description="preferences that get a policy of their own")
     rl: Rl
-    methods: list[Literal["sft", "rewarded", "bone", "unmapped", "mod", "ric", "oracle"]] = Field(
+    methods: list[Literal[*METHODS]] = Field(
         min_length=1, description="what is evaluated; docs/rivals.md says what each is"
     )
     policies: dict[Name, Group] = Field(
@@ -525,12 +526,14 @@ class Settings(Section):
     def _trained(cls, methods: list[str], info: ValidationInfo) -> list[str]:
         faults = [f"methods: {name} is listed twice" for name in sorted({m for m in methods if methods.count(m) > 1})]
         names, basis = info.data.get("objectives"), info.data.get("basis")
-        if names and basis and basis.backbones(len(names)) != len(names) and "unmapped" in methods:
-            faults.append(
-                f"methods: unmapped takes the preference for the coefficients, so it needs {len(names)} basis.rows"
-            )
+        if names and basis and basis.backbones(len(names)) != len(names):
+            direct = [m for m in methods if METHODS[m].policies == BACKBONES and METHODS[m].mapping == "direct"]
+            faults += [
+                f"methods: {method} takes the preference for the coefficients, so it needs {len(names)} basis.rows"
+                for method in direct
+            ]
         if _needed(methods, info) == []:
-            faults.append(f"methods: {', '.join(methods)} train no policy: add rewarded or bone")
+            faults.append(f"methods: {', '.join(methods)} train no policy: add {BASELINE} or {MAIN}")
         _report(info, faults)
         return methods
 
@@ -556,7 +559,7 @@ class Settings(Section):
     def _affordable(cls, ric: Ric, info: ValidationInfo) -> Ric:
         """Check that the backbones' budget, which RiC gets, reaches for its phases."""
         known = [info.data.get(key) for key in ("objectives", "basis", "rl", "methods")]
-        if None not in known and "ric" in known[-1]:
+        if None not in known and any(METHODS[method].stage == "ric" for method in known[-1]):
             from bonesoup.method.targets import phases
 
             names, basis, rl, _ = known
@@ -707,5 +710,6 @@ def _needed(methods: list[str] | None, info: ValidationInfo) -> list[str] | None
 
 def slots(methods: list[str], n: int, basis: Basis, oracles: list[list[float]]) -> list[str]:
     """List the slots that the methods are made of, for n objectives."""
-    counts = n, basis.backbones(n), len(oracles)
-    return list(dict.fromkeys(slot for method in methods for slot in method_slots(method, *counts)))
+    # Of the rows only their number matters here.
+    plan = Plan(np.zeros((basis.backbones(n), n)), np.zeros((len(oracles), n)))
+    return list(dict.fromkeys(slot for method in methods if method in METHODS for slot in method_slots(method, plan)))

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from bonesoup.files import appearing, read_json, write_json
 from bonesoup.method.basis import Conditioning, basis_rows, conditioning
-from bonesoup.method.methods import weight_rows
+from bonesoup.method.methods import Plan, weight_rows
 from bonesoup.paths import BETA, METRICS, ROWS
 from bonesoup.settings.schema import Settings
 
@@ -12,7 +12,7 @@ from bonesoup.settings.schema import Settings
 def run(settings: Settings, key: None) -> None:
     wanted, n = settings.basis, len(settings.objectives)
     basis = basis_rows(wanted.kind, n, read_json(BETA)["beta"], wanted.rows)
-    rows = weight_rows(basis, settings.oracles)
+    rows = weight_rows(Plan.of(basis, settings.oracles))
     found = conditioning(basis)
     _say(settings, found)
     write_json(METRICS / "basis.json", {"rows": basis.tolist()} | asdict(found))

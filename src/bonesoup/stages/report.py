@@ -5,9 +5,10 @@ import subprocess
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.costs import request_costs, seek_costs, training_costs
-from bonesoup.evaluation.measured import measured
+from bonesoup.evaluation.point import measured
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
+from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import appearing, read_json, write_json
 from bonesoup.paths import BETA, FRONTS, MEASURED, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
 from bonesoup.settings.params import PARAMS
@@ -16,16 +17,9 @@ from bonesoup.settings.schema import Settings
 
 def run(settings: Settings, key: None) -> None:
     samples = {method: FRONTS / method / "samples.parquet" for method in settings.methods}
-    chosen = settings.evaluation
+    chosen, statistics = settings.evaluation, Statistics.of(settings)
     fronts = read_fronts(samples, settings.objectives)
-    results = evaluate(
-        fronts,
-        chosen.references,
-        chosen.interior,
-        chosen.bootstrap,
-        chosen.confidence,
-        settings.seed,
-    )
+    results = evaluate(fronts, chosen.references, chosen.interior, statistics)
     logs = {
         slot: POLICIES / group / slot / "steps.jsonl"
         for group in settings.policies
@@ -52,7 +46,7 @@ def run(settings: Settings, key: None) -> None:
             commit=_commit(),
         )
     write_json(METRICS / "report.json", found)
-    write_json(MEASURED, measured(fronts, chosen.bootstrap, chosen.confidence, settings.seed))
+    write_json(MEASURED, measured(fronts, statistics))
 
 
 def _seek(settings: Settings) -> dict | None:

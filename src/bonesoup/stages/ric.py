@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl, write_json
+from bonesoup.method.methods import METHODS
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, RIC, SFT, SFT_ROWS
 from bonesoup.settings.schema import Settings
 from bonesoup.training.scratch import programs, scratch
@@ -13,7 +14,7 @@ from bonesoup.training.scratch import programs, scratch
 
 def run(settings: Settings, key: None) -> None:
     with appearing(RIC) as folder:
-        if "ric" in settings.methods:
+        if any(METHODS[method].stage == "ric" for method in settings.methods):
             _train(settings, folder)
         else:
             write_json(folder / "skipped.json", {"reason": "ric is not among methods"})

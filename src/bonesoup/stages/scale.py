@@ -21,9 +21,10 @@ def run(settings: Settings, key: str) -> None:
 
 def _chosen(settings: Settings, key: str) -> dict:
     """The entries `scale` [objective] and `extrapolation`, the tables it was chosen by."""
-    from bonesoup.evaluation.extrapolation import choose_scale
+    from bonesoup.evaluation.choices import choose_scale
     from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
     from bonesoup.evaluation.samples import front_of
+    from bonesoup.evaluation.statistics import Statistics
     from bonesoup.generation.soup import Soup, SoupModel
 
     wanted, n = settings.extrapolation, len(settings.objectives)
@@ -45,15 +46,7 @@ def _chosen(settings: Settings, key: str) -> dict:
             )
             return front_of(rows, key, settings.objectives)
 
-        scale, table = choose_scale(
-            front,
-            weights,
-            wanted.scales,
-            wanted.kl,
-            settings.evaluation.bootstrap,
-            settings.evaluation.confidence,
-            settings.seed,
-        )
+        scale, table = choose_scale(front, weights, wanted.scales, wanted.kl, Statistics.of(settings))
         print(f"scale@{key}: {name}: {scale:g}" + " (none)" * (scale == 1), flush=True)
         return scale, {name: table}
 

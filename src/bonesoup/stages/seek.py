@@ -3,8 +3,9 @@
 With no candidates basis.beta passes through. It also stays where no other is distinguishable from it.
 """
 
+from bonesoup.evaluation.choices import compare_betas
 from bonesoup.evaluation.samples import read_fronts
-from bonesoup.evaluation.seek import compare_betas
+from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import read_json, write_json
 from bonesoup.paths import BETA, PROBES
 from bonesoup.settings.schema import Settings
@@ -18,14 +19,7 @@ def run(settings: Settings, key: None) -> None:
     plan = read_json(PROBES / "plan.json")
     paths = {f"beta={beta}": PROBES / beta / "samples.parquet" for beta in plan["rows"]}
     fronts = dict(zip(map(float, plan["rows"]), read_fronts(paths, settings.objectives), strict=True))
-    candidates = compare_betas(
-        fronts,
-        kept,
-        settings.evaluation.references[0],
-        settings.evaluation.bootstrap,
-        settings.evaluation.confidence,
-        settings.seed,
-    )
+    candidates = compare_betas(fronts, kept, settings.evaluation.references[0], Statistics.of(settings))
     best = max(candidates, key=lambda one: one["hypervolume"]["value"])
     beta = best["beta"] if best["difference"]["low"] > 0 else kept
     for one in candidates:

@@ -1,20 +1,10 @@
 """soup: for each method, its policies and how a preference becomes merging coefficients. No weights are copied."""
 
 from bonesoup.files import appearing, file_digest, read_json, write_json
-from bonesoup.method.methods import method_slots
+from bonesoup.method.methods import METHODS, Plan, method_slots
 from bonesoup.method.preferences import lattice
 from bonesoup.paths import METRICS, POLICIES, RECIPES, RIC, ROWS, SFT
 from bonesoup.settings.schema import Settings
-
-MAPPING = {
-    "sft": "none",
-    "rewarded": "solve",
-    "bone": "solve",
-    "unmapped": "direct",
-    "mod": "solve",
-    "ric": "context",
-    "oracle": "lookup",
-}
 
 
 def run(settings: Settings, key: None) -> None:
@@ -22,23 +12,23 @@ def run(settings: Settings, key: None) -> None:
     grid = lattice(n, settings.evaluation.parts).tolist()
     # Slots come from basis's plan, never from a listing: a removed slot's folder stays on disk.
     where = {slot: group for group in settings.policies for slot in read_json(ROWS / f"{group}.json")["slots"]}
-    backbones = len(read_json(METRICS / "basis.json")["rows"])
+    plan = Plan.of(read_json(METRICS / "basis.json")["rows"], settings.oracles)
     with appearing(RECIPES) as folder:
         folder.mkdir()
         for method in settings.methods:
-            slots = method_slots(method, n, backbones, len(settings.oracles))
-            policies = [_policy(f"{where[slot]}/{slot}") for slot in slots]
-            preferences = [policy["row"] for policy in policies] if method == "oracle" else grid
+            record = METHODS[method]
+            policies = [_policy(f"{where[slot]}/{slot}") for slot in method_slots(method, plan)]
+            preferences = [policy["row"] for policy in policies] if record.answers == "rows" else grid
             soup = {
                 "method": method,
                 "base": str(SFT),
                 "objectives": settings.objectives,
-                "mapping": MAPPING[method],
-                "mixes": "distributions" if method == "mod" else "weights",
+                "mapping": record.mapping,
+                "mixes": record.mixes,
                 "policies": policies,
                 "preferences": preferences,
             }
-            if method == "ric":
+            if record.stage == "ric":
                 soup |= _context()
             write_json(folder / f"{method}.json", soup)
             print(f"soup: {method}: {len(policies)} policies answer {len(preferences)} preferences")

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bonesoup.method.methods import MAIN
 from bonesoup.study.results import DIFFERENCES, INTERIOR
 from bonesoup.study.statistics import Mean, mean
 from bonesoup.study.writing import NONE, rendered, written
 
-METHOD, VERTICES = "bone", "inner_product_vertex"
+VERTICES = "inner_product_vertex"
 # With fewer seeds nearly every interval over them holds 0.
 FEW = 3
 VERDICTS = {1: "win", 0: "tie", -1: "lose"}
@@ -127,4 +128,4 @@ def _came(cell: dict, metric: str = INTERIOR) -> list[float] | None:
     if not cell.get("diagnosis"):
         return None
     grid = next(iter(cell["grids"].values()))
-    return grid.get(cell["diagnosis"]["unit"], {}).get(DIFFERENCES, {}).get(METHOD, {}).get(metric)
+    return grid.get(cell["diagnosis"]["unit"], {}).get(DIFFERENCES, {}).get(MAIN, {}).get(metric)

@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bonesoup.evaluation.compare import BASELINE
-from bonesoup.evaluation.tables import UNITS
+from bonesoup.evaluation.samples import UNITS
 from bonesoup.files import appearing, read_json
-from bonesoup.method.methods import method_slots
+from bonesoup.method.methods import BASELINE, METHODS, ORACLE
 from bonesoup.study.cells import STUDIES, Cell, alike
 
 RESULTS = STUDIES / "results"
@@ -101,18 +100,18 @@ def _spent(cell: Cell, stages: dict[str, dict]) -> dict[str, dict]:
     document = cell.document()
     found: dict[str, dict] = {}
     for method in document["methods"]:
-        kinds = {slot.rpartition("-")[0] for slot in method_slots(method, 1, 1, 1)}
+        record = METHODS[method]
+        kind = record.policies.kind if record.policies else None
         used = [
             f"policy@{group}"
             for group, one in document["policies"].items()
-            if kinds & {slot.rpartition("-")[0] for slot in one["slots"]}
+            if kind in {slot.rpartition("-")[0] for slot in one["slots"]}
         ]
-        # Its model is no policy of a group.
-        used += ["ric"] * (method == "ric")
+        used += [record.stage] * bool(record.stage)
         front = f"front@{method}"
         found[method] = {}
         for part, names in (("training", used), ("answering", [front])):
-            if method == "oracle" and part == "training":
+            if method == ORACLE and part == "training":
                 continue  # Its group takes from others what they have trained, so that its stage's time is not its own.
             for key, suffix in (("seconds", ""), ("cpu", "_cpu")):
                 spent = [stages.get(stage, {}).get(key) for stage in names]

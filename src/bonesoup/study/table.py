@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from bonesoup.evaluation.compare import BASELINE, CONSTANT
-from bonesoup.evaluation.tables import COSTS, NAMES, UNITS, label, name
+from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.tables import COSTS, label
+from bonesoup.method.methods import BASELINE, METHODS, ORACLE, SFT, title
 from bonesoup.study import cells as plans
 from bonesoup.study import foretold, results
 from bonesoup.study.results import DIFFERENCES, INTERIOR, RATIOS
@@ -25,7 +26,6 @@ SPENT = {
     "answering": "Answering, s",
     "peak_mb": "Peak, MB",
 }
-ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     if not cells:
         raise ValueError("no cell is finished: `bonesoup study` runs them")
     found = groups(settings, cells)
-    against = [group for group in found if group.method not in (BASELINE, CONSTANT)]
+    against = [group for group in found if group.method not in (BASELINE, SFT)]
     parts = [
-        f"**Against {name(BASELINE)}, paired by seed**",
+        f"**Against {title(BASELINE)}, paired by seed**",
         rendered(differences(against)),
         verdicts(against),
         scales(list(dict.fromkeys(group.setting for group in found)), cells),
@@ -93,7 +93,7 @@ def groups(settings: list[str], cells: list[dict]) -> list[Group]:
     for setting in order:
         grids = list(present[setting][0]["grids"])
         methods = {method for cell in present[setting] for grid in cell["grids"].values() for method in _methods(grid)}
-        for method in sorted(methods, key=lambda m: (list(NAMES).index(m) if m in NAMES else len(NAMES), m)):
+        for method in sorted(methods, key=lambda m: (list(METHODS).index(m) if m in METHODS else len(METHODS), m)):
             having = {
                 grid: tuple(c for c in present[setting] if method in _methods(c["grids"].get(grid, {})))
                 for grid in grids
@@ -114,7 +114,7 @@ def differences(found: list[Group]) -> list[dict[str, str]]:
 
 def _difference(group: Group, mark: str) -> dict[str, str]:
     truest = _unit(group)
-    row = {"setting": group.setting, "method": name(group.method) + mark, "seeds": str(len(group.cells))}
+    row = {"setting": group.setting, "method": title(group.method) + mark, "seeds": str(len(group.cells))}
     for unit in UNITS:
         values = group.values(unit, DIFFERENCES, INTERIOR)
         score = {"gold": "gold", "reward": "learned"}[unit]
@@ -165,7 +165,7 @@ def levels(found: list[Group]) -> list[dict[str, str]]:
     rows = []
     for group in found:
         unit = _unit(group)
-        row = {"setting": group.setting, "method": name(group.method) + _mark(group), "seeds": str(len(group.cells))}
+        row = {"setting": group.setting, "method": title(group.method) + _mark(group), "seeds": str(len(group.cells))}
         row |= {label(metric): over_seeds(metric, group.values(unit, "methods", metric)) for metric in LEVELS}
         volume = _volumes(group)[0]
         row["HV"] = over_seeds(volume, group.values(unit, "methods", volume))
@@ -177,7 +177,7 @@ def costs(found: list[Group]) -> list[dict[str, str]]:
     """What each method cost, the mean over seeds."""
     rows = []
     for group in found:
-        row = {"setting": group.setting, "method": name(group.method)}
+        row = {"setting": group.setting, "method": title(group.method)}
         for key, (heading, _) in COSTS.items():
             row[heading] = _average([cell.get("costs", {}).get(group.method, {}).get(key) for cell in group.cells])
         for key, heading in SPENT.items():
@@ -208,7 +208,7 @@ def verdicts(found: list[Group]) -> str:
                 where[told if gap.half is not None else "one seed only"].append(group.setting)
         told = "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in where.items() if names)
         lines.append(
-            f"- {name(method)} at interior preferences: {told.replace('only in', 'only:')}. Within single cells, over "
+            f"- {title(method)} at interior preferences: {told.replace('only in', 'only:')}. Within single cells, over "
             f"prompts: {_counted(inside)}; over the whole grid {_counted(whole)}."
         )
     return "\n".join(lines)
@@ -229,7 +229,7 @@ def scales(settings: list[str], cells: list[dict]) -> str:
                 if scale:
                     found.setdefault(method, []).append("/".join(f"{one:g}" for one in dict.fromkeys(scale)))
         lines += [
-            f"- {setting}: {name(method)} chose {', '.join(chosen)} (1: none)." for method, chosen in found.items()
+            f"- {setting}: {title(method)} chose {', '.join(chosen)} (1: none)." for method, chosen in found.items()
         ]
     return "\n".join(lines)
 

@@ -1,8 +1,7 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const two = data.objectives.length === 2;
-const known = ["sft", "rewarded", "bone", "unmapped", "mod", "ric", "oracle"];
-const colour = (key) => `var(--${known.includes(key) ? key : "other"})`;
+const colour = (key) => `var(--${key})`;
 const near = (a, b) => a.every((value, i) => Math.abs(value - b[i]) < 1e-6);
 const text = (value, digits = 2) => (Math.abs(value) < 0.5 * 10 ** -digits ? 0 : value).toFixed(digits).replace("-", "−");
 const plain = (value) => String(Math.round(value * 1000) / 1000).replace("-", "−");
@@ -22,16 +21,17 @@ function node(tag, attributes = {}, ...children) {
 }
 function marker(key, x, y, size, extra = {}) {
   const s = size, shapes = {
-    rewarded: `M${-s} ${-s}H${s}V${s}H${-s}Z`,
-    oracle: `M0 ${-1.35 * s}L${1.35 * s} 0L0 ${1.35 * s}L${-1.35 * s} 0Z`,
-    unmapped: `M${-1.2 * s} ${-s}H${1.2 * s}L0 ${1.2 * s}Z`,
-    mod: `M${-1.2 * s} ${s}H${1.2 * s}L0 ${-1.2 * s}Z`,
-    ric: `M${-0.4 * s} ${-1.2 * s}H${0.4 * s}V${-0.4 * s}H${1.2 * s}V${0.4 * s}H${0.4 * s}V${1.2 * s}H${-0.4 * s}V${0.4 * s}H${-1.2 * s}V${-0.4 * s}H${-0.4 * s}Z`,
-    sft: `M${-s} ${-s}L${s} ${s}M${-s} ${s}L${s} ${-s}`,
+    s: `M${-s} ${-s}H${s}V${s}H${-s}Z`,
+    D: `M0 ${-1.35 * s}L${1.35 * s} 0L0 ${1.35 * s}L${-1.35 * s} 0Z`,
+    v: `M${-1.2 * s} ${-s}H${1.2 * s}L0 ${1.2 * s}Z`,
+    "^": `M${-1.2 * s} ${s}H${1.2 * s}L0 ${-1.2 * s}Z`,
+    P: `M${-0.4 * s} ${-1.2 * s}H${0.4 * s}V${-0.4 * s}H${1.2 * s}V${0.4 * s}H${0.4 * s}V${1.2 * s}H${-0.4 * s}V${0.4 * s}H${-1.2 * s}V${-0.4 * s}H${-0.4 * s}Z`,
+    X: `M${-s} ${-s}L${s} ${s}M${-s} ${s}L${s} ${-s}`,
   };
-  const look = key === "sft" ? { fill: "none", stroke: colour(key), "stroke-width": s * 0.75 } : { fill: colour(key), stroke: "var(--card)", "stroke-width": 1 };
+  const shape = data.methods.find((m) => m.key === key).marker;
+  const look = shape === "X" ? { fill: "none", stroke: colour(key), "stroke-width": s * 0.75 } : { fill: colour(key), stroke: "var(--card)", "stroke-width": 1 };
   const round = `M${-s * 1.1} 0a${s * 1.1} ${s * 1.1} 0 1 0 ${s * 2.2} 0a${s * 1.1} ${s * 1.1} 0 1 0 ${-s * 2.2} 0Z`;
-  return node("path", { d: shapes[key] || round, transform: `translate(${x} ${y})`, ...look, ...extra });
+  return node("path", { d: shapes[shape] || round, transform: `translate(${x} ${y})`, ...look, ...extra });
 }
 
 function ticks(low, high, count) {
@@ -92,7 +92,7 @@ function front(box, unit, pair = [0, 1]) {
       svg.lastChild.append(node("title", {}, `${method.name}, ${said}: ${text(p[i])}, ${text(p[j])}`));
     });
   }
-  const labelled = data.methods.find((m) => m.key === "bone") || data.methods.find((m) => !m.constant);
+  const labelled = data.methods.find((m) => m.key === data.main) || data.methods.find((m) => !m.constant);
   const last = labelled.preferences.length - 1, middle = Math.floor(labelled.preferences.length / 2);
   /* The ends are labelled on the side of the origin, the middle on the other: clear of every front. */
   for (const [k, dx, dy, anchor] of two ? [[0, 0, 24, "start"], [middle, 12, -10, "start"], [last, -8, 18, "end"]] : []) {

@@ -1,9 +1,9 @@
-"""The statistics of a diagnosis against quadratics whose curvatures and regrets are known."""
+"""The forecasts of a diagnosis against quadratics whose curvatures and regrets are known."""
 
 import numpy as np
 import pytest
 
-from bonesoup.evaluation.diagnosis import (
+from bonesoup.diagnose.forecast import (
     barrier,
     bend,
     curvature,
@@ -13,10 +13,12 @@ from bonesoup.evaluation.diagnosis import (
     prompts_needed,
     room,
 )
+from bonesoup.evaluation.statistics import Statistics
 from bonesoup.method.basis import circulant, coefficients
 from bonesoup.method.preferences import interior, lattice
 from bonesoup.method.quadratic import asymmetry, regret_bone, regret_rewarded
 
+STATISTICS = Statistics(100, 0.95, 0)
 T = np.array([0, 0.25, 0.5, 0.75, 1])
 GRID = lattice(2, 10)
 OPTIMA = np.array([[1.0, -0.5, 0.0], [-0.4, 0.7, 1.1]])
@@ -50,7 +52,7 @@ def test_the_regret_at_the_even_preference_predicts_gains_measured_on_real_merge
         return [mu @ (rewards(k, b) - rewards(k, r)) for mu, b, r in zip(preferences, bone, rewarded, strict=True)]
 
     missed = regret_rewarded(*k, ((OPTIMA[0] - OPTIMA[1]) ** 2).sum() / 4, 0.5)
-    found = predict(np.full(3, missed), rows, GRID, 0.2, 0.95)
+    found = predict(np.full(3, missed), rows, GRID, 0.2, STATISTICS)
     assert found.gain == pytest.approx(np.mean(gains(GRID[interior(GRID, 0.2)])), rel=0.02)
     assert found.even.value == pytest.approx(gains(np.array([[0.5, 0.5]]))[0], rel=0.01)
     assert found.vertices.value == pytest.approx(np.mean(gains(np.eye(2))), rel=0.01)
@@ -62,18 +64,18 @@ def test_the_regret_at_the_even_preference_predicts_gains_measured_on_real_merge
     [([0.2, 0.1, 0.2, 0.3], "win"), ([0.01, -0.1, 0.0, 0.1], "tie"), ([-0.2, -0.3, -0.2, -0.1], "lose")],
 )
 def test_verdict(draws, verdict):
-    found = predict(np.array(draws), circulant(3, 0.7), lattice(3, 6), 0.1, 0.95)
+    found = predict(np.array(draws), circulant(3, 0.7), lattice(3, 6), 0.1, STATISTICS)
     assert (found.verdict, found.wins) == (verdict, verdict == "win")
     assert found.low <= found.gain <= found.high
 
 
 def test_specialists_as_backbones_gain_nothing():
-    found = predict(np.array([0.3, 0.2, 0.4]), np.eye(2), GRID, 0.2, 0.95)
+    found = predict(np.array([0.3, 0.2, 0.4]), np.eye(2), GRID, 0.2, STATISTICS)
     assert (found.gain, found.verdict, found.region) == (0, "tie", 0)
 
 
 def test_a_grid_without_interior_points_answers_for_the_even_preference():
-    found = predict(np.array([0.3, 0.2, 0.4]), circulant(3, 0.7), np.eye(3), 0.2, 0.95)
+    found = predict(np.array([0.3, 0.2, 0.4]), circulant(3, 0.7), np.eye(3), 0.2, STATISTICS)
     assert found.gain == found.even.value > 0
 
 

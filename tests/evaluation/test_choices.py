@@ -1,13 +1,17 @@
-"""A scale is taken only where it is admissible and more than noise; else there is none."""
+"""A scale or a beta is taken only where it is admissible and better by more than noise."""
 
 import numpy as np
 import pytest
 
-from bonesoup.evaluation.extrapolation import choose_scale
+from bonesoup.evaluation.choices import choose_scale, compare_betas
 from bonesoup.evaluation.samples import Front
+from bonesoup.evaluation.statistics import Statistics
+from bonesoup.method.front import hypervolume
+from bonesoup.method.preferences import lattice
 
 POINTS = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]])
 SCALES = [1.0, 1.25, 1.5, 2.0]
+GRID = lattice(2, 4)
 
 
 def front(gain, kl=2.0, noise=0.3, prompts=200, gold=True):
@@ -25,7 +29,7 @@ def front(gain, kl=2.0, noise=0.3, prompts=200, gold=True):
 
 
 def choose(make, kl=100.0):
-    return choose_scale(make, POINTS, SCALES, kl, 300, 0.95, 0)
+    return choose_scale(make, POINTS, SCALES, kl, Statistics(300, 0.95, 0))
 
 
 def test_the_best_scale_is_chosen():
@@ -46,7 +50,9 @@ def test_noise_alone_is_seldom_taken_for_a_gain():
         scores = np.random.default_rng([seed, round(scale * 99)]).normal(0, 1, (60, 3, 2))
         return Front("bone", ("a", "b"), ("p",) * 60, POINTS, scores, None, np.zeros((60, 3)), np.zeros((60, 3)))
 
-    chosen = [choose_scale(lambda s, k=k: flat(s, k), POINTS, SCALES, 9, 400, 0.95, k)[0] for k in range(40)]
+    chosen = [
+        choose_scale(lambda s, k=k: flat(s, k), POINTS, SCALES, 9, Statistics(400, 0.95, k))[0] for k in range(40)
+    ]
     taken = sum(scale != 1 for scale in chosen)
     assert taken <= 4
 
@@ -61,3 +67,30 @@ def test_gold_decides_where_there_is_one_however_the_learned_reward_grows():
 @pytest.mark.parametrize(("kl", "expected"), [(100, 2.0), (5, 1.5), (2.5, 1.0)])
 def test_a_scale_that_moves_too_far_is_out(kl, expected):
     assert choose(front(lambda s: s), kl=kl)[0] == expected
+
+
+def probe(height: float, noise: float = 0.2, prompts: int = 100) -> Front:
+    effect = np.random.default_rng(0).normal(0, 1, (prompts, 1, 1))
+    points = GRID + height
+    reward = points[None] + effect + np.random.default_rng(round(height * 100)).normal(0, noise, (prompts, 5, 2))
+    still = np.ones((prompts, 5))
+    return Front("x", ("a", "b"), tuple(map(str, range(prompts))), GRID, reward, None, still, still)
+
+
+def test_each_beta_has_the_hypervolume_of_its_mean_front():
+    fronts = {0.6: probe(0.0), 0.7: probe(0.1), 0.8: probe(0.3)}
+    found = compare_betas(fronts, 0.7, -1, Statistics(200, 0.95, 0))
+    for one in found:
+        expected = hypervolume(fronts[one["beta"]].reward.mean(axis=0), [-1, -1])
+        np.testing.assert_allclose(one["hypervolume"]["value"], expected)
+        assert one["scored"] == 100 * len(GRID)
+    low, kept, high = found
+    assert low["difference"]["high"] < 0 < high["difference"]["low"]
+    assert kept["difference"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_pairing_finds_what_prompts_alone_would_hide():
+    """Prompts differ by far more than the betas do; on the same prompts the difference is still clear."""
+    found = compare_betas({0.7: probe(0.1, 0.01), 0.8: probe(0.12, 0.01)}, 0.7, -1, Statistics(200, 0.95, 0))
+    assert found[1]["difference"]["low"] > 0
+    assert found[1]["hypervolume"]["low"] < found[0]["hypervolume"]["high"]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import sem
 
-from bonesoup.evaluation.measured import measured
+from bonesoup.evaluation.point import measured
 from bonesoup.evaluation.samples import read_fronts
+from bonesoup.evaluation.statistics import Statistics
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def fronts(samples):
 
 
 def test_points_are_the_means_of_the_gold_scores_with_their_intervals(fronts):
-    found = measured(fronts, bootstrap=2000, confidence=0.95, seed=0)
+    found = measured(fronts, Statistics(2000, 0.95, 0))
     assert found["unit"] == "gold"
     assert {method: len(points) for method, points in found["methods"].items()} == {
         front.method: len(front.preferences) for front in fronts
@@ -32,7 +33,7 @@ def test_points_are_the_means_of_the_gold_scores_with_their_intervals(fronts):
 
 
 def test_without_a_true_score_the_learned_reward_stands_in(fronts):
-    found = measured([replace(front, gold=None) for front in fronts], bootstrap=10, confidence=0.9, seed=0)
+    found = measured([replace(front, gold=None) for front in fronts], Statistics(10, 0.9, 0))
     assert found["unit"] == "reward"
     for front in fronts:
         np.testing.assert_allclose(found["methods"][front.method][-1]["mean"], front.reward[:, -1].mean(axis=0))

@@ -1,4 +1,4 @@
-"""Statistics of a diagnosis: what lines between policies and short runs say about a Bone Soup not trained yet.
+"""Forecast from lines between policies and short runs what a Bone Soup that is not trained yet will gain.
 
 Everything is in draws [1 + resamples] of a paired bootstrap over prompts, the sample's own value first. The theory is
 `method.quadratic`.
@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bonesoup.evaluation.statistics import Estimate, estimate
+from bonesoup.evaluation.statistics import Estimate, Statistics
 from bonesoup.method.preferences import interior
 from bonesoup.method.quadratic import relative_gain
 
@@ -50,7 +50,7 @@ class Prediction:
 
 
 def predict(
-    room: np.ndarray, rows: ArrayLike, preferences: ArrayLike, threshold: float, confidence: float
+    room: np.ndarray, rows: ArrayLike, preferences: ArrayLike, threshold: float, statistics: Statistics
 ) -> Prediction:
     """The gain of a soup of `rows`, from what Rewarded Soup misses at the even preference.
 
@@ -71,7 +71,7 @@ def predict(
         relative_gain(rows, even)[0],
         relative_gain(rows, np.eye(n)).mean(),
     ]
-    mean, middle, vertices = (estimate(room * share, confidence) for share in shares)
+    mean, middle, vertices = (statistics.estimate(room * share) for share in shares)
     # A rounding away from 0, as with rows that are the identity's, is no gain.
     gains = np.sign(room[0]) * profile > 1e-9
     return Prediction(mean.value, mean.low, mean.high, middle, vertices, float(gains.mean()))

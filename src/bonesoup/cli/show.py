@@ -1,0 +1,138 @@
+"""Documents as tables for a terminal: the report, and a diagnosis."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bonesoup.diagnose.findings import interval, number
+from bonesoup.evaluation import tables
+from bonesoup.evaluation.samples import UNITS
+
+
+def report(found: dict) -> Group:
+    """Lay out report.json: a table for each grid and unit, costs, choices, notes and the finding."""
+    parts: list[Table | Text] = []
+    for key, grid in found["grids"].items():
+        for unit in (unit for unit in UNITS if unit in grid):
+            keys = [key for key in tables.metrics_shown(grid, unit, main=True) if key != "inner_product_vertex"]
+            table = _plain_table(tables.title(key, grid, unit))
+            for metric in keys:
+                table.add_column(tables.label(metric).replace("Controllability", "Control"), justify="right")
+            for row in tables.rows(grid, unit):
+                indent = "  " * (row["kind"] == "difference")
+                table.add_row(indent + row["name"], *(_cell(metric, row["cells"].get(metric)) for metric in keys))
+            parts.append(table)
+    if costs := tables.cost_rows(found):
+        table = _plain_table("Costs")
+        for heading, _ in tables.COSTS.values():
+            table.add_column(heading, justify="right")
+        for name, cells in costs:
+            table.add_row(name, *cells)
+        parts.append(table)
+    return Group(
+        *parts,
+        *(Text(sentence, style="dim") for sentence in tables.choices(found)),
+        Text("± is half the interval. " + tables.notes(found), style="dim"),
+        Text("\n" + found["finding"], style="bold"),
+    )
+
+
+def _plain_table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    return table
+
+
+def _cell(metric: str, cell: dict | None) -> Text:
+    """Show a value and half its interval: the bounds themselves do not fit a terminal."""
+    if cell is None:
+        return Text("")
+    colour = {1: "green", -1: "red", 0: ""}[cell["sign"]] if cell.get("distinct") else ""
+    half = "" if metric == "kl" else f"\n±{cell['half']}"
+    return Text.assemble((cell["text"], colour), (half, "dim"))
+
+
+def diagnosis(found: dict) -> Group:
+    """Lay out a diagnosis: the verdict, its reasons, and the tables behind them."""
+    bullets = [Padding(Text(f"- {one}"), (0, 0, 0, 2)) for one in found["reasons"]]
+    parts = [_runs(found), _lines(found), _policies(found), _penalty(found)]
+    return Group(Text(found["verdict"], style="bold"), *bullets, *parts, Text(_conflict(found)))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    # A narrow table must not break its title.
+    table.min_width = len(title)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left", no_wrap=True)
+    return table
+
+
+def _short(unit: str) -> str:
+    """Return the first word of a unit's title: gold, learned."""
+    return UNITS[unit].partition(" ")[0]
+
+
+def _units(found: dict) -> list[str]:
+    return [unit for unit in UNITS if unit in found["prediction"]]
+
+
+def _estimate(value: dict) -> str:
+    return f"{number(value['value'])} {interval(value)}"
+
+
+def _half(value: dict) -> str:
+    """Show a size that is never negative, with half the width of its interval."""
+    return f"{value['value']:.2f} ± {(value['high'] - value['low']) / 2:.2f}"
+
+
+def _runs(found: dict) -> Table:
+    units = _units(found)
+    title = f"Runs of {found['steps']} steps ({found['full_steps']} make a policy), and what they gain"
+    table = _table(title, "from", *(_short(unit) for unit in units), "KL before", "after")
+    for one in found["short_runs"]:
+        kl = f"{one['kl_before']:.2f}", f"{one['kl_after']:.2f}"
+        table.add_row(one["start"], *(_estimate(one[unit]) for unit in units), *kl)
+    return table
+
+
+def _lines(found: dict) -> Table:
+    """Tabulate the scores along every line."""
+    unit = found["unit"]
+    places = [f"{place:g}" for place in found["lines"][0]["places"]]
+    title = f"Along straight lines, {_short(unit)} score. Barrier: deepest fall below the line between the ends"
+    table = _table(title, "line", "score", *places, "barrier", "turns back")
+    for line in found["lines"]:
+        name = f"{line['start']} to {line['end']}"
+        for score, one in line[unit].items():
+            falls = _half(one["fall"]) if one["fall"] else ""
+            table.add_row(name, score, *map(number, one["values"]), _half(one["barrier"]), falls)
+            name = ""
+        table.add_row("", "KL", *(f"{value:.2f}" for value in line["kl"]), "", "", end_section=True)
+    return table
+
+
+def _policies(found: dict) -> Table:
+    table = _table("How far the specialists moved, nats per response", "policy", "KL", "verdict")
+    for one in found["movement"]:
+        table.add_row(one["slot"], f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]", one["verdict"])
+    return table
+
+
+def _penalty(found: dict) -> Table:
+    table = _table(f"Predicted gain at other KL penalties, {UNITS[found['unit']]} score", "rl.kl", "gain", "of this")
+    for one in found["penalty"]:
+        table.add_row(f"{one['kl']:g}", number(one["gain"]), f"{one['share']:.0%}")
+    return table
+
+
+def _conflict(found: dict) -> str:
+    """Say how rewards go together on SFT responses."""
+    names = found["objectives"]
+    parts = []
+    for unit, matrix in found["correlation"].items():
+        pairs = [f"{names[i]} and {names[j]} {number(matrix[i][j])}" for i in range(len(names)) for j in range(i)]
+        parts.append(f"{_short(unit)}: " + ", ".join(pairs))
+    return "Correlation over SFT responses; " + "; ".join(parts) + ". Below 0 the objectives conflict."

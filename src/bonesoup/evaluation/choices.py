@@ -1,0 +1,90 @@
+"""Choices made on validation prompts, before anything is compared: how far to extrapolate, and which beta to keep."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from bonesoup.evaluation.samples import Front
+from bonesoup.evaluation.statistics import Statistics, resampled_means
+from bonesoup.method.front import hypervolume
+
+
+def choose_scale(
+    front: Callable[[float], Front],
+    weights: np.ndarray,
+    scales: Sequence[float],
+    kl: float,
+    statistics: Statistics,
+) -> tuple[float, list[dict]]:
+    """Choose how far to go beyond the merge: theta_sft + scale (theta - theta_sft).
+
+    The training reward nearly always asks for the largest scale, as extrapolating undoes part of the KL penalty. So a
+    scale has to win in a score that was not trained against, where the task has one, within a bound of KL, and by more
+    than the noise of the prompts; if none does, there is no extrapolation.
+
+    Args:
+        front: scale -> what the method answers at some preferences on the validation prompts, the same at every scale.
+        weights: [preference, objective] of the utility: the preferences themselves, or one objective alone.
+        scales: candidates, 1 among them.
+        kl: largest mean KL at any preference, nats per response.
+        statistics: of the whole choice: the candidates share its confidence.
+
+    Returns:
+        The admissible scale of largest utility that is distinguishable from 1, else 1; and a row per candidate:
+        {"scale", "unit", "utility", "gain", "kl", "admissible"}.
+    """
+    fronts = {scale: front(scale) for scale in sorted({1.0, *scales})}
+    plain, unit = fronts[1.0], fronts[1.0].units[0]
+    draws, shared = statistics.weights(len(plain.prompts)), statistics.shared(len(fronts) - 1)
+
+    def utility(front: Front) -> np.ndarray:
+        return resampled_means(draws, (front.scores(unit) * weights).sum(axis=2).mean(axis=1))
+
+    base = utility(plain)
+    table = []
+    for scale, candidate in fronts.items():
+        moved = float(candidate.kl.mean(axis=0).max())
+        table.append(
+            {
+                "scale": scale,
+                "unit": unit,
+                "utility": float(utility(candidate)[0]),
+                "gain": shared.estimate(utility(candidate) - base).plain(),
+                "kl": moved,
+                "admissible": moved <= kl,
+            }
+        )
+    better = [row for row in table if row["admissible"] and row["gain"]["low"] > 0]
+    return max(better, key=lambda row: row["utility"], default={"scale": 1.0})["scale"], table
+
+
+def compare_betas(fronts: Mapping[float, Front], kept: float, reference: float, statistics: Statistics) -> list[dict]:
+    """Compare betas by the hypervolume of their probes' fronts, in learned units, paired by prompt.
+
+    Args:
+        fronts: {beta: front of its probe} on the same validation prompts.
+        kept: the beta that stays unless another is better.
+        reference: of the hypervolume, the same value for every objective.
+        statistics: of the whole choice: the differences share its confidence.
+
+    Returns:
+        {"beta", "hypervolume", "difference", "kl", "scored"} per beta: hypervolume and its difference to that of `kept`
+        with their intervals, mean KL in nats per response, and the number of responses they rest on.
+    """
+    first = next(iter(fronts.values()))
+    weights, shared = statistics.weights(len(first.prompts)), statistics.shared(len(fronts) - 1)
+    corner = np.full(len(first.objectives), reference)
+    draws = {
+        beta: np.array([hypervolume(points, corner) for points in resampled_means(weights, front.reward)])
+        for beta, front in fronts.items()
+    }
+    return [
+        {
+            "beta": beta,
+            "hypervolume": statistics.estimate(values).plain(),
+            "difference": shared.estimate(values - draws[kept]).plain(),
+            "kl": float(fronts[beta].kl.mean()),
+            "scored": fronts[beta].kl.size,
+        }
+        for beta, values in draws.items()
+    ]

@@ -1,0 +1,53 @@
+"""The table of methods: everything that tells methods apart comes from it."""
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from bonesoup.method.basis import circulant
+from bonesoup.method.mappings import MAPPINGS
+from bonesoup.method.methods import METHODS, Plan, method_slots, weight_rows
+from bonesoup.settings.schema import Settings
+
+PLAN = Plan.of(circulant(3, 0.7), [[0.2, 0.3, 0.5], [1, 0, 0]])
+
+
+def test_settings_take_every_method_of_the_table_and_no_other():
+    (choices,) = get_args(Settings.model_fields["methods"].annotation)
+    assert get_args(choices) == tuple(METHODS)
+
+
+def test_documents_name_every_method():
+    text = Path("docs/rivals.md").read_text()
+    assert [key for key in METHODS if f"`{key}`" not in text] == []
+
+
+def test_methods_can_be_told_apart_in_a_figure():
+    looks = [(method.colours, method.marker) for method in METHODS.values()]
+    assert len(set(looks)) == len({colours for colours, _ in looks}) == len(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_method_answers_what_it_says(method):
+    rows = weight_rows(PLAN)
+    table = np.array([rows[slot] for slot in method_slots(method.key, PLAN)]).reshape(-1, 3)
+    answer = MAPPINGS[method.mapping].coefficients
+    if method.answers == "rows":
+        for row in table:
+            np.testing.assert_allclose(table.T @ answer(table, row, None), row)
+        with pytest.raises(ValueError, match=r"no policy for preference \[0.4, 0.6, 0.0\]"):
+            answer(table, np.array([0.4, 0.6, 0]), None)
+        return
+    found = answer(table, np.array([0.4, 0.6, 0]), None)
+    assert found.shape == (len(table),)
+    if len(table):
+        assert found.sum() == pytest.approx(1)
+    doubled = answer(table, np.array([0.4, 0.6, 0]), np.array([2.0, 2.0, 2.0]))
+    np.testing.assert_allclose(doubled, 2 * found)
+
+
+def test_what_is_no_single_adapter_is_neither_exported_nor_served():
+    assert {key for key, method in METHODS.items() if not method.exportable} == {"sft", "mod", "ric"}
+    assert {key for key, method in METHODS.items() if method.exportable and not method.servable} == {"oracle"}
