@@ -1,4 +1,4 @@
-# make demo: set up and run the whole pipeline.  make test: lint and fast tests.  make test-all: the slow tier too.
+# make demo: set up and run the whole pipeline.  make chat: the same on a real chat model.  make test: lint and fast tests.  make test-all: the slow tier too.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 # Extra arguments for pip, for example an index with CPU-only builds of torch.
 PIP_ARGS ?=
@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 # The servers and the worker start each other's tools by name.
 WITH_TOOLS := PATH="$(abspath $(BIN)):$$PATH"
 .DEFAULT_GOAL := help
-.PHONY: help install dependencies demo test test-slow test-all lint docs graph mlflow prefect worker deploy system image
+.PHONY: help install dependencies demo chat test test-slow test-all lint docs graph mlflow prefect worker deploy system image
 
 help:
 	@head -1 Makefile | cut -c3-
@@ -33,6 +33,11 @@ $(DONE): $(DEPENDENCIES) pyproject.toml
 	@touch $@
 
 demo: install
+	@$(BIN)/bonesoup run
+
+# A real chat model instead of the embedded task; writes its profile into params.yaml.
+chat: install
+	@$(BIN)/bonesoup profile smollm2
 	@$(BIN)/bonesoup run
 
 lint: install

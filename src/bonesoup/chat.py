@@ -31,6 +31,9 @@ PLAIN = (
     "{{ '<|assistant|>\n' if add_generation_prompt else '' }}"
 )
 
+# Before a template that offers thinking (Qwen 3 and its like): off.
+WITHOUT_THOUGHT = "{%- set enable_thinking = false %}"
+
 
 def words_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """One token per whitespace-separated word of `texts`."""
@@ -68,28 +71,44 @@ def _finished(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     )
 
 
-def with_template(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """Complete a pretrained tokenizer: padding on the left, a pad token, a chat template."""
+def with_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Complete a pretrained tokenizer: padding on the left, a pad token, a chat template, the end token of its answers.
+
+    A template that can think is told not to: the empty thought belongs to the prompt then, and the answer follows it.
+
+    Returns:
+        Whether the chat template is the tokenizer's own, which alone will do for a model that is tuned already.
+    """
     tokenizer.padding_side = "left"
+    template = tokenizer.chat_template
+    if isinstance(template, str) and "enable_thinking" in template and not template.startswith(WITHOUT_THOUGHT):
+        tokenizer.chat_template = WITHOUT_THOUGHT + template
+    end = _end_of_answers(tokenizer) if template is not None else None
+    if end is None:
+        fault = "it has none" if template is None else "it does not render an answer as prompt + text + end token"
+        print(f"replacing the tokenizer's chat template: {fault}")
+        tokenizer.chat_template = PLAIN
+    else:
+        tokenizer.eos_token = end
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    if tokenizer.chat_template is None or not _ends_answers(tokenizer):
-        print("the tokenizer gets our chat template: it has none that makes an answer of prompt, text and end token")
-        tokenizer.chat_template = PLAIN
-    return tokenizer
+    return end is not None
 
 
-def _ends_answers(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the template makes of an answer what will be generated: prompt, answer, end token, nothing between.
+def _end_of_answers(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Find the token with which the chat template ends an answer; None if an answer is not prompt + text + token.
 
-    Some end a turn with another token, or put an empty thought before the answer: then what is sampled, scored and
-    trained on would not be one text.
+    Some models end a turn with another token than their tokenizer's end token; some templates put a thought before the
+    answer. What is sampled, scored and trained on has to be one text.
     """
     asked = [{"role": "user", "content": "Why?"}]
     prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": "So."}], tokenize=False)
-    answer = whole.removeprefix(prompt)
-    return answer != whole and re.match(rf"\s*So\.\s*{re.escape(tokenizer.eos_token)}", answer) is not None
+    answer = re.fullmatch(r"\s*So\.\s*(.*)", whole.removeprefix(prompt), re.DOTALL)
+    if answer is None or not whole.startswith(prompt):
+        return None
+    tokens = {str(token) for token in tokenizer.added_tokens_decoder.values()} | {str(tokenizer.eos_token)}
+    return max((token for token in tokens if answer[1].startswith(token)), key=len, default=None)
 
 
 def only_ours(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

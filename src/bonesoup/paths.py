@@ -9,6 +9,7 @@ DATA_DOCS = OUT / "docs/data"
 PROMPTS = DATA / "prompts.jsonl"
 SFT_ROWS = DATA / "sft.jsonl"
 SUMMARY = DATA / "summary.json"
+BASE = OUT / "base"
 SFT = OUT / "sft"
 REWARDS = OUT / "rewards"
 GATES = OUT / "gates"
@@ -28,4 +29,6 @@ REGISTERED = OUT / "registered.json"
 # What a later run resumes from: here, or elsewhere where the workspace is thrown away, as a study's are.
 KEPT = Path(os.path.expandvars(os.environ.get("BONESOUP_KEPT", "")))
 SCRATCH = KEPT / "scratch"
+# Fetched models, each under its digest.
+MODELS = KEPT / "var/models"
 TIMES = KEPT / "var/stages.jsonl"

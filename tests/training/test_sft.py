@@ -77,10 +77,11 @@ def bare(folder, tiny_policy, template: str | None):
 
 
 TURNS = "{% for m in messages %}[{{ m.role }}] {{ m.content }}END{% endfor %}"
-# Some put a thought before an answer, or end every turn with a token that is not the end token.
+ASKED = "{% if add_generation_prompt %}[assistant] {% endif %}"
+# Some put a thought before an answer, or end it with plain text.
 UNFIT = {
     "none": None,
-    "another end": TURNS.replace("END", "<|unknown|>") + "{% if add_generation_prompt %}[assistant] {% endif %}",
+    "no end token": TURNS + ASKED,
     "a thought": "{% for m in messages %}[{{ m.role }}] {% if m.role == 'assistant' %}<think></think>{% endif %}"
     "{{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}",
 }
@@ -97,8 +98,15 @@ def test_a_pretrained_tokenizer_without_a_template_that_will_do_gets_ours(tiny_p
 
 
 def test_a_template_that_ends_answers_with_the_end_token_is_kept(tiny_policy, tmp_path):
-    theirs = TURNS.replace("END", "{{ eos_token }}\n") + "{% if add_generation_prompt %}[assistant] {% endif %}"
+    theirs = TURNS.replace("END", "{{ eos_token }}\n") + ASKED
     assert bare(tmp_path / "bare", tiny_policy, theirs).chat_template == theirs
+
+
+def test_the_token_that_ends_answers_becomes_the_end_token(tiny_policy, tmp_path):
+    """Gemma's tokenizer names another end token than the one its answers end with."""
+    theirs = TURNS.replace("END", "<|unknown|>") + ASKED
+    tokenizer = bare(tmp_path / "bare", tiny_policy, theirs)
+    assert (tokenizer.chat_template, tokenizer.eos_token) == (theirs, "<|unknown|>")
 
 
 def test_gradient_checkpointing_gives_the_same_weights(tiny_policy, tmp_path):

@@ -78,6 +78,15 @@ def _json(line: str) -> Messages:
         raise BadRow(f"not JSON: {error}") from None
     if not isinstance(row, dict):
         raise BadRow(f"not a JSON object but {type(row).__name__}")
+    return parse(row)
+
+
+def parse(row: dict) -> Messages:
+    """Read the `prompt` of a row: a string, or chat messages of which the last is the user's.
+
+    Raises:
+        BadRow: it is neither.
+    """
     if not isinstance(row.get("prompt"), list):
         return message(text_of(row, "prompt"))
     turns = [_turn(turn, place) for place, turn in enumerate(row["prompt"])]

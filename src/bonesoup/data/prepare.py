@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bonesoup.data import embedded, hh, qa, summaries
+from bonesoup.data import embedded, hh, prompts, qa, summaries
 from bonesoup.data.gold import OBJECTIVES as GOLD_OBJECTIVES
 from bonesoup.data.gold import gold
 from bonesoup.data.read import source_name
@@ -31,7 +31,8 @@ def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:
     split_of = assign(records.groups, seed, data.validation, data.test)
     tables = split_tables(records, split_of)
     for name, rows in tables.items():
-        if not rows:
+        # A source of prompts alone has no SFT texts, for a base that is tuned already.
+        if not rows and not (name == "sft" and data.source == "prompts"):
             raise ValueError(f"{source_name(data)} gives no row for {name}")
     with appearing(Path(out)) as folder, appearing(Path(docs)) as site:
         folder.mkdir()
@@ -48,7 +49,7 @@ def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:
 def read_source(data: Data, seed: int) -> Records:
     if data.source == "embedded":
         return embedded.generate(data.path, data.labels, data.sizes, seed)
-    sources = {"hh-rlhf": hh, "qa-feedback": qa, "summarize-from-feedback": summaries}
+    sources = {"prompts": prompts, "hh-rlhf": hh, "qa-feedback": qa, "summarize-from-feedback": summaries}
     return sources[data.source].records(data, data.labels)
 
 

@@ -52,6 +52,8 @@ def validate(tables: dict[str, list[dict]], max_prompt_chars: int, max_response_
     splits = prompt_splits(tables)
     checks = []
     for name, rows in tables.items():
+        if not rows:
+            continue
         frame = to_frame(rows, splits)
         label = name.replace("/", "-")
         batch = source.add_dataframe_asset(label).add_batch_definition_whole_dataframe("all")

@@ -30,7 +30,7 @@ def derived(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _policies(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the slots of a kind into one group; a group that names a slot or a kind takes those."""
+    """Put the slots of a kind into one group; a group that names a slot or a kind, or `all`, takes those."""
     try:
         stated = _Stated.model_validate({key: settings.get(key) for key in _Stated.model_fields})
         needed = slots(stated.methods, len(stated.objectives), stated.basis, stated.oracles)
@@ -40,7 +40,7 @@ def _policies(settings: Mapping[str, Any]) -> dict[str, Any]:
     for slot in needed:
         kinds.setdefault(f"{slot.rpartition('-')[0]}s", []).append(slot)
     found = {"policies": {group: {"slots": listed} for group, listed in kinds.items()}}
-    named = kinds | {slot: [slot] for slot in needed}
+    named = kinds | {slot: [slot] for slot in needed} | {"all": needed}
     for group in _section(settings, "policies"):
         if group in named:
             found[f"policies.{group}.slots"] = named[group]

