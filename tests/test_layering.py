@@ -23,9 +23,9 @@ LAYERS = [
     ["diagnose"],
     ["registry"],
     ["promotion"],
+    ["workspace"],
     ["serving"],
     ["stages"],
-    ["workspace"],
     ["study", "upkeep"],
     ["cli"],
 ]

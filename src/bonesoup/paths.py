@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 OUT = Path("out")
+TIDY = OUT / "tidy.json"
 DATA = OUT / "data"
 DATA_DOCS = OUT / "docs/data"
 PROMPTS = DATA / "prompts.jsonl"

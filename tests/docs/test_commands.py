@@ -1,6 +1,5 @@
 """Every command in README and docs exists with the options, names and files it is shown with; the cheap ones run."""
 
-import functools
 import re
 import shlex
 import shutil
@@ -17,6 +16,7 @@ from ruamel.yaml import YAML
 from bonesoup.cli.main import app
 from bonesoup.settings import params, profiles
 from bonesoup.workspace import repro
+from bonesoup.workspace.declared import stages
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -92,16 +92,8 @@ def check_bonesoup(arguments: list[str]) -> None:
 
 
 def stage_names() -> set[str]:
-    """Stages of dvc.yaml with the default's foreach groups expanded."""
-    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
-    values = default()
-    names = set()
-    for name, stage in stages.items():
-        over = stage.get("foreach")
-        if isinstance(over, str):
-            over = functools.reduce(dict.__getitem__, over.strip("${}").split("."), values)
-        names |= {f"{name}@{key}" for key in over} if over else {name}
-    return names
+    """Stages of the default's dvc.yaml."""
+    return {name for stage in stages(ROOT).values() for name in stage.names}
 
 
 def check_make(arguments: list[str]) -> None:

@@ -4,11 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from pinned import default
-
 from bonesoup.files import write_json
 from bonesoup.locks import exclusive
-from bonesoup.settings import params
 from bonesoup.upkeep import leftovers
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,15 +39,6 @@ def test_the_model_that_reads_rewards_is_kept_while_it_is_in_out(tmp_path):
         write_json(folder / "ric/ric.json", {})
     write_json(tmp_path / "out/ric/ric.json", {"fingerprint": "used"})
     assert leftovers.stale_scratch(tmp_path, leftovers.used_fingerprints([tmp_path])) == [old]
-
-
-def test_outs_of_what_the_settings_no_longer_name_are_stale(tmp_path):
-    settings = params.check(default())
-    kept = ["policies/backbones", "rewards/helpful", "fronts/bone", "metrics/reward-helpful.json", "metrics/sft.json"]
-    stale = ["fronts/other", "metrics/reward-humor.json", "policies/group", "rewards/humor"]
-    for name in kept + stale:
-        (tmp_path / "out" / name).mkdir(parents=True)
-    assert leftovers.stale_outs(tmp_path, settings) == [tmp_path / "out" / name for name in stale]
 
 
 def test_work_is_seen_by_its_locks(tmp_path):

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from bonesoup.cli import diagnose, registry, serve, study, upkeep, weights
-from bonesoup.settings import params, schema
+from bonesoup.settings import params
 
 app = typer.Typer(
     help="Controllable multi-objective text generation by merging backbone policies.",
@@ -100,7 +100,7 @@ def stage(
     die_with_parent()
     started = time.monotonic()
     settings = params.load()
-    _check_stage(settings, name, key)
+    _check_stage(name, key)
     os.environ.update(repro.computing(settings))
     warnings.filterwarnings("ignore")
     label = f"{name}@{key}" if key else name
@@ -111,20 +111,14 @@ def stage(
     console.print(repro.record(label, started), style="dim")
 
 
-def _check_stage(settings: schema.Settings, name: str, key: str | None) -> None:
-    """Bad usage, status 2, unless the stage exists and its key is one of those dvc.yaml expands to."""
-    stages = sorted(path.stem for path in (Path(__file__).parents[1] / "stages").glob("[a-z]*.py"))
-    if name not in stages:
-        raise typer.BadParameter(f"no stage {name!r}: {', '.join(stages)}")
-    gates = list(type(settings.gates).model_fields)
-    keys = {
-        "gate": gates,
-        "reward": settings.rewards,
-        "probe": [str(beta) for beta in settings.seek.betas],
-        "policy": settings.policies,
-        "scale": settings.methods,
-        "front": settings.methods,
-    }.get(name)
+def _check_stage(name: str, key: str | None) -> None:
+    """Bad usage, status 2, unless dvc.yaml has the stage with this key."""
+    from bonesoup.workspace.declared import stages
+
+    declared = stages(Path("."))
+    if name not in declared:
+        raise typer.BadParameter(f"no stage {name!r}: {', '.join(declared)}")
+    keys = declared[name].keys
     if keys is None and key is not None:
         raise typer.BadParameter(f"stage {name} takes no key")
     if keys is not None and key not in keys:

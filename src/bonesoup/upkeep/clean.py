@@ -13,6 +13,7 @@ from bonesoup.registry.store import Store, connect, database_file, nothing_lost,
 from bonesoup.settings.schema import Settings
 from bonesoup.upkeep import disposal, gc, leftovers, retention
 from bonesoup.upkeep.retention import Retention
+from bonesoup.workspace import declared
 
 # What a killed registration or verify leaves; none takes this long.
 WORK, WORK_SECONDS = "var/version-*", 86400
@@ -67,7 +68,7 @@ def plan(root: Path, settings: Settings, keep: int, shared: bool = False) -> Pla
     """
     roots = gc.checkouts(root) if shared else [root, *gc.checkouts(root)]
     training, notes = stale_training(root, roots)
-    stale = [] if shared else leftovers.stale_outs(root, settings)
+    stale = [] if shared else declared.leftovers(root)
     oldest = time.time() - WORK_SECONDS
     stale += [path for one in roots for path in sorted(one.glob(WORK)) if leftovers.newest(path) < oldest]
     try:

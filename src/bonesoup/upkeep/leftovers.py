@@ -5,8 +5,7 @@ import time
 from pathlib import Path
 
 from bonesoup.files import read_json
-from bonesoup.paths import FRONTS, METRICS, POLICIES, PROBES, REWARDS, RIC, SCRATCH, SOUPS
-from bonesoup.settings.schema import Settings
+from bonesoup.paths import POLICIES, RIC, SCRATCH
 from bonesoup.study.run import FOLDER as STUDIES
 
 TRAINED = SCRATCH / "policies"
@@ -32,23 +31,6 @@ def at_work(root: Path) -> list[str]:
     locks = [*sorted((root / SCRATCH).glob("*.lock")), *sorted((root / TRAINED).glob("*.lock")), root / DVC_LOCK]
     locks += sorted((root / STUDIES).glob("*/lock"))
     return [f"process {found} holds {lock}" for lock in locks if (found := holder(lock))]
-
-
-def stale_outs(root: Path, settings: Settings) -> list[Path]:
-    """Results in out/ of groups, objectives, methods and betas that the settings no longer name."""
-    named = {
-        POLICIES: settings.policies,
-        REWARDS: settings.rewards,
-        FRONTS: settings.methods,
-        SOUPS: [f"{method}.json" for method in settings.methods],
-        PROBES: ["plan.json", *(str(beta) for beta in settings.seek.betas)],
-    }
-    stale = [
-        path for folder, names in named.items() for path in (root / folder).glob("[!.]*") if path.name not in names
-    ]
-    metrics = {f"reward-{name}.json" for name in settings.rewards}
-    stale += [path for path in (root / METRICS).glob("reward-*.json") if path.name not in metrics]
-    return sorted(stale)
 
 
 def used_fingerprints(roots: list[Path]) -> set[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bonesoup.paths import TIMES
 from bonesoup.settings.schema import FunctionReward, PretrainedReward, Settings
+from bonesoup.workspace.declared import stages
 
 RUNNING = re.compile(r"^Running stage '(.+)':")
 SKIPPED = re.compile(r"^Stage '(.+)' (didn't change, skipping|is cached - skipping run.*)$")
@@ -63,18 +64,6 @@ def computing(settings: Settings) -> dict[str, str]:
     return threads if any(remote) else threads | {"HF_HUB_OFFLINE": "1"}
 
 
-def stage_names() -> list[str]:
-    """Stages in dvc.yaml with foreach groups expanded; empty where DVC cannot read it."""
-    listing = subprocess.run(
-        [sys.executable, "-m", "dvc", "stage", "list", "--name-only", "--quiet"],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
-    return listing.stdout.split()
-
-
 def check_targets(targets: list[str], names: list[str]) -> None:
     """Raises ValueError: a target is neither a stage nor a group of stages."""
     known = {*names, *(name.split("@")[0] for name in names)}
@@ -114,9 +103,8 @@ def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
         RuntimeError: a stage or DVC itself failed; what it said.
         ValueError: a target is no stage.
     """
-    names = stage_names()
-    if names:
-        check_targets(targets, names)
+    names = [name for stage in stages(Path(".")).values() for name in stage.names]
+    check_targets(targets, names)
     total, seen, started, current, errors = len(names), 0, time.monotonic(), None, []
     process = start_dvc(["repro", *targets], Path("."), environment())
     try:

@@ -1,0 +1,25 @@
+"""tidy: remove from out/ what the present settings no longer make, so that no stage reads a folder with leftovers.
+
+Stages that read all rewards, probes, policies or fronts depend on the folder of all, as DVC has no dependency on a list
+from params.yaml. A leftover in it would count as a change when it appears, and again when `bonesoup clean` removes it.
+Each result stays in DVC's cache, and comes back from there when a setting is taken back.
+"""
+
+import shutil
+from pathlib import Path
+
+from bonesoup.files import write_json
+from bonesoup.paths import TIDY
+from bonesoup.settings.schema import Settings
+from bonesoup.workspace.declared import leftovers
+
+
+def run(settings: Settings, key: None) -> None:
+    for path in leftovers(Path(".")):
+        print(f"tidy: {path} is no longer made by the present settings: removed")
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    # Always the same: readers wait for this stage, and must not run again because of it.
+    write_json(TIDY, {})

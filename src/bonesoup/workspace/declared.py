@@ -1,0 +1,77 @@
+"""Read dvc.yaml without DVC, which takes a second to import: stages, their keys, what they read and make."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+# How a stage of a foreach names the key it is expanded for.
+KEY = re.compile(r"\$\{(?:key|item)\}")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of dvc.yaml.
+
+    Attributes:
+        keys: what its foreach expands to; None without one.
+        params: dotted settings it reads, `${key}` not filled in.
+        deps, outs: paths it reads and makes, metrics among them, `${key}` not filled in.
+    """
+
+    name: str
+    keys: tuple[str, ...] | None
+    params: tuple[str, ...]
+    deps: tuple[str, ...]
+    outs: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The names DVC gives it, such as policy@backbones."""
+        return [self.name] if self.keys is None else [f"{self.name}@{key}" for key in self.keys]
+
+    def makes(self) -> set[Path]:
+        """Return the paths it makes, for every key."""
+        keys = ("",) if self.keys is None else self.keys
+        return {Path(KEY.sub(lambda _, key=key: key, out)) for out in self.outs for key in keys}
+
+
+def stages(root: Path) -> dict[str, Stage]:
+    """Return the stages of the project in `root` by name, in the order of dvc.yaml, keys from its params.yaml."""
+    settings = _read(root / "params.yaml")
+    return {name: _stage(name, entry, settings) for name, entry in _read(root / "dvc.yaml")["stages"].items()}
+
+
+def leftovers(root: Path) -> list[Path]:
+    """Find what stages made for keys that the present settings no longer have, such as a renamed objective's reward."""
+    declared = stages(root)
+    made = {root / path for stage in declared.values() for path in stage.makes()}
+    found = {path for stage in declared.values() for out in stage.outs for path in root.glob(KEY.sub("*", out))}
+    return sorted(path for path in found - made if not path.name.startswith("."))
+
+
+def _read(path: Path) -> Any:
+    return YAML(typ="safe").load(path.read_text())
+
+
+def _stage(name: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> Stage:
+    body = entry.get("do", entry)
+    over = entry.get("foreach")
+    if isinstance(over, str):
+        over = reduce(lambda section, key: section[key], over.strip("${}").split("."), settings)
+    return Stage(
+        name,
+        None if over is None else tuple(str(key) for key in over),
+        _paths(body.get("params", [])),
+        _paths(body.get("deps", [])),
+        _paths([*body.get("outs", []), *body.get("metrics", [])]),
+    )
+
+
+def _paths(entries: Iterable[Any]) -> tuple[str, ...]:
+    """Flatten entries; one with options is a mapping of its path to them."""
+    return tuple(path for entry in entries for path in ([entry] if isinstance(entry, str) else entry))
