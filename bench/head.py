@@ -1,4 +1,4 @@
-"""What contiguous hidden states are worth to a frozen head of 49,152 words: interleaved rounds, medians.
+"""Measure what contiguous hidden states save a frozen head of 49,152 words: interleaved rounds, medians.
 
     python bench/head.py
 

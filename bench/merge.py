@@ -1,4 +1,4 @@
-"""What a merge costs against a copy of the same bytes and against other ways: whole processes, interleaved.
+"""Measure a merge against a copy of the same bytes and against other tools: whole processes, interleaved.
 
     python bench/merge.py                     three rounds, five minutes
     python bench/merge.py --rounds 1 --work DIR
@@ -12,8 +12,9 @@ the SHA-256 of what it wrote:
     transformers  loads the models in float32 and sums their state dicts
     mergekit      its linear method
 
-Bounds, or exit status 1: bonesoup in 2 times the copy, 8 times faster than transformers, 5 times faster than
-mergekit, 450 MB resident. The import of torch, which a merge does without, is timed apart.
+Exits with status 1 unless bonesoup takes at most 2 times as long as the copy, is 8 times faster than transformers and
+5 times faster than mergekit, and stays below 450 MB resident. The import of torch, which a merge does not need, is
+timed separately.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""What the orchestration costs, on a pipeline that has run: whole processes, interleaved, medians.
+"""Measure what orchestration costs on a pipeline that has run: whole processes, interleaved, medians.
 
     python bench/operations.py
 
-Starts a Prefect server of its own on loopback. Bounds: a no-op `dvc repro` 3 s, a no-op train-soup 6 s more than
-that, `bonesoup --help` 0.3 s.
+Starts its own Prefect server on loopback. Bounds: 3 s for a no-op `dvc repro`, 6 s more for a no-op train-soup, 0.3 s
+for `bonesoup --help`.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""How long registering takes: the finished run in out/ sent to a new store, imports and the store's own set-up aside.
+"""Measure how long registering the finished run in out/ in a new store takes, without imports and store set-up.
 
     python bench/register.py
 
-Prints the seconds of each version, and for the steerable soup the share of the 5 s it may take. Nothing is left behind.
+Prints the seconds of each version and, for the steerable soup, its share of the 5 s allowed. Leaves nothing behind.
 """
 
 import os

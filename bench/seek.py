@@ -1,17 +1,17 @@
-"""Ways to look for beta, against the full runs they stand for, at equal cost.
+"""Compare searches for beta, at equal cost, with the full runs they stand for.
 
     python bench/seek.py embedded --seeds 0 1 2 --betas 0.6 0.7 0.8
 
-For every seed, in a clone of HEAD under var/seek/: data, SFT, rewards and normaliser by `dvc repro normalise`; then
-the backbones of every beta to the end, with their adapters kept on the way. Three searches see only the validation
-fronts at the steps they have paid for:
+For every seed, in a clone of HEAD under var/seek/, `dvc repro normalise` makes data, SFT policy, rewards and
+normaliser. Then the backbones of every beta train to the end and keep their adapters along the way. Three searches see
+only the validation fronts at the steps they have paid for:
 
-    paper     every beta to a fifth of the steps; the largest hypervolume
-    kept      the same, but the default stays unless another is distinguishable from it (the stage `seek`)
-    halving   every beta to a tenth; the better half goes on until the same number of updates is spent
+    paper     every beta for a fifth of the steps; take the largest hypervolume
+    kept      the same, but keep the default unless another is distinguishable from it (the stage `seek`)
+    halving   every beta for a tenth; the better half continues until the same number of updates is spent
 
-Prints what each spent, what it chose, and the hypervolume and interior utility on the test prompts of the full run it
-led to, against the best beta's; progress goes to standard error. A clone resumes: nothing finished is done again.
+Prints what each search spent and chose, and the hypervolume and interior utility, on test prompts, of the full run it
+led to, against the best beta's. Progress goes to standard error. A clone resumes and repeats nothing finished.
 """
 
 import argparse

@@ -1,13 +1,14 @@
-"""What a preference per row costs, against merged weights: interleaved rounds in one process, medians.
+"""Measure what a preference per row costs against merged weights: interleaved rounds, one process, medians.
 
     python bench/steer.py                 both sizes
     python bench/steer.py --size embedded --threads 2
 
-Untrained models with two policies on every linear layer; only time is measured, and whether greedy texts agree.
-Bounds, or exit status 1: a new preference in 1 ms; a decoding step of 16 rows at 16 preferences in 1.2 times that of
-one merged model (2 times at the embedded default's size); 11 preferences over 1 and 4 prompts 3 times faster than
-merging and generating one after another; at every number of prompts the engine's choice within a tenth of the better.
-Beside the sweep stands what merged weights take for as many rows at once: as fast as rows in one batch can be.
+Uses untrained models with two policies on every linear layer, and measures only time and whether greedy texts agree.
+Exits with status 1 unless: a new preference takes at most 1 ms; a decoding step of 16 rows at 16 preferences takes at
+most 1.2 times that of one merged model (2 times at the embedded default's size); 11 preferences over 1 and 4 prompts
+are 3 times faster than merging and generating one after another; and for every number of prompts the engine's choice
+is within a tenth of the better way. Next to the sweep it prints the time of merged weights for as many rows at once,
+which is as fast as rows in one batch can be.
 """
 
 import argparse

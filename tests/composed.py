@@ -1,4 +1,4 @@
-"""compose.yaml as Compose reads it, and its services as plain processes: what is tested is what runs in containers."""
+"""Read compose.yaml as Compose does and start its services as plain processes: tests run what containers run."""
 
 import os
 import re

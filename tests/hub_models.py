@@ -1,4 +1,4 @@
-"""Tiny models in the layout the Hub has: each of its real config class, with a tokenizer of its real kind.
+"""Tiny models in the Hub's layout, each with its real config class and a tokenizer of its real kind.
 
 The vocabularies are learned from a few sentences; the weights are random, wide enough that texts differ.
 """

@@ -1,4 +1,4 @@
-"""The full-size profiles: their sizes against the models' own classes, the estimate against what a small one does."""
+"""The full-size profiles: their sizes against the models' own classes, and the estimate against a small run."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""docs/answers.py writes what it is given, whole and inert, into the blocks of both pages."""
+"""docs/answers.py writes answers whole and inert into the blocks of both pages."""
 
 import shutil
 from pathlib import Path

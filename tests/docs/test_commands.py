@@ -1,4 +1,4 @@
-"""Every command in README and docs exists with the options, names and files it is shown with; the cheap ones run."""
+"""Every command in README and docs exists with the options, names and files shown; the cheap ones run."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""docs/steering.md against a real server on a finished run: its curl commands and its Python, as they are shown."""
+"""The curl commands and Python of docs/steering.md, as printed, against a real server on a finished run."""
 
 import json
 import re

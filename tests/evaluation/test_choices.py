@@ -1,4 +1,4 @@
-"""A scale or a beta is taken only where it is admissible and better by more than noise."""
+"""A scale or a beta is chosen only if it is admissible and better by more than noise."""
 
 import numpy as np
 import pytest

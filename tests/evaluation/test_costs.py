@@ -1,4 +1,4 @@
-"""Costs are counts: rows trained twice count once, what is gone on with is not paid again."""
+"""Costs are counts: a row trained once counts once, and continued training is not charged again."""
 
 from pathlib import Path
 

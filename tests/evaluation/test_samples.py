@@ -1,4 +1,4 @@
-"""Reading samples.parquet: what lines up is read, what does not is refused by name."""
+"""Reading samples.parquet: rows that line up are accepted, all others are refused by name."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Rewards-in-Context: from a preference to the rewards that are asked for, and the sieve of its online rounds."""
+"""Rewards-in-Context: the rewards that a preference asks for, and the filter of the online rounds."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""DVC's own commands work on the finished pipeline, and so do those the end of a run suggests."""
+"""DVC's own commands work on the finished pipeline, and so do the commands that a run suggests at its end."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The whole method on whole runs: seek by probes, a basis of one's own, every rival, five objectives."""
+"""The whole method on whole runs: seek by probes, custom basis rows, every rival, five objectives."""
 
 import pytest
 from ruamel.yaml import YAML

@@ -1,4 +1,4 @@
-"""Rewards-in-Context in a whole run: beside the others, on their budget."""
+"""Rewards-in-Context in a whole run, together with the other methods and on the same budget."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A registered version, scored from its own files, gives to the bit what the pipeline measured."""
+"""Scoring a registered version from its own files reproduces the pipeline's numbers bit for bit."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""verify, rebuild and clean by their commands, on a whole pipeline that really ran."""
+"""The commands verify, rebuild and clean, on a pipeline that really ran."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""What the registry does with a rule: promotions, refusals, races and the way back, on a local store."""
+"""Promotion on a local store: promotions, refusals, races and rollbacks under a rule."""
 
 import json
 import shutil

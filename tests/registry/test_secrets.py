@@ -1,4 +1,4 @@
-"""Planted secrets stand nowhere after a registration, nor after one that failed."""
+"""Planted secrets appear nowhere after a registration, whether it succeeded or failed."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The templates of Docker and Kubernetes work pools, against what Prefect knows of those workers."""
+"""The templates of Docker and Kubernetes work pools, against Prefect's descriptions of those workers."""
 
 import json
 import re

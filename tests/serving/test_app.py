@@ -1,4 +1,4 @@
-"""The application in process: what it says of itself when its engine is broken, and what goes with every answer."""
+"""The application in process: its health when the engine is broken, and the headers on every answer."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The policy stage: what decides an adapter decides its fingerprint, and each row is trained once."""
+"""The policy stage: whatever affects an adapter changes its fingerprint, and each row is trained once."""
 
 from pathlib import Path
 

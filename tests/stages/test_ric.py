@@ -1,4 +1,4 @@
-"""The ric stage: nothing where it is not asked for, and what decides the model decides its fingerprint."""
+"""The ric stage does nothing unless asked, and its fingerprint covers everything that affects the model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A study's file: which cells it means, and what is wrong with it."""
+"""A study's file: the cells it defines, and the mistakes in it that are reported."""
 
 import os
 

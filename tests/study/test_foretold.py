@@ -1,4 +1,4 @@
-"""What was foretold is held against what came, hits and misses alike."""
+"""Predictions are held against what was measured, hits and misses alike."""
 
 import re
 

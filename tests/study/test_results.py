@@ -1,4 +1,4 @@
-"""A cell's result: small, whole, and of the settings it was made with."""
+"""A cell's result is small, complete, and tied to the settings that made it."""
 
 import json
 import shutil

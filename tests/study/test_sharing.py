@@ -1,4 +1,4 @@
-"""Two cells run side by side only where neither makes what the other is about to make."""
+"""Two cells run side by side only if neither makes what the other is about to make."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A study on DVC's queue: killed at any point it goes on, repeats no finished cell, and leaves nothing running."""
+"""A study on DVC's queue resumes when killed at any point, repeats no finished cell, leaves nothing running."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The table: what it says is what the seeds say."""
+"""The table says what the seeds show."""
 
 import re
 

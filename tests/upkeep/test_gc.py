@@ -1,4 +1,4 @@
-"""What a collection of the DVC cache leaves: data that any commit tracks. Real DVC and git."""
+"""Collecting the DVC cache keeps data that any commit tracks; with real DVC and git."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a rebuild is made of, and when it is refused, on a small repository; tests/pipeline runs a whole one."""
+"""Where a rebuild takes its parts from, and when it is refused; tests/pipeline runs a whole one."""
 
 import subprocess
 from pathlib import Path

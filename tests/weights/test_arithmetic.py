@@ -1,4 +1,4 @@
-"""Conversions against torch's on every sixteen-bit pattern, and what is said of values that do not fit."""
+"""Conversions against torch's on every sixteen-bit pattern, and the errors for values that do not fit."""
 
 import numpy as np
 import pytest

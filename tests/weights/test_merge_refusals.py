@@ -1,4 +1,4 @@
-"""What a merge refuses: by name, with what was found on either side, and without leaving anything behind."""
+"""Merges are refused by name, with the values of both sides, and leave nothing behind."""
 
 import json
 

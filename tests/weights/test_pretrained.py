@@ -1,4 +1,4 @@
-"""Somebody else's model: safetensors, a pickle that was asked for, and what a hostile folder cannot do."""
+"""Other people's models: safetensors, a pickle that was explicitly accepted, and what a hostile folder cannot do."""
 
 import shutil
 from contextlib import suppress

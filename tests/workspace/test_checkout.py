@@ -1,4 +1,4 @@
-"""A checkout follows its source's commits and settings, shares its storage, and edits nothing of it."""
+"""A checkout follows its source's commits and settings, shares its storage, and leaves it unchanged."""
 
 import shutil
 import subprocess
