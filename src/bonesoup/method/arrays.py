@@ -23,3 +23,9 @@ def matrix(value: ArrayLike, name: str) -> np.ndarray:
             f"{name} must be two-dimensional with a row and a column or more, found shape {list(array.shape)}"
         )
     return array
+
+
+def check_objectives(n: int) -> None:
+    """Raise ValueError unless n is a whole number of 2 or more."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
+        raise ValueError(f"a basis needs a whole number of objectives, 2 or more, found {n!r}")

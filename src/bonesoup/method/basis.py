@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bonesoup.method.arrays import finite, matrix
+from bonesoup.method.arrays import check_objectives, finite, matrix
+from bonesoup.method.beta import best_beta as best_beta
+from bonesoup.method.preferences import lattice
 
 # Past this condition number the coefficients are so large that float32 weights keep no digit of the merge.
 _MAX_CONDITION = 1e12
@@ -23,8 +25,8 @@ class Conditioning:
 
     Attributes:
         condition: largest over smallest singular value of the rows; (n - 1) / (n beta - 1) for a circulant.
-        l1: largest L1 norm of the coefficients over all preferences (it is convex, so a vertex has it). Rounding of
-            weights in a low precision grows with it.
+        l1: largest L1 norm of the coefficients over all preferences. Rounding of weights in a low precision grows
+            with it.
         l2: largest Euclidean norm: independent training noise of the policies grows with it.
         l1_even: L1 norm at the even preference.
     """
@@ -40,15 +42,18 @@ class Conditioning:
         return self.l1 > LOUD + 1e-9
 
 
-def conditioning(rows: ArrayLike) -> Conditioning:
-    """Conditioning of rows [policy m, objective n]; raises ValueError as `coefficients` does."""
+def conditioning(rows: ArrayLike, degree: int = 1, noise: float = 0.0) -> Conditioning:
+    """Measure the conditioning of rows [policy m, objective n]; arguments and errors are those of `coefficients`."""
     rows = matrix(rows, "rows")
     n = rows.shape[1]
-    vertices, even = coefficients(rows, np.eye(n)), coefficients(rows, np.full(n, 1 / n))
+    # At degree 1 coefficients are linear in the preference, so that a vertex has the largest norm.
+    preferences = np.eye(n) if degree == 1 else lattice(n, 20 if n < 4 else 8)
+    at = coefficients(rows, preferences, degree=degree, noise=noise)
+    even = coefficients(rows, np.full(n, 1 / n), degree=degree, noise=noise)
     return Conditioning(
         condition=float(np.linalg.cond(rows)),
-        l1=float(np.abs(vertices).sum(axis=1).max()),
-        l2=float(np.linalg.norm(vertices, axis=1).max()),
+        l1=float(np.abs(at).sum(axis=1).max()),
+        l2=float(np.linalg.norm(at, axis=1).max()),
         l1_even=float(np.abs(even).sum()),
     )
 
@@ -64,8 +69,7 @@ def circulant(n: int, beta: float) -> np.ndarray:
 
     Source: Bone Soups (Xie et al. 2025, arXiv 2502.10762), the symmetric circulant basis.
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
-        raise ValueError(f"a basis needs a whole number of objectives, 2 or more, found {n!r}")
+    check_objectives(n)
     try:
         beta = float(beta)
     except (TypeError, ValueError):
@@ -84,27 +88,82 @@ def basis_rows(kind: str, n: int, beta: float, rows: ArrayLike | None = None) ->
     return np.eye(n) if kind == "identity" else circulant(n, beta)
 
 
-def coefficients(rows: ArrayLike, preference: ArrayLike, scale: ArrayLike | None = None) -> np.ndarray:
-    """Merging coefficients lambda with rows^T lambda = scale * preference.
+def lattice_rows(n: int, degree: int = 1, inset: float = 1.0) -> np.ndarray:
+    """Place policies on a lattice of preferences, drawn together towards the even preference c.
 
-    Exact where there are as many policies as objectives, of least Euclidean norm where there are more. With
-    rows on the simplex they sum to sum(scale * preference). They are routinely negative or above 1, and the
-    merge is wrong if they are clamped or renormalised. The preference may lie off the simplex, as an
-    extrapolated one does.
+    Rows are c + inset (lattice(n, degree) - c). Degree 1 gives the specialists of Rewarded Soup, or with an inset of
+    (n beta - 1) / (n - 1) the backbones of Bone Soup; degree 2 adds the midpoints of the edges, n (n + 1) / 2 policies.
+
+    Args:
+        n: objectives, 2 or more.
+        degree: parts of the lattice.
+        inset: in (0, 1].
+
+    Returns:
+        [policy, objective n], every row on the simplex, the first objective's vertex first.
+
+    Raises:
+        ValueError: n, degree or inset out of range.
+    """
+    check_objectives(n)
+    if isinstance(degree, bool) or not isinstance(degree, int | np.integer) or degree < 1:
+        raise ValueError(f"degree must be a whole number of 1 or more, found {degree!r}")
+    if isinstance(inset, bool) or not isinstance(inset, int | float | np.number) or not 0 < inset <= 1:
+        raise ValueError(f"inset must be in (0, 1], found {inset!r}: at 0 every policy is the same")
+    return inset * lattice(n, degree)[::-1] + (1 - inset) / n
+
+
+def coefficients(
+    rows: ArrayLike,
+    preference: ArrayLike,
+    scale: ArrayLike | None = None,
+    degree: int = 1,
+    noise: float = 0.0,
+) -> np.ndarray:
+    """Solve for merging coefficients lambda with rows^T lambda = t, where t = scale * preference.
+
+    With rows on the simplex they sum to sum(t). They are routinely negative or above 1, and the merge is wrong if they
+    are clamped or renormalised. The preference may lie off the simplex, as an extrapolated preference does.
+
+    Where there are more policies than objectives, the degree says what the freedom is spent on. Degree 1 takes the
+    solution of least Euclidean norm. Degree 2 minimises |missed|^2 + noise |lambda|^2, where missed = t t^T / sum(t) -
+    sum_j lambda_j b_j b_j^T are the second moments that the policies b_j leave out: what a soup misses to second order.
 
     Args:
         rows: [policy m, objective n] reward weights the policies were trained on, m >= n.
         preference: [..., objective n].
         scale: [objective n] extrapolation per objective; None is 1 everywhere.
+        degree: 1 or 2.
+        noise: degree 2 only: what a unit of |lambda|^2 costs. At 0 the moments are met exactly, and as it grows the
+            solution goes to that of degree 1.
 
     Returns:
         [..., policy m].
 
     Raises:
-        ValueError: wrong shapes, values that are not finite, or rows that do not span the objectives.
+        ValueError: wrong shapes, values that are not finite, rows that do not span the objectives, or, at degree 2
+            without noise, rows that cannot meet every second moment.
 
-    Source: Bone Soups (arXiv 2502.10762), lambda = B^-1 mu, as a solve so that other bases work too.
+    Source: Bone Soups (arXiv 2502.10762), lambda = B^-1 mu, as a solve so that other bases work too; degree 2 is
+    docs/method.md's.
     """
+    rows, target = _checked(rows, preference, scale)
+    if degree not in (1, 2):
+        raise ValueError(f"degree must be 1 or 2, found {degree!r}")
+    if not 0 <= noise < np.inf:
+        raise ValueError(f"noise must be finite and not negative, found {noise!r}")
+    if noise and degree == 1:
+        raise ValueError(f"noise is weighed against second moments, which only degree 2 looks at; found {noise:g}")
+    m, n = rows.shape
+    flat = target.reshape(-1, n).T
+    solved = np.linalg.solve(rows.T, flat) if m == n else np.linalg.pinv(rows.T) @ flat
+    if degree == 2:
+        solved = _second(rows, flat, solved, noise)
+    return solved.T.reshape(*target.shape[:-1], m)
+
+
+def _checked(rows: ArrayLike, preference: ArrayLike, scale: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows [policy, objective] and target [..., objective], or raise as `coefficients` says."""
     rows = matrix(rows, "rows")
     target = finite(preference, "preference")
     m, n = rows.shape
@@ -123,6 +182,32 @@ def coefficients(rows: ArrayLike, preference: ArrayLike, scale: ArrayLike | None
             f"the rows are singular (singular values {singular[0]:.3g} to {singular[-1]:.3g}): policies of "
             "linearly dependent rewards cannot reach every preference; choose a larger beta or other rows"
         )
-    flat = target.reshape(-1, n).T
-    solved = np.linalg.solve(rows.T, flat) if m == n else np.linalg.pinv(rows.T) @ flat
-    return solved.T.reshape(*target.shape[:-1], m)
+    return rows, target
+
+
+def _moments(rows: np.ndarray) -> np.ndarray:
+    """Return b b^T of every row b [..., objective n] as [..., n (n + 1) / 2], with the Frobenius norm of the matrix."""
+    first, second = np.triu_indices(rows.shape[-1])
+    return rows[..., first] * rows[..., second] * np.where(first == second, 1, np.sqrt(2))
+
+
+def _second(rows: np.ndarray, target: np.ndarray, least: np.ndarray, noise: float) -> np.ndarray:
+    """Move within what leaves rows^T lambda alone, from the least norm [policy, preference] to that of degree 2."""
+    total = target.sum(axis=0)
+    if (total <= 0).any():
+        raise ValueError(f"degree 2 needs a preference whose weights have a positive sum, found {total.min():g}")
+    moments = _moments(rows).T
+    rank, needed = np.linalg.matrix_rank(moments, rtol=1e-9), len(moments)
+    if rank < needed and not noise:
+        raise ValueError(
+            f"these {len(rows)} rows reach {rank} of the {needed} second moments of {rows.shape[1]} objectives, and "
+            "degree 2 needs all of them: add rows, such as midpoints of the edges, or take degree 1"
+        )
+    free = np.linalg.svd(rows.T)[2][rows.shape[1] :].T
+    missed = _moments(target.T).T / total - moments @ least
+    # Ridge regression on the free directions; the least norm is orthogonal to them. Written with singular values, so
+    # that it is exact without noise.
+    u, s, v = np.linalg.svd(moments @ free, full_matrices=False)
+    kept = s > 1e-12
+    step = v[kept].T @ ((s[kept] / (s[kept] ** 2 + noise))[:, None] * (u[:, kept].T @ missed))
+    return least + free @ step

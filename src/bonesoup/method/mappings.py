@@ -43,6 +43,58 @@ def lookup(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = 
     return np.eye(len(rows))[match.argmax()] * direct(rows, preference, scale).sum()
 
 
+def quadratic(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+    """Reach the preference and its second moments; see `coefficients` at degree 2."""
+    return basis.coefficients(rows, preference, scale, degree=2)
+
+
+def piecewise(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+    """Interpolate linearly between the policies around the preference [objective].
+
+    Args:
+        rows: every point of a lattice of preferences, in any order.
+
+    Returns:
+        [policy]: at most as many are not 0 as there are objectives, and none is negative.
+
+    Raises:
+        ValueError: a point of the lattice that is needed has no policy, or the preference is not non-negative.
+
+    Source: Kuhn's triangulation of the lattice (Kuhn 1960, Some combinatorial lemmas in topology).
+    """
+    target = direct(rows, preference, scale)
+    total = target.sum()
+    if total <= 0 or (target < 0).any():
+        raise ValueError(f"piecewise interpolation needs weights that are not negative, found {target.tolist()}")
+    parts = round(1 / rows[rows > 1e-9].min())
+    # In cumulative sums the lattice is that of the integers, and a cell is cut along the order of the fractions.
+    places = parts * np.cumsum(target / total)[:-1]
+    corner = np.floor(places + 1e-9)
+    left = np.clip(places - corner, 0, 1)
+    order = np.argsort(-left, kind="stable")
+    shares = -np.diff([1.0, *left[order], 0.0])
+    found = np.zeros(len(rows))
+    for k, share in enumerate(shares):
+        if share > 1e-9:
+            corner_k = corner.copy()
+            corner_k[order[:k]] += 1
+            found += share * lookup(rows, np.diff([0, *corner_k, parts]) / parts)
+    return found * total
+
+
+def curved(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+    """Mix specialists by the preference, and add what bends the mixture: 4 mu_i mu_j of the correction of i and j.
+
+    A correction is trained from the even soup of two specialists and has their even row. The coefficients are not
+    negative for any preference, and do not sum to 1: a correction is added to a mixture that is whole without it.
+    """
+    target = direct(rows, preference, scale)
+    single = np.isclose(rows.max(axis=1), 1)
+    # Of a mixture scaled by s = sum(target) the bend is scaled by s too, not by its square.
+    pairs = np.where(rows > 1e-9, target, 1).prod(axis=1) * 4 / target.sum()
+    return np.where(single, rows @ target, pairs)
+
+
 def fixed(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
     """Answer every preference by the one policy there is, or by the base alone."""
     return np.ones(len(rows))
@@ -50,6 +102,9 @@ def fixed(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = N
 
 MAPPINGS = {
     "solve": Mapping(basis.coefficients),
+    "quadratic": Mapping(quadratic),
+    "piecewise": Mapping(piecewise),
+    "curved": Mapping(curved),
     "direct": Mapping(direct),
     "lookup": Mapping(lookup, "rows"),
     "single": Mapping(fixed, "one"),
