@@ -193,10 +193,10 @@ def test_the_index_names_every_page():
 
 
 def test_no_block_opens_the_first_screen_but_the_promised_ones():
-    """One sentence, one figure, two commands, one table."""
+    """One figure, two commands, one table."""
     first = (ROOT / "README.md").read_text().split("\n## ")[0]
     assert first.count("![") == 1
-    assert commands(first) == [["make", "demo"], ["make", "test"]]
+    assert commands(first) == [["make", "demo"], ["make", "chat"]]
     assert first.count("|---|") + first.count("|---\n") <= 1
 
 
