@@ -59,18 +59,18 @@ def part(methods: dict[str, float], gap: float = 0.0) -> dict:
     }
 
 
-def report(bone: float, gold: float, oracle: float, foretold: float | None) -> dict:
+def report(bone: float, gold: float, oracle: float, predicted: float | None) -> dict:
     """A report.json in which Rewarded Soup is at .5 inside, and Bone Soup that much better, learned and gold.
 
-    foretold: gain that the diagnosis foretold in learned reward, with an interval half as wide as .04.
+    predicted: gain that the diagnosis predicted in learned reward, with an interval half as wide as .04.
     """
     whole = {"sft": 0.0, "rewarded": 0.5}
     diagnosis = None
-    if foretold is not None:
-        verdict = "win" if foretold > 0.02 else "lose" if foretold < -0.02 else "tie"
+    if predicted is not None:
+        verdict = "win" if predicted > 0.02 else "lose" if predicted < -0.02 else "tie"
         diagnosis = {
             "unit": "reward",
-            "prediction": {"reward": {"gain": foretold, "verdict": verdict, "vertices": {"value": -foretold}}},
+            "prediction": {"reward": {"gain": predicted, "verdict": verdict, "vertices": {"value": -predicted}}},
         }
     return {
         "finding": "made up",
@@ -99,16 +99,16 @@ def report(bone: float, gold: float, oracle: float, foretold: float | None) -> d
 
 @pytest.fixture
 def cell(plan):
-    """cell(setting, seed, bone, gold, oracle, foretold): write that result of the study `small`."""
+    """cell(setting, seed, bone, gold, oracle, predicted): write that result of the study `small`."""
     from bonesoup.study import results
 
-    def write(setting: str, seed: int, bone: float, gold: float, oracle: float = 0.2, foretold=None) -> None:
+    def write(setting: str, seed: int, bone: float, gold: float, oracle: float = 0.2, predicted=None) -> None:
         made = Cell(setting, seed, "embedded", {"evaluation.samples": 64})
         stages = {
             "policy@specialists": {"seconds": 2.5, "peak_mb": 300},
             "policy@backbones": {"seconds": 3.5 + seed, "cpu": 3.0, "peak_mb": 400},
             "front@bone": {"seconds": 9.5, "peak_mb": 350},
         }
-        results.write("small", made, report(bone, gold, oracle, foretold), "0123456789abcdef", stages, 12.4)
+        results.write("small", made, report(bone, gold, oracle, predicted), "0123456789abcdef", stages, 12.4)
 
     return write

@@ -22,7 +22,7 @@ from bonesoup.method.preferences import interior, lattice
 from bonesoup.method.quadratic import asymmetry, penalised_share, regret_bone, regret_rewarded, win_region
 from bonesoup.settings.schema import Settings
 
-# KL coefficients for which the gain is foretold, as multiples of rl.kl.
+# KL coefficients for which the gain is predicted, as multiples of rl.kl.
 PENALTIES = (1.0, 2.0, 3.0, 5.0)
 # What a line's table calls the utility of the even preference.
 TOGETHER = "mean"
@@ -58,7 +58,7 @@ def diagnose(
     grid = lattice(len(objectives), evaluation.parts)
     rooms = {name: _room(sampled, values) for name, values in draws.scores.items()}
     # In what it was trained on, a soup's regret is never negative, though an estimate of none may be: nothing is
-    # foretold from less than none. Gold may well fall where the learned reward rises.
+    # predicted from less than none. Gold may well fall where the learned reward rises.
     missed = {name: np.where(rooms["reward"] > 0, found, 0) for name, found in rooms.items()}
     predictions = {name: predict(found, rows, grid, evaluation.interior, statistics) for name, found in missed.items()}
     moved = [

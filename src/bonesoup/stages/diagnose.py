@@ -1,4 +1,4 @@
-"""diagnose: what the specialists alone foretell, kept to be compared with what the full run shows; off by default."""
+"""diagnose: predict from the specialists alone, to be compared with what the full run shows; off by default."""
 
 from bonesoup.files import write_json
 from bonesoup.paths import METRICS

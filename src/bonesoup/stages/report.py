@@ -59,7 +59,7 @@ def _seek(settings: Settings) -> dict | None:
 
 
 def _diagnosis() -> dict | None:
-    """What was foretold, where the stage was on."""
+    """Return what was predicted, if the stage `diagnose` was on."""
     found = read_json(METRICS / "diagnosis.json")
     return {key: found[key] for key in ("verdict", "unit", "prediction", "movement")} if found else None
 

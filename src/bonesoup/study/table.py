@@ -7,7 +7,7 @@ from bonesoup.evaluation.samples import UNITS
 from bonesoup.evaluation.tables import COSTS, label
 from bonesoup.method.methods import BASELINE, METHODS, ORACLE, SFT, title
 from bonesoup.study import cells as plans
-from bonesoup.study import foretold, results
+from bonesoup.study import predictions, results
 from bonesoup.study.results import DIFFERENCES, INTERIOR, RATIOS
 from bonesoup.study.statistics import geometric, mean
 from bonesoup.study.writing import NONE, over_seeds, rendered, written
@@ -79,8 +79,8 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
         "**Costs**",
         rendered(costs(found)),
     ]
-    if told := foretold.compare(list(dict.fromkeys(group.setting for group in found)), cells):
-        parts += ["**What the specialists foretold of Bone Soup, inside**", foretold.markdown(told)]
+    if compared := predictions.compare(list(dict.fromkeys(group.setting for group in found)), cells):
+        parts += ["**Bone Soup's interior gain, as predicted from the specialists**", predictions.markdown(compared)]
     return "\n\n".join([part for part in parts if part] + [notes(cells)]) + "\n"
 
 

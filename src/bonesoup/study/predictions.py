@@ -1,0 +1,136 @@
+"""Compare the interior gain of Bone Soup that the diagnosis predicted from the specialists with the measured one."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from bonesoup.method.methods import MAIN
+from bonesoup.study.results import DIFFERENCES, INTERIOR
+from bonesoup.study.statistics import Mean, mean
+from bonesoup.study.writing import NONE, rendered, written
+
+VERTICES = "inner_product_vertex"
+# With fewer seeds nearly every interval over them contains 0.
+FEW = 3
+VERDICTS = {1: "win", 0: "tie", -1: "lose"}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Predicted and measured gain of one setting, over seeds, in the unit that the diagnosis judges by.
+
+    Attributes:
+        verdicts: (predicted, measured) of each seed: win, tie or lose, by the interval over prompts.
+        errors: measured minus predicted gain, of each seed.
+        vertices_predicted, vertices_measured: the same gains at the vertices.
+    """
+
+    setting: str
+    predicted: Mean
+    measured: Mean
+    verdicts: tuple[tuple[str, str], ...]
+    errors: tuple[float, ...]
+    vertices_predicted: Mean
+    vertices_measured: Mean
+
+    @property
+    def hits(self) -> int:
+        return sum(before == after for before, after in self.verdicts)
+
+
+def compare(settings: list[str], cells: list[dict]) -> list[Compared]:
+    """Compare each setting that has a diagnosis, in the given order.
+
+    A setting that changes neither the policies nor a soup repeats another's cells; these count once.
+    """
+    compared, seen = [], set()
+    for setting in settings:
+        distinct = []
+        for cell in (cell for cell in cells if cell["setting"] == setting and _measured(cell)):
+            case = (cell["seed"], _predicted(cell)["gain"], _measured(cell)[0])
+            if case not in seen:
+                seen.add(case)
+                distinct.append(cell)
+        if distinct:
+            predicted = [_predicted(cell)["gain"] for cell in distinct]
+            measured = [_measured(cell)[0] for cell in distinct]
+            compared.append(
+                Compared(
+                    setting,
+                    mean(predicted),
+                    mean(measured),
+                    tuple((_predicted(cell)["verdict"], VERDICTS[_sign(*_measured(cell)[1:])]) for cell in distinct),
+                    tuple(after - before for before, after in zip(predicted, measured, strict=True)),
+                    mean([_predicted(cell)["vertices"]["value"] for cell in distinct]),
+                    mean([_measured(cell, VERTICES)[0] for cell in distinct]),
+                )
+            )
+    return compared
+
+
+def markdown(compared: list[Compared]) -> str:
+    """Write the comparison as a table, with its hits and misses in words."""
+    rows = [
+        {
+            "setting": row.setting,
+            "seeds": str(row.measured.seeds),
+            "predicted": written(INTERIOR, row.predicted, signed=True),
+            "predicted verdict": verdict(row.predicted),
+            "measured": written(INTERIOR, row.measured, signed=True),
+            "measured verdict": verdict(row.measured),
+            "seeds predicted right": f"{row.hits} of {row.measured.seeds}",
+            "predicted at the vertices": written(VERTICES, row.vertices_predicted, signed=True),
+            "measured there": written(VERTICES, row.vertices_measured, signed=True),
+        }
+        for row in compared
+    ]
+    return f"{rendered(rows)}\n\n{summary(compared)}"
+
+
+def summary(compared: list[Compared]) -> str:
+    """Count hits and misses over cells, and over settings with at least FEW seeds; say how well the gains agree."""
+    cells = sum(row.measured.seeds for row in compared)
+    many = [row for row in compared if row.measured.seeds >= FEW]
+    wrong = [row for row in many if verdict(row.predicted) != verdict(row.measured)]
+    text = f"Predicted right: {sum(row.hits for row in compared)} of {cells} cells by their intervals over prompts"
+    if many:
+        text += f", and {len(many) - len(wrong)} of {len(many)} settings by their intervals over seeds"
+    if wrong:
+        missed = [
+            f"{row.setting} ({verdict(row.predicted)} predicted, {verdict(row.measured)} measured)" for row in wrong
+        ]
+        text += f"; missed: {', '.join(missed)}"
+    counts = Counter(pair for row in compared for pair in row.verdicts)
+    pairs = [f"{count} {before}/{after}" for (before, after), count in counts.most_common()]
+    text += f". Verdicts (predicted/measured): {', '.join(pairs)}"
+    wins = sum(count for (_, after), count in counts.items() if after == "win")
+    errors = [error for row in compared for error in row.errors]
+    text += (
+        f'; "always a win": {wins} of {cells}. Measured minus predicted gain: {min(errors):+.3f} to {max(errors):+.3f}'
+    )
+    gains = [[row.predicted.value for row in compared], [row.measured.value for row in compared]]
+    if len(compared) > 2 and np.ptp(gains, axis=1).all():
+        text += f". Correlation of the gains over settings {np.corrcoef(gains)[0, 1]:+.2f}"
+    return f"{text}."
+
+
+def verdict(gain: Mean) -> str:
+    """Judge a gain by its interval over seeds; a single seed has none."""
+    return VERDICTS[gain.sign] if gain.half is not None else NONE
+
+
+def _sign(low: float, high: float) -> int:
+    return int(low > 0) - int(high < 0)
+
+
+def _predicted(cell: dict) -> dict:
+    return cell["diagnosis"]["prediction"][cell["diagnosis"]["unit"]]
+
+
+def _measured(cell: dict, metric: str = INTERIOR) -> list[float] | None:
+    """Return [value, low, high] of the difference in the diagnosis's unit; None without a diagnosis."""
+    if not cell.get("diagnosis"):
+        return None
+    grid = next(iter(cell["grids"].values()))
+    return grid.get(cell["diagnosis"]["unit"], {}).get(DIFFERENCES, {}).get(MAIN, {}).get(metric)
