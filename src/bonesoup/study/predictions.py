@@ -98,7 +98,7 @@ def summary(compared: list[Compared]) -> str:
         text += f", and {len(many) - len(wrong)} of {len(many)} settings by their intervals over seeds"
     if wrong:
         missed = [
-            f"{row.setting} ({verdict(row.predicted)} predicted, {verdict(row.measured)} measured)" for row in wrong
+            f"{row.setting} (predicted {verdict(row.predicted)}, measured {verdict(row.measured)})" for row in wrong
         ]
         text += f"; missed: {', '.join(missed)}"
     counts = Counter(pair for row in compared for pair in row.verdicts)
@@ -106,9 +106,8 @@ def summary(compared: list[Compared]) -> str:
     text += f". Verdicts (predicted/measured): {', '.join(pairs)}"
     wins = sum(count for (_, after), count in counts.items() if after == "win")
     errors = [error for row in compared for error in row.errors]
-    text += (
-        f'; "always a win": {wins} of {cells}. Measured minus predicted gain: {min(errors):+.3f} to {max(errors):+.3f}'
-    )
+    text += f'; "always a win" would be right in {wins} of {cells}'
+    text += f". Measured minus predicted gain: {min(errors):+.3f} to {max(errors):+.3f}"
     gains = [[row.predicted.value for row in compared], [row.measured.value for row in compared]]
     if len(compared) > 2 and np.ptp(gains, axis=1).all():
         text += f". Correlation of the gains over settings {np.corrcoef(gains)[0, 1]:+.2f}"
