@@ -7,9 +7,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bonesoup.files import write_json
 from bonesoup.rewards.brevity import brevity
+from bonesoup.rewards.held_out import held_out
 from bonesoup.rewards.normalise import Normaliser, fit
 from bonesoup.rewards.score import Reward, classify, load_reward, render
-from bonesoup.rewards.train import held_out
 
 
 def prompt(text: str) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """The reward stage, whole, for every kind of reward."""
 
+import numpy as np
 import pytest
 import torch
 from pinned import default
@@ -7,7 +8,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from bonesoup.files import file_digest, read_json, write_jsonl
 from bonesoup.paths import REWARDS, SFT
-from bonesoup.rewards.score import load_reward
+from bonesoup.rewards.features import CHUNK, Trunk, features
+from bonesoup.rewards.head import BOUND
+from bonesoup.rewards.score import load_judges, load_reward, load_rewards
 from bonesoup.settings import schema
 from bonesoup.stages import reward as stage
 
@@ -117,6 +120,65 @@ def test_a_pickle_that_is_named_is_converted_once(project, repository, tiny_poli
     assert load_reward(REWARDS / "helpful").score([prompt(0)], ["yes no"]) == expected
     assert (REWARDS / "helpful/model/model.safetensors").is_file()
     assert read_json(REWARDS / "helpful/reward.json")["converted"] == {"model": "theirs", "revision": None}
+
+
+def with_test_rows(rows: list[dict]) -> list[dict]:
+    """Give every fourth group of rows to the test split, and each row a prompt that decides who learns from it."""
+    for k, row in enumerate(rows):
+        row["prompt"] = [
+            {"role": "user", "content": ["baking", "chess", "hacking", "explain"][k % 4] + " no" * (k // 4)}
+        ]
+        row["split"] = ("train", "train", "validation", "test")[k // 4 % 4]
+    return rows
+
+
+@pytest.mark.parametrize("rows", [pairs(), labelled([0.0, 0.3, 0.7, 1.0])], ids=["pairs", "labels"])
+def test_a_head_and_its_judge_learn_on_prompts_of_their_own(project, repository, rows, capsys):
+    write_jsonl(project / SOURCE, with_test_rows(rows))
+    found = run(repository, {"kind": "head", "source": SOURCE})
+    judge = read_json(REWARDS / "helpful/judge/reward.json")
+    assert found["accuracy"] > 0.8
+    assert judge["accuracy"] > 0.8
+    assert (found["judge"], judge["judge"]) == (False, True)
+    assert found["rows"] + judge["rows"] == 32
+    assert found["head"]["weight"] != judge["head"]["weight"]
+    (reward,), (other,) = load_rewards([REWARDS / "helpful"]), load_judges([REWARDS / "helpful"])
+    for scorer in (reward, other):
+        good, bad = scorer.score([prompt(0)] * 2, ["yes yes yes", "no no no"])
+        assert BOUND > good > bad > -BOUND
+    # A second run takes the features from disk.
+    capsys.readouterr()
+    assert run(repository, {"kind": "head", "source": SOURCE}) == found
+    assert "features of" not in capsys.readouterr().out
+
+
+def test_features_of_a_killed_stage_are_not_computed_again(project, monkeypatch):
+    texts, kept = [f"yes no {k}" for k in range(3 * CHUNK)], project / "kept"
+    prompts = [prompt(k) for k in range(len(texts))]
+    layers, whole = features(SFT, prompts, texts, project / "unbroken", "cpu", "x")
+    compute, calls = Trunk.features, []
+
+    def dying(self, *args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return compute(self, *args)
+
+    monkeypatch.setattr(Trunk, "features", dying)
+    with pytest.raises(KeyboardInterrupt):
+        features(SFT, prompts, texts, kept, "cpu", "x")
+    assert features(SFT, prompts, texts, kept, "cpu", "x")[0] == layers
+    assert len(calls) == 4, "two chunks before the kill, the torn one and its repetition"
+    assert (features(SFT, prompts, texts, kept, "cpu", "x")[1] == whole).all()
+
+
+def test_features_are_those_of_the_row_alone(project):
+    """Rows of unlike length share a batch; padding changes nothing."""
+    trunk = Trunk.load(SFT)
+    prompts, texts = [prompt(k) for k in range(4)], ["yes", "no no no", "", "Use flour. Stay careful!"]
+    together = trunk.features(prompts, texts, trunk.layers)
+    alone = [trunk.features([p], [t], trunk.layers)[0] for p, t in zip(prompts, texts, strict=True)]
+    np.testing.assert_allclose(together, np.stack(alone), atol=1e-5)
 
 
 def test_function_needs_no_data(project, repository):

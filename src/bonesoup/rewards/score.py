@@ -1,25 +1,38 @@
-"""Rewards as one thing: text in, raw scores out, whatever is behind them.
+"""Score text with any reward: prompts and responses in, raw scores out, whatever is behind them.
 
-A reward folder holds reward.json, which says what kind it is and how its input is made; learned rewards also
-hold their model. Scores are finite or an error: TRL would silently drop a NaN from a weighted sum.
+A reward folder holds reward.json:
+
+    {"objective", "kind": "function", "function", "digest"}
+    {"objective", "kind": "pairs" | "labels" | "pretrained", "model"?, "revision"?, "input", "logit"}
+    {"objective", "kind": "head", "model", "head": {"layer", "weight", "bias", "penalty"}, "judge": false}
+    judge/reward.json   the same with "judge": true: a head fitted on other prompts, against which nothing is trained
+
+`model` is a Hub id or a folder, for a head the base; without it the model lies in model/ next to reward.json. Learned
+rewards add how they did on held-out rows. Scores are finite or an error: TRL would silently drop a NaN from a weighted
+sum.
 """
 
 import importlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from bonesoup.files import read_json
+from bonesoup.rewards.features import Trunk
+from bonesoup.rewards.head import Head
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 Messages = list[dict[str, str]]
+JUDGE = "judge"  # folder of a judge in its reward's
 # What a tokenizer is given: one text, or the two that it joins with its own separator.
 Text = str | tuple[str, str]
-# Where an input is longer than the model reads, the prompt is given up from its far end, never the response.
+# If an input is longer than the model reads, the prompt is given up from its far end, never the response.
 TRUNCATION = {
     "prompt-response": ("left", "only_first"),
     "response-prompt": ("right", "only_second"),
@@ -36,15 +49,20 @@ class Reward:
     """
 
     objective: str
-    scores: Callable[[list[Messages], list[str]], np.ndarray]
+    scores: Callable[[list[Messages], list[str]], Any]
 
     def score(self, prompts: list[Messages], responses: list[str]) -> np.ndarray:
-        """Raw scores [batch], float64.
+        """Return raw scores [batch], float64.
 
         Raises:
-            ValueError: the wrong number of scores, or one that is not finite; names the objective and the row.
+            ValueError: it fails, or returns anything but one finite number a response; names the objective and the row.
         """
-        values = np.asarray(self.scores(prompts, responses), dtype=float)
+        try:
+            values = _numbers(self.scores(prompts, responses))
+        except Exception as error:  # anything a user's function raises
+            raise ValueError(
+                f"reward {self.objective} failed{self._first_row(prompts, responses)}: {type(error).__name__}: {error}"
+            ) from error
         if values.shape != (len(responses),):
             raise ValueError(
                 f"reward {self.objective}: returned shape {values.shape} for {len(responses)} responses; "
@@ -53,14 +71,41 @@ class Reward:
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values))[0])
             raise ValueError(
-                f"reward {self.objective}: score of row {row} is {values[row]}, for the response "
-                f"{responses[row][:80]!r} to {prompts[row][-1]['content'][:80]!r}"
+                f"reward {self.objective}: score of row {row} is {values[row]}, for {_shown(prompts, responses, row)}"
             )
         return values
 
+    def _first_row(self, prompts: list[Messages], responses: list[str]) -> str:
+        """Name the first row on which it fails alone, if there are rows on which it does not."""
+        failed = []
+        for row in range(len(responses)):
+            try:
+                _numbers(self.scores(prompts[row : row + 1], responses[row : row + 1]))
+            except Exception:
+                failed.append(row)
+        if not failed or len(failed) == len(responses):
+            return ""
+        return f" on row {failed[0]}, {_shown(prompts, responses, failed[0])}"
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """Turn what a reward returns into an array: numbers, also from a generator or a tensor with a gradient."""
+    if inspect.isawaitable(values):
+        values.close()
+        raise TypeError("it is asynchronous; write it as a plain function")
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().numpy().astype(float)
+    return np.asarray(list(values) if isinstance(values, Iterator) else values, dtype=float)
+
+
+def _shown(prompts: list[Messages], responses: list[str], row: int) -> str:
+    return f"the response {responses[row][:80]!r} to {prompts[row][-1]['content'][:80]!r}"
+
 
 def load_rewards(folders: list[Path], device: str = "cpu", batch: int = 256) -> list[Reward]:
-    return [load_reward(folder, device, batch) for folder in folders]
+    """Load rewards; heads on the same base share it, and its features of the last batch."""
+    trunks: dict[str, SharedTrunk] = {}
+    return [_load(folder, device, batch, trunks) for folder in folders]
 
 
 def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
@@ -69,10 +114,34 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
     Raises:
         ValueError: the function cannot be imported, or the model is no classifier with that logit.
     """
+    return _load(folder, device, batch, {})
+
+
+def load_judges(folders: list[Path], device: str = "cpu", batch: int = 256) -> list[Reward] | None:
+    """Load what judges each reward without having trained a policy; None if any of them has no judge.
+
+    A reward head has a second head next to it; a computed reward means what it says and judges itself.
+    """
+    judges = []
+    for folder in folders:
+        if (folder / JUDGE / "reward.json").is_file():
+            judges.append(folder / JUDGE)
+        elif read_json(folder / "reward.json")["kind"] == "function":
+            judges.append(folder)
+        else:
+            return None
+    return load_rewards(judges, device, batch)
+
+
+def _load(folder: Path, device: str, batch: int, trunks: "dict[str, SharedTrunk]") -> Reward:
     spec = read_json(folder / "reward.json")
     if spec["kind"] == "function":
         return Reward(spec["objective"], load_function(spec["function"]))
     source = spec.get("model") or folder / "model"
+    if spec["kind"] == "head":
+        trunk = trunks.setdefault(str(source), SharedTrunk(source, device))
+        head = Head(**spec["head"])
+        return Reward(spec["objective"], lambda prompts, responses: head(trunk(prompts, responses, head.layer)))
     model = load_classifier(source, spec.get("revision")).to(device).eval()
     if not 0 <= spec["logit"] < model.config.num_labels:
         raise ValueError(
@@ -97,8 +166,27 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
     return Reward(spec["objective"], scores)
 
 
+class SharedTrunk:
+    """The base under several heads: loaded when it is first needed, its features of the last batch remembered."""
+
+    def __init__(self, source: str | Path, device: str):
+        self.source, self.device = source, device
+        self._trunk: Trunk | None = None
+        self._last: tuple[list[Messages], list[str]] | None = None
+        self._values: np.ndarray | None = None
+
+    def __call__(self, prompts: list[Messages], responses: list[str], layer: int) -> np.ndarray:
+        """Return the features [row, hidden] of one layer."""
+        if self._trunk is None:
+            self._trunk = Trunk.load(self.source, self.device)
+        if self._last != (prompts, responses):
+            self._values = self._trunk.features(prompts, responses, self._trunk.layers)
+            self._last = ([*prompts], [*responses])
+        return self._values[:, self._trunk.layers.index(layer)]
+
+
 def load_classifier(source: str | Path, revision: str | None, convert_bin: bool = False):
-    """A sequence classifier, refused when its weights lack the head.
+    """Load a sequence classifier; one whose weights lack the head is refused.
 
     Raises:
         ValueError: the checkpoint has no trained head (its scores would be random), or is no safetensors while
@@ -126,7 +214,7 @@ def load_function(name: str) -> Callable[[list[Messages], list[str]], np.ndarray
 
 
 def render(tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Messages], responses: list[str]) -> list[Text]:
-    """What a reward model reads, in one of the styles of `config.RewardInput`."""
+    """Write what a reward model reads, in one of the styles of `schema.RewardInput`."""
     if style == "response":
         return list(responses)
     if style in TRUNCATION:
@@ -157,7 +245,11 @@ def classify(
     special: bool = False,
     truncation: str = "longest_first",
 ) -> np.ndarray:
-    """Logits [batch, labels]; rows of like length share a forward pass. `special` adds the tokenizer's own tokens."""
+    """Return logits [batch, labels]; rows of like length share a forward pass.
+
+    Args:
+        special: add the tokenizer's special tokens.
+    """
     pairs = [text if isinstance(text, tuple) else (text,) for text in texts]
     encoded = [tokenizer(*pair, add_special_tokens=special, truncation=truncation) for pair in pairs]
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))

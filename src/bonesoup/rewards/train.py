@@ -1,14 +1,12 @@
-"""Learned rewards: Bradley-Terry on pairs by TRL's RewardTrainer, or regression / classification on labels.
+"""Train a whole reward model: Bradley-Terry on pairs by TRL's RewardTrainer, or regression / classification on labels.
 
-Both start from the SFT policy's weights with a new scalar head, and both are measured on held-out rows.
+Both start from the SFT policy's weights with a new scalar head.
 """
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from datasets import Dataset
-from scipy.stats import binomtest, pearsonr
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -21,7 +19,8 @@ from trl import RewardConfig, RewardTrainer
 
 from bonesoup.chat import check_room
 from bonesoup.progress import StepLines, quiet
-from bonesoup.rewards.score import Reward, render
+from bonesoup.resume import train
+from bonesoup.rewards.score import render
 from bonesoup.settings import schema
 
 
@@ -32,9 +31,13 @@ def train_reward(
     reward: schema.PairReward | schema.LabelReward,
     seed: int,
     out: Path,
+    scratch: Path,
     device: str,
 ) -> dict:
     """Train on `rows` (all of the train split) and save model and tokenizer to `out`.
+
+    Args:
+        scratch: named after everything that decides the result; a run that was killed goes on from what is there.
 
     Returns:
         What reward.json needs to read the model back: its input format and logit.
@@ -44,7 +47,7 @@ def train_reward(
     torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
     arguments = {
-        "output_dir": str(out.with_name(out.name + ".trainer")),
+        "output_dir": str(scratch),
         "max_steps": reward.steps,
         "per_device_train_batch_size": reward.batch,
         "learning_rate": reward.learning_rate,
@@ -53,7 +56,9 @@ def train_reward(
         "weight_decay": 0.0,
         "seed": seed,
         "logging_steps": max(1, reward.steps // 10),
+        # Checkpoints come at an interval of time: see `resume`.
         "save_strategy": "no",
+        "save_total_limit": 2,
         "report_to": "none",
         "disable_tqdm": True,
         "use_cpu": device == "cpu",
@@ -80,7 +85,7 @@ def train_reward(
         )
     quiet(trainer)
     trainer.add_callback(StepLines(name, ["loss", "accuracy"]))
-    trainer.train()
+    train(trainer, name)
     # Not trainer.save_model: it adds its arguments, which name a temporary folder, and the same run must give the
     # same bytes.
     trainer.model.save_pretrained(out)
@@ -101,7 +106,11 @@ def _pairs(tokenizer: PreTrainedTokenizerBase, rows: list[dict]) -> Dataset:
 
 
 def _labelled(tokenizer: PreTrainedTokenizerBase, rows: list[dict], loss: str) -> Dataset:
-    """Raises ValueError where classification gets labels other than 0 and 1."""
+    """Tokenise labelled responses.
+
+    Raises:
+        ValueError: classification gets labels other than 0 and 1.
+    """
     labels = [row["label"] for row in rows]
     if loss == "classification":
         if odd := [row for row in rows if row["label"] not in (0, 1)]:
@@ -111,36 +120,3 @@ def _labelled(tokenizer: PreTrainedTokenizerBase, rows: list[dict], loss: str) -
             )
         labels = [[float(label)] for label in labels]
     return Dataset.from_dict({"input_ids": _ids(tokenizer, rows, "response"), "labels": labels})
-
-
-def held_out(reward: Reward, rows: list[dict], confidence: float = 0.95) -> dict:
-    """Accuracy of a reward on held-out rows, with a Clopper-Pearson interval.
-
-    Pairs: the share whose chosen response scores higher. Labelled responses: the share of pairs of rows with
-    unlike labels that the score puts in the label's order (each row meets one other), and Pearson's r.
-    """
-    if not rows:
-        raise ValueError(f"reward {reward.objective}: no held-out rows to measure it on; raise data.validation")
-    if "chosen" in rows[0]:
-        prompts = [row["prompt"] for row in rows]
-        better = reward.score(prompts, [row["chosen"] for row in rows])
-        worse = reward.score(prompts, [row["rejected"] for row in rows])
-        return _accuracy(better - worse, confidence)
-    scores = reward.score([row["prompt"] for row in rows], [row["response"] for row in rows])
-    labels = np.array([row["label"] for row in rows], float)
-    order = np.random.default_rng(0).permutation(len(rows))
-    first, second = order[: len(order) // 2], order[len(order) // 2 :][: len(order) // 2]
-    unlike = labels[first] != labels[second]
-    signs = np.sign(labels[first] - labels[second])[unlike]
-    report = _accuracy(signs * (scores[first] - scores[second])[unlike], confidence)
-    varied = len(rows) > 2 and labels.std() > 0 and scores.std() > 0
-    return report | {"correlation": float(pearsonr(scores, labels).statistic) if varied else 0.0}
-
-
-def _accuracy(margins: np.ndarray, confidence: float) -> dict:
-    """Share of positive margins; ties count as wrong."""
-    n, right = len(margins), int((margins > 0).sum())
-    if n == 0:
-        raise ValueError("no two held-out rows with unlike labels to measure a reward on; raise data.validation")
-    interval = binomtest(right, n).proportion_ci(confidence_level=confidence)
-    return {"accuracy": right / n, "accuracy_low": interval.low, "accuracy_high": interval.high, "n": n}

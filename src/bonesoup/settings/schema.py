@@ -223,6 +223,20 @@ class LabelReward(Fit):
     )
 
 
+class HeadReward(Section):
+    """A linear head on frozen features of the base: Bradley-Terry on pairs, ridge regression on labelled responses."""
+
+    kind: Literal["head"]
+    source: str = Field(
+        description="filled in: the pairs or labelled responses that prepare makes, out/data/rewards/<objective>.jsonl"
+    )
+    judge: Part = Field(
+        0.5,
+        description="share of the prompts that a second head is fitted on, which judges policies and trains none; "
+        "the reward gets the others",
+    )
+
+
 class PretrainedReward(Section):
     """A reward model that exists already."""
 
@@ -252,7 +266,9 @@ class FunctionReward(Section):
     source: str = Field(description="the file that defines it, a dependency of the stage; filled in from `function`")
 
 
-Reward = Annotated[PairReward | LabelReward | PretrainedReward | FunctionReward, Field(discriminator="kind")]
+Reward = Annotated[
+    PairReward | LabelReward | HeadReward | PretrainedReward | FunctionReward, Field(discriminator="kind")
+]
 
 
 class Generation(Section):
@@ -668,7 +684,7 @@ def prepared(objective: str) -> str:
 
 
 def _reward_faults(name: str, reward: Reward) -> list[str]:
-    if isinstance(reward, PairReward | LabelReward) and reward.source != prepared(name):
+    if isinstance(reward, PairReward | LabelReward | HeadReward) and reward.source != prepared(name):
         return [f"rewards.{name}.source: must be {prepared(name)}, found {reward.source}"]
     if isinstance(reward, PretrainedReward) and "unknown" in (reward.input, reward.logit):
         return [
@@ -688,7 +704,7 @@ def _source_faults(data: Data, rewards: dict[str, Reward]) -> list[str]:
             faults.append(f"rewards.{name}.source: prepare makes this file only for names in data.labels: add {name}")
         if reward.kind == wrong:
             faults.append(f"rewards.{name}.kind: the {data.source} source gives {has}, {wrong} do not fit")
-    pairs = [name for name, reward in rewards.items() if reward.kind == "pairs"]
+    pairs = [name for name, reward in rewards.items() if reward.kind in ("pairs", "head")]
     if data.source in ("hh-rlhf", "summarize-from-feedback") and len(pairs) > 1:
         faults.append(
             f"rewards: {data.source} states one preference, so it trains one reward, not {', '.join(pairs)}; "

@@ -1,0 +1,31 @@
+"""A reward head: a bounded linear score on features of the frozen base.
+
+A linear score has no ceiling, and training runs away with it (docs/objective.md), so it is bent:
+BOUND tanh(z / BOUND), z in standard deviations over the rows it was fitted on.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BOUND = 3.0  # standard deviations
+
+
+@dataclass(frozen=True)
+class Head:
+    """A bounded linear score: BOUND tanh((weight . feature + bias) / BOUND).
+
+    Attributes:
+        layer: of the base, counted from 1.
+        weight: [hidden].
+        penalty: with which it was fitted.
+    """
+
+    layer: int
+    weight: list[float]
+    bias: float
+    penalty: float
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        """features [row, hidden] of its layer -> scores [row]."""
+        return BOUND * np.tanh((rows.astype(float) @ np.array(self.weight) + self.bias) / BOUND)

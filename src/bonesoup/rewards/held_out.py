@@ -1,0 +1,42 @@
+"""Measure a reward on rows that it was not trained on."""
+
+import numpy as np
+from scipy.stats import binomtest, pearsonr
+
+from bonesoup.rewards.score import Reward
+
+
+def held_out(reward: Reward, rows: list[dict], confidence: float = 0.95) -> dict:
+    """Measure the accuracy of a reward on held-out rows, with a Clopper-Pearson interval.
+
+    Pairs: the share whose chosen response scores higher. Labelled responses: the share of pairs of rows with
+    unlike labels that the score puts in the label's order (each row meets one other), and Pearson's r.
+
+    Raises:
+        ValueError: no rows, or no two with unlike labels.
+    """
+    if not rows:
+        raise ValueError(f"reward {reward.objective}: no held-out rows to measure it on; raise data.validation")
+    prompts = [row["prompt"] for row in rows]
+    if "chosen" in rows[0]:
+        better = reward.score(prompts, [row["chosen"] for row in rows])
+        worse = reward.score(prompts, [row["rejected"] for row in rows])
+        return _accuracy(better - worse, confidence)
+    scores = reward.score(prompts, [row["response"] for row in rows])
+    labels = np.array([row["label"] for row in rows], float)
+    order = np.random.default_rng(0).permutation(len(rows))
+    first, second = order[: len(order) // 2], order[len(order) // 2 :][: len(order) // 2]
+    unlike = labels[first] != labels[second]
+    signs = np.sign(labels[first] - labels[second])[unlike]
+    report = _accuracy(signs * (scores[first] - scores[second])[unlike], confidence)
+    varied = len(rows) > 2 and labels.std() > 0 and scores.std() > 0
+    return report | {"correlation": float(pearsonr(scores, labels).statistic) if varied else 0.0}
+
+
+def _accuracy(margins: np.ndarray, confidence: float) -> dict:
+    """Count the share of positive margins; ties are wrong."""
+    n, right = len(margins), int((margins > 0).sum())
+    if n == 0:
+        raise ValueError("no two held-out rows with unlike labels to measure a reward on; raise data.validation")
+    interval = binomtest(right, n).proportion_ci(confidence_level=confidence)
+    return {"accuracy": right / n, "accuracy_low": interval.low, "accuracy_high": interval.high, "n": n}
