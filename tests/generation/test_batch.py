@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
 from bonesoup.chat import never_sampled
-from bonesoup.generation.batch import Request, RunningBatch, nucleus
+from bonesoup.generation.batch import Request, RunningBatch
 from bonesoup.generation.mixer import Mixer
 from bonesoup.generation.sample import RowNoise
+from bonesoup.generation.sampling import nucleus
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.weights.adapters import load
 

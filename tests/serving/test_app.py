@@ -2,19 +2,19 @@
 
 import asyncio
 from dataclasses import replace
-from types import SimpleNamespace
 
 import httpx
 import pytest
 from soup_server import fronts
 
-from bonesoup.generation.soup import SoupModel
+from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.method.preferences import lattice
-from bonesoup.serving import completions, steering
+from bonesoup.serving import completions, replies, responses, steering
 from bonesoup.serving.app import application
-from bonesoup.serving.completions import Bounds, Live
 from bonesoup.serving.engine import Engine, Limits
+from bonesoup.serving.live import Bounds, Live
 from bonesoup.serving.metrics import Metrics
+from bonesoup.serving.middleware import Access
 from bonesoup.serving.source import from_folder
 
 
@@ -53,18 +53,17 @@ def test_an_answer_in_process(live, metrics):
     assert 'bonesoup_requests_total{route="/v1/chat/completions",status="200"}' in metrics.text().decode()
 
 
-def test_what_changes_no_answer_is_ignored(live, metrics):
+def test_fields_that_change_nothing_are_ignored(live, metrics):
     app = application(lambda: live, metrics)
     body = CHAT | {"model": "bonesoup-soup-1"}
     plain = ask(app, "POST", "/v1/chat/completions", json=body).json()["choices"]
     neutral = {"presence_penalty": 0, "logit_bias": {}, "logprobs": False, "tools": [], "top_k": -1}
-    ignored = {"user": "me", "metadata": {"a": "b"}, "store": True, "unheard_of": 1}
+    ignored = {"user": "me", "metadata": {"a": "b"}, "store": True, "service_tier": "auto"}
     assert ask(app, "POST", "/v1/chat/completions", json=body | neutral | ignored).json()["choices"] == plain
 
 
 def test_a_broken_engine_shows_in_health_and_in_every_answer(live, metrics):
-    broken = SimpleNamespace(source=live.source, bounds=live.bounds, tokenizer=live.tokenizer)
-    broken.engine = Engine(live.engine.policy, live.engine.limits, metrics)
+    broken = Live(live.source, Engine(live.engine.policy, live.engine.limits, metrics), live.bounds)
     broken.engine.close()
     broken.engine.join()
     broken.engine.fault = "the engine stopped: no memory"
@@ -94,7 +93,7 @@ def test_what_nobody_expected_is_a_500_in_the_same_form(metrics):
 
     answer = ask(application(nothing, metrics), "GET", "/v1/soup")
     assert answer.status_code == 500
-    assert answer.json()["error"]["message"] == "unexpected LookupError; the server's log has the rest"
+    assert answer.json()["error"]["message"] == "unexpected LookupError; see the server's log"
     assert "content-security-policy" in answer.headers
 
 
@@ -129,9 +128,150 @@ def test_a_request_that_meets_a_change_of_versions_goes_to_the_new_one(live, met
 
 def test_three_objectives_expect_the_nearest_measured_point(version3):
     source = from_folder(version3)
-    assert steering.expected(source, "bone", source.default) is None
+
+    def expected(source, **preference) -> dict | None:
+        return steering.expected(source, steering.choose(source, source.name, ("preference", preference or None)))
+
+    assert expected(source) is None
     measured = replace(source, front=fronts(list(source.objectives), lattice(3, 4).tolist()))
-    near = steering.expected(measured, "bone", {"helpful": 0.52, "harmless": 0.24, "humor": 0.24})
-    exact = steering.expected(measured, "bone", {"helpful": 0.5, "harmless": 0.25, "humor": 0.25})
+    near = expected(measured, helpful=0.52, harmless=0.24, humor=0.24)
+    exact = expected(measured, helpful=0.5, harmless=0.25, humor=0.25)
     assert (near["from"], exact["from"]) == ("nearest", "measured")
     assert near["mean"] == exact["mean"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("HEAD", "/health", 200),
+        ("HEAD", "/", 200),
+        ("GET", "/v1/health", 200),
+        ("GET", "/v1/models/bonesoup-soup-1@balanced", 200),
+        ("GET", "/v1/models/bonesoup-soup-1@nonsense", 400),
+        ("GET", "/v1/soup?preferance=balanced", 400),
+        ("POST", "/v1/chat/completions?preference=balanced", 400),
+        ("POST", "/v1/chat/completions?api-version=1", 200),
+    ],
+)
+def test_paths_and_queries(live, metrics, method, path, status):
+    body = {"json": CHAT | {"model": "bonesoup-soup-1"}} if method == "POST" else {}
+    assert ask(application(lambda: live, metrics), method, path, **body).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "words"),
+    [
+        (b"{}", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "application/json"),
+        (
+            b"\x1f\x8b",
+            {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+            415,
+            "without Content-Encoding",
+        ),
+        (b'{"model": 1}x', {"Content-Type": "application/json"}, 400, "not JSON"),
+        (b"[]", {"Content-Type": "application/json"}, 400, "JSON object"),
+        (b'{"model": "' + b"x" * 200_000 + b'"}', {"Content-Type": "application/json"}, 400, "messages is required"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_in_one_short_sentence(live, metrics, content, headers, status, words):
+    answer = ask(application(lambda: live, metrics), "POST", "/v1/chat/completions", content=content, headers=headers)
+    error = answer.json()["error"]
+    assert answer.status_code == status
+    assert words in error["message"]
+    assert len(answer.content) < 1000
+
+
+def test_a_long_name_is_not_echoed_in_full(live, metrics):
+    answer = ask(
+        application(lambda: live, metrics), "POST", "/v1/chat/completions", json=CHAT | {"model": "x" * 200_000}
+    )
+    assert answer.status_code == 404
+    assert len(answer.content) < 1000
+
+
+@pytest.mark.parametrize(("host", "status"), [("LocalHost:80", 200), ("[::1]:80", 200), ("evil", 403), ("a@b:c", 403)])
+def test_a_host_is_compared_as_a_name(live, metrics, host, status):
+    app = application(lambda: live, metrics, Access(hosts={"localhost", "::1"}))
+    assert ask(app, "GET", "/health", headers={"Host": host}).status_code == status
+
+
+def test_a_request_keeps_its_id_or_gets_one(live, metrics):
+    app = application(lambda: live, metrics)
+    assert ask(app, "GET", "/health", headers={"X-Request-Id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    made = {ask(app, "GET", "/health").headers["x-request-id"] for _ in range(2)}
+    assert len(made) == 2
+
+
+def test_a_path_under_a_proxy_with_and_without_its_prefix(live, metrics):
+    app = application(lambda: live, metrics, Access(token="s3cret", root_path="/soup"))
+    for path in ("/health", "/soup/health", "/soup/", "/soup/assets/desk.css"):
+        assert ask(app, "GET", path).status_code == 200, path
+    assert ask(app, "GET", "/soup/v1/soup").status_code == 401
+
+
+@pytest.mark.parametrize(("system", "status"), [("fold", 200), ("refuse", 400)])
+def test_system_messages_are_folded_or_refused_as_v1_models_says(live, metrics, system, status):
+    here = Live(live.source, live.engine, replace(live.bounds, system=system))
+    app = application(lambda: here, metrics)
+    turns = [{"role": "system", "content": "warm"}, {"role": "user", "content": "bake"}]
+    body = {"model": "bonesoup-soup-1", "messages": turns, "seed": 1}
+    answer = ask(app, "POST", "/v1/chat/completions", json=body)
+    assert answer.status_code == status
+    assert ask(app, "GET", "/v1/models").json()["data"][0]["system_messages"] == system
+    if status == 200:
+        folded = body | {"messages": [{"role": "user", "content": "warm\n\nbake"}]}
+        assert answer.json()["choices"] == ask(app, "POST", "/v1/chat/completions", json=folded).json()["choices"]
+
+
+@pytest.mark.parametrize(("overlong", "status"), [("refuse", 400), ("cut", 200)])
+def test_a_limit_that_does_not_fit_is_refused_or_cut_with_a_note(live, metrics, overlong, status):
+    here = Live(live.source, live.engine, replace(live.bounds, overlong=overlong))
+    body = CHAT | {"model": "bonesoup-soup-1", "max_tokens": 1000, "ignore_eos": True}
+    answer = ask(application(lambda: here, metrics), "POST", "/v1/chat/completions", json=body)
+    assert answer.status_code == status
+    if status == 200:
+        assert answer.json()["note"] == "max_tokens was cut from 1000 to 32, which is all that fits"
+        assert answer.json()["usage"]["completion_tokens"] == 32
+    else:
+        assert answer.json()["error"]["param"] == "max_tokens"
+
+
+def test_a_request_solves_its_coefficients_once(live, metrics, monkeypatch):
+    solved = []
+    solve = Soup.coefficients
+    monkeypatch.setattr(Soup, "coefficients", lambda self, preference: solved.append(1) or solve(self, preference))
+    body = CHAT | {"model": "bonesoup-soup-1@balanced", "preference": "balanced"}
+    assert ask(application(lambda: live, metrics), "POST", "/v1/chat/completions", json=body).status_code == 200
+    assert len(solved) == 1
+
+
+def test_metrics_tell_methods_apart(live, metrics):
+    app = application(lambda: live, metrics)
+    for name in ("bonesoup-soup-1", "bonesoup-soup-1/rewarded"):
+        ask(app, "POST", "/v1/chat/completions", json=CHAT | {"model": name})
+    text = ask(app, "GET", "/metrics").text
+    for method in ("bone", "rewarded"):
+        assert f'bonesoup_queue_seconds_count{{method="{method}"}}' in text
+        assert f'bonesoup_answer_seconds_count{{method="{method}"}}' in text
+    assert 'bonesoup_serving{model="bonesoup-soup-1",version="local"} 1.0' in text
+
+
+def test_an_answer_is_of_the_schema_it_declares(live, metrics):
+    app = application(lambda: live, metrics)
+    named = {"model": "bonesoup-soup-1"}
+    several = {"preferences": ["balanced", {"helpful": 1, "harmless": 0}]}
+    asked = [
+        ("/v1/chat/completions", CHAT | named | {"logprobs": True, "top_logprobs": 2}, replies.ChatCompletion),
+        ("/v1/chat/completions", CHAT | named | several, replies.ChatCompletion),
+        ("/v1/completions", named | {"prompt": [7, 8], "echo": True, "logprobs": 1}, replies.TextCompletion),
+        ("/v1/responses", named | {"input": "bake"}, responses.Response),
+        ("/v1/score", named | {"prompt": "bake", "answers": ["stir"], "logprobs": True}, replies.Scores),
+    ]
+    for path, body, model in asked:
+        answer = ask(app, "POST", path, json=body)
+        assert answer.status_code == 200, answer.text
+        model.model_validate(answer.json(), strict=True)
+    for path, model in (("/v1/soup", replies.SoupReply), ("/v1/models", replies.Models), ("/health", replies.Health)):
+        model.model_validate(ask(app, "GET", path).json(), strict=True)
+    schemas = ask(app, "GET", "/openapi.json").json()["paths"]
+    assert "ChatCompletion" in str(schemas["/v1/chat/completions"]["post"]["responses"]["200"])

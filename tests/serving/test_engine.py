@@ -96,7 +96,7 @@ def test_a_cancelled_row_makes_room(make):
 
     whole = asyncio.run(run())
     assert whole < 1
-    assert engine.metrics.ended.labels("cancelled")._value.get() == 1
+    assert engine.metrics.ended.labels("cancelled", "")._value.get() == 1
 
 
 def test_closing_finishes_what_waits_and_takes_nothing_new(make):
@@ -118,7 +118,7 @@ def test_a_broken_engine_tells_everybody(make, monkeypatch):
     step = RunningBatch.step
 
     def breaks(self):
-        if self._rows and self._rows[0].made > 3:
+        if self._rows and len(self._rows[0].made) > 3:
             raise RuntimeError("no memory")
         return step(self)
 

@@ -14,7 +14,13 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+import uvicorn
 from soup_server import serving
+
+from bonesoup.serving import server as server_module
+from bonesoup.serving.app import application
+from bonesoup.serving.metrics import Metrics
+from bonesoup.serving.middleware import Access
 
 pytestmark = pytest.mark.slow
 NAME = "bonesoup-soup-1"
@@ -38,7 +44,9 @@ def ask(url: str, **change) -> httpx.Response:
 
 def gauge(url: str, name: str) -> float:
     text = httpx.get(f"{url}/metrics").text
-    return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])
+    # A counter that has not counted yet is not listed.
+    match = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(match[1]) if match else 0.0
 
 
 def settled(url: str, seconds: float = 10) -> bool:
@@ -102,7 +110,7 @@ def test_schemathesis_finds_no_crash_and_no_answer_outside_the_schema(server, he
 
 
 def test_the_row_of_a_client_that_goes_away_is_freed(server):
-    cancelled = 'bonesoup_rows_ended_total{end="cancelled"}'
+    cancelled = 'bonesoup_rows_ended_total{end="cancelled",method="bone"}'
     assert ask(server.url).status_code == 200
     before = gauge(server.url, cancelled)
     for stream in (True, False):
@@ -211,6 +219,76 @@ def test_answers_that_outlast_the_drain_are_told_so_and_the_exit_is_still_0(vers
         assert cut
         assert {(answer.status_code, answer.json()["error"]["code"]) for answer in cut} == {(503, "unavailable")}
         assert not [line for line in running.lines if "Traceback" in line]
+
+
+def half(url: str, text: bytes) -> socket.socket:
+    """A client that has sent the beginning of a request."""
+    host, port = url.removeprefix("http://").split(":")
+    client = socket.create_connection((host, int(port)))
+    client.sendall(text)
+    return client
+
+
+BODY_TO_COME = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+BODY_TO_COME += b"Content-Length: 1000\r\n\r\n{"
+
+
+def test_half_a_request_does_not_hold_up_the_end(version, here):
+    with serving(version, "--drain", "30", cwd=here) as running:
+        with half(running.url, BODY_TO_COME) as body, half(running.url, b"GET /health HTTP/1.1\r\n"):
+            time.sleep(0.5)
+            started = time.monotonic()
+            assert running.stop() == 0
+            assert time.monotonic() - started < 10
+            assert b" 408 " in body.recv(1000)
+        assert not [line for line in running.lines if "Traceback" in line]
+
+
+def test_half_a_request_is_not_waited_for_for_ever(monkeypatch):
+    monkeypatch.setattr(server_module, "HEADERS", 0.3)
+    app = application(lambda: None, Metrics(), Access(upload=0.3))
+    config = uvicorn.Config(app, http=server_module.TimedProtocol, log_level="warning", port=0)
+    running = server_module.Server(config, app)
+    listener = server_module._listening("127.0.0.1", 0)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        for text, expected in (
+            (b"", b""),
+            (b"GET /health HTTP/1.1\r\nHost", b""),
+            (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\n", b"HTTP/1.1 200"),
+            (BODY_TO_COME, b"HTTP/1.1 408"),
+        ):
+            with half(url, text) as client:
+                client.settimeout(5)
+                received = b""
+                while piece := client.recv(65536):
+                    received += piece
+                assert received.startswith(expected)
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+def test_a_kept_connection_does_not_wait_for_an_acknowledgement(server):
+    with httpx.Client() as client:
+        times = []
+        for _ in range(30):
+            started = time.perf_counter()
+            client.get(f"{server.url}/health")
+            times.append(time.perf_counter() - started)
+    # Without TCP_NODELAY it is 40 ms at best.
+    assert sorted(times)[5] < 0.02
+
+
+def test_a_page_of_an_allowed_origin_may_ask_and_no_other(version, here):
+    with serving(version, "--allowed-origin", "https://chat.example.org", cwd=here) as running:
+        ask = {"Origin": "https://chat.example.org", "Access-Control-Request-Method": "POST"}
+        allowed = httpx.options(f"{running.url}/v1/chat/completions", headers=ask)
+        assert allowed.headers["access-control-allow-origin"] == ask["Origin"]
+        other = httpx.options(f"{running.url}/v1/chat/completions", headers=ask | {"Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in other.headers
 
 
 def test_without_the_token_there_is_the_page_and_nothing_else(version, here):

@@ -10,8 +10,8 @@ import pytest
 
 from bonesoup.generation.soup import SoupModel
 from bonesoup.serving import server
-from bonesoup.serving.completions import Bounds, Live
 from bonesoup.serving.engine import Engine, Limits
+from bonesoup.serving.live import Bounds, Live
 from bonesoup.serving.metrics import Metrics
 from bonesoup.serving.source import from_folder
 

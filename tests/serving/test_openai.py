@@ -9,9 +9,10 @@ import httpx
 import numpy as np
 import openai
 import pytest
+import torch
 from soup_server import serving
 
-from bonesoup.generation.sample import sample
+from bonesoup.generation.sample import Response, log_probabilities, sample
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.method.basis import circulant
 
@@ -113,8 +114,10 @@ def test_an_answer_ends_before_the_first_stop_sequence(client):
 
 
 def test_the_models_are_the_soup_and_its_baselines(client, version, soup):
-    assert [model.id for model in client.models.list()] == [NAME, f"{NAME}/rewarded", f"{NAME}/sft"]
+    listed = [NAME, f"{NAME}@balanced", f"{NAME}/rewarded", f"{NAME}/sft"]
+    assert [model.id for model in client.models.list()] == listed
     assert client.models.retrieve(f"{NAME}/rewarded").id == f"{NAME}/rewarded"
+    assert client.models.retrieve(NAME).context_length == 256
     files = version / "artifacts"
     rewarded = SoupModel.load(Soup.read(files / "rewarded.json", files))
     answer = client.chat.completions.create(model=f"{NAME}/rewarded@helpful=0.2,harmless=0.8", messages=PROMPT, seed=4)
@@ -139,11 +142,10 @@ def test_the_models_are_the_soup_and_its_baselines(client, version, soup):
             "give one",
         ),
         ({"messages": []}, openai.BadRequestError, "messages"),
-        ({"messages": [{"role": "system", "content": "x"}]}, openai.BadRequestError, "knows no system messages"),
         ({"messages": [{"role": "user", "content": "  "}]}, openai.BadRequestError, "must have text"),
         ({"max_tokens": 5000}, openai.BadRequestError, "at most 2048"),
         ({"max_tokens": 2000}, openai.BadRequestError, "context of 256"),
-        ({"logprobs": True}, openai.BadRequestError, "logprobs is not supported"),
+        ({"preferance": "balanced"}, openai.BadRequestError, "did you mean preference"),
         ({"tools": [{"type": "function"}]}, openai.BadRequestError, "tools is not supported"),
         ({"temperature": -1}, openai.BadRequestError, "temperature"),
         ({"n": 9}, openai.BadRequestError, "n"),
@@ -154,6 +156,113 @@ def test_what_is_wrong_is_said_in_openais_form(client, change, kind, message):
     with pytest.raises(kind, match=message) as caught:
         client.chat.completions.create(model=body.pop("model"), messages=body.pop("messages"), extra_body=body)
     assert set(caught.value.body) == {"message", "type", "param", "code"}
+
+
+def test_the_responses_api_is_a_chat(client):
+    model = f"{NAME}@helpful:0.9+harmless:0.1"
+    settings = {"model": model, "input": "bake mixed stir", "max_output_tokens": 12, "extra_body": {"seed": 5}}
+    chat = client.chat.completions.create(model=model, messages=PROMPT, seed=5, max_tokens=12)
+    response = client.responses.create(**settings)
+    assert response.output_text == chat.choices[0].message.content
+    assert response.usage.output_tokens == chat.usage.completion_tokens
+    assert response.status == ("completed" if chat.choices[0].finish_reason == "stop" else "incomplete")
+    with client.responses.stream(**settings) as events:
+        seen = list(events)
+    assert "".join(event.delta for event in seen if event.type == "response.output_text.delta") == response.output_text
+    assert seen[0].type == "response.created"
+    assert seen[-1].type == f"response.{response.status}"
+    assert seen[-1].response.usage == response.usage
+    again = [{"role": "user", "content": "bake"}, response.output[0].model_dump(), {"role": "user", "content": "stir"}]
+    assert client.responses.create(model=NAME, input=again).output
+
+
+def test_logprobs_in_both_forms(client, soup):
+    chat = client.chat.completions.create(model=NAME, messages=PROMPT, seed=2, logprobs=True, top_logprobs=3)
+    content = chat.choices[0].logprobs.content
+    assert len(content) == chat.usage.completion_tokens
+    assert all(len(token.top_logprobs) == 3 and token.logprob <= token.top_logprobs[0].logprob for token in content)
+    streamed = client.chat.completions.create(
+        model=NAME, messages=PROMPT, seed=2, logprobs=True, top_logprobs=3, stream=True
+    )
+    pieces = [t for chunk in streamed if chunk.choices[0].logprobs for t in chunk.choices[0].logprobs.content]
+    assert pieces == content
+    zero = client.completions.create(model=NAME, prompt="bake", seed=2, max_tokens=3, logprobs=0)
+    assert len(zero.choices[0].logprobs.token_logprobs) == zero.usage.completion_tokens
+
+
+def test_an_echoed_prompt_has_the_log_probabilities_that_a_harness_sums(client, soup):
+    ids = soup.tokenizer("bake mixed stir taste", add_special_tokens=False)["input_ids"]
+    ask = {"model": f"{NAME}@helpful:0.8+harmless:0.2", "max_tokens": 1, "logprobs": 1, "echo": True, "temperature": 0}
+    answer = client.completions.create(prompt=[ids, ids[:2]], **ask)
+    echoed = answer.choices[0].logprobs
+    soup.at([0.8, 0.2])
+    with torch.inference_mode():
+        expected = soup.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    assert echoed.token_logprobs[0] is None
+    assert echoed.token_logprobs[1:4] == pytest.approx([float(expected[i, ids[i + 1]]) for i in range(3)], abs=1e-3)
+    # lm-evaluation-harness compares the token with the likeliest one by their text.
+    greedy = [
+        max(top, key=top.get) == token for token, top in zip(echoed.tokens[1:4], echoed.top_logprobs[1:4], strict=True)
+    ]
+    assert greedy == [int(expected[i].argmax()) == ids[i + 1] for i in range(3)]
+    only = client.completions.create(prompt=ids, **(ask | {"max_tokens": 0}))
+    assert only.choices[0].logprobs.token_logprobs == echoed.token_logprobs[:4]
+
+
+def test_several_preferences_in_one_batch_are_the_single_answers(client):
+    preferences = [{"helpful": mu, "harmless": 1 - mu} for mu in (0.0, 0.5, 1.0)]
+    ask = {"model": NAME, "messages": PROMPT, "seed": 6, "n": 2}
+    several = client.chat.completions.create(**ask, extra_body={"preferences": preferences})
+    for i, preference in enumerate(preferences):
+        alone = client.chat.completions.create(**ask, extra_body={"preference": preference})
+        for j in range(2):
+            choice = several.choices[2 * i + j]
+            assert choice.message == alone.choices[j].message
+            assert choice.preference == preference
+            assert choice.coefficients == alone.coefficients
+
+
+def test_which_preference_would_have_said_this(server, soup):
+    texts = ["bake stir", "taste mixed warm"]
+    body = {"model": NAME, "messages": PROMPT, "answers": texts, "logprobs": True}
+    answer = httpx.post(f"{server.url}/v1/score", json=body).json()
+    grid = [point["preference"] for point in answer["data"][:5]]
+    assert [point["helpful"] for point in grid] == [0, 0.25, 0.5, 0.75, 1]
+    for point in answer["data"]:
+        soup.at(list(point["preference"].values()))
+        text = texts[point["answer"]]
+        ids = [*soup.tokenizer(text, add_special_tokens=False)["input_ids"], soup.tokenizer.eos_token_id]
+        expected = log_probabilities(soup.model, soup.tokenizer, [PROMPT], [Response(text, ids, True)], 1)
+        assert point["logprob"] == pytest.approx(float(expected[0]), abs=1e-3)
+        assert point["tokens"] == len(point["logprobs"]) == len(ids)
+    for text, best in enumerate(answer["likeliest"]):
+        assert answer["data"][best]["logprob"] == max(p["logprob"] for p in answer["data"] if p["answer"] == text)
+
+
+def test_a_text_is_tokenized_and_back(server, client, soup):
+    ask = lambda path, **body: httpx.post(f"{server.url}{path}", json=body).json()  # noqa: E731
+    ids = ask("/tokenize", model=NAME, prompt="bake mixed")["tokens"]
+    assert ids == soup.tokenizer("bake mixed", add_special_tokens=False)["input_ids"]
+    assert ask("/detokenize", model=NAME, tokens=ids) == {"prompt": "bake mixed"}
+    chat = ask("/tokenize", model=NAME, messages=PROMPT)
+    assert chat["count"] == client.chat.completions.create(model=NAME, messages=PROMPT).usage.prompt_tokens
+
+
+@pytest.mark.parametrize(
+    "spelling", ["helpful=0.2,harmless=0.8", "helpful:0.2+harmless:0.8", "helpful=0.2;harmless=0.8"]
+)
+def test_a_preference_without_commas_and_by_header(client, spelling):
+    ask = {"messages": PROMPT, "seed": 4}
+    body = client.chat.completions.create(
+        model=NAME, **ask, extra_body={"preference": {"helpful": 0.2, "harmless": 0.8}}
+    )
+    named = client.chat.completions.create(model=f"{NAME}@{spelling}", **ask)
+    header = client.chat.completions.create(model=NAME, **ask, extra_headers={"X-Bonesoup-Preference": spelling})
+    assert named.choices == body.choices == header.choices
+    with pytest.raises(openai.BadRequestError, match="give one of them"):
+        client.chat.completions.create(
+            model=f"{NAME}@balanced", **ask, extra_headers={"X-Bonesoup-Preference": spelling}
+        )
 
 
 def test_control_tokens_in_a_prompt_are_text(client):
@@ -211,7 +320,6 @@ def test_the_soup_tells_what_it_is_and_what_a_preference_means(server):
 
 
 def test_the_adapter_of_a_preference_loads_in_peft_and_is_the_soup(server, version, soup, tmp_path):
-    import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from bonesoup.chat import SPECIAL, bpe_tokenizer, words_tokenizer
-from bonesoup.serving.text import Pieces, chat_tokens, plain_tokens, roles
+from bonesoup.serving.text import Pieces, chat_tokens, fold_system, knows_system, plain_tokens
 
 TEXTS = ["Please bake bread.", "naïve café ☕ über 北京 👩‍🍳", "warm  oven,\nthen wait"]
 
@@ -92,11 +92,30 @@ def test_control_tokens_that_people_write_stay_text(name, written):
         assert tokenizer.decode(ids[1:-1]) == written
 
 
-def test_roles_are_those_the_model_has_seen():
-    assert roles(TOKENIZERS["words"]) == ("user", "assistant")
-    other = words_tokenizer(TEXTS)
-    other.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}"
-    assert roles(other) == ("system", "user", "assistant")
+@pytest.mark.parametrize(
+    ("template", "known"),
+    [
+        (None, False),
+        ("{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}", True),
+        ("{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}", False),
+        ("{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}", False),
+    ],
+)
+def test_a_template_that_drops_or_refuses_system_messages_does_not_know_them(template, known):
+    tokenizer = words_tokenizer(TEXTS)
+    tokenizer.chat_template = template or tokenizer.chat_template
+    assert knows_system(tokenizer) == known
+
+
+def test_system_messages_are_folded_into_the_next_turn_of_the_user():
+    turns = [("system", "a"), ("user", "b"), ("assistant", "c"), ("system", "d"), ("system", "e"), ("user", "f")]
+    folded = fold_system([{"role": role, "content": content} for role, content in turns])
+    assert [(turn["role"], turn["content"]) for turn in folded] == [
+        ("user", "a\n\nb"),
+        ("assistant", "c"),
+        ("user", "d\n\ne\n\nf"),
+    ]
+    assert fold_system([{"role": "system", "content": "a"}]) == [{"role": "user", "content": "a"}]
 
 
 def test_a_template_that_refuses_says_why():

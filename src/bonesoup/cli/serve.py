@@ -1,9 +1,9 @@
-"""`bonesoup serve`: a soup over HTTP. cli.py adds it to `bonesoup`."""
+"""`bonesoup serve`: a soup over HTTP."""
 
 import os
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -20,7 +20,7 @@ def serve(
         str | None,
         typer.Argument(
             help="models:/NAME@champion, models:/NAME/3, a project, or a version's files; by default the project's "
-            "champion, and where it has none its own run",
+            "champion or, if it has none, its own run",
             show_default=False,
         ),
     ] = None,
@@ -33,8 +33,23 @@ def serve(
         Path | None, typer.Option(help="file with the token clients must send; or set BONESOUP_TOKEN")
     ] = None,
     allowed_host: Annotated[
-        list[str] | None, typer.Option(help="a name under which clients reach the server; may be repeated")
+        list[str] | None, typer.Option(help="a name under which clients reach the server; repeatable")
     ] = None,
+    allowed_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="a site whose pages may ask the server, such as https://chat.example.org, or *; repeatable"),
+    ] = None,
+    root_path: Annotated[str, typer.Option(help="the path under which a proxy publishes the server, /soup")] = "",
+    system: Annotated[
+        Literal["fold", "refuse"],
+        typer.Option(
+            help="system messages where the chat template has no place for them: into the user's turn, or 400"
+        ),
+    ] = "fold",
+    overlong: Annotated[
+        Literal["refuse", "cut"],
+        typer.Option(help="max_tokens that does not fit: refuse it, or cut it to what fits and say so in `note`"),
+    ] = "refuse",
     batch: Annotated[int, typer.Option(help="rows answered at once", min=1)] = 32,
     queue: Annotated[int, typer.Option(help="rows that may wait; more are told to come back (429)", min=0)] = 256,
     timeout: Annotated[float, typer.Option(help="seconds an answer may take, waiting included", min=0.1)] = 120,
@@ -42,9 +57,11 @@ def serve(
     max_new_tokens: Annotated[int, typer.Option(help="longest answer", min=1)] = 2048,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(help="of the CPU; the project's `threads` by default", min=1, show_default=False)
+        int | None, typer.Option(help="CPU threads; by default the project's `threads`", min=1, show_default=False)
     ] = None,
-    drain: Annotated[float, typer.Option(help="seconds running answers get after SIGTERM", min=1)] = 60,
+    drain: Annotated[
+        float, typer.Option(help="seconds running answers get after SIGTERM; Docker kills after 10", min=1)
+    ] = 8,
 ) -> None:
     """Serve a soup with OpenAI's API, a preference with each request, and the mixing desk at /.
 
@@ -56,19 +73,21 @@ def serve(
         # Read by the libraries beneath torch when they are imported.
         os.environ["OMP_NUM_THREADS"] = str(threads)
     warnings.filterwarnings("ignore")
-    from bonesoup.serving.completions import Bounds
     from bonesoup.serving.engine import Limits
+    from bonesoup.serving.live import Bounds
     from bonesoup.serving.server import Options
     from bonesoup.serving.server import serve as run
 
     limits = Limits(batch=batch, queue=queue, seconds=timeout)
-    bounds = Bounds(max_prompt_tokens, max_new_tokens)
-    options = Options(host, port, token, tuple(allowed_host or ()), limits, bounds, device, drain)
+    bounds = Bounds(max_prompt_tokens, max_new_tokens, overlong, system)
+    root_path = root_path.rstrip("/") and f"/{root_path.strip('/')}"
+    hosts, origins = tuple(allowed_host or ()), tuple(allowed_origin or ())
+    options = Options(host, port, token, hosts, limits, bounds, device, drain, origins, root_path)
     run(options, source, follow, Path("."), console.print)
 
 
 def _token(file: Path | None) -> str | None:
-    """The token, never from the command line, where other users of the machine can read it."""
+    """Read the token, never from the command line, where other users of the machine can read it."""
     if file is None:
         return os.environ.get("BONESOUP_TOKEN") or None
     if not file.is_file():

@@ -8,6 +8,7 @@ whose cache is more than keys and values (recurrent states) are not for this.
 import inspect
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bonesoup.chat import never_sampled
-from bonesoup.generation.sample import perturbed
+from bonesoup.generation.sampling import Likelihood, choose, likelihoods
 from bonesoup.generation.soup import SoupModel
 
 
@@ -30,6 +31,12 @@ class Request:
         coefficients: lambda [policy] over the policies of the `SoupModel`.
         temperature: 0 takes the most probable token.
         top_p: sample from the most probable tokens that hold this much of the probability; 1 from all.
+        top_k: sample from this many of the most probable tokens; 0 from all.
+        min_p: sample from tokens at least this many times as probable as the likeliest; 0 from all.
+        repetition_penalty, presence_penalty, frequency_penalty: see `sampling.penalise`.
+        min_tokens: tokens before which the answer does not end.
+        ignore_eos: never end before `max_new_tokens`.
+        alternatives: give the log-probability of every token, and of this many likeliest; None for none.
     """
 
     key: Hashable
@@ -39,6 +46,40 @@ class Request:
     temperature: float
     top_p: float
     max_new_tokens: int
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    alternatives: int | None = None
+
+    @cached_property
+    def penalised(self) -> bool:
+        """Whether any penalty changes the logits."""
+        return self.repetition_penalty != 1 or bool(self.presence_penalty or self.frequency_penalty)
+
+    @cached_property
+    def cuts(self) -> bool:
+        """Whether tokens are excluded from the distribution."""
+        return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
+
+
+@dataclass(frozen=True, eq=False)
+class GivenText:
+    """A text whose log-probabilities are asked for.
+
+    Attributes:
+        ids: token ids, of which those from `begin` (at least 1) on are scored, each given all before it.
+        top: likeliest tokens to give for each place.
+    """
+
+    key: Hashable
+    ids: Sequence[int]
+    begin: int
+    coefficients: np.ndarray
+    top: int
 
 
 @dataclass(frozen=True)
@@ -48,14 +89,14 @@ class Token:
     key: Hashable
     id: int
     end: str | None
+    likelihood: Likelihood | None = None
 
 
 @dataclass(eq=False)
 class _Row:
     request: Request
     noise: torch.Generator
-    last: int = 0
-    made: int = 0
+    made: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -110,11 +151,34 @@ class RunningBatch:
         if not self._mixed:
             self._mix(self._rows)
             self._mixed = True
-        ids = torch.tensor([[row.last] for row in self._rows], device=self._own.device)
+        ids = torch.tensor([[row.made[-1]] for row in self._rows], device=self._own.device)
         position = self._own.sum(1, keepdim=True)
         self._own = pad(self._own, (0, 1), value=True)
         logits = self._forward(ids, self._own, position, self._cache)
         return self._leave(self._choose(self._rows, logits))
+
+    @torch.inference_mode()
+    def score(self, texts: Sequence[GivenText]) -> list[list[Likelihood]]:
+        """Log-probabilities of given texts, each at its own coefficients, in one forward pass."""
+        longest = max(len(text.ids) for text in texts)
+        scored = max(len(text.ids) - text.begin for text in texts)
+        device = self.policy.model.device
+        ids = torch.tensor([[0] * (longest - len(t.ids)) + list(t.ids) for t in texts], device=device)
+        own = torch.tensor([[i >= longest - len(t.ids) for i in range(longest)] for t in texts], device=device)
+        self.policy.mixer.set(torch.tensor(np.stack([text.coefficients for text in texts])))
+        self._mixed = False
+        logits = self.policy.model(
+            input_ids=ids,
+            attention_mask=own.long(),
+            position_ids=(own.cumsum(1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=scored + 1,
+        ).logits
+        # Row by row: the probabilities of a whole vocabulary are the largest tensor here.
+        return [
+            likelihoods(row[-1 - (len(text.ids) - text.begin) : -1], text.ids[text.begin :], text.top)
+            for row, text in zip(logits, texts, strict=True)
+        ]
 
     def drop(self, keys: Collection[Hashable]) -> None:
         """Let rows go before their end; unknown keys are none of the batch's business."""
@@ -137,20 +201,17 @@ class RunningBatch:
 
     def _choose(self, rows: list[_Row], logits: torch.Tensor) -> list[Token]:
         logits = logits.float()
-        logits[:, self._never] = -torch.inf
-        sampled = [i for i, row in enumerate(rows) if row.request.temperature > 0]
-        if sampled:
-            temperature = torch.tensor([[rows[i].request.temperature] for i in sampled], device=logits.device)
-            top_p = torch.tensor([[rows[i].request.top_p] for i in sampled], device=logits.device)
-            scaled = nucleus(logits[sampled] / temperature, top_p)
-            logits[sampled] = perturbed(scaled, [rows[i].noise for i in sampled])
+        requests = [row.request for row in rows]
+        wanted = [i for i, request in enumerate(requests) if request.alternatives is not None]
+        plain = logits[wanted] if wanted else None
+        ids = choose(logits, requests, [row.made for row in rows], [row.noise for row in rows], self._never, self._end)
+        likely = {i: likelihoods(plain[k : k + 1], [ids[i]], requests[i].alternatives)[0] for k, i in enumerate(wanted)}
         tokens = []
-        for row, token in zip(rows, logits.argmax(-1).tolist(), strict=True):
-            row.last = token
-            row.made += 1
-            full = row.made >= row.request.max_new_tokens
+        for i, (row, token) in enumerate(zip(rows, ids, strict=True)):
+            row.made.append(token)
+            full = len(row.made) >= row.request.max_new_tokens
             end = "stop" if token == self._end else "length" if full else None
-            tokens.append(Token(row.request.key, token, end))
+            tokens.append(Token(row.request.key, token, end, likely.get(i)))
         return tokens
 
     def _append(self, rows: list[_Row], cache: DynamicCache, own: torch.Tensor) -> None:
@@ -184,15 +245,3 @@ class RunningBatch:
         self._own = own[:, first:]
         for layer in self._cache.layers:
             layer.keys, layer.values = layer.keys[kept, :, first:], layer.values[kept, :, first:]
-
-
-def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """logits [row, vocabulary] without the tokens beyond the most probable ones that hold `top_p` [row, 1]."""
-    if bool((top_p >= 1).all()):
-        return logits
-    ordered, order = logits.sort(dim=-1, descending=True)
-    mass = ordered.softmax(-1)
-    # The token that crosses the line stays, and the first whatever float32 makes of top_p.
-    beyond = mass.cumsum(-1) - mass >= top_p
-    beyond[:, 0] = False
-    return logits.masked_fill(beyond.scatter(-1, order, beyond) & (top_p < 1), -torch.inf)

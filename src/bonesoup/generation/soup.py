@@ -147,8 +147,12 @@ class SoupModel:
             ValueError: see `Soup.coefficients`.
         """
         soup = soup or self.soup
+        return self.spread(soup.coefficients(preference), soup)
+
+    def spread(self, coefficients, soup: Soup) -> np.ndarray:
+        """Place the coefficients [policy] of `soup` among all policies: lambda [policy], 0 for those of other soups."""
         values = np.zeros(len(self.policies))
-        values[[self.policies.index(policy) for policy in soup.policies]] = soup.coefficients(preference)
+        values[[self.policies.index(policy) for policy in soup.policies]] = coefficients
         return values
 
     def at(self, preference) -> np.ndarray:

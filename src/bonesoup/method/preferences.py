@@ -1,6 +1,7 @@
 """Preferences: points of the simplex over the objectives."""
 
 import math
+import re
 from itertools import combinations
 
 import numpy as np
@@ -58,9 +59,13 @@ def interior(preferences: ArrayLike, threshold: float) -> np.ndarray:
 
 
 def parse_weights(text: str, known: list[str]) -> dict[str, float]:
-    """'a=0.7,b=0.3' -> {'a': 0.7, 'b': 0.3}."""
+    """Read 'a=0.7,b=0.3', or without commas 'a:0.7+b:0.3', as {'a': 0.7, 'b': 0.3}.
+
+    Raises:
+        ValueError: neither form, or an objective twice.
+    """
     try:
-        pairs = [part.split("=") for part in text.split(",")]
+        pairs = [part.replace(":", "=").split("=") for part in re.split("[,+;]", text)]
         weights = {name.strip(): float(value) for name, value in pairs}
     except ValueError:
         raise ValueError(
@@ -83,5 +88,5 @@ def preference_faults(weights: dict[str, float], objectives: list[str]) -> list[
     if any(not math.isfinite(value) or value < 0 for value in values):
         faults.append("weights must be finite and not negative")
     elif abs(sum(values) - 1) > 1e-6:
-        faults.append(f"weights sum to {sum(values):g}, not 1")
+        faults.append(f"weights sum to {sum(values):.9g}, not 1")
     return faults

@@ -4,207 +4,250 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from fastapi import Request as HttpRequest
 
-from bonesoup.generation.batch import Request
+from bonesoup.generation.batch import GivenText, Request
+from bonesoup.generation.sampling import Likelihood
 from bonesoup.serving import errors, steering
-from bonesoup.serving.engine import Answer, Down, Engine, Full
+from bonesoup.serving.engine import Answer, Down, Full
 from bonesoup.serving.errors import ApiError
-from bonesoup.serving.protocol import ChatBody, CompletionBody, Sampling
-from bonesoup.serving.source import Source
-from bonesoup.serving.text import Pieces, chat_tokens, plain_tokens, roles
+from bonesoup.serving.live import Live
+from bonesoup.serving.logprobs import chat_logprobs, text_logprobs
+from bonesoup.serving.protocol import ChatBody, CompletionBody
+from bonesoup.serving.steering import Choice
+from bonesoup.serving.text import Pieces
 
 # Below it, logits divided by the temperature leave float32's range: the likeliest token is meant.
 COLDEST = 1e-4
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """The longest prompt and the longest answer, in tokens."""
-
-    prompt: int
-    answer: int
-
-
 @dataclass(frozen=True, eq=False)
-class Live:
-    """A source and the engine that answers for it."""
+class Row:
+    """One answer on its way.
 
-    source: Source
-    engine: Engine
-    bounds: Bounds
+    Attributes:
+        prompt: token ids.
+        answer: what the engine generates; None if only the prompt is asked for.
+        given: log-probabilities of the prompt; None if they were not asked for.
+    """
 
-    @property
-    def tokenizer(self):
-        return self.engine.policy.tokenizer
+    prompt: Sequence[int]
+    choice: Choice
+    answer: Answer | None
+    given: Answer | None
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """The rows of one HTTP request on their way."""
+    """The rows of one HTTP request, and the fields that every chunk of its answer repeats."""
 
     live: Live
-    answers: list[Answer]
+    body: ChatBody | CompletionBody
+    rows: list[Row]
     head: dict
-    chat: bool
-    stops: list[str]
-    steered: dict
     prompt_tokens: int
 
+    @property
+    def chat(self) -> bool:
+        """Whether it is a chat, and not the continuation of a text."""
+        return isinstance(self.body, ChatBody)
+
+    @property
+    def steered_choices(self) -> bool:
+        """Whether each choice names its preference, because the request has several."""
+        return self.body.preferences is not None
+
     def release(self) -> None:
-        """Nobody waits for the rows any more."""
-        self.live.engine.cancel(self.answers)
+        """Tell the engine that nobody waits for the rows any more."""
+        answers = [answer for row in self.rows for answer in (row.answer, row.given) if answer]
+        self.live.engine.cancel(answers)
 
 
-def submit(live: Live, body: ChatBody | CompletionBody) -> Job:
+@dataclass(frozen=True)
+class Step:
+    """One token of a row: the text that can be sent after it, its likelihood, and the reason if the row ends."""
+
+    piece: str
+    likelihood: Likelihood | None
+    reason: str | None
+
+
+@dataclass
+class Complete:
+    """All of one row."""
+
+    text: str = ""
+    reason: str = "length"
+    tokens: int = 0
+    likely: list[Likelihood] = field(default_factory=list)
+
+
+def submit(live: Live, body: ChatBody | CompletionBody, header: str | None = None) -> Job:
     """Turn a body into rows and queue them.
+
+    Args:
+        header: the preference in the request's headers.
 
     Raises:
         ApiError: 400 or 404 for what is wrong with the body, 429 when the queue is full, 503 when the engine is down.
     """
-    source, chat = live.source, isinstance(body, ChatBody)
-    method = steering.method_of(source, body.model)
-    preference = steering.preference_of(source, body.model, body.preference)
-    prompts = [_chat_prompt(live, body)] if chat else [_plain_prompt(live, text) for text in body.prompts]
-    longest = max(map(len, prompts))
-    limit = body.limit or _usual_limit(live, longest)
-    _check_room(live, longest, limit)
-    values = np.array(
-        live.engine.policy.coefficients([preference[name] for name in source.objectives], source.soups[method])
-    )
-    seed = secrets.randbits(62) if body.seed is None else body.seed
-    temperature = source.temperature if body.temperature is None else body.temperature
-    if temperature < COLDEST:
-        temperature = 0.0
+    chat = isinstance(body, ChatBody)
+    choices = steering.choose_all(live.source, body.model, header, body.preference, body.preferences)
+    prompts = [live.chat_prompt(body.messages)] if chat else [live.plain_prompt(prompt) for prompt in body.prompts]
+    limit, note = live.limit(max(map(len, prompts)), body.limit, "messages" if chat else "prompt")
+    scored = not chat and bool(body.echo) and body.alternatives is not None
+    n, seed = body.n or 1, secrets.randbits(62) if body.seed is None else body.seed
+    requests: list[Request | GivenText] = []
+
+    def add(request: Request | GivenText) -> int:
+        requests.append(request)
+        return len(requests) - 1
+
+    plan = []
+    for p, prompt in enumerate(prompts):
+        for choice in choices:
+            vector = live.vector(choice)
+            given = add(GivenText(None, prompt, 1, vector, body.alternatives)) if scored and len(prompt) > 1 else None
+            for i in range(n):
+                # Every preference gets the same noise, so that answers differ by the preference alone.
+                request = _request(live, body, prompt, vector, seed + p * n + i, limit)
+                plan.append((prompt, choice, add(request) if limit else None, given))
+    answers = queue(live, requests, choices[0].method)
     rows = [
-        # Seeds of torch are 64 bits; a negative one is another such number.
-        Request(None, prompt, values, (seed + i) % 2**63, temperature, body.top_p or 1.0, limit)
-        for i, prompt in enumerate(prompt for prompt in prompts for _ in range(body.n or 1))
+        Row(prompt, choice, None if own is None else answers[own], None if given is None else answers[given])
+        for prompt, choice, own, given in plan
     ]
+    kind = "chatcmpl" if chat else "cmpl"
+    head = {"id": f"{kind}-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}
+    if body.preferences is None:
+        head |= choices[0].steered
+    if note:
+        head["note"] = note
+    return Job(live, body, rows, head, sum(map(len, prompts)))
+
+
+def _request(live: Live, body: ChatBody | CompletionBody, prompt, vector: np.ndarray, seed: int, limit: int) -> Request:
+    temperature = live.source.temperature if body.temperature is None else body.temperature
+    return Request(
+        key=None,
+        prompt=prompt,
+        coefficients=vector,
+        # torch's seeds have 64 bits; a negative one stands for another such number.
+        seed=seed % 2**63,
+        temperature=0.0 if temperature < COLDEST else temperature,
+        top_p=body.top_p or 1.0,
+        max_new_tokens=limit,
+        top_k=max(body.top_k or 0, 0),
+        min_p=body.min_p or 0.0,
+        repetition_penalty=body.repetition_penalty or 1.0,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        min_tokens=body.min_tokens or 0,
+        ignore_eos=bool(body.ignore_eos),
+        alternatives=body.alternatives,
+    )
+
+
+def queue(live: Live, requests: Sequence[Request | GivenText], method: str) -> list[Answer]:
+    """Queue rows, all or none.
+
+    Raises:
+        ApiError: 429 when the queue is full, 503 when the engine is down.
+    """
     try:
-        answers = live.engine.submit(rows)
+        return live.engine.submit(requests, method)
     except Full:
-        raise ApiError(
-            429, "the queue is full: try again in a moment", code="queue_full", headers={"Retry-After": "1"}
-        ) from None
+        text = "the queue is full: try again in a moment"
+        raise ApiError(429, text, code="queue_full", headers={"Retry-After": "1"}) from None
     except Down as error:
         raise ApiError(503, str(error), code="unavailable", headers={"Retry-After": "5"}) from None
-    live.engine.metrics.prompt_tokens.inc(sum(len(row.prompt) for row in rows))
-    head = {
-        "id": f"{'chatcmpl' if chat else 'cmpl'}-{secrets.token_hex(12)}",
-        "created": int(time.time()),
-        "model": body.model,
-    }
-    steered = {"preference": preference, "coefficients": steering.coefficients(source, method, preference)}
-    return Job(live, answers, head, chat, body.stops, steered, sum(map(len, prompts)))
 
 
-def _chat_prompt(live: Live, body: ChatBody) -> list[int]:
-    messages = []
-    known = roles(live.tokenizer)
-    for place, message in enumerate(body.messages):
-        role = "system" if message.role == "developer" else message.role
-        if role not in known:
-            raise ApiError(
-                400,
-                f"this model knows no {message.role} messages, only {' and '.join(known)}",
-                f"messages.{place}.role",
-            )
-        messages.append({"role": role, "content": message.content})
-    try:
-        return chat_tokens(live.tokenizer, messages)
-    except ValueError as error:
-        raise ApiError(400, str(error), "messages") from None
+async def next_event(live: Live, answer: Answer) -> tuple:
+    """Wait for the next event of an answer.
+
+    Raises:
+        ApiError: 504 when its time is up, 500 when the engine fails.
+    """
+    value, end = await answer.events.get()
+    if end == "timeout":
+        raise ApiError(504, f"the answer took longer than {live.engine.limits.seconds:g} s", code="timeout")
+    if end == "failed":
+        raise ApiError(500, live.engine.fault or "the engine failed", code="engine_failed")
+    return value, end
 
 
-def _plain_prompt(live: Live, text: str) -> list[int]:
-    if ids := plain_tokens(live.tokenizer, text):
-        return ids
-    raise ApiError(400, "the prompt has no tokens", "prompt")
-
-
-def _usual_limit(live: Live, prompt: int) -> int:
-    """Tokens of an answer where a request does not say: the version's own, as far as the context has room."""
-    room = (_context(live) or prompt + live.source.max_new_tokens) - prompt
-    return max(1, min(live.source.max_new_tokens, live.bounds.answer, room))
-
-
-def _context(live: Live) -> int | None:
-    return getattr(live.engine.policy.model.config, "max_position_embeddings", None)
-
-
-def _check_room(live: Live, prompt: int, new: int) -> None:
-    """A bound of the server, or the model's context: past it a model answers nonsense."""
-    bounds = live.bounds
-    code = "context_length_exceeded"
-    if prompt > bounds.prompt:
-        raise ApiError(400, f"the prompt has {prompt} tokens, this server takes {bounds.prompt}", "messages", code)
-    if new > bounds.answer:
-        raise ApiError(400, f"max_tokens is {new}, this server gives at most {bounds.answer}", "max_tokens", code)
-    context = _context(live)
-    if context and prompt + new > context:
-        text = f"the prompt has {prompt} tokens; with {new} new ones it does not fit into the context of {context}"
-        raise ApiError(400, f"{text}: shorten it, or lower max_tokens", "messages", code)
-
-
-async def _row(job: Job, answer: Answer) -> AsyncIterator[tuple[str, str | None]]:
-    """(piece of text, finish reason at the end) for every token of one row."""
-    pieces = Pieces(job.live.tokenizer, job.stops)
+async def steps(job: Job, row: Row) -> AsyncIterator[Step]:
+    """Follow one row, token by token."""
+    if row.answer is None:
+        return
+    pieces = Pieces(job.live.tokenizer, job.body.stops)
     while True:
-        token, end = await answer.events.get()
-        if end == "timeout":
-            limit = job.live.engine.limits.seconds
-            raise ApiError(504, f"the answer took longer than {limit:g} s", code="timeout")
-        if end == "failed":
-            raise ApiError(500, job.live.engine.fault or "the engine failed", code="engine_failed")
+        token, end = await next_event(job.live, row.answer)
         # The end token has no text, and may be any token where it is not marked special.
-        piece = pieces.push(None if end == "stop" else token, last=end is not None)
-        if pieces.stopped and end is None:
-            job.live.engine.cancel([answer])
+        piece = pieces.push(None if end == "stop" else token.id, last=end is not None)
+        if pieces.stopped:
+            if end is None:
+                job.live.engine.cancel([row.answer])
             end = "stop"
-        elif pieces.stopped:
-            end = "stop"
-        yield piece, end
+        yield Step(piece, token.likelihood, end)
         if end:
             return
 
 
 async def whole(job: Job, http: HttpRequest) -> dict:
-    """The complete answer, unless the client goes away first.
+    """Wait for the complete answer, unless the client goes away first.
 
     Raises:
         ApiError: timeout, failure, or the end of the server.
     """
 
-    async def one(answer: Answer) -> tuple[str, str, int]:
-        steps = [step async for step in _row(job, answer)]
-        return "".join(piece for piece, _ in steps), steps[-1][1], len(steps)
+    async def complete(row: Row) -> Complete:
+        result = Complete()
+        async for step in steps(job, row):
+            result.text += step.piece
+            result.tokens += 1
+            result.reason = step.reason
+            if step.likelihood:
+                result.likely.append(step.likelihood)
+        return result
 
-    async def every() -> list[tuple[str, str, int]]:
-        return await asyncio.gather(*map(one, job.answers))
+    async def choice(index: int, row: Row) -> tuple[dict, int]:
+        given = (await next_event(job.live, row.given))[0] if row.given else None
+        result = await complete(row)
+        return _choice(job, index, row, result, given), result.tokens
 
-    rows, gone = asyncio.ensure_future(every()), asyncio.ensure_future(_disconnected(http))
+    results = await unless_gone(http, [choice(i, row) for i, row in enumerate(job.rows)], job.release)
+    kind = "chat.completion" if job.chat else "text_completion"
+    usage = _usage(job, sum(tokens for _, tokens in results))
+    return job.head | {"object": kind, "choices": [value for value, _ in results], "usage": usage}
+
+
+async def unless_gone(http: HttpRequest, waits: list, release) -> list:
+    """Await everything, unless the client goes away or the server ends first; `release` is called in any case.
+
+    Raises:
+        ApiError: as the awaited raise; 499 for a client that is gone, 503 at the end of the server.
+    """
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    every, gone = asyncio.gather(*tasks), asyncio.ensure_future(_disconnected(http))
     try:
-        await asyncio.wait([rows, gone], return_when=asyncio.FIRST_COMPLETED)
-        if not rows.done():
+        await asyncio.wait([every, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not every.done():
             raise ApiError(499, "the client went away")
-        results = await rows
+        return await every
     except asyncio.CancelledError:
-        # What cancels it is the end of the time that running answers get when the server is stopped.
+        # Cancelled at the end of the time that running answers get when the server is stopped.
         text = "the server was stopped before the answer was complete"
         raise ApiError(503, text, code="unavailable") from None
     finally:
-        job.release()
-        rows.cancel()
-        gone.cancel()
-    choices = [_choice(job, i, text, reason) for i, (text, reason, _) in enumerate(results)]
-    usage = _usage(job, sum(count for _, _, count in results))
-    kind = "chat.completion" if job.chat else "text_completion"
-    return job.head | {"object": kind, "choices": choices, "usage": usage} | job.steered
+        release()
+        for task in (*tasks, every, gone):
+            task.cancel()
 
 
 async def _disconnected(http: HttpRequest) -> None:
@@ -212,74 +255,114 @@ async def _disconnected(http: HttpRequest) -> None:
         pass
 
 
-async def stream(job: Job, usage: bool) -> AsyncIterator[str]:
-    """Server-sent events: a chunk per piece of text, then [DONE]; an error becomes the last event."""
+async def follow(job: Job) -> AsyncIterator[tuple[int, Step | list[Likelihood]]]:
+    """Merge the rows of a job: (index, step) as they come, and before a row's first step its prompt's likelihoods.
+
+    Raises:
+        ApiError: what ends a row without an answer.
+    """
     merged: asyncio.Queue = asyncio.Queue()
 
-    async def forward(index: int, answer: Answer) -> None:
+    async def forward(index: int, row: Row) -> None:
         try:
-            async for step in _row(job, answer):
+            if not job.chat and job.body.echo:
+                given = (await next_event(job.live, row.given))[0] if row.given else []
+                merged.put_nowait((index, given))
+            async for step in steps(job, row):
                 merged.put_nowait((index, step))
+            merged.put_nowait((index, None))
         except Exception as error:
             merged.put_nowait((index, error))
 
-    tasks = [asyncio.ensure_future(forward(i, answer)) for i, answer in enumerate(job.answers)]
+    tasks = [asyncio.ensure_future(forward(i, row)) for i, row in enumerate(job.rows)]
     try:
-        if job.chat:
-            for i in range(len(tasks)):
-                yield _event(_chunk(job, i, {"role": "assistant", "content": ""}, None))
-        left, count = len(tasks), 0
+        left = len(tasks)
         while left:
-            index, step = await merged.get()
-            if isinstance(step, ApiError):
-                yield _event(errors.body(step.status, str(step), step.param, step.code))
-                return
-            if isinstance(step, Exception):
-                raise step
-            piece, reason = step
-            count += 1
-            if piece:
-                yield _event(_chunk(job, index, {"content": piece}, None))
-            if reason:
+            index, item = await merged.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
                 left -= 1
-                yield _event(_chunk(job, index, {}, reason))
-        if usage:
-            yield _event(_chunk(job) | {"choices": [], "usage": _usage(job, count)})
-        yield "data: [DONE]\n\n"
+            else:
+                yield index, item
     finally:
         for task in tasks:
             task.cancel()
 
 
-def _event(value: dict) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+async def stream(job: Job) -> AsyncIterator[str]:
+    """Server-sent events: a chunk per piece of text, then [DONE]; an error becomes the last event."""
+    count = 0
+    try:
+        if job.chat:
+            for i in range(len(job.rows)):
+                yield event(_chunk(job, i, {"role": "assistant", "content": ""}))
+        async for index, item in follow(job):
+            row = job.rows[index]
+            if isinstance(item, list):
+                prompt = job.live.tokenizer.decode(row.prompt)
+                logprobs = _given_logprobs(job, row, item) if job.body.alternatives is not None else None
+                yield event(_chunk(job, index, {"content": prompt}, logprobs))
+                if row.answer is None:
+                    yield event(_chunk(job, index, {}, reason="length"))
+                continue
+            count += 1
+            logprobs = _logprobs(job, [item.likelihood]) if item.likelihood else None
+            if item.piece or logprobs:
+                yield event(_chunk(job, index, {"content": item.piece}, logprobs))
+            if item.reason:
+                yield event(_chunk(job, index, {}, reason=item.reason))
+        if job.body.wants_usage:
+            yield event(job.head | {"object": _kind(job), "choices": [], "usage": _usage(job, count)})
+        yield "data: [DONE]\n\n"
+    except ApiError as error:
+        yield event(errors.body(error.status, str(error), error.param, error.code))
 
 
-def _chunk(job: Job, index: int = 0, delta: dict | None = None, reason: str | None = None) -> dict:
-    if delta is None:
-        choices = []
-    elif job.chat:
-        choices = [{"index": index, "delta": delta, "finish_reason": reason}]
-    else:
-        choices = [{"index": index, "text": delta.get("content", ""), "logprobs": None, "finish_reason": reason}]
-    kind = "chat.completion.chunk" if job.chat else "text_completion"
-    return job.head | {"object": kind, "choices": choices} | job.steered
+def event(value: dict, name: str | None = None) -> str:
+    """Write one server-sent event."""
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-def _choice(job: Job, index: int, text: str, reason: str) -> dict:
+def _kind(job: Job) -> str:
+    return "chat.completion.chunk" if job.chat else "text_completion"
+
+
+def _chunk(job: Job, index: int, delta: dict, logprobs: dict | None = None, reason: str | None = None) -> dict:
+    body = {"delta": delta} if job.chat else {"text": delta.get("content", "")}
+    choice = {"index": index, **body, "logprobs": logprobs, "finish_reason": reason}
+    if job.steered_choices:
+        choice |= job.rows[index].choice.steered
+    return job.head | {"object": _kind(job), "choices": [choice]}
+
+
+def _choice(job: Job, index: int, row: Row, result: Complete, given: list[Likelihood] | None) -> dict:
     if job.chat:
-        message = {"role": "assistant", "content": text}
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+        content = {"message": {"role": "assistant", "content": result.text}}
+        logprobs = _logprobs(job, result.likely)
+    elif job.body.echo:
+        content = {"text": job.live.tokenizer.decode(row.prompt) + result.text}
+        logprobs = _given_logprobs(job, row, [*(given or []), *result.likely])
+    else:
+        content = {"text": result.text}
+        logprobs = _logprobs(job, result.likely)
+    choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": result.reason}
+    return choice | row.choice.steered if job.steered_choices else choice
+
+
+def _logprobs(job: Job, likely: list[Likelihood]) -> dict | None:
+    if job.body.alternatives is None:
+        return None
+    write = chat_logprobs if job.chat else text_logprobs
+    return write(job.live.tokenizer, likely)
+
+
+def _given_logprobs(job: Job, row: Row, likely: list[Likelihood]) -> dict | None:
+    """Log-probabilities of an echoed prompt and of its continuation; the first token has none."""
+    return None if job.body.alternatives is None else text_logprobs(job.live.tokenizer, likely, row.prompt[0])
 
 
 def _usage(job: Job, completion: int) -> dict:
-    return {
-        "prompt_tokens": job.prompt_tokens,
-        "completion_tokens": completion,
-        "total_tokens": job.prompt_tokens + completion,
-    }
-
-
-def wants_usage(body: Sampling) -> bool:
-    return bool(body.stream_options and body.stream_options.include_usage)
+    total = job.prompt_tokens + completion
+    return {"prompt_tokens": job.prompt_tokens, "completion_tokens": completion, "total_tokens": total}

@@ -1,7 +1,7 @@
 """The thread that owns the model: requests wait in a bounded queue, join the running batch, and leave it.
 
-Coroutines talk to it through `Engine.submit` and an `Answer` each; tokens come back on their event loop. What an
-answer may hold is bounded by its token limit, so a client that does not read costs no more than one that does.
+Coroutines submit requests with `Engine.submit` and read an `Answer` each; tokens come back on their event loop. An
+answer holds no more than its token limit, so a client that does not read costs no more than one that does.
 """
 
 import asyncio
@@ -9,9 +9,10 @@ import itertools
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from bonesoup.generation.batch import Request, RunningBatch
+from bonesoup.generation.batch import GivenText, Request, RunningBatch, Token
 from bonesoup.generation.soup import SoupModel
 from bonesoup.serving.metrics import Metrics
 
@@ -43,21 +44,35 @@ class Limits:
 
 @dataclass(eq=False)
 class Answer:
-    """The tokens of one row, as they come: (id, end) with `end` None, "stop", "length", "timeout" or "failed"."""
+    """The tokens of one row, as they come.
 
-    request: Request
+    Events are (token, end) with `end` None while the row goes on, "stop" or "length" at its last token; (None,
+    "timeout" or "failed"); and for a given text (its likelihoods, "scored").
+    """
+
+    request: Request | GivenText
+    method: str
     loop: asyncio.AbstractEventLoop
     deadline: float
     submitted: float
     events: asyncio.Queue = field(default_factory=asyncio.Queue)
     last: float | None = None
 
-    def tell(self, token: int | None, end: str | None) -> None:
+
+def _tell(events: list[tuple[Answer, tuple]]) -> None:
+    """Hand events to the event loops that wait for them, with one call for each loop."""
+    for loop in {answer.loop for answer, _ in events}:
+        own = [(answer.events, event) for answer, event in events if answer.loop is loop]
         try:
-            self.loop.call_soon_threadsafe(self.events.put_nowait, (token, end))
+            loop.call_soon_threadsafe(_put, own)
         except RuntimeError:
             # The loop is closed: nobody is left to listen.
-            return
+            continue
+
+
+def _put(events: list[tuple[asyncio.Queue, tuple]]) -> None:
+    for queue, event in events:
+        queue.put_nowait(event)
 
 
 class Engine:
@@ -80,14 +95,19 @@ class Engine:
 
     @property
     def running(self) -> int:
+        """Rows in the batch."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
+        """Rows in the queue."""
         return len(self._waiting)
 
-    def submit(self, requests: list[Request]) -> list[Answer]:
+    def submit(self, requests: Sequence[Request | GivenText], method: str = "") -> list[Answer]:
         """Queue rows, all or none; their keys are given here.
+
+        Args:
+            method: of the soup that answers, for the metrics.
 
         Raises:
             Full: the queue has no room for all of them.
@@ -95,7 +115,8 @@ class Engine:
         """
         loop, now = asyncio.get_running_loop(), time.monotonic()
         answers = [
-            Answer(replace(request, key=next(self._keys)), loop, now + self.limits.seconds, now) for request in requests
+            Answer(replace(request, key=next(self._keys)), method, loop, now + self.limits.seconds, now)
+            for request in requests
         ]
         with self._news:
             if self.fault or self._closing:
@@ -108,7 +129,7 @@ class Engine:
         return answers
 
     def cancel(self, answers: list[Answer]) -> None:
-        """Nobody wants these any more; unknown and finished ones are no matter."""
+        """Drop rows that nobody waits for; unknown and finished ones are ignored."""
         with self._news:
             self._gone |= {answer.request.key for answer in answers}
             self._news.notify()
@@ -120,13 +141,17 @@ class Engine:
             self._news.notify()
 
     def join(self) -> None:
+        """Wait until the engine has ended."""
         self._thread.join()
 
     def _run(self) -> None:
         try:
             while self._wait():
                 self._settle()
-                if joining := self._admit():
+                joining, scoring = self._admit()
+                if scoring:
+                    self._deliver_scores(scoring, self._batch.score([answer.request for answer in scoring]))
+                if joining:
                     self._deliver(self._batch.join([answer.request for answer in joining]))
                 self._deliver(self._batch.step())
         except Exception as error:
@@ -134,9 +159,7 @@ class Engine:
                 self.fault = f"the engine stopped: {type(error).__name__}: {error}"
                 lost = [*self._running.values(), *self._waiting]
                 self._running, self._waiting = {}, deque()
-            for answer in lost:
-                answer.tell(None, "failed")
-            self.metrics.ended.labels("failed").inc(len(lost))
+            self._end(lost, "failed")
 
     def _wait(self) -> bool:
         """Sleep until there is work; False when closed and empty."""
@@ -158,47 +181,74 @@ class Engine:
                 for answer in [*self._running.values(), *self._waiting]
                 if answer.deadline < now and answer.request.key not in gone
             }
-            asked = self._running.keys() | {answer.request.key for answer in self._waiting}
-            self.metrics.ended.labels("cancelled").inc(len(gone & asked))
+            asked = self._running | {answer.request.key: answer for answer in self._waiting}
+            for key in gone & asked.keys():
+                self.metrics.ended.labels("cancelled", asked[key].method).inc()
             leaving = gone | late.keys()
             self._waiting = deque(answer for answer in self._waiting if answer.request.key not in leaving)
             self._running = {key: answer for key, answer in self._running.items() if key not in leaving}
-        self._batch.drop(leaving)
-        for answer in late.values():
-            self._end(answer, None, "timeout")
+        if leaving:
+            self._batch.drop(leaving)
+            self._end(list(late.values()), "timeout")
 
-    def _admit(self) -> list[Answer]:
-        """The waiting rows that join now, oldest first."""
-        joining: list[Answer] = []
+    def _admit(self) -> tuple[list[Answer], list[Answer]]:
+        """Take waiting rows, oldest first: those that join the batch now, and the given texts that are scored now."""
+        taken: list[Answer] = []
+        longest, now = 0, time.monotonic()
         with self._news:
             while self._waiting and len(self._running) < self.limits.batch:
-                longest = max(len(answer.request.prompt) for answer in (*joining, self._waiting[0]))
-                if joining and longest * (len(joining) + 1) > self.limits.prefill:
+                longest = max(longest, _length(self._waiting[0].request))
+                if taken and longest * (len(taken) + 1) > self.limits.prefill:
                     break
                 answer = self._waiting.popleft()
-                joining.append(answer)
+                taken.append(answer)
                 self._running[answer.request.key] = answer
-        return joining
+        for answer in taken:
+            self.metrics.queued.labels(answer.method).observe(now - answer.submitted)
+            self.metrics.prompt_tokens.labels(answer.method).inc(_length(answer.request))
+        scoring = [answer for answer in taken if isinstance(answer.request, GivenText)]
+        return [answer for answer in taken if answer not in scoring] if scoring else taken, scoring
 
-    def _deliver(self, tokens: list) -> None:
+    def _deliver_scores(self, answers: list[Answer], scores: list[list]) -> None:
+        with self._news:
+            for answer in answers:
+                del self._running[answer.request.key]
+        self._count(answers, "scored")
+        _tell([(answer, (likely, "scored")) for answer, likely in zip(answers, scores, strict=True)])
+
+    def _deliver(self, tokens: list[Token]) -> None:
+        if not tokens:
+            return
         now = time.monotonic()
-        if tokens:
-            self.metrics.batch.observe(len(tokens))
-        for token in tokens:
-            answer = self._running[token.key]
+        self.metrics.batch.observe(len(tokens))
+        answers = [self._running[token.key] for token in tokens]
+        for answer in answers:
             if answer.last is None:
-                self.metrics.first.observe(now - answer.submitted)
+                self.metrics.first.labels(answer.method).observe(now - answer.submitted)
             else:
-                self.metrics.between.observe(now - answer.last)
+                self.metrics.between.labels(answer.method).observe(now - answer.last)
             answer.last = now
-            self.metrics.tokens.inc()
-            if token.end:
-                with self._news:
-                    del self._running[token.key]
-                self._end(answer, token.id, token.end)
-            else:
-                answer.tell(token.id, None)
+            self.metrics.tokens.labels(answer.method).inc()
+        ended = [(answer, token.end) for answer, token in zip(answers, tokens, strict=True) if token.end]
+        if ended:
+            with self._news:
+                for answer, _ in ended:
+                    del self._running[answer.request.key]
+            for answer, end in ended:
+                self._count([answer], end)
+        _tell([(answer, (token, token.end)) for answer, token in zip(answers, tokens, strict=True)])
 
-    def _end(self, answer: Answer, token: int | None, end: str) -> None:
-        self.metrics.ended.labels(end).inc()
-        answer.tell(token, end)
+    def _end(self, answers: list[Answer], end: str) -> None:
+        """End answers without another token."""
+        self._count(answers, end)
+        _tell([(answer, (None, end)) for answer in answers])
+
+    def _count(self, answers: list[Answer], end: str) -> None:
+        now = time.monotonic()
+        for answer in answers:
+            self.metrics.ended.labels(end, answer.method).inc()
+            self.metrics.answered.labels(answer.method).observe(now - answer.submitted)
+
+
+def _length(request: Request | GivenText) -> int:
+    return len(request.ids if isinstance(request, GivenText) else request.prompt)

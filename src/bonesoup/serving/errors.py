@@ -6,9 +6,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+# A message may quote what a client sent, which may be as long as a body.
+LONGEST = 500
+KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+
 
 class Problem(BaseModel):
-    """What went wrong: a message for people, a type and a code for programs, the parameter at fault."""
+    """The error: a message for people, a type and a code for programs, and the field of the request at fault."""
 
     message: str
     type: str
@@ -40,15 +44,26 @@ class ApiError(Exception):
         self.headers = headers
 
 
+def quoted(text: str) -> str:
+    """Quote text of a client, shortened."""
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
 def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
-    kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
-    kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    # What a client sent may be quoted, and half of a surrogate pair cannot be sent back.
-    message, param = (text and text.encode(errors="backslashreplace").decode() for text in (message, param))
-    return ErrorBody(error=Problem(message=message, type=kind, param=param, code=code)).model_dump()
+    """Put an error into OpenAI's form."""
+    kind = KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    message, param = _sendable(message, LONGEST), param and _sendable(param, 100)
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _sendable(text: str, longest: int) -> str:
+    """Half of a surrogate pair, which JSON can write, cannot be sent back."""
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def answer(error: ApiError) -> JSONResponse:
+    """Make the HTTP response of an error."""
     return JSONResponse(body(error.status, str(error), error.param, error.code), error.status, error.headers)
 
 
@@ -56,7 +71,7 @@ def install(app: FastAPI) -> None:
     """Answer every error of the application in this form."""
 
     @app.exception_handler(ApiError)
-    async def own(_: Request, error: ApiError) -> JSONResponse:
+    async def known(_: Request, error: ApiError) -> JSONResponse:
         return answer(error)
 
     @app.exception_handler(HTTPException)
@@ -64,13 +79,32 @@ def install(app: FastAPI) -> None:
         return JSONResponse(body(error.status_code, str(error.detail)), error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-        more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-        text = f"{where}: {first['msg']}" if where else first["msg"]
-        return JSONResponse(body(400, text + more, where or None, "invalid_value"), 400)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(_refusal(request, error.errors()[0]))
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(body(500, f"unexpected {type(error).__name__}; the server's log has the rest"), 500)
+        return JSONResponse(body(500, f"unexpected {type(error).__name__}; see the server's log"), 500)
+
+
+def _refusal(request: Request, fault: dict) -> ApiError:
+    """Say one fault of a request in a sentence; `param` is the field as the client wrote it."""
+    kind, place = fault["type"], [part for part in fault["loc"] if part not in ("body", "query", "path")]
+    if kind == "json_invalid":
+        return ApiError(
+            400, f"the body is not JSON: {fault['ctx']['error']} (character {place[0]})", code="invalid_json"
+        )
+    if not place and "param" not in fault.get("ctx", {}):
+        if fault["loc"] == ("body",) and "json" not in request.headers.get("content-type", ""):
+            return ApiError(415, "the body must be JSON, sent with the header Content-Type: application/json")
+        return ApiError(400, "the body must be a JSON object", code="invalid_value")
+    param = fault.get("ctx", {}).get("param") or ".".join(map(str, place))
+    message = fault["msg"]
+    if kind == "missing":
+        message = "is required"
+    elif kind not in ("unknown_field", "not_supported", "refused"):
+        message = message[0].lower() + message[1:]
+    # Messages of this project name their field; those of pydantic do not.
+    if param not in message:
+        message = f"{param} {message}" if kind == "missing" else f"{param}: {message}"
+    return ApiError(400, message, param, "invalid_value")

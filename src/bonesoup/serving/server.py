@@ -1,5 +1,7 @@
-"""The process: load what is served, listen, follow the champion, and end without losing an answer."""
+"""The process: load a soup, listen, follow the champion, and end without losing an answer."""
 
+import asyncio
+import gc
 import shutil
 import signal
 import socket
@@ -10,24 +12,30 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import numpy as np
 import torch
 import uvicorn
+from starlette.middleware.cors import CORSMiddleware
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bonesoup.generation.batch import Request, RunningBatch
 from bonesoup.generation.soup import SoupModel
 from bonesoup.serving import source as sources
 from bonesoup.serving.app import application
-from bonesoup.serving.completions import Bounds, Live
 from bonesoup.serving.engine import Engine, Limits
+from bonesoup.serving.live import Bounds, Live
 from bonesoup.serving.metrics import Metrics
+from bonesoup.serving.middleware import Access, Guard
 from bonesoup.serving.source import Source
 from bonesoup.serving.text import plain_tokens
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# Of a body, per token that a prompt may have.
+# Bytes of a body, per token that a prompt may have.
 BYTES = 64
-# Seconds between two looks at the registry, and the most that failures in a row make of it.
+# Seconds in which a request's headers must have arrived.
+HEADERS = 10.0
+# Seconds between two looks at the registry, and the longest pause after failures in a row.
 LOOK = 10.0
 RARELY = 600.0
 
@@ -38,8 +46,10 @@ class Options:
 
     Attributes:
         token: what clients must send; None for no token.
-        hosts: names under which the server may be asked, beside its own.
+        hosts: names under which the server may be asked, as well as its own.
         drain: seconds that running answers get after SIGTERM.
+        origins: other sites whose pages may ask the server.
+        root_path: the path under which a proxy publishes it.
     """
 
     host: str
@@ -50,13 +60,15 @@ class Options:
     bounds: Bounds
     device: str
     drain: float
+    origins: tuple[str, ...] = ()
+    root_path: str = ""
 
 
 def check(options: Options) -> None:
-    """Refuse to be reachable from elsewhere by anybody.
+    """Refuse to be open to everybody who can reach this machine.
 
     Raises:
-        ValueError: no token, and an address other than this machine's own.
+        ValueError: no token, and an address other than loopback.
     """
     if options.token is None and options.host not in LOOPBACK:
         raise ValueError(
@@ -82,7 +94,7 @@ def start(source: Source, options: Options, metrics: Metrics) -> Live:
 
 
 class Following:
-    """What answers now; looks at the registry and takes the champion's place when it has moved.
+    """Hold what answers now, and take a new champion of the registry into service.
 
     Requests that run finish on the version they began with.
     """
@@ -92,38 +104,39 @@ class Following:
         self._stop = threading.Event()
 
     def follow(self, champion: Callable[[], str | None], load: Callable[[], Live], say: Callable[[str], None]) -> None:
-        """Look now and then, in a thread of its own.
+        """Look at the registry now and then, in a thread of its own.
 
         Args:
-            champion: the number of the version that has the alias; None where none has.
-            load: the champion, ready to answer.
+            champion: returns the number of the version that has the alias; None if there is none.
+            load: returns the champion, ready to answer.
         """
         threading.Thread(target=self._follow, args=(champion, load, say), name="follow", daemon=True).start()
 
     def _follow(self, champion, load, say) -> None:
-        said, pause = None, LOOK
+        reported, pause = None, LOOK
         while not self._stop.wait(pause):
             try:
                 number = champion()
                 if number is not None and number != self.live.source.version:
                     self._take(load(), say)
-                said, pause = None, LOOK
-            # Whatever it is, what serves must go on serving.
+                reported, pause = None, LOOK
+            # Whatever it is, the version that answers goes on answering.
             except Exception as error:
                 text = f"cannot take the new champion, {self.live.source.place} stays: {error}"
-                if text != said:
+                if text != reported:
                     say(text)
                 # A version whose files are broken is downloaded again at every try.
-                said, pause = text, min(2 * pause, RARELY)
+                reported, pause = text, min(2 * pause, RARELY)
 
     def _take(self, new: Live, say: Callable[[str], None]) -> None:
-        """Put another in the place of what answers, and wait for the old one's end: no third is loaded beside both."""
+        """Let a new version answer, and wait for the end of the old one, so that no third is loaded meanwhile."""
         old, self.live = self.live, new
         old.engine.close()
         say(f"now serving {new.source.place}")
         old.engine.join()
 
     def stop(self) -> None:
+        """Look no more."""
         self._stop.set()
 
 
@@ -132,35 +145,40 @@ def serve(options: Options, reference: str | None, follow: bool, root: Path, say
 
     Args:
         reference: a version of the registry (`models:/NAME@champion`), a folder, or None for the project's champion
-            and, where it has none, its own run.
+            or, if it has none, its own run.
         say: prints a line for people.
 
     Raises:
         ValueError: nothing to serve, or an address that would be open to everybody.
     """
     check(options)
+    # The imported modules stay for good: collections while serving, and the last at the end, need not visit them.
+    gc.freeze()
     (home := root / "var").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="serve-", dir=home) as work:
         source, registered = _find(reference, root, Path(work))
         if follow and (not registered or reference and not reference.endswith("@champion")):
             raise ValueError(
                 f"--follow takes every new champion of the registry, and this is {reference or source.place}: "
-                "name models:/bonesoup-soup@champion, or nothing where the project has a champion"
+                "name models:/bonesoup-soup@champion, or nothing if the project has a champion"
             )
         say(f"loading {source.place}")
         metrics = Metrics()
         following = Following(start(source, options, metrics))
         hosts = (
-            {*LOOPBACK, "[::1]", options.host, *options.hosts} if options.host in LOOPBACK or options.hosts else None
+            {*LOOPBACK, options.host, *map(str.lower, options.hosts)}
+            if options.host in LOOPBACK or options.hosts
+            else None
         )
         largest = max(1 << 16, BYTES * options.bounds.prompt)
-        app = application(lambda: following.live, metrics, options.token, hosts, largest)
+        access = Access(options.token, hosts, options.origins, options.root_path, largest)
+        app = application(lambda: following.live, metrics, access)
         with _listening(options.host, options.port) as listener:
             for line in greeting(source, options, listener.getsockname()[1]):
                 say(line)
             if follow:
                 _follow(following, source.name, root, Path(work), options, metrics, say)
-            _run(app, listener, options.drain)
+            _run(app, listener, options)
             following.stop()
             following.live.engine.close()
             say("stopped")
@@ -202,13 +220,17 @@ def _follow(following, name: str, root: Path, work: Path, options: Options, metr
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ValueError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from None
+    # Connections inherit it. asyncio sets it only on sockets whose protocol is named, which create_server does not do;
+    # without it the answer on a kept connection waits 40 ms for the client's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def greeting(source: Source, options: Options, port: int) -> Iterable[str]:
-    """What a person needs to begin."""
+    """Write the lines that a person needs to begin."""
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{port}"
     token = " -H 'Authorization: Bearer ...'" if options.token else ""
@@ -222,9 +244,59 @@ def greeting(source: Source, options: Options, port: int) -> Iterable[str]:
     )
 
 
-def _run(app, listener: socket.socket, drain: float) -> None:
-    """Until a signal; uvicorn raises it again when it is done, which is then no reason for another exit status."""
+class TimedProtocol(H11Protocol):
+    """Close a connection on which the headers of a request do not arrive in time; uvicorn would wait for ever."""
+
+    late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport) -> None:
+        super().connection_made(transport)
+        self._wait_for_headers()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._wait_for_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.late:
+            self.late.cancel()
+
+    def _wait_for_headers(self) -> None:
+        waiting = self.conn.their_state is h11.IDLE
+        if waiting and not self.late:
+            self.late = self.loop.call_later(HEADERS, self.transport.close)
+        elif not waiting and self.late:
+            self.late.cancel()
+            self.late = None
+
+
+class Server(uvicorn.Server):
+    """A server whose end does not wait for requests that are only half there."""
+
+    def __init__(self, config: uvicorn.Config, guard: Guard):
+        super().__init__(config)
+        self.guard = guard
+
+    async def shutdown(self, sockets=None) -> None:
+        """End, as uvicorn does, within the time for running answers."""
+        self.guard.hurry()
+        await super().shutdown(sockets)
+
+
+def _run(guard: Guard, listener: socket.socket, options: Options) -> None:
+    """Run until a signal; uvicorn raises it again at its end, which must not change the exit status."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=max(1, round(drain)))
-    uvicorn.Server(config).run(sockets=[listener])
+    app = guard
+    if options.origins:
+        names = ["X-Request-Id", "Retry-After"]
+        app = CORSMiddleware(guard, options.origins, allow_methods=["*"], allow_headers=["*"], expose_headers=names)
+    config = uvicorn.Config(
+        app,
+        http=TimedProtocol,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=max(1, round(options.drain)),
+    )
+    Server(config, guard).run(sockets=[listener])

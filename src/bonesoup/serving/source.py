@@ -1,4 +1,4 @@
-"""What is served: a registered version, or a project's own run, as recipes, defaults and measured fronts."""
+"""The soup to serve, from a registered version or a project's run: recipes, defaults and measured fronts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,25 +6,29 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
-from bonesoup.files import read_json
+from bonesoup.files import read_json, read_jsonl
 from bonesoup.generation.soup import Soup
 from bonesoup.method.basis import circulant
 from bonesoup.method.methods import BASELINE, MAIN, SFT
-from bonesoup.paths import MEASURED, SOUPS
+from bonesoup.paths import MEASURED, PROMPTS, SOUPS
 from bonesoup.settings import params
+
+# Prompts to try, and characters of the longest.
+EXAMPLES, EXAMPLE = 6, 120
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One soup and what is known about it.
+    """A soup with its defaults and its measured front.
 
     Attributes:
-        name: of the model, as clients name it.
+        name: the model's name for clients.
         version: its number in the registry; None for a project's own run.
-        soups: by method: the soup itself, the Rewarded Soup of its run where it is there, and `sft`, the base alone.
-        default: weights answered when a request names none.
-        front: what every method scored at every preference, with intervals; None where it was not measured.
+        soups: by method: the soup itself, the Rewarded Soup of its run if there is one, and `sft`, the base alone.
+        default: the preference of a request that names none.
+        front: the scores of every method at every preference, with intervals; None if it was not measured.
         place: where it comes from, for people.
+        examples: prompts of the test split, to try it with.
     """
 
     name: str
@@ -36,23 +40,26 @@ class Source:
     max_new_tokens: int
     front: dict | None
     place: str
+    examples: tuple[str, ...] = ()
 
     @property
     def soup(self) -> Soup:
+        """The soup itself, without the baselines."""
         return next(iter(self.soups.values()))
 
     @property
     def objectives(self) -> tuple[str, ...]:
+        """The objectives, in the order of weights."""
         return self.soup.objectives
 
     @property
     def models(self) -> dict[str, str]:
-        """Method -> the name under which clients ask for it; the soup itself has the plain name."""
+        """Map a method to the name under which clients ask for it; the soup itself has the plain name."""
         return {method: self.name if method == self.soup.method else f"{self.name}/{method}" for method in self.soups}
 
     @property
     def beta(self) -> float | None:
-        """Of a Bone Soup's circulant basis; None where the rows are no such basis."""
+        """The beta of a Bone Soup's circulant basis; None for other rows."""
         rows = np.array([policy.row for policy in self.soup.policies])
         n = len(self.objectives)
         if rows.shape == (n, n) and rows[0, 0] > 1 / n and np.allclose(rows, circulant(n, float(rows[0, 0]))):
@@ -61,7 +68,7 @@ class Source:
 
 
 def from_project(root: Path) -> Source:
-    """The soup of a project's own run.
+    """Read the soup of a project's own run.
 
     Raises:
         ValueError: there is no run to serve.
@@ -69,27 +76,28 @@ def from_project(root: Path) -> Source:
     if not (root / SOUPS / f"{MAIN}.json").is_file():
         raise ValueError(f"{root / SOUPS} has no soup to serve: `bonesoup run` makes it")
     settings = params.load(root / params.PARAMS)
-    own = Soup.read(root / SOUPS / f"{MAIN}.json", root)
-    soups = {MAIN: own} | _beside(own, root / SOUPS / f"{BASELINE}.json", root)
-    weights = 1 / len(own.objectives)
+    main = Soup.read(root / SOUPS / f"{MAIN}.json", root)
+    soups = {MAIN: main} | _beside(main, root / SOUPS / f"{BASELINE}.json", root)
+    weights = 1 / len(main.objectives)
     return Source(
         name=f"{settings.register_.name}-soup",
         version=None,
         soups=soups,
         preferences={name: dict(chosen) for name, chosen in settings.preferences.items()},
-        default=dict.fromkeys(own.objectives, weights),
+        default=dict.fromkeys(main.objectives, weights),
         temperature=settings.generation.temperature,
         max_new_tokens=settings.generation.max_new_tokens,
         front=_front(root / MEASURED),
         place=f"the run in {root.absolute()}",
+        examples=_examples(root / PROMPTS),
     )
 
 
 def from_version(folder: Path, name: str, version: str | None) -> Source:
-    """The soup in the files of a registered version.
+    """Read the soup in the files of a registered version.
 
     Raises:
-        ValueError: it is no steerable soup: merged weights or one backbone answer one preference only.
+        ValueError: it cannot be steered: merged weights or a single backbone answer one preference only.
     """
     files = folder / "artifacts"
     if not (files / "soup.json").is_file():
@@ -100,11 +108,11 @@ def from_version(folder: Path, name: str, version: str | None) -> Source:
             f"{name} answers one preference only and cannot be steered: serve the soup it comes from, or its "
             "checkpoint with any server of Transformers models"
         )
-    own = Soup.read(files / "soup.json", files)
+    main = Soup.read(files / "soup.json", files)
     return Source(
         name=name,
         version=version,
-        soups={own.method: own} | _beside(own, files / f"{BASELINE}.json", files),
+        soups={main.method: main} | _beside(main, files / f"{BASELINE}.json", files),
         preferences=config["preferences"],
         default=config["default"],
         temperature=config["temperature"],
@@ -115,7 +123,7 @@ def from_version(folder: Path, name: str, version: str | None) -> Source:
 
 
 def from_folder(folder: Path) -> Source:
-    """A project, or the downloaded files of a version.
+    """Read a project, or the downloaded files of a version.
 
     Raises:
         ValueError: it is neither.
@@ -128,13 +136,13 @@ def from_folder(folder: Path) -> Source:
 
 
 def from_registry(root: Path, reference: str | None, work: Path) -> Source | None:
-    """A version of the project's registry; with no reference its champion, None where it has none.
+    """Download and read a version of the project's registry; without a reference its champion, None if it has none.
 
     Args:
         work: folder for the version's files, which are needed as long as it is served.
 
     Raises:
-        ValueError: no such version, or files that are not those that were registered.
+        ValueError: no such version, or its files are not those that were registered.
         ConnectionError: the registry does not answer.
     """
     from bonesoup.registry import intact, names
@@ -154,10 +162,22 @@ def from_registry(root: Path, reference: str | None, work: Path) -> Source | Non
     return from_version(work / f"{version.name}-{version.version}", version.name, str(version.version))
 
 
-def _beside(own: Soup, rewarded: Path, root: Path) -> dict[str, Soup]:
-    found = {BASELINE: Soup.read(rewarded, root)} if rewarded.is_file() else {}
-    return found | {SFT: Soup(SFT, own.base, own.objectives, "none", (), own.preferences)}
+def _beside(main: Soup, rewarded: Path, root: Path) -> dict[str, Soup]:
+    """The baselines that are served next to a soup."""
+    read = {BASELINE: Soup.read(rewarded, root)} if rewarded.is_file() else {}
+    return read | {SFT: Soup(SFT, main.base, main.objectives, "none", (), main.preferences)}
 
 
 def _front(file: Path) -> dict | None:
     return read_json(file) if file.is_file() else None
+
+
+def _examples(file: Path) -> tuple[str, ...]:
+    """Some single-turn prompts of the test split, spread over it."""
+    if not file.is_file():
+        return ()
+    rows = [row["prompt"] for row in read_jsonl(file) if row["split"] == "test" and len(row["prompt"]) == 1]
+    texts = sorted({prompt[0]["content"] for prompt in rows}, key=len)
+    # Short ones of different lengths fit a button.
+    texts = [text for text in texts if len(text) <= EXAMPLE] or texts[:EXAMPLES]
+    return tuple(texts[i * len(texts) // EXAMPLES] for i in range(min(EXAMPLES, len(texts))))

@@ -1,7 +1,8 @@
-"""Tokens into text and text into tokens, the ways a server needs: piece by piece, and safe from its users."""
+"""Tokens into text piece by piece, and text into tokens in a way that is safe from its users."""
 
 from collections.abc import Sequence
 
+from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
 
 from bonesoup import chat
@@ -10,6 +11,8 @@ from bonesoup import chat
 _MARK = "\ue000"
 # The character a decoder puts for bytes that are no whole character yet.
 _BROKEN = "\ufffd"
+# SentencePiece's mark of the space before a word.
+_SPACE = "\u2581"
 
 
 class Pieces:
@@ -20,26 +23,29 @@ class Pieces:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = ()):
-        self._tokenizer = tokenizer
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._decoder = DecodeStream(skip_special_tokens=True)
         self._stops = stops
         self._ids: list[int] = []
-        self._sure = 0
         self._whole = ""
         self._sent = 0
         self.stopped = False
 
     def push(self, token: int | None, last: bool = False) -> str:
-        """Take one token in; the text that can be sent now. `last`: nothing follows."""
+        """Take one token in; returns the text that can be sent now. `last`: nothing follows."""
         if self.stopped:
             return ""
         if token is not None:
             self._ids.append(token)
-        self._grow(last)
-        found = [(at + len(stop), at) for stop in self._stops if (at := self._whole.find(stop)) >= 0]
-        if found:
-            # The one that was complete first, however the text was cut into tokens.
+            self._whole += self._decoder.step(self._tokenizer, token) or ""
+        if last:
+            # The bytes of a character that was not completed.
+            self._whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        ends = [(at + len(stop), at) for stop in self._stops if (at := self._whole.find(stop)) >= 0]
+        if ends:
+            # The stop sequence that was complete first, however the text was cut into tokens.
             self.stopped = True
-            safe = min(found)[1]
+            safe = min(ends)[1]
         elif last:
             safe = len(self._whole)
         else:
@@ -48,20 +54,8 @@ class Pieces:
         self._sent = max(self._sent, safe)
         return piece
 
-    def _grow(self, last: bool) -> None:
-        """Decode what is new beside the tokens before it, whose text some decoders space by."""
-        start = max(self._sure - 6, 0)
-        before = self._decode(self._ids[start : self._sure])
-        after = self._decode(self._ids[start:])
-        if last or not after.endswith(_BROKEN):
-            self._whole += after[len(before) :]
-            self._sure = len(self._ids)
-
-    def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
     def _held(self) -> int:
-        """Length of the longest ending that begins a stop sequence."""
+        """Measure the longest ending that begins a stop sequence."""
         known = len(self._whole)
         lengths = (
             n for stop in self._stops for n in range(min(len(stop) - 1, known), 0, -1) if self._whole.endswith(stop[:n])
@@ -70,7 +64,7 @@ class Pieces:
 
 
 def chat_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
-    """A conversation through the chat template, up to where the assistant speaks.
+    """Render a conversation through the chat template, up to where the assistant speaks, as token ids.
 
     What people write never becomes a control token: "<|end|>" in a message is text, or where the vocabulary has no
     other way to write it, the unknown token.
@@ -93,7 +87,7 @@ def chat_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
 
 
 def plain_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Text as text: without control tokens, whatever it says."""
+    """Tokenise text without control tokens, whatever it says."""
     control = set(_control(tokenizer).values())
     ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     unknown = tokenizer.unk_token_id
@@ -101,7 +95,7 @@ def plain_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def _control(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Special tokens by their text; the unknown token controls nothing."""
+    """Map special tokens from their text; the unknown token controls nothing."""
     special = {entry.content: i for i, entry in tokenizer.added_tokens_decoder.items() if entry.special}
     special.pop(tokenizer.unk_token, None)
     return special
@@ -115,7 +109,59 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) 
         raise ValueError(f"the model's chat template refuses these messages: {error}") from None
 
 
-def roles(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """The roles that the model knows; one made here has tokens for two."""
-    ours = tokenizer.chat_template in (chat.TEMPLATE, chat.PLAIN)
-    return ("user", "assistant") if ours else ("system", "user", "assistant")
+def knows_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template has a place for system messages."""
+    if tokenizer.chat_template in (chat.TEMPLATE, chat.PLAIN):
+        # They would render any role, as a mark that the model has never seen.
+        return False
+    probe = [{"role": "system", "content": _MARK}, {"role": "user", "content": "a"}]
+    try:
+        return _MARK in _render(tokenizer, probe)
+    except ValueError:
+        return False
+
+
+def fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Put the text of system messages in front of the next user's turn, a blank line between."""
+    folded: list[dict[str, str]] = []
+    pending: list[str] = []
+    for message in messages:
+        if message["role"] == "system":
+            pending.append(message["content"])
+        elif message["role"] == "user":
+            folded.append(message | {"content": "\n\n".join([*pending, message["content"]])})
+            pending = []
+        else:
+            folded.append(message)
+    return [*folded, {"role": "user", "content": "\n\n".join(pending)}] if pending else folded
+
+
+def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """Write one token as text, with its leading space; a part of a character as the vocabulary writes it."""
+    written = tokenizer.convert_ids_to_tokens(token)
+    text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    if _BROKEN in text or not text:
+        return written
+    # Alone, the first word of a text loses the space before it.
+    return f" {text}" if written.startswith(_SPACE) and not text.startswith(" ") else text
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> list[int] | None:
+    """The bytes a token stands for; None where it is part of a character and the vocabulary is not made of bytes."""
+    text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
+    if _BROKEN not in text:
+        return list(text.encode())
+    try:
+        return [_BYTES[character] for character in tokenizer.convert_ids_to_tokens(token)]
+    except KeyError:
+        return None
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """Map the characters with which byte-level vocabularies write bytes (GPT-2's alphabet)."""
+    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
+
+
+_BYTES = _byte_alphabet()

@@ -1,0 +1,111 @@
+"""The choice of the next token, row by row: penalties, cuts of the distribution, noise, log-probabilities.
+
+Each row is treated by its own request alone, in the order of Transformers' generate: penalties, forbidden tokens,
+temperature, top_k, top_p, min_p; then Gumbel noise of the row's own generator and the argmax.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bonesoup.generation.sample import perturbed
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A token's log-probability in nats under the model at temperature 1, and the likeliest tokens in its place."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+def likelihoods(logits: torch.Tensor, ids: Sequence[int], top: int) -> list[Likelihood]:
+    """Log-probabilities of `ids` [token] under logits [token, vocabulary], and of the `top` likeliest of each place."""
+    log_probs = logits.float().log_softmax(-1)
+    chosen = log_probs.gather(-1, torch.tensor(ids, device=logits.device)[:, None])[:, 0].tolist()
+    values, places = log_probs.topk(min(top, log_probs.shape[-1]), dim=-1)
+    likeliest = zip(places.tolist(), values.tolist(), strict=True)
+    return [
+        Likelihood(token, value, tuple(zip(*pair, strict=True)))
+        for token, value, pair in zip(ids, chosen, likeliest, strict=True)
+    ]
+
+
+def penalise(logits: torch.Tensor, request, made: list[int]) -> None:
+    """Change logits [vocabulary] in place by the request's penalties.
+
+    The repetition penalty divides positive and multiplies negative logits of tokens in prompt and answer (CTRL,
+    arXiv:1909.05858); presence and frequency penalties are subtracted for tokens of the answer, as OpenAI defines them.
+    """
+    if request.repetition_penalty != 1:
+        seen = torch.tensor(sorted({*request.prompt, *made}), device=logits.device)
+        values, factor = logits[seen], request.repetition_penalty
+        logits[seen] = torch.where(values < 0, values * factor, values / factor)
+    if made and (request.presence_penalty or request.frequency_penalty):
+        ids, counts = torch.tensor(made, device=logits.device).unique(return_counts=True)
+        logits[ids] -= request.presence_penalty + request.frequency_penalty * counts
+
+
+def cut(logits: torch.Tensor, requests: Sequence) -> torch.Tensor:
+    """logits [row, vocabulary], divided by the temperature, without the tokens that top_k, top_p and min_p exclude."""
+    for i, request in enumerate(requests):
+        if 0 < request.top_k < logits.shape[-1]:
+            smallest = logits[i].topk(request.top_k).values[-1]
+            logits[i] = logits[i].masked_fill(logits[i] < smallest, -torch.inf)
+    logits = nucleus(logits, torch.tensor([[request.top_p] for request in requests], device=logits.device))
+    for i, request in enumerate(requests):
+        if request.min_p:
+            probabilities = logits[i].softmax(-1)
+            logits[i] = logits[i].masked_fill(probabilities < request.min_p * probabilities.max(), -torch.inf)
+    return logits
+
+
+def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """logits [row, vocabulary] without the tokens beyond the most probable ones that hold `top_p` [row, 1]."""
+    if bool((top_p >= 1).all()):
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True)
+    mass = ordered.softmax(-1)
+    # The token that crosses the line stays, and the first whatever float32 makes of top_p.
+    beyond = mass.cumsum(-1) - mass >= top_p
+    beyond[:, 0] = False
+    return logits.masked_fill(beyond.scatter(-1, order, beyond) & (top_p < 1), -torch.inf)
+
+
+def choose(
+    logits: torch.Tensor,
+    requests: Sequence,
+    made: list[list[int]],
+    noise: list[torch.Generator],
+    never: list[int],
+    end: int | None,
+) -> list[int]:
+    """The next token of each row; `logits` [row, vocabulary] are overwritten.
+
+    Args:
+        made: tokens of each row's answer so far.
+        never: tokens that are never sampled.
+        end: the end token, which a row does not take before its `min_tokens`, or ever with `ignore_eos`.
+    """
+    for i, request in enumerate(requests):
+        if request.penalised:
+            penalise(logits[i], request, made[i])
+        if request.ignore_eos or len(made[i]) < request.min_tokens:
+            logits[i, end] = -torch.inf
+    logits[:, never] = -torch.inf
+    sampled = [i for i, request in enumerate(requests) if request.temperature > 0]
+    if sampled:
+        hot = [requests[i] for i in sampled]
+        every = len(sampled) == len(requests)
+        temperature = torch.tensor([[request.temperature] for request in hot], device=logits.device)
+        scaled = (logits if every else logits[sampled]) / temperature
+        if any(request.cuts for request in hot):
+            scaled = cut(scaled, hot)
+        scaled = perturbed(scaled, [noise[i] for i in sampled])
+        if every:
+            logits = scaled
+        else:
+            logits[sampled] = scaled
+    return logits.argmax(-1).tolist()

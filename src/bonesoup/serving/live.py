@@ -1,0 +1,136 @@
+"""What answers now: a source, its engine, and the rules by which a request's prompt and length are taken."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bonesoup.serving.engine import Engine
+from bonesoup.serving.errors import ApiError
+from bonesoup.serving.protocol import Message
+from bonesoup.serving.source import Source
+from bonesoup.serving.steering import Choice
+from bonesoup.serving.text import chat_tokens, fold_system, knows_system, plain_tokens
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a request may ask for.
+
+    Attributes:
+        prompt: tokens of the longest prompt.
+        answer: tokens of the longest answer.
+        overlong: "refuse" an answer that does not fit, or "cut" it to the tokens that do, with a note.
+        system: "fold" system messages into the user's turn where the template has no place for them, or "refuse" them.
+    """
+
+    prompt: int
+    answer: int
+    overlong: str = "refuse"
+    system: str = "fold"
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """A source and the engine that answers for it."""
+
+    source: Source
+    engine: Engine
+    bounds: Bounds
+
+    @property
+    def tokenizer(self):
+        """The model's tokenizer."""
+        return self.engine.policy.tokenizer
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and answer together; None for a model without a fixed context."""
+        return getattr(self.engine.policy.model.config, "max_position_embeddings", None)
+
+    @property
+    def system_messages(self) -> str:
+        """ "native" if the template knows system messages, else what is done about them."""
+        return "native" if knows_system(self.tokenizer) else self.bounds.system
+
+    def vector(self, choice: Choice) -> np.ndarray:
+        """Coefficients over all policies in memory, lambda [policy]."""
+        return self.engine.policy.spread(list(choice.coefficients.values()), choice.soup)
+
+    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Tokenise a conversation.
+
+        Raises:
+            ApiError: 400, the template has no place for a role, or refuses the conversation.
+        """
+        turns = []
+        for message in messages:
+            role = "system" if message.role == "developer" else message.role
+            turns.append({"role": role, "content": message.content})
+        if any(turn["role"] == "system" for turn in turns) and (handling := self.system_messages) != "native":
+            if handling == "refuse":
+                place = [turn["role"] for turn in turns].index("system")
+                text = "this model knows no system messages, only user and assistant (--system fold accepts them)"
+                raise ApiError(400, text, f"messages.{place}.role")
+            turns = fold_system(turns)
+        try:
+            return chat_tokens(self.tokenizer, turns)
+        except ValueError as error:
+            raise ApiError(400, str(error), "messages") from None
+
+    def plain_prompt(self, prompt: str | list[int]) -> list[int]:
+        """Tokenise a text, or check token ids.
+
+        Raises:
+            ApiError: 400, no tokens, or tokens that the model does not have.
+        """
+        if isinstance(prompt, str):
+            if ids := plain_tokens(self.tokenizer, prompt):
+                return ids
+            raise ApiError(400, "the prompt has no tokens", "prompt")
+        size = self.engine.policy.model.config.vocab_size
+        if unknown := [token for token in prompt if token >= size]:
+            raise ApiError(400, f"the prompt has token {unknown[0]}, but the model knows only {size} tokens", "prompt")
+        return prompt
+
+    def limit(self, prompt: int, asked: int | None, param: str) -> tuple[int, str | None]:
+        """Decide how many tokens an answer may have, and say so if they are fewer than asked for.
+
+        Args:
+            prompt: tokens of the prompt.
+            asked: tokens asked for; None takes the version's usual number, as far as it fits.
+            param: the field that holds the prompt.
+
+        Raises:
+            ApiError: 400, the prompt or the answer does not fit.
+        """
+        code = "context_length_exceeded"
+        if prompt > self.bounds.prompt:
+            raise ApiError(400, f"the prompt has {prompt} tokens, this server takes {self.bounds.prompt}", param, code)
+        room = self.bounds.answer if self.context is None else min(self.bounds.answer, self.context - prompt)
+        if asked is None:
+            asked, overlong = min(self.source.max_new_tokens, max(room, 1)), "refuse"
+        else:
+            overlong = self.bounds.overlong
+        if asked <= room:
+            return asked, None
+        if overlong == "cut" and room > 0:
+            return room, f"max_tokens was cut from {asked} to {room}, which is all that fits"
+        if asked > self.bounds.answer:
+            text = f"max_tokens is {asked}, this server gives at most {self.bounds.answer}"
+            raise ApiError(400, text, "max_tokens", code)
+        text = (
+            f"the prompt has {prompt} tokens; with {asked} new ones it does not fit into the context of {self.context}"
+        )
+        raise ApiError(400, f"{text}: shorten it, or lower max_tokens", param, code)
+
+    def check_text(self, tokens: int, param: str) -> None:
+        """Refuse a given text that does not fit.
+
+        Raises:
+            ApiError: 400.
+        """
+        most = min(self.context or 2**31, self.bounds.prompt + self.bounds.answer)
+        if tokens > most:
+            text = f"{param} has {tokens} tokens with its prompt, but at most {most} fit"
+            raise ApiError(400, text, param, "context_length_exceeded")

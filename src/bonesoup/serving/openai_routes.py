@@ -1,0 +1,134 @@
+"""OpenAI's routes, each with a preference: models, chat, completions, responses, and the tokens of a text."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header
+from fastapi import Request as HttpRequest
+from fastapi.responses import JSONResponse
+
+from bonesoup.serving import replies, responses, steering
+from bonesoup.serving.completions import Job, stream, submit, whole
+from bonesoup.serving.errors import ApiError
+from bonesoup.serving.live import Live
+from bonesoup.serving.middleware import EventStream
+from bonesoup.serving.protocol import ChatBody, CompletionBody, DetokenizeBody, ResponseBody, TokenizeBody
+from bonesoup.serving.text import plain_tokens
+
+
+async def live_now(http: HttpRequest) -> Live:
+    """Provide what answers now."""
+    return http.app.state.live()
+
+
+async def known_query(http: HttpRequest) -> None:
+    """Refuse query parameters that the route does not know, rather than ignore a misspelt preference.
+
+    Azure's clients send `api-version` with every request.
+    """
+    known = {param.alias for param in http.scope["route"].dependant.query_params} | {"api-version"}
+    if unknown := [name for name in http.query_params if name not in known]:
+        raise ApiError(400, f"unknown query parameter {unknown[0]}: leave it out", unknown[0], "unknown_parameter")
+
+
+Now = Annotated[Live, Depends(live_now)]
+Preference = Annotated[
+    str | None, Header(alias="X-Bonesoup-Preference", description="as `preference` in the body, for proxies")
+]
+router = APIRouter(dependencies=[Depends(known_query)])
+
+
+def answers(model, *, events: bool = False) -> dict:
+    """Describe the body of a 200, which is written without the model's help."""
+    content = {"content": {"text/event-stream": {"schema": {"type": "string"}}}} if events else {}
+    return {"response_model": None, "responses": {200: {"model": model, "description": "the answer", **content}}}
+
+
+@router.get("/v1/models", **answers(replies.Models))
+async def models(now: Now):
+    """List the models: the soup at its default and at each named preference, and the baselines next to it."""
+    main, *others = now.source.models.values()
+    names = [main, *(f"{main}@{preset}" for preset in now.source.preferences), *others]
+    return {"object": "list", "data": [_model(now, name) for name in names]}
+
+
+@router.get("/v1/models/{model:path}", **answers(replies.Model))
+async def model(model: str, now: Now):
+    """Describe one model."""
+    return _model(now, model)
+
+
+def _model(now: Live, name: str) -> dict:
+    source, choice = now.source, steering.choose(now.source, name)
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "bonesoup",
+        "version": source.version,
+        "objectives": list(source.objectives),
+        "preferences": list(source.preferences),
+        "preference": choice.preference,
+        "context_length": now.context,
+        # vLLM's name for it.
+        "max_model_len": now.context,
+        "max_prompt_tokens": now.bounds.prompt,
+        "max_completion_tokens": now.bounds.answer,
+        "system_messages": now.system_messages,
+    }
+
+
+@router.post("/v1/chat/completions", **answers(replies.ChatCompletion, events=True))
+async def chat_completions(body: ChatBody, http: HttpRequest, preference: Preference = None):
+    """Answer a conversation at a preference, or at several in one batch."""
+    job = submitted(http, lambda now: submit(now, body, preference))
+    return await _respond(job, http)
+
+
+@router.post("/v1/completions", **answers(replies.TextCompletion, events=True))
+async def completions(body: CompletionBody, http: HttpRequest, preference: Preference = None):
+    """Continue a text at a preference."""
+    job = submitted(http, lambda now: submit(now, body, preference))
+    return await _respond(job, http)
+
+
+async def _respond(job: Job, http: HttpRequest):
+    if job.body.stream:
+        return EventStream(stream(job), http.app.state.patience, job.release)
+    return JSONResponse(await whole(job, http))
+
+
+def submitted(http: HttpRequest, send: Callable):
+    """Submit to what answers now; once more if a new version took the engine's place in between."""
+    now = http.app.state.live()
+    try:
+        return send(now)
+    except ApiError:
+        if (later := http.app.state.live()) is now:
+            raise
+        return send(later)
+
+
+@router.post("/v1/responses", **answers(responses.Response, events=True))
+async def create_response(body: ResponseBody, http: HttpRequest, preference: Preference = None):
+    """Answer in the form of OpenAI's Responses API; nothing is stored."""
+    job = submitted(http, lambda now: submit(now, body.chat(), preference))
+    if body.stream:
+        return EventStream(responses.stream(job, body), http.app.state.patience, job.release)
+    return JSONResponse(responses.convert(await whole(job, http), body))
+
+
+@router.post("/tokenize", **answers(replies.TokenIds))
+@router.post("/v1/tokenize", include_in_schema=False)
+async def tokenize(body: TokenizeBody, now: Now):
+    """Give the token ids of a text, or of a conversation through the chat template."""
+    ids = now.chat_prompt(body.messages) if body.messages else plain_tokens(now.tokenizer, body.prompt)
+    return {"tokens": ids, "count": len(ids), "max_model_len": now.context}
+
+
+@router.post("/detokenize", **answers(replies.Text))
+@router.post("/v1/detokenize", include_in_schema=False)
+async def detokenize(body: DetokenizeBody, now: Now):
+    """Give the text of token ids."""
+    ids = now.plain_prompt(body.tokens) if body.tokens else []
+    return {"prompt": now.tokenizer.decode(ids)}

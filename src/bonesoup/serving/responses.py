@@ -1,0 +1,136 @@
+"""OpenAI's Responses API as a conversion of a chat: one message comes back, and nothing is kept."""
+
+from collections.abc import AsyncIterator
+from typing import Literal
+
+from pydantic import BaseModel
+
+from bonesoup.serving import errors
+from bonesoup.serving.completions import Job, event, follow
+from bonesoup.serving.errors import ApiError
+from bonesoup.serving.protocol import ResponseBody
+from bonesoup.serving.replies import Weights
+
+
+class OutputText(BaseModel):
+    """The text of an output message."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list
+
+
+class OutputMessage(BaseModel):
+    """The assistant's turn."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    status: Literal["completed", "incomplete"]
+    content: list[OutputText]
+
+
+class Response(BaseModel):
+    """The answer to /v1/responses."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    model: str
+    status: Literal["completed", "incomplete", "in_progress"]
+    output: list[OutputMessage]
+    usage: dict | None
+    preference: Weights
+    coefficients: Weights
+    note: str | None = None
+
+
+def convert(chat: dict, body: ResponseBody) -> dict:
+    """Convert a chat's answer."""
+    choice, usage = chat["choices"][0], chat["usage"]
+    counted = {
+        "input_tokens": usage["prompt_tokens"],
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": usage["completion_tokens"],
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage["total_tokens"],
+    }
+    return _response(chat, body, choice["message"]["content"], choice["finish_reason"]) | {"usage": counted}
+
+
+def _response(head: dict, body: ResponseBody, text: str | None, reason: str | None) -> dict:
+    """The response object; `text` is None while the answer is on its way."""
+    status = {None: "in_progress", "stop": "completed", "length": "incomplete"}[reason]
+    return {
+        "id": head["id"].replace("chatcmpl-", "resp_"),
+        "object": "response",
+        "created_at": head["created"],
+        "model": body.model,
+        "status": status,
+        "output": [] if text is None else [_message(head, text, status)],
+        "usage": None,
+        "error": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "metadata": {},
+        "parallel_tool_calls": False,
+        "previous_response_id": None,
+        "temperature": body.temperature,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "none",
+        "tools": [],
+        "top_p": body.top_p,
+        "truncation": "disabled",
+    } | {name: head[name] for name in ("preference", "coefficients", "note") if name in head}
+
+
+def _message(head: dict, text: str, status: str) -> dict:
+    return {
+        "id": head["id"].replace("chatcmpl-", "msg_"),
+        "type": "message",
+        "role": "assistant",
+        "status": status,
+        "content": [_part(text)],
+    }
+
+
+def _part(text: str) -> dict:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+async def stream(job: Job, body: ResponseBody) -> AsyncIterator[str]:
+    """Server-sent events of the Responses API: created, the message as it grows, completed."""
+    number = 0
+
+    def write(kind: str, **fields) -> str:
+        nonlocal number
+        number += 1
+        return event({"type": kind, "sequence_number": number - 1, **fields}, kind)
+
+    started = _response(job.head, body, None, None)
+    message = _message(job.head, "", "in_progress")
+    place = {"item_id": message["id"], "output_index": 0, "content_index": 0}
+    text, tokens, reason = "", 0, "stop"
+    try:
+        yield write("response.created", response=started)
+        yield write("response.in_progress", response=started)
+        yield write("response.output_item.added", output_index=0, item=message | {"content": []})
+        yield write("response.content_part.added", **place, part=_part(""))
+        async for _, step in follow(job):
+            tokens += 1
+            text += step.piece
+            reason = step.reason or reason
+            if step.piece:
+                yield write("response.output_text.delta", **place, delta=step.piece, logprobs=[])
+        usage = {"prompt_tokens": job.prompt_tokens, "completion_tokens": tokens}
+        usage["total_tokens"] = job.prompt_tokens + tokens
+        choice = {"message": {"content": text}, "finish_reason": reason}
+        response = convert(job.head | {"choices": [choice], "usage": usage}, body)
+        yield write("response.output_text.done", **place, text=text, logprobs=[])
+        yield write("response.content_part.done", **place, part=_part(text))
+        yield write("response.output_item.done", output_index=0, item=response["output"][0])
+        yield write(f"response.{response['status']}", response=response)
+    except ApiError as error:
+        problem = errors.body(error.status, str(error), error.param, error.code)["error"]
+        yield write("error", code=problem["code"], message=problem["message"], param=problem["param"])

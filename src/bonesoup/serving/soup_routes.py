@@ -1,0 +1,148 @@
+"""The soup's own routes: what it is, what a preference means, its adapter, and how likely a text is at a preference."""
+
+import asyncio
+import io
+import tempfile
+import zipfile
+from functools import partial
+from pathlib import Path
+
+from fastapi import APIRouter, Depends
+from fastapi import Request as HttpRequest
+from fastapi.responses import JSONResponse, Response
+
+from bonesoup.generation.batch import GivenText
+from bonesoup.generation.soup import merge_adapters
+from bonesoup.serving import replies, steering
+from bonesoup.serving.completions import next_event, queue, unless_gone
+from bonesoup.serving.errors import ApiError
+from bonesoup.serving.live import Live
+from bonesoup.serving.logprobs import chat_logprobs
+from bonesoup.serving.openai_routes import Now, Preference, answers, known_query, submitted
+from bonesoup.serving.protocol import ScoreBody
+from bonesoup.serving.steering import Choice
+from bonesoup.serving.text import plain_tokens
+from bonesoup.weights.adapters import save
+
+router = APIRouter(dependencies=[Depends(known_query)])
+
+
+@router.get("/v1/soup", **answers(replies.SoupReply))
+async def soup(now: Now):
+    """Describe the soup: objectives, policies, named preferences, and the scores measured along the front."""
+    source = now.source
+
+    def named(weights) -> dict:
+        return dict(zip(source.objectives, weights, strict=True))
+
+    return {
+        "name": source.name,
+        "version": source.version,
+        "objectives": list(source.objectives),
+        "beta": source.beta,
+        "policies": {policy.slot: named(policy.row) for policy in source.soup.policies},
+        "default": source.default,
+        "preferences": source.preferences,
+        "grid": [named(preference) for preference in source.soup.preferences],
+        "examples": list(source.examples),
+        "methods": list(source.soups),
+        "models": source.models,
+        "generation": {
+            "temperature": source.temperature,
+            "max_new_tokens": min(source.max_new_tokens, now.bounds.answer),
+            "max_prompt_tokens": now.bounds.prompt,
+        },
+        "front": source.front,
+    }
+
+
+@router.get("/v1/soup/coefficients", **answers(replies.Meaning))
+async def coefficients(now: Now, preference: str | None = None, model: str | None = None):
+    """Translate a preference into coefficients, with the scores measured there."""
+    choice = _choice(now, preference, model)
+    values = choice.coefficients.values()
+    return choice.steered | {
+        "sum": sum(values),
+        "l1": sum(map(abs, values)),
+        "expected": steering.expected(now.source, choice),
+    }
+
+
+@router.get("/v1/soup/adapter", response_class=Response)
+async def adapter(now: Now, preference: str | None = None, model: str | None = None):
+    """Download the exact soup of a preference as a PEFT adapter, zipped."""
+    choice = _choice(now, preference, model)
+    if not choice.soup.policies:
+        raise ApiError(400, f"{now.source.models[choice.method]} is the base alone: it has no adapter", "model")
+    packed = await asyncio.to_thread(_zip, now, choice)
+    shown = steering.shown(choice.preference).replace("=", "-").replace(",", "-")
+    title = f"{now.source.name.replace('/', '-')}-{shown}.zip"
+    headers = {"Content-Disposition": f'attachment; filename="{title}"'}
+    return Response(packed, media_type="application/zip", headers=headers)
+
+
+def _choice(now: Live, preference: str | None, model: str | None) -> Choice:
+    return steering.choose(now.source, model or now.source.name, ("preference", preference))
+
+
+def _zip(now: Live, choice: Choice) -> bytes:
+    merged, _ = merge_adapters(choice.soup, list(choice.preference.values()))
+    with tempfile.TemporaryDirectory() as folder, io.BytesIO() as out:
+        save(merged, Path(folder) / "adapter", str(now.source.soup.base))
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
+            for path in sorted((Path(folder) / "adapter").iterdir()):
+                packed.write(path, path.name)
+        return out.getvalue()
+
+
+@router.post("/v1/score", **answers(replies.Scores))
+async def score(body: ScoreBody, http: HttpRequest, preference: Preference = None):
+    """Score given answers at given preferences: which preference would have said this?
+
+    Every answer is scored at every preference in one batch; without any, at those where the front was measured.
+    """
+    live, choices, texts, answers = submitted(http, lambda now: _submit_scores(now, body, preference))
+    waits = [next_event(live, answer) for answer in answers]
+    scores = await unless_gone(http, waits, partial(live.engine.cancel, answers))
+    data = []
+    for index, (likely, _) in enumerate(scores):
+        value = {
+            "index": index,
+            "answer": index // len(choices),
+            **choices[index % len(choices)].steered,
+            "logprob": sum(each.logprob for each in likely),
+            "tokens": len(likely),
+            "logprobs": chat_logprobs(live.tokenizer, likely)["content"] if body.logprobs else None,
+        }
+        data.append(value)
+    groups = [data[i : i + len(choices)] for i in range(0, len(data), len(choices))]
+    prompt, scored = len(texts[0][0]), sum(len(ids) - begin for ids, begin in texts)
+    return JSONResponse(
+        {
+            "object": "list",
+            "model": body.model,
+            "data": data,
+            "likeliest": [max(group, key=lambda each: each["logprob"])["index"] for group in groups],
+            "usage": {"prompt_tokens": prompt + scored, "completion_tokens": 0, "total_tokens": prompt + scored},
+        }
+    )
+
+
+def _submit_scores(live: Live, body: ScoreBody, header: str | None):
+    preferences = body.preferences
+    if preferences is None and body.preference is None and header is None and "@" not in body.model:
+        names = live.source.objectives
+        preferences = [dict(zip(names, weights, strict=True)) for weights in live.source.soup.preferences] or None
+    choices = steering.choose_all(live.source, body.model, header, body.preference, preferences)
+    prompt = live.chat_prompt(body.messages) if body.messages else live.plain_prompt(body.prompt)
+    ends = body.messages is not None if body.end is None else body.end
+    end = [live.tokenizer.eos_token_id] if ends else []
+    texts = []
+    for place, answer in enumerate(body.answers):
+        ids = [*prompt, *plain_tokens(live.tokenizer, answer), *end]
+        if len(ids) == len(prompt):
+            raise ApiError(400, f"answers.{place} has no tokens", f"answers.{place}")
+        live.check_text(len(ids), f"answers.{place}")
+        texts.append((ids, len(prompt)))
+    requests = [GivenText(None, ids, begin, live.vector(choice), 0) for ids, begin in texts for choice in choices]
+    return live, choices, texts, queue(live, requests, choices[0].method)

@@ -1,0 +1,108 @@
+"""A request is honoured, or refused by one sentence that names the field; nothing is ignored that changes an answer."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from bonesoup.serving.protocol import IGNORED, UNSUPPORTED, ChatBody, CompletionBody, ResponseBody
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "bake"}]}
+
+
+def fault(body, **change) -> tuple[str, str]:
+    base = CHAT if body is ChatBody else {"model": "m", "prompt": "bake"}
+    with pytest.raises(ValidationError) as caught:
+        body(**(base | change))
+    error = caught.value.errors()[0]
+    return error.get("ctx", {}).get("param") or ".".join(map(str, error["loc"])), error["msg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("preferance", "preference"),
+        ("temprature", "temperature"),
+        ("max_tokenz", "max_tokens"),
+        ("max_new_tokens", "max_tokens"),
+        ("repeat_penalty", "repetition_penalty"),
+        ("Preference", "preference"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_known_one(name, near):
+    assert fault(ChatBody, **{name: 1}) == (name, f"unknown field {name}: did you mean {near}?")
+    # null is no excuse: it would look obeyed.
+    assert fault(ChatBody, **{name: None})[0] == name
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_an_unsupported_field_is_refused_but_for_the_values_that_change_nothing(name):
+    assert fault(ChatBody, **{name: "other"}) == (name, f"{name} is not supported: leave it out")
+    for neutral in UNSUPPORTED[name]:
+        ChatBody(**CHAT, **{name: neutral})
+
+
+@pytest.mark.parametrize("name", sorted(IGNORED))
+def test_a_field_that_changes_nothing_is_accepted(name):
+    ChatBody(**CHAT, **{name: "anything"})
+
+
+@pytest.mark.parametrize(
+    ("body", "change", "param", "words"),
+    [
+        (ChatBody, {"preference": 0.7}, "preference", "mapping of objectives"),
+        (ChatBody, {"preference": [0.5, 0.5]}, "preference", "mapping of objectives"),
+        (ChatBody, {"stop": list("abcde")}, "stop", "at most 4"),
+        (ChatBody, {"stop": "x" * 300}, "stop", "256"),
+        (
+            ChatBody,
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages.0.content",
+            "images",
+        ),
+        (ChatBody, {"messages": [{"role": "user", "content": None}]}, "messages.0.content", "must have text"),
+        (
+            ChatBody,
+            {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
+            "messages.0",
+            "tool_calls is not supported",
+        ),
+        (ChatBody, {"stream_options": {}}, "stream_options", "needs stream"),
+        (ChatBody, {"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
+        (ChatBody, {"max_tokens": 0}, "max_tokens", "1 or more"),
+        (CompletionBody, {"prompt": [[1], "a"]}, "prompt", "token ids"),
+        (CompletionBody, {"prompt": {}}, "prompt", "token ids"),
+    ],
+)
+def test_a_field_of_several_forms_is_explained_by_one_sentence(body, change, param, words):
+    found, message = fault(body, **change)
+    assert found == param
+    assert words in message
+    assert "constrained" not in message
+
+
+def test_the_servers_own_answer_is_accepted_as_history():
+    # What openai's client dumps of an answer that ended at once.
+    empty = {"content": "", "role": "assistant"}
+    dumped = empty | {"refusal": None, "annotations": None, "audio": None, "function_call": None, "tool_calls": None}
+    for answer in (empty, dumped, empty | {"content": None}):
+        ChatBody(model="m", messages=[*CHAT["messages"], answer, *CHAT["messages"]])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [("a", ["a"]), (["a", "b"], ["a", "b"]), ([5, 6], [[5, 6]]), ([[5], [6, 7]], [[5], [6, 7]])],
+)
+def test_a_prompt_has_four_forms(prompt, expected):
+    assert CompletionBody(model="m", prompt=prompt).prompts == expected
+
+
+def test_a_response_is_a_chat():
+    body = ResponseBody(model="m@careful", input="bake", instructions="be brief", max_output_tokens=9, seed=4)
+    chat = body.chat()
+    assert [(turn.role, turn.content) for turn in chat.messages] == [("system", "be brief"), ("user", "bake")]
+    assert (chat.model, chat.limit, chat.seed) == ("m@careful", 9, 4)
+    parts = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "bake"}]}]
+    assert ResponseBody(model="m", input=json.loads(json.dumps(parts))).chat().messages[0].content == "bake"
+    with pytest.raises(ValidationError, match="structured output"):
+        ResponseBody(model="m", input="a", text={"format": {"type": "json_schema"}})
