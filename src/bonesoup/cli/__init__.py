@@ -1,1 +1,1 @@
-"""Command line: one module a group of commands."""
+"""The command line, one module for each group of commands."""

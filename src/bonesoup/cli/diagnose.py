@@ -1,4 +1,4 @@
-"""`bonesoup diagnose`: whether backbones are worth training. cli.py adds it to `bonesoup`."""
+"""The command `bonesoup diagnose`: predict whether backbones are worth training."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""The command `bonesoup study`. cli.py adds it to `bonesoup`."""
+"""The command `bonesoup study`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,20 +12,21 @@ console = Console(highlight=False, soft_wrap=True)
 
 @commands.command()
 def study(
-    name: Annotated[str, typer.Argument(help="of a file in studies/")] = "embedded",
-    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="all of the study by default")] = None,
-    settings: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="all of the study by default")] = None,
+    name: Annotated[str, typer.Argument(help="name of a file in studies/")] = "embedded",
+    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="default: all of the study")] = None,
+    settings: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="default: all of the study")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="cells side by side; each stage uses `threads` threads")] = 1,
     time_limit: Annotated[
-        float | None, typer.Option(min=0, metavar="MINUTES", help="stop after so long; the same command goes on later")
+        float | None,
+        typer.Option(min=0, metavar="MINUTES", help="stop after this time; the same command continues later"),
     ] = None,
     data: Annotated[str | None, typer.Option(help="file to read instead of the profile's own")] = None,
     show: Annotated[bool, typer.Option("--show", help="print the table of what is finished, in Markdown")] = False,
 ) -> None:
-    """Run a study, many settings times many seeds, on DVC's experiment queue. No finished cell is run again.
+    """Run a study, many settings times many seeds, on DVC's experiment queue. Finished cells are not run again.
 
     Each cell is the pipeline of the last commit up to `report`, with a setting's changes and a seed; its result goes to
-    studies/results/NAME. Cells that fail do not stop the others; status 1 then.
+    studies/results/NAME. A failed cell does not stop the others, and gives status 1.
 
     Example: bonesoup study embedded --seeds 0,1 --jobs 2 --time-limit 60
     """

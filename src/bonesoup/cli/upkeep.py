@@ -1,4 +1,4 @@
-"""Commands that keep what was made: verify, rebuild, clean. cli.py adds them to `bonesoup`."""
+"""The commands `bonesoup verify`, `rebuild` and `clean`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,13 +19,13 @@ SHOWN = 20
 def verify(
     versions: Annotated[
         list[str] | None,
-        typer.Argument(help="3, @champion, bonesoup-soup/3; the workspace by default"),
+        typer.Argument(help="3, @champion, bonesoup-soup/3; default: the workspace"),
     ] = None,
     restore: Annotated[
         bool, typer.Option("--restore", help="fetch damaged and missing objects of the DVC cache from the remote")
     ] = False,
 ) -> None:
-    """Check every file of registered versions, and of the DVC cache, against its digest. Status 1 where one is damaged.
+    """Check every file of registered versions, and of the DVC cache, against its digest; status 1 if one is damaged.
 
     Example: bonesoup verify @champion --restore
     """
@@ -98,7 +98,7 @@ def rebuild(
     version: Annotated[str, typer.Argument(help="3, @champion, bonesoup-soup/3")],
     into: Annotated[Path, typer.Option(help="folder to make; must not exist")],
 ) -> None:
-    """Make a registered version again, from its commit, settings and data, and compare. Status 1 if adapters differ.
+    """Make a registered version again, from its commit, settings and data, and compare; status 1 if adapters differ.
 
     Example: bonesoup rebuild @champion --into ../rebuilt
     """
@@ -136,17 +136,17 @@ def _compared_table(compared: list) -> Table:
 @commands.command()
 def clean(
     keep: Annotated[
-        int, typer.Option(min=1, help="newest versions of each model, and newest pipelines, that stay")
+        int, typer.Option(min=1, help="how many newest versions of each model, and newest pipelines, to keep")
     ] = 5,
-    yes: Annotated[bool, typer.Option("--yes", help="delete; without it nothing is")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="delete; without it, only list")] = False,
     shared: Annotated[
-        bool, typer.Option("--shared", help="leave out/, scratch/ and var/ of this workspace as they are")
+        bool, typer.Option("--shared", help="leave this workspace's out/, scratch/ and var/ alone")
     ] = False,
 ) -> None:
     """List what nothing needs any more: old versions and runs, DVC objects, scratch. With --yes, delete it.
 
-    Never what an alias, a rollback, a copy or their lineage needs; never data that a commit tracks; never anything on a
-    DVC remote.
+    It never deletes what an alias, a rollback, a copy or their lineage needs, data that a commit tracks, or anything on
+    a DVC remote.
 
     Example: bonesoup clean --keep 10 --yes
     """
