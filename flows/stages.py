@@ -1,11 +1,8 @@
 """One DVC stage as a Prefect task, here or on another machine, and the flow that a worker elsewhere runs for it."""
 
 import json
-import queue
-import shutil
-import subprocess
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import flow, get_client, get_run_logger, task
@@ -14,49 +11,14 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.deployments import run_deployment
 from prefect.states import Completed
 
-from bonesoup.settings import params
-from bonesoup.workspace import checkout, graph, repro
+from bonesoup.workspace import checkout, graph, repro, schedule
+from bonesoup.workspace.declared import tidy
+from bonesoup.workspace.schedule import Slots
 from flows.common import RETRIED, SOURCE, notify
 
 DEPLOYMENT = "run-stage/on-another-machine"
 # Held while dvc.lock is written here; DVC's own lock is about its own commands.
 LOCK_FILE = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Slots:
-    """How many stages run at once, each with a device of its own where there are GPUs.
-
-    Attributes:
-        free: a device id (None on a CPU) for every stage that may start now.
-    """
-
-    free: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
-
-    @classmethod
-    def of(cls, devices: list[str | None]) -> "Slots":
-        slots = cls()
-        for device in devices:
-            slots.free.put(device)
-        return slots
-
-
-def devices(device: str, threads: int, cores: int, visible: str | None) -> list[str | None]:
-    """The slots of a machine: one per GPU, or as many as `threads` fit into the cores.
-
-    Args:
-        device, threads: of params.yaml.
-        visible: CUDA_VISIBLE_DEVICES, where it is set.
-    """
-    if device != "cuda":
-        return [None] * max(1, cores // threads)
-    if visible is not None:
-        # An empty one hides them all; the stage then says that it finds none.
-        return [name.strip() for name in visible.split(",") if name.strip()] or [None]
-    if not shutil.which("nvidia-smi"):
-        return [None]
-    listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
-    return [str(index) for index in range(len(listing.splitlines()))] or [None]
 
 
 @dataclass(frozen=True)
@@ -74,15 +36,8 @@ def run_stage(stage: str, own: Path, due: bool, slots: Slots, elsewhere: Elsewhe
         return Completed(name="Cached", message="nothing it depends on has changed")
     if elsewhere:
         return Completed(message=run_elsewhere(stage, own, elsewhere))
-    logger = get_run_logger()
-    device = slots.free.get()
-    try:
-        variables = checkout.variables(own) | checkout.store_of(SOURCE)
-        if device is not None:
-            variables["CUDA_VISIBLE_DEVICES"] = device
-        outcome = repro.reproduce_one(stage, own, variables, logger.info)
-    finally:
-        slots.free.put(device)
+    variables = checkout.variables(own) | checkout.store_of(SOURCE)
+    outcome = schedule.run_one(stage, own, variables, slots, get_run_logger().info)
     if outcome == "ran":
         return Completed(message="ran")
     told = "restored from the run cache" if outcome == "restored" else "nothing it depends on has changed"
@@ -131,6 +86,8 @@ def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
         # All that lies upstream: a soup file stands for the adapters that it names.
         if inputs := plan.sources + [name for name in plan.upstream([stage]) if name != stage]:
             pull(own, inputs)
+        # What pipelines of other settings have left in this checkout would count as a change.
+        tidy(own)
         outcome = repro.reproduce_one(stage, own, checkout.variables(own), logger.info)
         logger.info(f"{stage}: {outcome}")
         push(own, [stage])
@@ -177,8 +134,3 @@ def _refused(own: Path, *arguments: str) -> str:
     process = repro.start_dvc([*arguments], own, checkout.variables(own))
     said, _ = process.communicate()
     return said.strip()[-2000:] if process.returncode else ""
-
-
-def limit(own: Path, cores: int, visible: str | None) -> list[str | None]:
-    settings = params.load(own / "params.yaml")
-    return devices(settings.device, settings.threads, cores, visible)

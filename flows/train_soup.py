@@ -1,6 +1,5 @@
 """train-soup: the whole pipeline, from data to registered versions, in a checkout of its own."""
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +14,12 @@ from prefect.states import Completed, Failed
 from bonesoup.files import read_json
 from bonesoup.paths import REGISTERED
 from bonesoup.settings import params
-from bonesoup.workspace import checkout, graph
+from bonesoup.workspace import checkout, graph, schedule
+from bonesoup.workspace.declared import tidy
 from flows.artifacts import publish
 from flows.common import PAUSES, SOURCE, command, notify, worth_retrying
 from flows.promote_soup import judge
-from flows.stages import Elsewhere, Slots, fetch_data, limit, push, run_stage
+from flows.stages import Elsewhere, fetch_data, push, run_stage
 
 CHECKOUT = "train-soup"
 APPROVAL = "promote-soup/with-approval"
@@ -78,15 +78,17 @@ def _train(
     plan = graph.read(own)
     if plan.sources:
         fetch_data(own, plan.sources)
-    due = plan.downstream(set(graph.status(own)) & set(plan.needs))
-    names = [name for name in plan.upstream(stages) if register or name != "register"]
-    slots = Slots.of(limit(own, os.cpu_count() or 1, os.environ.get("CUDA_VISIBLE_DEVICES")))
+    tidy(own)
+    work = schedule.work(own, plan, stages)
+    slots = schedule.Slots.of(schedule.devices(params.load(own / "params.yaml")))
     futures = {}
-    for name in names:
-        waited = [futures[other] for other in plan.needs[name] if other in futures]
+    for name, needs in work.needs.items():
+        if name == "register" and not register:
+            continue
+        waited = [futures[other] for other in needs]
         # Registering writes to the store of this machine's choice, and takes seconds.
         where = None if name == "register" else elsewhere
-        futures[name] = run_stage.submit(name, own, name in due, slots, where, wait_for=waited)
+        futures[name] = run_stage.submit(name, own, name in work.due, slots, where, wait_for=waited)
     states = {name: _ended(future) for name, future in futures.items()}
     if push_results:
         made = [name for name, state in states.items() if state.is_completed()]
@@ -96,11 +98,11 @@ def _train(
     if failed:
         reason = states[failed[0]].result(raise_on_failure=False)
         return Failed(message=f"{', '.join(failed)} failed: {reason}")
-    if promotion != "no" and "register" in due and "register" in names:
+    if promotion != "no" and "register" in work.due and "register" in futures:
         ask_promotion(own, promotion)
     if keep:
         clean(keep)
-    return Completed(message=f"{sum(name in due for name in names)} of {len(names)} stages were due")
+    return Completed(message=f"{len(work.due & set(futures))} of {len(futures)} stages were due")
 
 
 def _ended(future) -> State:

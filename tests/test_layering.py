@@ -11,7 +11,7 @@ PACKAGE = ROOT / "src" / "bonesoup"
 
 # A line may import from those above it.
 LAYERS = [
-    ["method", "files", "imports", "locks", "paths", "progress", "resume"],
+    ["method", "callbacks", "files", "imports", "locks", "paths", "progress", "resume"],
     ["settings"],
     ["weights"],
     ["data"],

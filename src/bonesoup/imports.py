@@ -10,9 +10,10 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-# No result depends on these: settings reach DVC as params, paths.py repeats the names in dvc.yaml, progress.py prints,
-# and this module decides what runs, not what comes out.
+# No result depends on these: settings reach DVC as params, paths.py repeats the names in dvc.yaml, callbacks.py and
+# progress.py print, and this module decides what runs, not what comes out.
 UNSEEN = {
+    "bonesoup.callbacks",
     "bonesoup.imports",
     "bonesoup.paths",
     "bonesoup.progress",

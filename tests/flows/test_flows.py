@@ -9,6 +9,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.states import Failed
 from ruamel.yaml import YAML
 
+from bonesoup.workspace import schedule
 from bonesoup.workspace.repro import Busy
 
 ROOT = Path(__file__).parents[2]
@@ -33,19 +34,15 @@ def at_the_root(monkeypatch):
     ],
 )
 def test_one_stage_a_gpu_or_as_many_as_threads_fit_the_cores(given, slots):
-    from flows.stages import devices
-
-    assert devices(*given) == slots
+    assert schedule.slots_of(*given) == slots
 
 
 def test_gpus_are_counted_where_nothing_narrows_them(tmp_path, monkeypatch):
-    from flows.stages import devices
-
     listing = tmp_path / "nvidia-smi"
     listing.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-1)'\necho 'GPU 1: A (UUID: GPU-2)'\n")
     listing.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert devices("cuda", 1, 16, None) == ["0", "1"]
+    assert schedule.slots_of("cuda", 1, 16, None) == ["0", "1"]
 
 
 @pytest.mark.parametrize(
@@ -76,12 +73,12 @@ def test_every_deployment_loads_and_its_parameters_fit(deployment):
         flow.validate_parameters(given)
     else:
         assert "stage" in flow.parameters.properties, "its parameters come with each run"
-    for schedule in deployment.get("schedules", []):
-        CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+    for planned in deployment.get("schedules", []):
+        CronSchedule(cron=planned["cron"], timezone=planned["timezone"])
 
 
 def test_only_the_cheap_schedule_is_on():
-    on = [d["name"] for d in DEPLOYMENTS for schedule in d.get("schedules", []) if schedule["active"]]
+    on = [d["name"] for d in DEPLOYMENTS for planned in d.get("schedules", []) if planned["active"]]
     assert on == ["hourly"]
 
 

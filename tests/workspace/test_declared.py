@@ -10,7 +10,7 @@ from pinned import made_up
 
 from bonesoup.settings import profiles
 from bonesoup.settings.schema import Settings
-from bonesoup.stages import tidy
+from bonesoup.stages import tidy as tidying
 from bonesoup.workspace import graph
 from bonesoup.workspace.declared import leftovers, stages
 
@@ -84,10 +84,10 @@ def test_another_beta_or_method_leaves_its_results_over(project):
 def test_tidying_removes_them_and_leaves_the_same_word_each_time(project):
     root = project("embedded")
     make(root, "rewards/helpful", "rewards/humor")
-    tidy.run(Settings.model_construct(), None)
+    tidying.run(Settings.model_construct(), None)
     first = (root / "out/tidy.json").read_bytes()
     assert [path.name for path in (root / "out/rewards").iterdir()] == ["helpful"]
-    tidy.run(Settings.model_construct(), None)
+    tidying.run(Settings.model_construct(), None)
     assert (root / "out/tidy.json").read_bytes() == first
     assert json.loads(first) == {}
 

@@ -45,16 +45,28 @@ def options(debug: Annotated[bool, typer.Option(help="show the traceback of an e
 
 
 @app.command()
-def run(targets: Annotated[list[str] | None, typer.Argument(help="stages; all by default")] = None) -> None:
-    """Run the pipeline with live progress, then show the table of methods. The same as `dvc repro`.
+def run(
+    targets: Annotated[list[str] | None, typer.Argument(help="stages; all by default")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="stages side by side; by default as many as cores, GPUs and memory allow"),
+    ] = None,
+) -> None:
+    """Run the pipeline with live progress, then show the table of methods. The results are those of `dvc repro`.
 
-    Example: bonesoup run
+    Example: bonesoup run --jobs 2
     """
-    from bonesoup.workspace import repro
+    from bonesoup.workspace import repro, schedule
 
-    repro.check_inputs(params.load())
+    settings = params.load()
+    repro.check_inputs(settings)
     started = time.monotonic()
-    repro.reproduce(targets or [], console.print)
+    devices = schedule.devices(settings, jobs)
+    if len(devices) == 1:
+        repro.reproduce(targets or [], console.print)
+    else:
+        with console.status("") as status:
+            schedule.reproduce(targets or [], devices, console.print, status.update)
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
     if not targets:
         summary()

@@ -17,8 +17,8 @@ from transformers import (
 )
 from trl import RewardConfig, RewardTrainer
 
+from bonesoup.callbacks import StepLines, quiet
 from bonesoup.chat import check_room
-from bonesoup.progress import StepLines, quiet
 from bonesoup.resume import train
 from bonesoup.rewards.score import render
 from bonesoup.settings import schema

@@ -5,21 +5,16 @@ from params.yaml. A leftover in it would count as a change when it appears, and 
 Each result stays in DVC's cache, and comes back from there when a setting is taken back.
 """
 
-import shutil
 from pathlib import Path
 
 from bonesoup.files import write_json
 from bonesoup.paths import TIDY
 from bonesoup.settings.schema import Settings
-from bonesoup.workspace.declared import leftovers
+from bonesoup.workspace.declared import tidy
 
 
 def run(settings: Settings, key: None) -> None:
-    for path in leftovers(Path(".")):
-        print(f"tidy: {path} is no longer made by the present settings: removed")
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    for path in tidy(Path(".")):
+        print(f"tidy: removed {path}, which the present settings no longer make")
     # Always the same: readers wait for this stage, and must not run again because of it.
     write_json(TIDY, {})

@@ -7,8 +7,8 @@ from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from bonesoup.callbacks import StepLines, quiet
 from bonesoup.chat import check_room
-from bonesoup.progress import StepLines, quiet
 from bonesoup.settings import schema
 
 

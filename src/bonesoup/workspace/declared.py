@@ -1,6 +1,7 @@
 """Read dvc.yaml without DVC, which takes a second to import: stages, their keys, what they read and make."""
 
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -52,6 +53,17 @@ def leftovers(root: Path) -> list[Path]:
     made = {root / path for stage in declared.values() for path in stage.makes()}
     found = {path for stage in declared.values() for out in stage.outs for path in root.glob(KEY.sub("*", out))}
     return sorted(path for path in found - made if not path.name.startswith("."))
+
+
+def tidy(root: Path) -> list[Path]:
+    """Remove the leftovers, and return what was removed. DVC's cache keeps the results."""
+    removed = leftovers(root)
+    for path in removed:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return removed
 
 
 def _read(path: Path) -> Any:

@@ -172,13 +172,16 @@ class Busy(RuntimeError):
     """Another DVC command holds what this one needs: worth another try."""
 
 
-def reproduce_one(stage: str, root: Path, own: dict[str, str], echo: Callable[[str], None]) -> str:
-    """Run one stage by `dvc repro --single-item`; what came of it: "ran", "restored" from the run cache, "unchanged".
+def reproduce_one(
+    stage: str, root: Path, own: dict[str, str], echo: Callable[[str], None], begun: Callable[[], None] = lambda: None
+) -> str:
+    """Run one stage by `dvc repro --single-item` and return "ran", "restored" (from the run cache) or "unchanged".
 
     Args:
         root: of the project.
         own: the environment of the stage.
         echo: called with each line as it is printed.
+        begun: called when the stage itself starts, rather than being skipped.
 
     Raises:
         Busy: the repository's lock, or a file of the stage, is held by another command.
@@ -194,6 +197,8 @@ def reproduce_one(stage: str, root: Path, own: dict[str, str], echo: Callable[[s
             echo(text)
         else:
             outcome = kind
+            if kind == "ran":
+                begun()
     if process.wait():
         message = failure(stage, errors or list(last))
         raise Busy(message) if BUSY.search(message) else RuntimeError(message)
