@@ -232,7 +232,7 @@ def _parameter(parameter, context) -> str:
     if parameter.param_type_name == "argument":
         name = parameter.name.upper() + "..." * (parameter.nargs == -1)
     else:
-        value = "" if parameter.is_flag else f" {parameter.metavar or _METAVARS[parameter.display_type(context)]}"
+        value = "" if parameter.is_flag else f" {parameter.metavar or _metavar(parameter.display_type(context))}"
         name = "`, `".join([*parameter.opts, *parameter.secondary_opts]) + value
     if parameter.required:
         default = "*required*"
@@ -241,6 +241,11 @@ def _parameter(parameter, context) -> str:
     else:
         default = "" if parameter.default is None else f"`{parameter.default}`"
     return f"| `{name}` | {default} | {parameter.help} |"
+
+
+def _metavar(kind: str) -> str:
+    """Name the value of an option: its type, or the choices it has."""
+    return _METAVARS.get(kind) or kind.strip("<>").replace("|", "\\|")
 
 
 _METAVARS = {

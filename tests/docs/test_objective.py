@@ -95,7 +95,7 @@ def test_the_fragments_show_every_kind_once():
     kinds = [
         reward["kind"] for text in blocks("yaml")[:-1] for reward in YAML(typ="safe").load(text)["rewards"].values()
     ]
-    assert sorted([*kinds, "function"]) == ["function", "labels", "pairs", "pretrained"]
+    assert sorted([*kinds, "function"]) == ["function", "head", "labels", "pairs", "pretrained"]
 
 
 def test_the_data_line_is_json():

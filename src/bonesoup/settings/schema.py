@@ -229,12 +229,13 @@ class HeadReward(Section):
 
     kind: Literal["head"]
     source: str = Field(
-        description="filled in: the pairs or labelled responses that prepare makes, out/data/rewards/<objective>.jsonl"
+        description="pairs or labelled responses that prepare makes; filled in: out/data/rewards/<objective>.jsonl"
     )
     judge: Part = Field(
         0.5,
-        description="share of the prompts that a second head is fitted on, which judges policies and trains none; "
-        "the reward gets the others",
+        description="share of the prompts on which a second head, the judge, is fitted; it trains no "
+        "policy; the reward "
+        "gets the other prompts",
     )
 
 
