@@ -17,7 +17,7 @@ from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 
-from bonesoup.workspace.checkout import held, prepare, store_of, variables
+from bonesoup.workspace.checkout import held, prepare, variables
 from bonesoup.workspace.repro import Busy
 
 # The clone a worker was started in: the pull step of prefect.yaml makes it the working directory.
@@ -50,6 +50,14 @@ RETRIED = {
 }
 
 
+def store_variables() -> dict[str, str]:
+    """The MLflow store of the source, for a command in a checkout."""
+    # mlflow takes seconds to import.
+    from bonesoup.registry import store
+
+    return store.variables(SOURCE)
+
+
 def command(own: Path, *arguments: str) -> tuple[int, str, list[str]]:
     """Run a bonesoup command in a checkout or clone, by its own code: (status, standard output, what it said).
 
@@ -61,7 +69,7 @@ def command(own: Path, *arguments: str) -> tuple[int, str, list[str]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "bonesoup.cli", *arguments],
             cwd=own,
-            env=variables(own) | store_of(SOURCE),
+            env=variables(own) | store_variables(),
             stdout=answer,
             stderr=subprocess.PIPE,
             text=True,

@@ -14,7 +14,7 @@ from prefect.states import Completed
 from bonesoup.workspace import checkout, graph, repro, schedule
 from bonesoup.workspace.declared import tidy
 from bonesoup.workspace.schedule import Slots
-from flows.common import RETRIED, SOURCE, notify
+from flows.common import RETRIED, SOURCE, notify, store_variables
 
 DEPLOYMENT = "run-stage/on-another-machine"
 # Held while dvc.lock is written here; DVC's own lock is about its own commands.
@@ -36,7 +36,7 @@ def run_stage(stage: str, own: Path, due: bool, slots: Slots, elsewhere: Elsewhe
         return Completed(name="Cached", message="nothing it depends on has changed")
     if elsewhere:
         return Completed(message=run_elsewhere(stage, own, elsewhere))
-    variables = checkout.variables(own) | checkout.store_of(SOURCE)
+    variables = checkout.variables(own) | store_variables()
     outcome = schedule.run_one(stage, own, variables, slots, get_run_logger().info)
     if outcome == "ran":
         return Completed(message="ran")

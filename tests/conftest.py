@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-# Clones of the project with tiny settings, for whole runs; a Prefect server with workers.
-pytest_plugins = ["projects", "prefect_server"]
+# A finished pipeline in miniature; clones of the project with tiny settings, for whole runs; a Prefect server.
+pytest_plugins = ["miniature", "projects", "prefect_server"]
 
 WORDS = [
     "Please",

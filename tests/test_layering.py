@@ -13,6 +13,7 @@ PACKAGE = ROOT / "src" / "bonesoup"
 LAYERS = [
     ["method", "callbacks", "files", "imports", "locks", "paths", "progress", "resume"],
     ["settings"],
+    ["workspace"],
     ["weights"],
     ["data"],
     ["chat"],
@@ -23,7 +24,6 @@ LAYERS = [
     ["diagnose"],
     ["registry"],
     ["promotion"],
-    ["workspace"],
     ["serving"],
     ["stages"],
     ["study", "upkeep"],

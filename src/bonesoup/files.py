@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,19 @@ def appearing(path: Path) -> Iterator[Path]:
     if path.is_dir():
         _remove(path)
     os.replace(temporary, path)
+
+
+@contextmanager
+def work_folder(root: Path, purpose: str = "work") -> Iterator[Path]:
+    """Yield a temporary folder in var/ of a project: /tmp may be too small for models.
+
+    Args:
+        purpose: begins its name; `bonesoup clean` removes what a killed process left of `work`.
+    """
+    parent = Path(root) / "var"
+    parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{purpose}-", dir=parent) as folder:
+        yield Path(folder)
 
 
 def _alive(process: int) -> bool:
@@ -82,6 +96,12 @@ def digest(*values: Any) -> str:
     """SHA-256 of plain data in a canonical form, as 16 hex digits."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def md5(path: Path) -> str:
+    """Return the MD5 of a file, the name by which DVC knows its content."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def file_digest(path: Path) -> str:

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from bonesoup.promotion import sampling
-from bonesoup.registry import adoption, names
+from bonesoup.registry import yardstick
 from bonesoup.registry.store import connect
+from bonesoup.registry.versions import find
 
 pytestmark = pytest.mark.slow
 
@@ -19,10 +20,10 @@ def test_a_version_is_scored_as_its_run_was_evaluated(project, tmp_path, monkeyp
     before = mlflow.get_tracking_uri()
     store = connect(project.folder, "bonesoup")
     try:
-        yardstick = adoption.load(adoption.current(store, "bonesoup"), tmp_path / "yardstick")
-        recipes = sampling.read_recipes(names.find(store.client, "1", "bonesoup-soup"), tmp_path)
+        measure = yardstick.load(store, "bonesoup", tmp_path)
+        recipes = sampling.read_recipes(find(store.client, "1", "bonesoup-soup"), tmp_path)
         for method in ("bone", "rewarded", "sft"):
-            found = sampling.run(recipes[method], yardstick, "cpu", 256)
+            found = sampling.run(recipes[method], measure, "cpu", 256)
             measured = pd.read_parquet(project.folder / f"out/fronts/{method}/samples.parquet")
             pd.testing.assert_frame_equal(found, measured, check_exact=True)
     finally:

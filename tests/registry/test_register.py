@@ -11,7 +11,6 @@ from mlflow.exceptions import MlflowException
 
 from bonesoup.files import file_digest, read_json
 from bonesoup.registry import lineage
-from bonesoup.registry.mirror import stage_runs
 
 MODELS = [
     "bonesoup-backbone-1",
@@ -21,8 +20,21 @@ MODELS = [
     "bonesoup-merged-careful",
 ]
 SLOTS = ["backbone-1", "backbone-2", "specialist-1", "specialist-2"]
-STAGES = ["prepare", "sft", "reward@helpful", "reward@harmless", "normalise", "basis"]
-STAGES += [*(f"policy@{slot}" for slot in SLOTS), "soup", "front@sft", "front@rewarded", "front@bone", "report"]
+# Every stage that is done, and each policy by its slot.
+STAGES = {
+    "prepare",
+    "tidy",
+    "gate@data",
+    "base",
+    "sft",
+    "reward@helpful",
+    "reward@harmless",
+    "gate@reward",
+    "normalise",
+    "candidates",
+}
+STAGES |= {"seek", "basis", *(f"policy@{slot}" for slot in SLOTS), "diagnose", "ric", "soup", "report"}
+STAGES |= {f"{stage}@{method}" for stage in ("scale", "front") for method in ("sft", "rewarded", "bone")}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +56,12 @@ def downloaded(registered):
 
 def test_every_stage_and_model_is_sent(registered):
     result, lines, _ = registered
-    assert result["runs"] == {"sent": STAGES, "had": [], "missing": []}
+    assert {name: set(runs) for name, runs in result["runs"].items()} == {
+        "sent": STAGES,
+        "had": set(),
+        "missing": set(),
+    }
+    assert len(result["runs"]["sent"]) == len(STAGES)
     assert result["models"] == {name: {"version": 1, "new": True} for name in MODELS}
     assert any("policy@backbone-1: run sent" in line for line in lines)
 
@@ -52,7 +69,7 @@ def test_every_stage_and_model_is_sent(registered):
 def test_a_second_call_sends_nothing(registered, client, all_runs):
     _, lines, again = registered
     result = again()
-    assert result["runs"] == {"sent": [], "had": STAGES, "missing": []}
+    assert (result["runs"]["sent"], set(result["runs"]["had"]), result["runs"]["missing"]) == ([], STAGES, [])
     assert result["models"] == {name: {"version": 1, "new": False} for name in MODELS}
     assert "versions: 0 registered, 5 there already" in lines
     assert len(client.search_runs(["1"])) == len(all_runs)
@@ -91,7 +108,7 @@ def test_artifacts_are_small_files_and_no_weights(client, all_runs):
         "sft": ["sft.json"],
         "policy@backbone-1": ["policy.json"],
         "front@bone": ["front.json", "samples.parquet"],
-        "report": ["report", "report.json"],
+        "report": ["fronts.json", "report", "report.json"],
     }
 
 
@@ -148,16 +165,6 @@ def test_a_version_cut_short_is_completed_by_the_next_call(registered, client, p
     assert not list((project.root / "var").glob("version-*"))
 
 
-def test_stages_not_made_yet_are_named(project):
-    from ruamel.yaml import YAML
-
-    settings = YAML(typ="safe").load(project.settings_text)
-    names = list(settings["rewards"])
-    found, missing = stage_runs(project.root, settings, names, ["bone", "oracle"], list(settings["policies"]))
-    assert "front@bone" in [run.name for run in found]
-    assert missing == ["soup", "front@oracle"]
-
-
 def test_versions_carry_their_lineage(downloaded, project):
     for name, folder in downloaded.items():
         facts = read_json(folder / "lineage/lineage.json")
@@ -179,18 +186,19 @@ def test_versions_carry_their_lineage(downloaded, project):
 
 def test_a_dirty_tree_is_flagged_with_its_diff(project):
     assert not lineage.code(project.root).dirty
-    (project.root / "dvc.lock").write_text("schema: '2.0'\n")
-    assert not lineage.code(project.root).dirty, "every run rewrites dvc.lock"
-    params = project.root / "params.yaml"
+    params, lock = project.root / "params.yaml", project.root / "dvc.lock"
+    recorded = lock.read_text()
+    lock.write_text(recorded + "# changed\n")
     params.write_text(project.settings_text + "# changed\n")
     card = project.root / "mlflow/model-card.md"
     text = card.read_text()
     try:
-        assert not lineage.code(project.root).dirty, "a profile rewrites params.yaml, and it is recorded whole"
+        assert not lineage.code(project.root).dirty, "runs and profiles rewrite these, and they are recorded whole"
         card.write_text(text + "# changed\n")
         code = lineage.code(project.root)
     finally:
         params.write_text(project.settings_text)
+        lock.write_text(recorded)
         card.write_text(text)
     assert "+# changed" in code.changes
     assert code.dirty

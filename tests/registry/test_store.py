@@ -3,6 +3,13 @@ import time
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    ENDPOINT_NOT_FOUND,
+    INTERNAL_ERROR,
+    INVALID_PARAMETER_VALUE,
+    TEMPORARILY_UNAVAILABLE,
+)
 from projects import ROOT
 from typer.testing import CliRunner
 
@@ -72,6 +79,23 @@ def test_a_command_that_is_cut_short_says_so():
     text = "the MLflow store http://host failed: gone\nThe command was cut short"
     with pytest.raises(ConnectionError, match=text), nothing_lost("http://host", CUT_SHORT):
         raise ConnectionError("gone")
+
+
+def test_a_refusal_is_not_blamed_on_the_connection():
+    refusal = MlflowException("The run 1a must be in the 'active' state", INVALID_PARAMETER_VALUE)
+    with (
+        pytest.raises(RuntimeError, match="answered and refused a request: The run 1a") as error,
+        nothing_lost("http://host", CUT_SHORT),
+    ):
+        raise refusal
+    assert "MLFLOW_TRACKING_URI" not in str(error.value)
+    assert "once the store answers" not in str(error.value)
+
+
+@pytest.mark.parametrize("code", [ENDPOINT_NOT_FOUND, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE])
+def test_a_server_that_fails_or_is_not_mlflow_is_a_matter_of_the_connection(code):
+    with pytest.raises(ConnectionError, match="Check MLFLOW_TRACKING_URI"), nothing_lost("http://host"):
+        raise MlflowException("no", code)
 
 
 def test_a_full_disk_is_not_blamed_on_the_store():

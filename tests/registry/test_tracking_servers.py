@@ -71,7 +71,7 @@ def test_a_dead_server_loses_nothing(project, tmp_path, monkeypatch):
     try:
         with tracking(port, tmp_path):
             first, second = register_all(*call), register_all(*call)
-            assert len(first["runs"]["sent"]) == 15
+            assert {"prepare", "policy@backbone-1", "front@bone", "report"} <= set(first["runs"]["sent"])
             assert all(model["new"] for model in first["models"].values())
             assert second["runs"]["sent"] == []
             assert not any(model["new"] for model in second["models"].values())

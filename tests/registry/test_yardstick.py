@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from bonesoup.cli.main import app
 from bonesoup.files import read_json, write_json, write_jsonl
-from bonesoup.registry import adoption, lineage, yardstick
+from bonesoup.registry import lineage, yardstick
 
 
 @pytest.fixture
@@ -118,10 +118,10 @@ def test_a_pipeline_that_is_not_that_far_has_none(copy, settings, missing):
 
 def test_a_report_of_other_settings_is_told_from_one_of_its_own(project, settings):
     report = read_json(project.root / "out/metrics/report.json")
-    assert yardstick.unlike(yardstick.of_pipeline(project.root, settings), report) is None
+    assert yardstick.difference(yardstick.of_pipeline(project.root, settings), report) is None
     settings["evaluation"]["interior"] = 0.3
     other = yardstick.of_pipeline(project.root, settings)
-    assert yardstick.unlike(other, report) == "interior was 0.2 and is 0.3"
+    assert yardstick.difference(other, report) == "interior was 0.2 and is 0.3"
 
 
 def test_the_first_registration_adopts_its_own(registered, project, settings):
@@ -137,30 +137,30 @@ def test_the_first_registration_adopts_its_own(registered, project, settings):
 
 def test_a_later_registration_leaves_the_current_one_alone(league, tmp_path):
     client = league.store.client
-    held = adoption.current(league.store, "league")
+    held = yardstick.current(league.store, "league")
     assert [v.version for v in client.search_model_versions("name='league-yardstick'")] == [1]
     tags = [client.get_model_version(league.model, version).tags for version in ("1", "2", "3", "4")]
     assert [own["yardstick"] == held.tags["digest"] for own in tags] == [True, True, True, False]
-    assert adoption.load(held, tmp_path).digest == held.tags["digest"]
+    assert yardstick.load(league.store, "league", tmp_path).digest == held.tags["digest"]
 
 
 def test_adopting_another_is_recorded_and_going_back_makes_no_third(league, project, settings):
     store, client = league.store, league.store.client
-    before = adoption.current(store, "league")
+    before = yardstick.current(store, "league")
     code = lineage.code(project.root)
     settings["evaluation"]["confidence"] = 0.9
     other = yardstick.of_pipeline(project.root, settings)
     try:
-        version, changed = adoption.adopt(store, "league", project.root, other, "narrower intervals", code)
+        version, changed = yardstick.adopt(store, "league", project.root, other, "narrower intervals", code)
         assert changed
         assert (version.tags["reason"], version.tags["git_commit"]) == ("narrower intervals", code.commit)
-        assert adoption.current(store, "league").version == version.version == 2
+        assert yardstick.current(store, "league").version == version.version == 2
         (file,) = client.list_artifacts(version.run_id, "adoptions")
-        assert adoption.adopt(store, "league", project.root, other, "again", code) == (version, False)
+        assert yardstick.adopt(store, "league", project.root, other, "again", code) == (version, False)
     finally:
         settings["evaluation"]["confidence"] = 0.95
         own = yardstick.of_pipeline(project.root, settings)
-        back, changed = adoption.adopt(store, "league", project.root, own, "back", code)
+        back, changed = yardstick.adopt(store, "league", project.root, own, "back", code)
     assert changed
     assert back.version == before.version
     assert len(client.search_model_versions("name='league-yardstick'")) == 2
@@ -173,7 +173,7 @@ def test_the_command_shows_it_and_asks_for_a_reason(league, monkeypatch):
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["version"] == "league-yardstick/1"
-    assert found["digest"] == adoption.current(league.store, "league").tags["digest"]
+    assert found["digest"] == yardstick.current(league.store, "league").tags["digest"]
     assert found["prompts"] == 8
     done = runner.invoke(app, ["yardstick", "--adopt"])
     assert done.exit_code == 2

@@ -25,3 +25,8 @@ def tracked(tmp_path) -> Path:
         file.write_text(f"content of {name}")
     objects.dvc(root, "commit", "--force", "--quiet")
     return root
+
+
+@pytest.fixture(scope="session")
+def project(miniature):
+    return miniature

@@ -62,7 +62,7 @@ def test_data_of_another_branch_and_of_an_earlier_commit_stays_and_results_go(re
     stale = results - {out.name for out in objects.outs((repository / "dvc.lock").read_text())}
     assert len(stale) == 1
 
-    assert gc.unused(repository, set()) == [objects.place(objects.cache(repository), *stale)]
+    assert gc.unused(repository, set()) == [objects.object_path(objects.cache(repository), *stale)]
     gc.collect(repository, set())
     assert elsewhere | earlier | now <= stored(repository)
     assert not stale & stored(repository)

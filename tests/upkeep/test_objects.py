@@ -39,8 +39,8 @@ def test_damaged_and_missing_objects_are_told_apart(tracked):
     folder = named["out/policies"]
     files = objects.files(cache, folder)
     assert files.keys() == {"a.json", "b/c.json"}
-    corrupt(objects.place(cache, files["a.json"]))
-    objects.place(cache, named["out/report.json"]).unlink()
+    corrupt(objects.object_path(cache, files["a.json"]))
+    objects.object_path(cache, named["out/report.json"]).unlink()
     found = verify.workspace(tracked, cache).objects
     assert found.corrupted.keys() == {files["a.json"]}
     assert found.missing == {named["out/report.json"]}
@@ -49,7 +49,7 @@ def test_damaged_and_missing_objects_are_told_apart(tracked):
 
 def test_a_damaged_folder_object_is_restored(stored):
     cache, folder = objects.cache(stored), outs(stored)["out/policies"]
-    corrupt(objects.place(cache, folder))
+    corrupt(objects.object_path(cache, folder))
     damaged = verify.workspace(stored, cache)
     assert damaged.objects.corrupted.keys() == {folder}, "which files it names is not known then"
     done = verify.restore(stored, cache, [damaged])
@@ -60,7 +60,7 @@ def test_a_damaged_folder_object_is_restored(stored):
 def test_results_that_hold_the_damage_are_made_again_and_own_edits_are_kept(stored):
     cache = objects.cache(stored)
     name = objects.files(cache, outs(stored)["out/policies"])["a.json"]
-    corrupt(objects.place(cache, name))
+    corrupt(objects.object_path(cache, name))
     corrupt(stored / "out/policies/a.json")
     (stored / "out/report.json").write_text("edited")
     done = verify.restore(stored, cache, [verify.workspace(stored, cache)])
@@ -83,15 +83,15 @@ def test_missing_objects_are_fetched_too(stored):
 
 def test_what_the_remote_has_damaged_itself_is_lost(stored, tmp_path):
     cache, name = objects.cache(stored), outs(stored)["out/report.json"]
-    corrupt(objects.place(cache, name))
-    corrupt(objects.place(tmp_path / "remote/files/md5", name))
+    corrupt(objects.object_path(cache, name))
+    corrupt(objects.object_path(tmp_path / "remote/files/md5", name))
     done = verify.restore(stored, cache, [verify.workspace(stored, cache)])
     assert (done.back, done.lost) == (frozenset(), {name})
 
 
 def test_without_a_remote_a_damaged_object_is_lost_and_it_is_said_why(tracked):
     cache, name = objects.cache(tracked), outs(tracked)["out/report.json"]
-    corrupt(objects.place(cache, name))
+    corrupt(objects.object_path(cache, name))
     done = verify.restore(tracked, cache, [verify.workspace(tracked, cache)])
     assert (done.lost, done.reason) == ({name}, "no default DVC remote is set")
 
@@ -100,7 +100,7 @@ def test_what_dvc_says_of_a_remote_that_does_not_work_is_passed_on(tracked, tmp_
     (tmp_path / "file").write_text("")
     objects.dvc(tracked, "remote", "add", "--default", "store", str(tmp_path / "file/remote"))
     name = outs(tracked)["out/report.json"]
-    objects.place(objects.cache(tracked), name).unlink()
+    objects.object_path(objects.cache(tracked), name).unlink()
     assert "Not a directory" in objects.fetch(tracked, [name])
 
 
@@ -109,6 +109,6 @@ def test_a_stand_in_has_the_remotes_of_its_project_wherever_it_lies(tracked):
     objects.dvc(tracked, "remote", "add", "--default", "store", "../storage")
     objects.dvc(tracked, "push")
     cache, name = objects.cache(tracked), outs(tracked)["out/report.json"]
-    objects.place(cache, name).unlink()
+    objects.object_path(cache, name).unlink()
     assert objects.fetch(tracked, [name]) is None
     assert objects.examine(cache, [name]).sound == {name}

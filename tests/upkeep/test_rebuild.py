@@ -125,7 +125,7 @@ def test_changes_beside_the_commit_are_applied(source, tmp_path):
     git(source, "checkout", "--quiet", "code.py")
     assert prepare(source, made, tmp_path / "rebuilt") == [
         "files that git did not track are not part of the version: new.py",
-        "the changes that the tree had beside its commit are applied",
+        "the uncommitted changes of the tree are applied",
     ]
     assert (tmp_path / "rebuilt/code.py").read_text() == "one, changed\n"
 

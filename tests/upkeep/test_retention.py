@@ -3,13 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 
-from bonesoup.promotion import champion
-from bonesoup.registry.names import reference
+from bonesoup.registry.versions import PREVIOUS, reference
 from bonesoup.upkeep import retention
 
 
 def version(model: str, number: int, alias: bool, pipeline: int | None, previous: int | None) -> ModelVersion:
-    tags = {"pipeline": pipeline, champion.PREVIOUS: previous}
+    tags = {"pipeline": pipeline, PREVIOUS: previous}
     entities = [ModelVersionTag(key, str(value)) for key, value in tags.items() if value is not None]
     return ModelVersion(model, str(number), 0, tags=entities, aliases=["champion"] if alias else [])
 
@@ -36,7 +35,7 @@ def test_kept_are_the_newest_the_aliased_the_rollback_targets_and_their_companio
     needed = list(aliased)
     for one in needed:
         # A rollback after a rollback, as far as it goes.
-        needed += [old for old in soups if str(old.version) == one.tags.get(champion.PREVIOUS) and old not in needed]
+        needed += [old for old in soups if str(old.version) == one.tags.get(PREVIOUS) and old not in needed]
     companions = {reference(one) for one in merged if one.tags["pipeline"] in {n.tags["pipeline"] for n in needed}}
     assert newest | {reference(one) for one in needed} | companions <= kept
     assert len(kept) <= 4 * keep + 2 * len(needed) + 2, "nothing else piles up"

@@ -146,13 +146,14 @@ def test_a_source_that_was_moved_takes_its_checkouts_along(source):
 
 
 def test_checkouts_write_to_the_store_of_their_source(source, monkeypatch):
-    from bonesoup.registry.store import tracking_uri
+    from bonesoup.registry import store
 
     own = checkout.folder(source, "nightly")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    store = f"sqlite:///{source}/var/mlflow.db"
-    assert tracking_uri(own) == tracking_uri(source) == checkout.store_of(source)["MLFLOW_TRACKING_URI"] == store
+    uri = f"sqlite:///{source}/var/mlflow.db"
+    assert store.tracking_uri(own) == store.tracking_uri(source) == uri
+    assert store.variables(source) == {"MLFLOW_TRACKING_URI": uri}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
-    assert checkout.store_of(source)["MLFLOW_TRACKING_URI"] == f"sqlite:///{source}/other.db"
+    assert store.variables(source)["MLFLOW_TRACKING_URI"] == f"sqlite:///{source}/other.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    assert checkout.store_of(source)["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"
+    assert store.variables(source)["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:5000"

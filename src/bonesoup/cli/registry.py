@@ -4,9 +4,9 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +14,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from bonesoup.files import work_folder
 from bonesoup.settings import params, schema
 
 commands = typer.Typer()
 console = Console(highlight=False, soft_wrap=True)
 ROOT = Path(".")
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output, and nothing else there")]
-Reason = Annotated[str | None, typer.Option(help="why; goes into the record", show_default=False)]
-VERSION = "3, NAME/3, @champion, NAME@ALIAS or models:/NAME/3; a bare number is of the soup"
+Reason = Annotated[str | None, typer.Option(help="why; is recorded", show_default=False)]
+VERSION = "3, NAME/3, @champion, NAME@ALIAS or models:/NAME/3; a bare number is a version of the soup"
 
 
 @commands.command()
@@ -31,10 +32,11 @@ def models(as_json: Json = False) -> None:
     Example: bonesoup models
     """
     with _store(as_json) as (store, _, settings):
-        from bonesoup.promotion.listing import listing, terminal
+        from bonesoup.cli import show_registry
+        from bonesoup.registry.listing import listing
 
-        found = listing(store, settings.register_.name)
-    _show(found, as_json, terminal)
+        listed = listing(store, settings.register_.name)
+    _show(listed, as_json, show_registry.models)
 
 
 @commands.command()
@@ -44,11 +46,11 @@ def evaluate(
     ] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="new prompts instead of the yardstick's: JSON lines with `prompt`, or one a line"),
+        typer.Option(help="new prompts instead of the yardstick's: JSON lines with `prompt`, or one prompt a line"),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score versions on the current yardstick, or its judges on new prompts. What is scored already is read back.
+    """Score versions on the current yardstick, or let its judges score answers to new prompts; repeats nothing.
 
     Example: bonesoup evaluate @champion 3 --prompts new-prompts.txt
     """
@@ -58,10 +60,11 @@ def evaluate(
         # Before the store is asked: the file is the likelier fault.
         read_prompts(prompts)
     with _store(as_json) as (store, _, settings), _machine(settings) as machine:
-        from bonesoup.promotion.rating import evaluate, terminal
+        from bonesoup.cli import show_registry
+        from bonesoup.promotion.scoring import evaluate
 
-        found = evaluate(store, settings.register_.name, version or [], prompts, machine, _say)
-    _show(found, as_json, terminal)
+        result = evaluate(store, settings.register_.name, version or [], prompts, machine, _say)
+    _show(result, as_json, show_registry.evaluation)
 
 
 @commands.command()
@@ -75,22 +78,22 @@ def compare(
     Example: bonesoup compare @champion 3
     """
     with _store(as_json) as (store, _, settings), _machine(settings) as machine:
-        from bonesoup.promotion.compare import terminal
-        from bonesoup.promotion.rating import compare
+        from bonesoup.cli import show_registry
+        from bonesoup.promotion.compare import compare
 
-        found = compare(store, settings.register_.name, a, b, machine, _say)
-    _show(found, as_json, terminal)
+        result = compare(store, settings.register_.name, a, b, machine, _say)
+    _show(result, as_json, show_registry.comparison)
 
 
 @commands.command()
 def yardstick(
     adopt: Annotated[
-        bool, typer.Option("--adopt", help="make that of the present pipeline (out/) the current one")
+        bool, typer.Option("--adopt", help="make the yardstick of the present pipeline (out/) the current one")
     ] = False,
     reason: Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Show what versions are measured by, or adopt the present pipeline's: prompts, judges, scale, grid, statistics.
+    """Show the yardstick (prompts, judges, scale, grid, statistics), or adopt that of the present pipeline.
 
     Example: bonesoup yardstick --adopt --reason 'the test prompts were replaced'
     """
@@ -99,14 +102,15 @@ def yardstick(
     if reason and not adopt:
         raise typer.BadParameter("--reason is what --adopt records; without it nothing is recorded")
     with _store(as_json) as (store, _, settings):
-        from bonesoup.promotion import rating
+        from bonesoup.cli import show_registry
+        from bonesoup.registry.yardstick import adopt_pipeline, describe
 
         name = settings.register_.name
         if adopt:
-            _say(rating.adopt(store, name, ROOT, params.PARAMS.read_text(), reason))
-        with _work() as work:
-            found = rating.yardstick(store, name, work)
-    _show(found, as_json, rating.yardstick_terminal)
+            _say(adopt_pipeline(store, name, ROOT, params.PARAMS.read_text(), reason))
+        with work_folder(ROOT) as work:
+            facts = describe(store, name, work)
+    _show(facts, as_json, show_registry.yardstick)
 
 
 @commands.command()
@@ -119,12 +123,12 @@ def promote(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="decide, but move and record nothing")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a soup version the champion where mlflow/promotion.yaml allows it. Status 1 when it is refused.
+    """Make a soup version the champion if mlflow/promotion.yaml allows it. Status 1 when it is refused.
 
     Example: bonesoup promote 3
     """
     if force and not (reason or "").strip():
-        raise typer.BadParameter("--force needs a --reason: it stands in the record beside the checks that failed")
+        raise typer.BadParameter("--force needs a --reason: it is recorded next to the checks that failed")
     from bonesoup.promotion import rule
 
     applied = rule.load(ROOT / rule.RULE)
@@ -158,14 +162,14 @@ def rollback(reason: Reason = None, as_json: Json = False) -> None:
     with _store(as_json) as (store, uri, settings):
         from bonesoup.promotion.champion import rollback
 
-        with _work() as work:
+        with work_folder(ROOT) as work:
             decision = rollback(store, uri, settings.register_.name, reason, work, _say)
     _decided(decision, as_json)
 
 
 @contextlib.contextmanager
 def _store(as_json: bool) -> Iterator[tuple[Any, str, schema.Settings]]:
-    """(store, its URI, settings); with `as_json` all that is printed meanwhile goes to standard error."""
+    """Yield (store, its URI, settings); with `as_json` everything printed meanwhile goes to standard error."""
     settings = params.load()
     warnings.filterwarnings("ignore")
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
@@ -183,33 +187,25 @@ def _machine(settings: schema.Settings) -> Iterator[Any]:
 
     # Before torch is imported.
     os.environ.update(computing(settings))
-    with _work() as work:
+    with work_folder(ROOT) as work:
         yield Machine(settings.device, settings.evaluation.batch, work)
-
-
-@contextlib.contextmanager
-def _work() -> Iterator[Path]:
-    """A folder for what is downloaded; not in /tmp, which may be small."""
-    beside = ROOT / "var"
-    beside.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="scoring-", dir=beside) as folder:
-        yield Path(folder)
 
 
 def _say(line: str) -> None:
     console.print(escape(line), style="dim")
 
 
-def _show(found: dict, as_json: bool, terminal) -> None:
+def _show(facts: dict, as_json: bool, table: Callable[[dict], Any]) -> None:
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        Console(width=max(console.width, 120), highlight=False).print(terminal(found))
+        Console(width=max(console.width, 120), highlight=False).print(table(facts))
 
 
 def _decided(decision: Any, as_json: bool) -> None:
-    from bonesoup.promotion import verdict
+    from bonesoup.cli import show_registry
 
-    _show(verdict.plain(decision), as_json, verdict.terminal)
-    if not verdict.granted(decision):
+    facts = asdict(decision) | {"granted": decision.granted, "summary": decision.sentence}
+    _show(facts, as_json, show_registry.decision)
+    if not decision.granted:
         sys.exit(1)

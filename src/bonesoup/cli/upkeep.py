@@ -11,7 +11,7 @@ from bonesoup.settings import params
 
 commands = typer.Typer()
 console = Console(highlight=False, soft_wrap=True)
-# Lists that a terminal can still show.
+# Lines of a list that are shown.
 SHOWN = 20
 
 
@@ -41,19 +41,19 @@ def verify(
         else:
             checked = [checks.workspace(root, cache)]
     console.print(_checked_table(checked))
-    faults = [f"{one.name}: {fault}" for one in checked for fault in one.faults]
-    corrupted = sorted({name for one in checked for name in one.objects.corrupted})
-    missing = sorted({name for one in checked for name in one.objects.missing})
+    faults = [f"{item.name}: {fault}" for item in checked for fault in item.faults]
+    corrupted = sorted({name for item in checked for name in item.objects.corrupted})
+    missing = sorted({name for item in checked for name in item.objects.missing})
     _listing("damaged files of versions, which only registering them again brings back", faults)
     _listing("corrupted objects of the DVC cache", corrupted)
-    unlisted = [f"{one.name}: no manifest: cannot be checked" for one in checked if not one.listed]
+    unlisted = [f"{item.name}: no manifest: cannot be checked" for item in checked if not item.listed]
     _listing("registered before versions had a list of their files", unlisted)
     if restore and (corrupted or missing):
         with console.status("fetching from the DVC remote"):
             done = checks.restore(root, cache, checked)
         console.print(f"restored from the remote: {len(done.back)} objects")
         if done.outs:
-            console.print(f"made again in the workspace: {', '.join(done.outs)}")
+            console.print(f"checked out again in the workspace: {', '.join(done.outs)}")
         if done.reason:
             console.print(f"the remote gave nothing: {done.reason}")
         corrupted, missing = sorted(done.lost), sorted(set(missing) - done.back)
@@ -69,11 +69,11 @@ def verify(
 
 def _checked_table(checked: list) -> Table:
     table = Table("", "files", "damaged", "objects", "corrupted", "missing")
-    for one in checked:
-        found = one.objects
-        damaged = len(one.faults) if one.listed or one.faults else "?"
-        counts = [one.files, damaged, len(found.sound), len(found.corrupted), len(found.missing)]
-        table.add_row(one.name, *(str(count) for count in counts), style="red" if one.damaged else None)
+    for item in checked:
+        status = item.objects
+        damaged = len(item.faults) if item.listed or item.faults else "?"
+        counts = [item.files, damaged, len(status.sound), len(status.corrupted), len(status.missing)]
+        table.add_row(item.name, *(str(count) for count in counts), style="red" if item.damaged else None)
     return table
 
 
@@ -114,22 +114,22 @@ def rebuild(
 
     again.prepare(root, origin, into, echo)
     echo(f"{into} holds commit, settings and data of {origin.name}; now every stage runs")
-    _listing("the environment is not the one it was made in", again.environment_differences(origin))
+    _listing("the environment has changed since it was made", again.environment_differences(origin))
     again.run(into.absolute(), echo)
     compared = again.compare(origin, into.absolute())
     console.print(_compared_table(compared))
-    different = [one.path for one in compared if one.stage == "adapter" and not one.same]
+    different = [result.path for result in compared if result.stage == "adapter" and not result.same]
     if different:
         raise RuntimeError(f"adapters differ from those of {origin.name}: {', '.join(different)}")
-    console.print(f"the adapters are those of {origin.name}, bit for bit")
+    console.print(f"the adapters equal those of {origin.name}, bit for bit")
 
 
 def _compared_table(compared: list) -> Table:
     table = Table("stage", "result", "recorded", "now", "")
-    for one in compared:
-        verdict = "same" if one.same else "differs" if one.now else "not made"
-        now = one.now[:12] if one.now else ""
-        table.add_row(one.stage, one.path, one.recorded[:12], now, verdict, style=None if one.same else "red")
+    for result in compared:
+        verdict = "same" if result.same else "differs" if result.now else "not made"
+        now, style = result.now[:12] if result.now else "", None if result.same else "red"
+        table.add_row(result.stage, result.path, result.recorded[:12], now, verdict, style=style)
     return table
 
 
@@ -143,7 +143,7 @@ def clean(
         bool, typer.Option("--shared", help="leave this workspace's out/, scratch/ and var/ alone")
     ] = False,
 ) -> None:
-    """List what nothing needs any more: old versions and runs, DVC objects, scratch. With --yes, delete it.
+    """List what nothing needs any more: old versions and runs, DVC objects, scratch folders. With --yes, delete it.
 
     It never deletes what an alias, a rollback, a copy or their lineage needs, data that a commit tracks, or anything on
     a DVC remote.
@@ -151,7 +151,7 @@ def clean(
     Example: bonesoup clean --keep 10 --yes
     """
     settings = params.load()
-    from bonesoup.registry.names import reference
+    from bonesoup.registry.versions import reference
     from bonesoup.upkeep import clean as cleaning
 
     root = Path.cwd()

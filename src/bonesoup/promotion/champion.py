@@ -1,8 +1,8 @@
-"""The alias `champion`: moved under a lock, read again after the move, every decision left as evidence.
+"""The alias `champion`: decide, record, move, record, settle.
 
-It stands on a version of `<name>-soup` and, with it, on the merged models of the same run. A champion that was demoted
-keeps the alias `demoted` until there is another: what `rollback` goes back to. Beside each version lies what was
-decided about it: decisions/<time>.json in its run, the last one in short as its tag `decision`.
+The alias is on a version of `<name>-soup` and, with it, on the merged models of the same run. A demoted champion has
+the alias `demoted` until there is another: `rollback` goes back to it. Every decision about a version is kept with it:
+decisions/<time>.json in its run, and a summary of the last one in its tag `decision`.
 """
 
 import os
@@ -15,34 +15,43 @@ from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.files import digest
 from bonesoup.locks import exclusive
-from bonesoup.promotion.judge import Check
-from bonesoup.registry import intact, members
-from bonesoup.registry.adoption import now
-from bonesoup.registry.names import CHAMPION, aliased, reference, soup_name, versions
+from bonesoup.promotion.rule import Check
+from bonesoup.registry.manifest import Files, inspect
 from bonesoup.registry.store import Store, database_file, shown
+from bonesoup.registry.versions import (
+    CHAMPION,
+    DECISION,
+    DEMOTED,
+    PREVIOUS,
+    aliased,
+    merged_models,
+    reference,
+    soup_name,
+    versions,
+)
+from bonesoup.registry.yardstick import now
 
-DECISION, PREVIOUS = "decision", "previous_champion"
-PROMOTED, REFUSED, LOST, KEPT = "promoted", "refused", "lost the race", "already champion"
-# The first is the alias too that a demoted version has while nobody is champion.
-DEMOTED, ROLLED_BACK = "demoted", "rolled back"
-# What a tag holds in every database that MLflow takes.
-TAG_CHARACTERS = 4900
-# What stands there while the alias is being moved, and stays if that is cut short.
+PROMOTE, DEMOTE, ROLLBACK = "promote", "demote", "rollback"
+PROMOTED, REFUSED, LOST, KEPT, ROLLED_BACK = "promoted", "refused", "lost the race", "already champion", "rolled back"
+# The verdict while the alias is being moved; it stays if that is cut short.
 UNFINISHED = "unfinished"
+MOVED = (PROMOTED, DEMOTED, ROLLED_BACK)
+# Size of a tag that every database of MLflow's takes.
+TAG_CHARACTERS = 4900
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided about a version, and why.
+    """A decision about a version, and its reasons.
 
     Attributes:
         action: promote, demote or rollback.
-        verdict: what came of it.
-        before: the champion when it was decided; None where there was none.
+        verdict: the outcome.
+        before: the champion when it was decided; None if there was none.
         after: the champion when it was done.
         incumbent: what the version was judged against.
         forced: failed checks were overruled.
-        note: what else there is to say.
+        note: anything else worth saying.
         merged: what happened to the merged models, a line each.
     """
 
@@ -63,57 +72,48 @@ class Decision:
     merged: tuple[str, ...] = ()
     rule: dict | None = None
 
-    def plain(self) -> dict:
-        return asdict(self)
+    @property
+    def granted(self) -> bool:
+        """Whether the request was granted, or with `dry_run` would be."""
+        return self.verdict in (*MOVED, KEPT)
 
     @property
     def short(self) -> str:
         """One line for a tag."""
         failed = [check.name for check in self.checks if not check.passed]
-        parts = [f"{self.verdict} {self.time[:10]} {self.time[11:16].replace('-', ':')} UTC"]
-        if self.forced:
-            parts.append("by force")
-        if self.incumbent:
-            parts.append(f"against {self.incumbent}")
-        if failed:
-            parts.append(f"failed: {', '.join(failed)}")
-        if self.reason:
-            parts.append(f"reason: {self.reason}")
-        if self.note:
-            parts.append(self.note)
-        return "; ".join(parts)
+        parts = [
+            f"{self.verdict} {self.time[:10]} {self.time[11:16].replace('-', ':')} UTC",
+            "by force" if self.forced else None,
+            self.incumbent and f"against {self.incumbent}",
+            f"failed: {', '.join(failed)}" if failed else None,
+            self.reason and f"reason: {self.reason}",
+            self.note,
+        ]
+        return "; ".join(part for part in parts if part)
+
+    @property
+    def sentence(self) -> str:
+        """The decision for people."""
+        would = "would be " if self.dry_run else ""
+        if self.verdict == KEPT:
+            text = f"{self.version} is the champion already"
+        elif self.action == PROMOTE:
+            text = f"{self.version} {would}{self.verdict}"
+            text += f", judged against {self.incumbent}" if self.incumbent else ""
+            text += ", by force" if self.forced else ""
+        elif self.verdict == ROLLED_BACK and self.before is None:
+            text = f"{self.version} is champion again: its demotion is taken back"
+        else:
+            text = f"{self.version} {self.verdict}; champion: {self.after or 'nobody'}"
+        return f"{text}. {self.note}" if self.note else f"{text}."
 
 
 class LostRace(RuntimeError):
-    """Somebody else moved the alias; `moved` says whether this process had moved it before."""
+    """Somebody else moved the alias: before this process did (verdict `refused`), or right after (`lost the race`)."""
 
-    def __init__(self, message: str, moved: bool):
+    def __init__(self, verdict: str, message: str):
         super().__init__(message)
-        self.moved = moved
-
-
-@contextmanager
-def turn(uri: str) -> Iterator[None]:
-    """One decision at a time, for all checkouts on this machine that use the store.
-
-    Raises:
-        RuntimeError: another one did not end within an hour.
-    """
-    with ExitStack() as held:
-        try:
-            held.enter_context(exclusive(lock_file(uri)))
-        except TimeoutError as error:
-            # Not a failure of the store, which a TimeoutError would be taken for.
-            raise RuntimeError(str(error)) from None
-        yield
-
-
-def lock_file(uri: str) -> Path:
-    """Beside a sqlite store; for any other in the user's cache."""
-    if file := database_file(uri):
-        return file.with_name(f"{file.name}.champion.lock")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "bonesoup" / f"champion-{digest(shown(uri))}.lock"
+        self.verdict = verdict
 
 
 def current(store: Store, prefix: str) -> ModelVersion | None:
@@ -122,115 +122,6 @@ def current(store: Store, prefix: str) -> ModelVersion | None:
 
 def name_of(version: ModelVersion | None) -> str | None:
     return reference(version) if version else None
-
-
-def record(store: Store, version: ModelVersion, decision: Decision) -> None:
-    """Leave a decision with a version."""
-    store.client.log_dict(version.run_id, decision.plain(), f"decisions/{decision.time}.json")
-    store.client.set_model_version_tag(version.name, version.version, DECISION, decision.short[:TAG_CHARACTERS])
-
-
-def carry_out(
-    store: Store,
-    prefix: str,
-    decision: Decision,
-    target: ModelVersion | None,
-    expected: ModelVersion | None,
-    echo: Callable[[str], None],
-) -> Decision:
-    """Move the alias as decided; what came of it, left with every version it is about.
-
-    The evidence is there before the alias moves, so that no move goes without.
-    """
-    about = {name_of(version): version for version in (target, expected) if version}
-    if decision.action == "promote":
-        about = {name_of(target): target}
-    for version in about.values():
-        record(store, version, replace(decision, verdict=UNFINISHED))
-    try:
-        merged = move(store, prefix, target, expected, echo)
-        decision = replace(decision, after=name_of(target), merged=merged)
-    except LostRace as lost:
-        verdict = LOST if lost.moved else REFUSED
-        decision = replace(decision, verdict=verdict, note=str(lost), after=name_of(current(store, prefix)))
-    for version in about.values():
-        record(store, version, decision)
-    return decision
-
-
-def move(
-    store: Store,
-    prefix: str,
-    target: ModelVersion | None,
-    expected: ModelVersion | None,
-    echo: Callable[[str], None],
-) -> tuple[str, ...]:
-    """Give the alias to `target`, or to nobody; what happened to the merged models.
-
-    Args:
-        expected: the champion that the decision was made about.
-
-    Raises:
-        LostRace: the champion is no longer the expected one, or after the move not the target.
-    """
-    model, client = soup_name(prefix), store.client
-    found = current(store, prefix)
-    if name_of(found) != name_of(expected):
-        raise LostRace(
-            f"the champion of {model} was {name_of(expected) or 'nobody'} when this was decided and is "
-            f"{name_of(found) or 'nobody'} now: nothing was moved; decide again",
-            moved=False,
-        )
-    echo(f"{model}: champion {name_of(expected) or 'nobody'} -> {name_of(target) or 'nobody'}")
-    if target:
-        client.set_registered_model_alias(model, CHAMPION, target.version)
-    elif found:
-        client.delete_registered_model_alias(model, CHAMPION)
-    echo(f"{model}: reading the alias again")
-    found = current(store, prefix)
-    if name_of(found) != name_of(target):
-        raise LostRace(
-            f"the champion of {model} was to be {name_of(target) or 'nobody'}, and somebody else has made it "
-            f"{name_of(found) or 'nobody'} meanwhile: that stands",
-            moved=True,
-        )
-    return align_merged(store, prefix, target)
-
-
-def align_merged(store: Store, prefix: str, champion: ModelVersion | None) -> tuple[str, ...]:
-    """Put the alias on the merged models of the champion's run, and take it from those of any other; a line each."""
-    client, done = store.client, []
-    pipeline = champion.tags.get("pipeline") if champion else None
-    if champion and pipeline is None:
-        return (
-            f"merged models are left as they are: {reference(champion)} has no tag `pipeline`, so nothing tells which "
-            "are of its run",
-        )
-    gone = f"it is of another run than {reference(champion)}" if champion else "no soup is"
-    for model in members.merged(store, prefix):
-        have = versions(client, model)
-        mine = [version for version in have if pipeline and version.tags.get("pipeline") == pipeline]
-        holder = next((version for version in have if CHAMPION in version.aliases), None)
-        if mine and name_of(holder) != name_of(mine[-1]):
-            client.set_registered_model_alias(model, CHAMPION, mine[-1].version)
-            done.append(f"{reference(mine[-1])} is champion with it")
-        elif holder and not mine:
-            client.delete_registered_model_alias(model, CHAMPION)
-            done.append(f"{reference(holder)} is no longer champion: {gone}")
-    return tuple(done)
-
-
-def remember(store: Store, version: ModelVersion, previous: ModelVersion | None) -> None:
-    """Note on a version who was champion before it, for `rollback`."""
-    if previous:
-        store.client.set_model_version_tag(version.name, version.version, PREVIOUS, str(previous.version))
-    else:
-        forget(store, version)
-
-
-def forget(store: Store, version: ModelVersion) -> None:
-    if PREVIOUS in store.client.get_model_version(version.name, str(version.version)).tags:
-        store.client.delete_model_version_tag(version.name, str(version.version), PREVIOUS)
 
 
 def demote(store: Store, uri: str, prefix: str, reason: str | None, echo: Callable[[str], None]) -> Decision:
@@ -244,19 +135,8 @@ def demote(store: Store, uri: str, prefix: str, reason: str | None, echo: Callab
         if champion is None:
             raise ValueError(f"{soup_name(prefix)} has no champion; `bonesoup promote` makes one")
         name = reference(champion)
-        # Before the alias goes: a demotion that is cut short must leave something to go back to.
-        store.client.set_registered_model_alias(champion.name, DEMOTED, champion.version)
-        decision = Decision("demote", name, DEMOTED, now(), before=name, after=None, reason=reason)
-        decision = carry_out(store, prefix, decision, None, champion, echo)
-        if decision.verdict != DEMOTED:
-            settle(store, prefix)
-        return decision
-
-
-def settle(store: Store, prefix: str) -> None:
-    """There is a champion: who was demoted before it is nobody's way back any more."""
-    if aliased(store.client, soup_name(prefix), DEMOTED):
-        store.client.delete_registered_model_alias(soup_name(prefix), DEMOTED)
+        decision = Decision(DEMOTE, name, DEMOTED, now(), before=name, after=None, reason=reason)
+        return carry_out(store, prefix, decision, None, champion, echo)
 
 
 def rollback(
@@ -265,7 +145,7 @@ def rollback(
     """Give the alias back to the version that had it before the present champion, or that was demoted.
 
     Args:
-        work: a folder for that version's files, which are looked at first.
+        work: folder for that version's files, which are checked first.
 
     Raises:
         ValueError: there was no champion before, or that version is gone or damaged.
@@ -275,28 +155,13 @@ def rollback(
         heir = _previous(store, champion) if champion else aliased(store.client, soup_name(prefix), DEMOTED)
         if heir is None:
             raise ValueError(f"{soup_name(prefix)} has no champion; `bonesoup promote` makes one")
-        name = reference(champion or heir)
-        echo(f"{reference(heir)}: looking at its files")
-        files = intact.look(store, heir, work)
-        if files.faults:
-            raise ValueError(
-                f"{reference(heir)} is damaged in the store, so the champion stays {name_of(champion) or 'nobody'}: "
-                f"{files.text}; `bonesoup promote NUMBER` makes another version champion"
-            )
-        note = None if files.listed else "Its files were registered without a list, so damage to them would not show"
-        decision = Decision(
-            "rollback", name, ROLLED_BACK, now(), name_of(champion), reference(heir), reason=reason, note=note
-        )
-        decision = carry_out(store, prefix, decision, heir, champion, echo)
-        if decision.verdict == ROLLED_BACK:
-            settle(store, prefix)
-            if champion:
-                forget(store, champion)
-        return decision
+        echo(f"{reference(heir)}: checking its files")
+        decision = _decide_rollback(champion, heir, inspect(store, heir, work), reason, now())
+        return carry_out(store, prefix, decision, heir, champion, echo)
 
 
 def _previous(store: Store, champion: ModelVersion) -> ModelVersion:
-    """Who was champion before this one."""
+    """Look up the champion before this one."""
     number = champion.tags.get(PREVIOUS)
     if number is None:
         raise ValueError(
@@ -307,3 +172,167 @@ def _previous(store: Store, champion: ModelVersion) -> ModelVersion:
     if previous is None:
         raise ValueError(f"the previous champion {champion.name}/{number} is no longer in the registry")
     return previous
+
+
+def _decide_rollback(
+    champion: ModelVersion | None, heir: ModelVersion, files: Files, reason: str | None, time: str
+) -> Decision:
+    if files.faults:
+        raise ValueError(
+            f"{reference(heir)} is damaged in the store, so the champion stays {name_of(champion) or 'nobody'}: "
+            f"{files.text}; `bonesoup promote NUMBER` makes another version champion"
+        )
+    note = None if files.listed else "Its files were registered without a list, so damage to them would not show"
+    name = reference(champion or heir)
+    return Decision(ROLLBACK, name, ROLLED_BACK, time, name_of(champion), reference(heir), reason=reason, note=note)
+
+
+def carry_out(
+    store: Store,
+    prefix: str,
+    decision: Decision,
+    target: ModelVersion | None,
+    champion: ModelVersion | None,
+    echo: Callable[[str], None],
+) -> Decision:
+    """Record the decision, move the alias, record the outcome, settle; returns the decision with its outcome.
+
+    A move without a record cannot happen: the record is written first.
+
+    Args:
+        target: the next champion; None takes the alias away.
+        champion: the champion that the decision was made about.
+    """
+    concerned = [target] if decision.action == PROMOTE else [version for version in (target, champion) if version]
+    for version in concerned:
+        record(store, version, replace(decision, verdict=UNFINISHED))
+    _keep_way_back(store, decision, target, champion)
+    try:
+        move(store, prefix, target, champion, echo)
+        decision = replace(decision, after=name_of(target), merged=align_merged(store, prefix, target))
+    except LostRace as lost:
+        after = name_of(current(store, prefix))
+        decision = replace(decision, verdict=lost.verdict, note=str(lost), after=after)
+    for version in concerned:
+        record(store, version, decision)
+    _settle(store, decision, target, champion)
+    return decision
+
+
+def record(store: Store, version: ModelVersion, decision: Decision) -> None:
+    """Keep a decision with a version."""
+    store.client.log_dict(version.run_id, asdict(decision), f"decisions/{decision.time}.json")
+    store.client.set_model_version_tag(version.name, version.version, DECISION, decision.short[:TAG_CHARACTERS])
+
+
+def _keep_way_back(
+    store: Store, decision: Decision, target: ModelVersion | None, champion: ModelVersion | None
+) -> None:
+    """Note whom a rollback goes back to, before the alias moves: a move that is cut short must leave a way back."""
+    if decision.action == PROMOTE and champion:
+        store.client.set_model_version_tag(target.name, target.version, PREVIOUS, str(champion.version))
+    elif decision.action == PROMOTE:
+        _forget_previous(store, target)
+    elif decision.action == DEMOTE:
+        store.client.set_registered_model_alias(champion.name, DEMOTED, champion.version)
+
+
+def move(
+    store: Store,
+    prefix: str,
+    target: ModelVersion | None,
+    champion: ModelVersion | None,
+    echo: Callable[[str], None],
+) -> None:
+    """Give the alias to `target`, or to nobody.
+
+    Raises:
+        LostRace: the alias is no longer on `champion`, or after the move not on `target`.
+    """
+    model, client = soup_name(prefix), store.client
+    holder = name_of(current(store, prefix))
+    if holder != name_of(champion):
+        raise LostRace(
+            REFUSED,
+            f"the champion of {model} was {name_of(champion) or 'nobody'} when this was decided and is "
+            f"{holder or 'nobody'} now: nothing was moved; decide again",
+        )
+    echo(f"{model}: champion {name_of(champion) or 'nobody'} -> {name_of(target) or 'nobody'}")
+    if target:
+        client.set_registered_model_alias(model, CHAMPION, target.version)
+    elif champion:
+        client.delete_registered_model_alias(model, CHAMPION)
+    echo(f"{model}: reading the alias again")
+    holder = name_of(current(store, prefix))
+    if holder != name_of(target):
+        raise LostRace(
+            LOST,
+            f"the champion of {model} was to be {name_of(target) or 'nobody'}, and somebody else has made it "
+            f"{holder or 'nobody'} meanwhile: that stands",
+        )
+
+
+def align_merged(store: Store, prefix: str, champion: ModelVersion | None) -> tuple[str, ...]:
+    """Put the alias on the merged models of the champion's run, and take it from all others; a line for each change."""
+    client, changes = store.client, []
+    pipeline = champion.tags.get("pipeline") if champion else None
+    if champion and pipeline is None:
+        return (
+            f"merged models are left as they are: {reference(champion)} has no tag `pipeline`, so nothing tells which "
+            "come from its run",
+        )
+    why = f"it comes from another run than {reference(champion)}" if champion else "no soup is"
+    for model in merged_models(store, prefix):
+        have = versions(client, model)
+        same_run = [version for version in have if pipeline and version.tags.get("pipeline") == pipeline]
+        holder = next((version for version in have if CHAMPION in version.aliases), None)
+        if same_run and name_of(holder) != name_of(same_run[-1]):
+            client.set_registered_model_alias(model, CHAMPION, same_run[-1].version)
+            changes.append(f"{reference(same_run[-1])} is champion with it")
+        elif holder and not same_run:
+            client.delete_registered_model_alias(model, CHAMPION)
+            changes.append(f"{reference(holder)} is no longer champion: {why}")
+    return tuple(changes)
+
+
+def _settle(store: Store, decision: Decision, target: ModelVersion | None, champion: ModelVersion | None) -> None:
+    """Remove the ways back that are none any more."""
+    moved = decision.verdict in MOVED
+    if decision.action == PROMOTE and not moved:
+        _forget_previous(store, target)
+    if decision.action == ROLLBACK and moved and champion:
+        _forget_previous(store, champion)
+    # There is a champion, so the version that was demoted before it is nobody's way back.
+    if moved == (decision.action != DEMOTE):
+        model = (target or champion).name
+        if aliased(store.client, model, DEMOTED):
+            store.client.delete_registered_model_alias(model, DEMOTED)
+
+
+def _forget_previous(store: Store, version: ModelVersion) -> None:
+    if PREVIOUS in store.client.get_model_version(version.name, str(version.version)).tags:
+        store.client.delete_model_version_tag(version.name, str(version.version), PREVIOUS)
+
+
+@contextmanager
+def turn(uri: str) -> Iterator[None]:
+    """Let one decision be made at a time, among all checkouts on this machine that use the store.
+
+    Raises:
+        RuntimeError: another one did not end within an hour.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(exclusive(lock_file(uri)))
+        except TimeoutError as error:
+            # A TimeoutError would be taken for a failure of the store.
+            raise RuntimeError(str(error)) from None
+        yield
+
+
+def lock_file(uri: str) -> Path:
+    """Return the lock of a store: next to a sqlite file; for any other store in the user's cache."""
+    if file := database_file(uri):
+        return file.with_name(f"{file.name}.champion.lock")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "bonesoup" / f"champion-{digest(shown(uri))}.lock"

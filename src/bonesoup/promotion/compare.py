@@ -1,21 +1,38 @@
-"""Two versions on one yardstick: metrics of both and their paired differences, as plain data and as a table."""
+"""Compare two versions on one yardstick: the metrics of both, and their differences paired by prompt."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
-from bonesoup.evaluation import point, tables
-from bonesoup.evaluation.samples import UNITS, shared_units
-from bonesoup.promotion.scoring import Scored, evaluate
+from bonesoup.evaluation import point
+from bonesoup.evaluation.samples import Front, shared_units
+from bonesoup.evaluation.statistics import Estimate
+from bonesoup.promotion.scoring import Machine, Scored, evaluate_fronts, score
+from bonesoup.registry import yardstick
+from bonesoup.registry.store import Store
+from bonesoup.registry.versions import find, reference, soup_name
 from bonesoup.registry.yardstick import Yardstick
 
 
-def compare(a: Scored, b: Scored, yardstick: Yardstick) -> dict[str, Any]:
-    """`b` against `a`; over the whole grid, or at the one preference that either of them answers.
+def compare(store: Store, prefix: str, a: str, b: str, machine: Machine, echo: Callable[[str], None]) -> dict[str, Any]:
+    """Compare the versions that two references name; scores them first if they are not scored yet.
+
+    Raises:
+        ValueError: no such version, the same version twice, or two that nothing compares.
+    """
+    pair = [find(store.client, text, soup_name(prefix)) for text in (a, b)]
+    if reference(pair[0]) == reference(pair[1]):
+        raise ValueError(f"{a} and {b} are both {reference(pair[0])}: name two versions")
+    if pair[0].tags.get("objectives") != pair[1].tags.get("objectives"):
+        about = " and ".join(f"{reference(v)} is about {v.tags.get('objectives', 'nothing known')}" for v in pair)
+        raise ValueError(f"{about}: nothing compares them")
+    measure = yardstick.load(store, prefix, machine.work)
+    first, second = score(store, pair, measure, machine, echo)
+    return difference(first, second, measure)
+
+
+def difference(a: Scored, b: Scored, yardstick: Yardstick) -> dict[str, Any]:
+    """Compare `b` with `a` over the whole grid, or at the one preference that either of them answers.
 
     Returns:
         {"yardstick", "a", "b", "prompts", "confidence", "preference": {objective: weight} or None for the grid,
@@ -25,36 +42,54 @@ def compare(a: Scored, b: Scored, yardstick: Yardstick) -> dict[str, Any]:
         ValueError: the two answer different preferences, or one lies off the grid the other was scored on.
     """
     preference = _shared(a, b)
-    found = {
+    # By the names of the versions: both have the same method.
+    fronts = [replace(a.front, method="a"), replace(b.front, method="b")]
+    if preference is None:
+        measured = _on_grid(fronts, yardstick)
+    else:
+        # Merged weights bring no SFT policy to measure their KL to.
+        kl = "merged" not in (a.version.tags["kind"], b.version.tags["kind"])
+        measured = _at(preference, fronts, yardstick, kl)
+    return {
         "yardstick": yardstick.digest,
         "a": a.name,
         "b": b.name,
         "prompts": len(yardstick.prompts),
         "confidence": yardstick.confidence,
         "preference": dict(zip(yardstick.objectives, preference, strict=True)) if preference else None,
-        "units": {},
+        "units": {
+            unit: {part: {name: e.plain() for name, e in metrics.items()} for part, metrics in parts.items()}
+            for unit, parts in measured.items()
+        },
     }
-    # By the names of the versions: both are of the same method.
-    fronts = [replace(a.front, method="a"), replace(b.front, method="b")]
-    known = shared_units(fronts)
-    if preference is None:
-        (block, *_) = evaluate(fronts, yardstick, baseline="a").blocks
-        for unit in known:
-            parts = block.metrics[unit] | {"difference": block.differences[unit]["b"]}
-            found["units"][unit] = {name: _plain(parts[name]) for name in ("a", "b", "difference")}
-        return found
-    # Merged weights bring no SFT policy to measure their KL to.
-    dropped = {"kl"} if "merged" in (a.version.tags["kind"], b.version.tags["kind"]) else set()
-    for unit in known:
-        parts = {front.method: point.estimates(front, preference, unit, yardstick.statistics) for front in fronts}
-        parts["difference"] = point.differences(fronts[1], fronts[0], preference, unit, yardstick.statistics)
-        found["units"][unit] = {
-            name: _plain({k: v for k, v in part.items() if k not in dropped}) for name, part in parts.items()
+
+
+def _on_grid(fronts: list[Front], yardstick: Yardstick) -> dict[str, dict[str, dict[str, Estimate]]]:
+    (block, *_) = evaluate_fronts(fronts, yardstick, baseline="a").blocks
+    return {
+        unit: {
+            "a": block.metrics[unit]["a"],
+            "b": block.metrics[unit]["b"],
+            "difference": block.differences[unit]["b"],
         }
-    return found
+        for unit in shared_units(fronts)
+    }
+
+
+def _at(preference, fronts: list[Front], yardstick: Yardstick, kl: bool) -> dict[str, dict[str, dict[str, Estimate]]]:
+    a, b = fronts
+    measured = {}
+    for unit in shared_units(fronts):
+        parts = {front.method: point.estimates(front, preference, unit, yardstick.statistics) for front in fronts}
+        parts["difference"] = point.differences(b, a, preference, unit, yardstick.statistics)
+        measured[unit] = {
+            part: {name: e for name, e in metrics.items() if kl or name != "kl"} for part, metrics in parts.items()
+        }
+    return measured
 
 
 def _shared(a: Scored, b: Scored) -> tuple[float, ...] | None:
+    """Return the one preference at which both are compared; None if both answer any."""
     fixed = [scored for scored in (a, b) if scored.preference is not None]
     if not fixed:
         return None
@@ -71,45 +106,3 @@ def _shared(a: Scored, b: Scored) -> tuple[float, ...] | None:
 
 def _weights(scored: Scored, preference: tuple[float, ...]) -> str:
     return ",".join(f"{name}={w:g}" for name, w in zip(scored.front.objectives, preference, strict=True))
-
-
-def _plain(metrics: dict) -> dict[str, dict[str, float]]:
-    return {name: estimate.plain() for name, estimate in metrics.items()}
-
-
-def terminal(found: dict) -> Group:
-    """What `compare` found as tables."""
-    where = "over the whole grid"
-    if found["preference"]:
-        where = "at " + ",".join(f"{name}={weight:g}" for name, weight in found["preference"].items())
-    parts: list[Table | Text] = []
-    for unit, part in found["units"].items():
-        table = Table(title=f"{UNITS[unit]}, {where}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        table.add_column("")
-        for heading in (found["a"], found["b"], f"{found['b']} minus {found['a']}"):
-            table.add_column(heading, justify="right")
-        for metric, difference in part["difference"].items():
-            clear = difference["low"] > 0 or difference["high"] < 0
-            cells = [cell(metric, part[side].get(metric)) for side in ("a", "b")]
-            last = Text(cell(metric, difference, signed=True), style="bold" if clear else "")
-            table.add_row(heading_of(metric), *cells, last)
-        parts.append(table)
-    note = (
-        f"Yardstick {found['yardstick']}, {found['prompts']} prompts. {found['confidence']:.0%} intervals, paired by "
-        "prompt; a difference in bold excludes 0. They leave out training seeds, which vary more."
-    )
-    return Group(*parts, Text(note, style="dim"))
-
-
-def heading_of(metric: str) -> str:
-    try:
-        return tables.label(metric)
-    except KeyError:
-        # An objective's own score.
-        return metric
-
-
-def cell(metric: str, found: dict[str, float] | None, signed: bool = False) -> str:
-    if found is None:
-        return ""
-    return f"{tables.number(metric, found['value'], signed)} {tables.interval(metric, found, signed)}"

@@ -1,10 +1,18 @@
-"""mlflow/promotion.yaml: what a version must show to become the champion."""
+"""The rule of promotion: mlflow/promotion.yaml, and its checks of a challenger against the incumbent."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, ValidationError
 
+from bonesoup.evaluation import point
+from bonesoup.evaluation.samples import Front, shared_units
+from bonesoup.evaluation.statistics import Estimate
+from bonesoup.method.methods import SFT
+from bonesoup.promotion.scoring import Scored, evaluate_fronts
+from bonesoup.registry.yardstick import Yardstick
 from bonesoup.settings.params import faults_of, parse_yaml
 from bonesoup.settings.schema import Section
 
@@ -12,6 +20,7 @@ RULE = Path("mlflow/promotion.yaml")
 METRIC = (
     r"^(inner_product(_(interior|edge|vertex))?|controllability|cardinality|sparsity|spacing|hypervolume@-?[\d.]+)$"
 )
+CHALLENGER, INCUMBENT = "challenger", "incumbent"
 
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -60,3 +69,87 @@ def load(path: Path) -> Rule:
         faults = faults_of(error, raw)
     listing = "\n".join(f"  - {fault}" for fault in faults)
     raise ValueError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listing}")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of a promotion.
+
+    Attributes:
+        name: what was looked at.
+        demand: what is demanded, in words.
+        value, low, high: the measured value and its interval; None if the condition is no number.
+        bound: the number that the value is compared with.
+    """
+
+    name: str
+    passed: bool
+    demand: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    bound: float | None = None
+
+
+def judge(challenger: Scored, incumbent: Front, yardstick: Yardstick, rule: Rule) -> tuple[str, list[Check]]:
+    """Apply the rule to the challenger and the front of the champion, or of its stand-in; returns (unit, checks).
+
+    Raises:
+        ValueError: the rule names a metric or unit that the yardstick does not give.
+    """
+    mine, theirs = replace(challenger.front, method=CHALLENGER), replace(incumbent, method=INCUMBENT)
+    unit = unit_of(rule, [mine, theirs, challenger.fronts[SFT]])
+    (block, *_) = evaluate_fronts([theirs, mine], yardstick, baseline=INCUMBENT).blocks
+    gaps, guards = block.differences[unit][CHALLENGER], rule.guards
+    for gain in rule.gains:
+        if gain.metric not in gaps:
+            raise ValueError(f"the rule asks for {gain.metric}; on this yardstick there are: {', '.join(gaps)}")
+    checks = [_gain(gain, unit, gaps[gain.metric]) for gain in rule.gains]
+    if "controllability" in gaps:
+        name = f"{unit}/controllability against the incumbent"
+        checks.append(_not_below(name, gaps["controllability"], guards.controllability))
+    checks += _objectives(challenger, unit, yardstick, guards.objectives)
+    kl, bound = block.metrics[unit][CHALLENGER]["kl"], guards.kl.max
+    checks.append(Check("kl", kl.value <= bound, f"mean at most {bound:g} nats", kl.value, kl.low, kl.high, bound))
+    return unit, checks
+
+
+def unit_of(rule: Rule, fronts: list[Front]) -> str:
+    """Choose the unit that judges.
+
+    Raises:
+        ValueError: the rule asks for a score that is not known for every front.
+    """
+    known = shared_units(fronts)
+    if rule.unit == "best":
+        return known[0]
+    if rule.unit not in known:
+        raise ValueError(
+            f"the rule judges by the {rule.unit} score, which the yardstick does not know: set unit to best"
+        )
+    return rule.unit
+
+
+def _gain(gain: Gain, unit: str, gap: Estimate) -> Check:
+    lower = gain.better == "lower"
+    value, low, high = (-gap.value, -gap.high, -gap.low) if lower else (gap.value, gap.low, gap.high)
+    bound = gain.min_gain
+    demand = f"interval above {bound:g}" + (" (lower is better)" if lower else "")
+    return Check(f"gain in {unit}/{gain.metric}", low > bound, demand, value, low, high, bound)
+
+
+def _not_below(name: str, gap: Estimate, guard: Tolerance) -> Check:
+    # Not -tolerance, which is -0.0 for 0.
+    bound = 0 - guard.tolerance
+    demand = f"difference at least {bound:g}"
+    return Check(name, gap.value >= bound, demand, gap.value, gap.low, gap.high, bound)
+
+
+def _objectives(challenger: Scored, unit: str, yardstick: Yardstick, guard: Tolerance) -> list[Check]:
+    """Check that no objective scores below the SFT policy at the even preference."""
+    even = np.full(len(yardstick.objectives), 1 / len(yardstick.objectives))
+    gaps = point.differences(challenger.front, challenger.fronts[SFT], even, unit, yardstick.statistics)
+    return [
+        _not_below(f"{unit}/{name} against SFT at the even preference", gaps[name], guard)
+        for name in yardstick.objectives
+    ]

@@ -1,4 +1,4 @@
-"""Run a registered version on a yardstick: its soups from its own files, its answers before the yardstick's judges."""
+"""Run a registered version on a yardstick: load its soups from its files, and have the judges score their answers."""
 
 import inspect
 import sys
@@ -16,7 +16,7 @@ from bonesoup.generation.sample import render
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.method.preferences import lattice
-from bonesoup.registry import intact
+from bonesoup.registry.manifest import download
 from bonesoup.registry.yardstick import Yardstick
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import load_function, load_rewards
@@ -24,24 +24,23 @@ from bonesoup.settings import schema
 
 
 def read_recipes(version: ModelVersion, work: Path) -> dict[str, Soup]:
-    """Method -> soup of a version's own files, downloaded into `work`.
+    """Download a version's files into `work` and return its soups by method.
 
     Raises:
         ValueError: a recipe names a path outside of the version's files.
     """
-    files = intact.download(version, work) / "artifacts"
-    own = Soup.read(files / "soup.json", files)
-    recipes = {own.method: own}
+    files = download(version, work) / "artifacts"
+    soup = Soup.read(files / "soup.json", files)
+    recipes = {soup.method: soup}
     if version.tags["kind"] == "soup":
-        recipes[SFT] = Soup(SFT, own.base, own.objectives, "none", (), own.preferences)
-        if (files / f"{BASELINE}.json").is_file():
-            rewarded = Soup.read(files / "rewarded.json", files)
-            recipes[rewarded.method] = rewarded
+        recipes[SFT] = Soup(SFT, soup.base, soup.objectives, "none", (), soup.preferences)
+        if (file := files / f"{BASELINE}.json").is_file():
+            recipes[BASELINE] = Soup.read(file, files)
     return recipes
 
 
 def run(soup: Soup, yardstick: Yardstick, device: str, batch: int) -> pd.DataFrame:
-    """Scored samples of a soup on the yardstick's prompts, at every preference of its grid; see `front_rows`.
+    """Sample and score a soup on the yardstick's prompts, at every preference of its grid; see `front_rows`.
 
     Raises:
         ValueError: a prompt that does not fit the model, or a judge that has changed.
@@ -56,10 +55,10 @@ def run(soup: Soup, yardstick: Yardstick, device: str, batch: int) -> pd.DataFra
 
 
 def check_room(policy: SoupModel, yardstick: Yardstick) -> None:
-    """Past its context a model answers nonsense or fails in an embedding lookup.
+    """Make sure that prompts and answers fit: past its context a model fails, or answers nonsense.
 
     Raises:
-        ValueError: naming the longest prompt, and how many are too long.
+        ValueError: names the longest prompt, and how many are too long.
     """
     context = getattr(policy.model.config, "max_position_embeddings", None)
     texts = render(policy.tokenizer, [row["prompt"] for row in yardstick.prompts])
@@ -74,18 +73,18 @@ def check_room(policy: SoupModel, yardstick: Yardstick) -> None:
 
 
 def judges(yardstick: Yardstick, device: str) -> Scorer:
-    """The rewards and, where it is known, the true score.
+    """Load the rewards and, if the task knows it, the true score.
 
     Raises:
-        ValueError: a reward function is not the one that the yardstick was adopted with.
+        ValueError: a reward function is no longer the one that the yardstick was adopted with.
     """
     folders = [yardstick.folders[name] for name in yardstick.objectives]
     for folder in folders:
         spec = read_json(folder / "reward.json")
-        if spec["kind"] == "function" and (found := file_digest(_source(spec["function"]))) != spec["digest"]:
+        if spec["kind"] == "function" and (now := file_digest(_source(spec["function"]))) != spec["digest"]:
             raise ValueError(
                 f"the reward function {spec['function']} is not the one of the yardstick {yardstick.digest} (its file "
-                f"has digest {found[:16]}, then it had {spec['digest'][:16]}): restore it, or make the present "
+                f"has digest {now[:16]}, then it had {spec['digest'][:16]}): restore it, or make the present "
                 "pipeline's yardstick the current one with `bonesoup yardstick --adopt`"
             )
     gold = None
@@ -106,7 +105,7 @@ def _normaliser(scale: dict) -> Normaliser:
 
 
 def _source(name: str) -> Path:
-    """The file that defines a reward function; the module that names it where it is no plain function."""
+    """Return the file that defines a reward function, or for a callable object the file that names it."""
     function = inspect.unwrap(load_function(name))
     owner = function if inspect.isfunction(function) else sys.modules[name.partition(":")[0]]
     return Path(inspect.getsourcefile(owner))

@@ -1,19 +1,21 @@
-"""Score registered versions on a yardstick, once: what is scored already is read back from the version's run."""
+"""Score registered versions on a yardstick, once: existing scores are read back from the version's run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 
+from bonesoup.data.new_prompts import outside_the_task, read_prompts
 from bonesoup.evaluation import compare, point
 from bonesoup.evaluation.samples import Front, check_prompts, read_front, shared_units
 from bonesoup.evaluation.statistics import Estimate
 from bonesoup.method.methods import BASELINE
-from bonesoup.registry import scores
-from bonesoup.registry.evidence import BESIDE, Evidence
-from bonesoup.registry.names import reference
+from bonesoup.registry import runs, scores, yardstick
+from bonesoup.registry.scores import BESIDE, Evidence, key_of
 from bonesoup.registry.store import Store
+from bonesoup.registry.versions import CHAMPION, aliased, find, newest_soup, reference, soup_name
 from bonesoup.registry.yardstick import Yardstick
 
 KINDS = ("soup", "merged", "backbone")
@@ -21,7 +23,7 @@ KINDS = ("soup", "merged", "backbone")
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how versions are run: device, rows at a time, and a folder for what is downloaded."""
+    """How versions are run: device, rows at a time, and a folder for downloads."""
 
     device: str
     batch: int
@@ -33,8 +35,8 @@ class Scored:
     """A version's scores on one yardstick.
 
     Attributes:
-        method: its own; a steerable soup has the fronts of `rewarded` and `sft` beside it.
-        preference: the only one it answers; None for a steerable soup.
+        method: of the version itself; a steerable soup also has the fronts of `rewarded` and `sft`.
+        preference: the only preference it answers; None for a steerable soup.
         new: the methods that were scored in this call.
     """
 
@@ -54,6 +56,61 @@ class Scored:
         return self.fronts[self.method]
 
 
+def evaluate(
+    store: Store,
+    prefix: str,
+    texts: list[str],
+    prompts: Path | None,
+    machine: Machine,
+    echo: Callable[[str], None],
+) -> dict[str, Any]:
+    """Score versions on the current yardstick, or its judges on new prompts; returns plain data.
+
+    Args:
+        texts: references; none means the champion and the newest soup.
+        prompts: file of new prompts.
+
+    Raises:
+        ValueError: no such version or yardstick, bad lines in the file, or other objectives.
+    """
+    chosen = [find(store.client, text, soup_name(prefix)) for text in texts] or _default(store, prefix)
+    measure = yardstick.load(store, prefix, machine.work)
+    missing = None
+    if prompts:
+        rows = read_prompts(prompts)
+        missing = outside_the_task(rows, measure.tables) if measure.tables else None
+        if missing:
+            echo(f"the true score is left out, as it is not known for every prompt: {missing}")
+        measure = measure.on(rows, gold=missing is None)
+    scored = score(store, chosen, measure, machine, echo, source=prompts.name if prompts else None)
+    return {
+        "yardstick": measure.digest,
+        "prompts": len(measure.prompts),
+        "file": prompts.name if prompts else None,
+        "gold_left_out": missing,
+        "confidence": measure.confidence,
+        "versions": [_plain(version) for version in scored],
+    }
+
+
+def _default(store: Store, prefix: str) -> list[ModelVersion]:
+    newest = newest_soup(store.client, prefix)
+    champion = aliased(store.client, soup_name(prefix), CHAMPION)
+    return [newest] if champion is None or reference(champion) == reference(newest) else [champion, newest]
+
+
+def _plain(scored: Scored) -> dict[str, Any]:
+    names = scored.front.objectives
+    return {
+        "version": scored.name,
+        "kind": scored.version.tags["kind"],
+        "method": scored.method,
+        "preference": dict(zip(names, scored.preference, strict=True)) if scored.preference else None,
+        "new": list(scored.new),
+        "methods": scored.evidence,
+    }
+
+
 def score(
     store: Store,
     versions: list[ModelVersion],
@@ -63,32 +120,49 @@ def score(
     record: bool = True,
     source: str | None = None,
 ) -> list[Scored]:
-    """The scores of each version: its own method and, for a steerable soup, Rewarded Soup and SFT policy beside it.
+    """Score each version's own method and, for a steerable soup, also its Rewarded Soup and SFT policy.
 
     Args:
         echo: called with each line of progress.
         record: write new scores to the versions.
-        source: the file that the prompts were read from, where they are not the yardstick's own.
+        source: name of the file with the prompts, unless they are the yardstick's own.
 
     Raises:
-        ValueError: a version of other objectives, a prompt that does not fit a model, a judge that has changed.
+        ValueError: a version has other objectives or no run to record scores in, a prompt does not fit a model, or a
+            judge has changed.
     """
     for version in versions:
         check_objectives(version, yardstick)
+        if record and _unscored(version, yardstick.digest):
+            runs.check_writable(store, version)
     return [_score(store, version, yardstick, machine, echo, record, source) for version in versions]
 
 
 def check_objectives(version: ModelVersion, yardstick: Yardstick) -> None:
-    """Raises ValueError where the two are not about the same things."""
+    """Make sure that the yardstick measures what the version is about.
+
+    Raises:
+        ValueError: it does not.
+    """
     if version.tags.get("kind") not in KINDS:
         raise ValueError(f"{reference(version)} is none of {', '.join(KINDS)}: it cannot be scored")
-    own = tuple(version.tags["objectives"].split(","))
-    if own != yardstick.objectives:
+    objectives = tuple(version.tags["objectives"].split(","))
+    if objectives != yardstick.objectives:
         raise ValueError(
-            f"{reference(version)} is about {', '.join(own)}, the yardstick {yardstick.digest} about "
+            f"{reference(version)} is about {', '.join(objectives)}, the yardstick {yardstick.digest} about "
             f"{', '.join(yardstick.objectives)}: nothing compares them. `bonesoup yardstick --adopt` makes the "
             "present pipeline's the current one"
         )
+
+
+def _wanted(version: ModelVersion) -> list[str]:
+    method = version.tags["method"]
+    return [method, *BESIDE] if version.tags["kind"] == "soup" else [method]
+
+
+def _unscored(version: ModelVersion, digest: str) -> list[str]:
+    # A soup without a Rewarded Soup is complete without its scores.
+    return [] if (done := scores.scored(version, digest)) and version.tags["method"] in done else _wanted(version)
 
 
 def _score(
@@ -101,17 +175,15 @@ def _score(
     source: str | None,
 ) -> Scored:
     digest, method = yardstick.digest, version.tags["method"]
-    steerable = version.tags["kind"] == "soup"
-    wanted = [method, *BESIDE] if steerable else [method]
-    known = [name for name in wanted if name in scores.scored(version, digest)]
+    known = [name for name in _wanted(version) if name in scores.scored(version, digest)]
     files = {name: scores.samples(version, digest, name, machine.work) for name in known}
     new = []
-    if len(known) < len(wanted):
+    if len(known) < len(_wanted(version)):
         # Imported here: torch takes seconds, and most calls find everything scored.
         from bonesoup.promotion import sampling
 
         recipes = sampling.read_recipes(version, machine.work)
-        for name in wanted:
+        for name in _wanted(version):
             if name in known or name not in recipes:
                 continue
             echo(f"{reference(version)}: scoring {name} on {len(yardstick.prompts)} prompts (yardstick {digest})")
@@ -121,46 +193,41 @@ def _score(
             new.append(name)
     fronts = {name: read_front(path, name, yardstick.objectives) for name, path in files.items()}
     check_prompts(list(fronts.values()))
-    preference = None if steerable else tuple(fronts[method].preferences[0].tolist())
+    preference = None if version.tags["kind"] == "soup" else tuple(fronts[method].preferences[0].tolist())
     if new:
-        found = measured(fronts, yardstick, preference, kl=version.tags["kind"] != "merged")
+        evidence = measured(fronts, yardstick, preference, kl=version.tags["kind"] != "merged")
     else:
-        found = scores.evidence(version, digest)
+        evidence = scores.evidence(version, digest)
     if new and record:
-        scores.upload(store, version.run_id, digest, {name: files[name] for name in new}, found)
-        scores.mark(store, version, digest, list(files), found[method])
+        scores.upload(store, version.run_id, digest, {name: files[name] for name in new}, evidence)
+        scores.mark(store, version, digest, list(files), evidence[method])
         if source:
             store.client.set_model_version_tag(version.name, version.version, f"prompts/{digest}", source)
-    return Scored(version, method, preference, fronts, found, tuple(new))
+    return Scored(version, method, preference, fronts, evidence, tuple(new))
 
 
 def measured(
     fronts: dict[str, Front], yardstick: Yardstick, preference: tuple[float, ...] | None, kl: bool
 ) -> dict[str, Evidence]:
-    """Metrics with intervals by method: of the whole grid, or at the one preference that a version answers.
+    """Return metrics with intervals by method: of the whole grid, or at the one preference that a version answers.
 
     Args:
         kl: whether the rows' KL means something; merged weights bring no SFT policy to measure it to.
     """
-    found: dict[str, dict[str, Estimate]] = {}
+    named: dict[str, dict[str, Estimate]] = {method: {} for method in fronts}
     if preference is None:
-        (block, *_) = evaluate(list(fronts.values()), yardstick).blocks
+        (block, *_) = evaluate_fronts(list(fronts.values()), yardstick).blocks
         for unit in shared_units(list(fronts.values())):
             for method, metrics in block.metrics[unit].items():
-                found.setdefault(method, {}).update(_named(unit, metrics))
+                named[method] |= {key_of(unit, metric): estimate for metric, estimate in metrics.items()}
     else:
         for method, front in fronts.items():
-            for unit in shared_units([front]):
-                own = _named(unit, point.estimates(front, preference, unit, yardstick.statistics))
-                found.setdefault(method, {}).update({k: v for k, v in own.items() if kl or k != "kl"})
-    return {method: {name: e.plain() for name, e in sorted(own.items())} for method, own in found.items()}
+            for unit in front.units:
+                estimates = point.estimates(front, preference, unit, yardstick.statistics)
+                named[method] |= {key_of(unit, m): e for m, e in estimates.items() if kl or m != "kl"}
+    return {method: {name: e.plain() for name, e in sorted(metrics.items())} for method, metrics in named.items()}
 
 
-def _named(unit: str, metrics: dict[str, Estimate]) -> dict[str, Estimate]:
-    # KL and length are of the responses, whoever scores them.
-    return {name if name in ("kl", "tokens") else f"{unit}/{name}": e for name, e in metrics.items()}
-
-
-def evaluate(fronts: list[Front], yardstick: Yardstick, baseline: str = BASELINE) -> compare.Results:
-    """Metrics and paired differences by the yardstick's own statistics."""
+def evaluate_fronts(fronts: list[Front], yardstick: Yardstick, baseline: str = BASELINE) -> compare.Results:
+    """Compute metrics and paired differences by the yardstick's statistics."""
     return compare.evaluate(fronts, yardstick.references, yardstick.interior, yardstick.statistics, baseline)

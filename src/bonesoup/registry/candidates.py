@@ -1,4 +1,4 @@
-"""What a finished pipeline has to register: backbones, the steerable soup, merged soups."""
+"""List what a finished pipeline can register: backbones, the steerable soup, merged soups."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,8 +14,8 @@ from bonesoup.files import digest, file_digest, read_json
 from bonesoup.generation.soup import Soup
 from bonesoup.method.methods import BASELINE, MAIN
 from bonesoup.paths import FRONTS, SOUPS
-from bonesoup.registry.evidence import BESIDE, Evidence, report_evidence
-from bonesoup.registry.names import soup_name
+from bonesoup.registry.scores import BESIDE, Evidence, key_of, report_evidence
+from bonesoup.registry.versions import soup_name
 from bonesoup.weights import adapters
 from bonesoup.weights.fold import fold
 
@@ -24,18 +24,18 @@ CHECKPOINT = "checkpoint"
 
 @dataclass(frozen=True)
 class Candidate:
-    """One version to be.
+    """A version that could be registered.
 
     Attributes:
         kind: backbone, soup or merged.
         soup: the soup file the version carries, its paths relative to the version's artifacts.
         folders: artifacts that exist already (base, adapters); merged weights are made by `merge`.
         default: the preference answered when none is given.
-        fixed: whether it is the only one.
-        coefficients: slot -> merging coefficient; empty where they follow from the preference.
+        fixed: whether the version answers no other.
+        coefficients: slot -> merging coefficient; empty if they follow from the preference.
         evidence: metrics with intervals.
-        rewarded: recipe of the Rewarded Soup of the same run, which the steerable soup carries beside its own.
-        fronts: method -> samples of the run's evaluation, for the methods that the soup is judged beside.
+        rewarded: recipe of the Rewarded Soup of the same run, which the steerable soup carries too.
+        fronts: method -> samples of the run's evaluation, for the soup and the methods that it is judged next to.
         fingerprint: of everything that the run's versions are made from, so that they are new together.
     """
 
@@ -61,10 +61,11 @@ def candidates(
     preferences: dict[str, dict[str, float]],
     yardstick: str | None,
 ) -> list[Candidate]:
-    """Candidates of the pipeline in `root`; none where its Bone Soup is not made yet.
+    """Return the candidates of the pipeline in `root`; empty while its Bone Soup is not made.
 
     Args:
-        yardstick: digest of the one that the run was evaluated on.
+        merged: named preferences that get merged weights.
+        yardstick: digest of the yardstick that the run was evaluated on.
     """
     if not (root / SOUPS / f"{MAIN}.json").is_file():
         return []
@@ -76,7 +77,7 @@ def candidates(
     def named(row: tuple[float, ...]) -> dict[str, float]:
         return dict(zip(objectives, map(float, row), strict=True))
 
-    found = []
+    listed = []
     for k, (policy, item) in enumerate(zip(soup.policies, raw["policies"], strict=True)):
         recipe = raw | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
         folders = base | {policy.slot: policy.path}
@@ -84,7 +85,7 @@ def candidates(
         # Extrapolated, or with more policies than objectives, the soup at a backbone's row is not the backbone.
         alone = np.allclose(soup.coefficients(policy.row), np.eye(len(soup.policies))[k], atol=1e-6)
         evidence = at(policy.row) if alone else {}
-        found.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, evidence))
+        listed.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, evidence))
 
     even = dict.fromkeys(objectives, 1 / len(objectives))
     folders, rewarded = base | adapter_folders, None
@@ -95,24 +96,24 @@ def candidates(
     fronts = {m: root / FRONTS / m / "samples.parquet" for m in (MAIN, *BESIDE) if m in settings["methods"]}
     fronts = {method: path for method, path in fronts.items() if path.is_file()}
     name = soup_name(prefix)
-    found.append(Candidate(name, "soup", raw, folders, even, False, {}, evidence, rewarded, fronts))
+    listed.append(Candidate(name, "soup", raw, folders, even, False, {}, evidence, rewarded, fronts))
     for name in merged:
         row = tuple(float(preferences[name][objective]) for objective in objectives)
         slots = dict(zip(adapter_folders, soup.coefficients(row).tolist(), strict=True))
         recipe = raw | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
-        found.append(Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row)))
+        listed.append(Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row)))
     # Of the weights alone: PEFT writes the module names of adapter_config.json in any order.
     weights = [file_digest(soup.base), [policy["digest"] for policy in raw["policies"]], rewarded]
     answers = [settings["generation"], preferences, __version__]
     judged = [yardstick, {method: file_digest(path) for method, path in fronts.items()}, evidence]
     return [
         replace(c, fingerprint=digest(c.name, c.soup, c.coefficients, c.evidence, weights, answers, judged))
-        for c in found
+        for c in listed
     ]
 
 
 def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
-    """A soup file with its paths as a version has them, each adapter by its slot; and the soup as it lies in out/."""
+    """Read a soup file twice: with the paths that a version has, each adapter at its slot; and as it is in out/."""
     file = root / SOUPS / f"{method}.json"
     raw, soup = read_json(file), Soup.read(file, root)
     policies = [item | {"path": item["slot"]} for item in raw["policies"]]
@@ -120,14 +121,14 @@ def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
 
 
 def merge(root: Path, coefficients: dict[str, float], out: Path) -> None:
-    """Fold the Bone Soup of these coefficients into plain weights."""
+    """Fold the Bone Soup at these coefficients into plain weights."""
     soup = Soup.read(root / SOUPS / f"{MAIN}.json", root)
     parts = [(adapters.load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
     fold(soup.base, adapters.concatenate(parts), out)
 
 
 def _evidence_at(root: Path, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:
-    """A function: preference [objective] -> the soup's mean scores there; empty off the evaluation grid."""
+    """Return a function: preference [objective] -> the soup's mean scores there; empty off the evaluation grid."""
     file = root / FRONTS / MAIN / "samples.parquet"
     if not file.is_file():
         return lambda preference: {}
@@ -143,7 +144,8 @@ def _evidence_at(root: Path, settings: dict, objectives: list[str]) -> Callable[
         point = same.argmax()
         columns = {"kl": front.kl[:, point], "tokens": front.tokens[:, point]}
         for unit in front.units:
-            columns |= {f"{unit}/{name}": front.scores(unit)[:, point, i] for i, name in enumerate(objectives)}
+            scores = front.scores(unit)
+            columns |= {key_of(unit, name): scores[:, point, i] for i, name in enumerate(objectives)}
         return {
             name: statistics.estimate(resampled_means(weights, values)).plain()
             for name, values in sorted(columns.items())

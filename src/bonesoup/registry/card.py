@@ -1,12 +1,18 @@
-"""The model card of a registered version, from the template mlflow/model-card.md."""
+"""The model card of a version, from the template mlflow/model-card.md."""
 
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, UndefinedError
 
+import bonesoup
+from bonesoup.files import read_json
+from bonesoup.paths import METRICS, SUMMARY
+from bonesoup.registry.candidates import CHECKPOINT, Candidate
+from bonesoup.registry.package import Origin, policies
+
 TEMPLATE = Path("mlflow/model-card.md")
-# What the registry's description column holds.
+# Size of the registry's description column.
 DESCRIPTION_CHARACTERS = 5000
 LICENCE = "apache-2.0"
 LICENCE_TEXT = (
@@ -15,11 +21,15 @@ LICENCE_TEXT = (
 )
 
 
+def card(candidate: Candidate, origin: Origin) -> str:
+    return render(origin.root / TEMPLATE, values(candidate, origin))
+
+
 def render(template: Path, values: dict[str, Any]) -> str:
-    """The card as Markdown.
+    """Return the card as Markdown.
 
     Raises:
-        ValueError: the template is missing, is no Jinja template, or names a value that does not exist.
+        ValueError: the template is missing, is not a Jinja template, or uses a name that does not exist.
     """
     if not template.is_file():
         raise ValueError(f"{template} does not exist: it is the template of the model cards")
@@ -35,13 +45,52 @@ def render(template: Path, values: dict[str, Any]) -> str:
         raise ValueError(f"{template}: {error.message}") from None
 
 
+def values(candidate: Candidate, origin: Origin) -> dict[str, Any]:
+    """Return the names that the template may use."""
+    settings, root, soup = origin.settings, origin.root, candidate.soup
+    objectives, scale = soup["objectives"], soup.get("scale") or []
+    rewards = {}
+    for name in objectives:
+        measured = root / METRICS / f"reward-{name}.json"
+        rewards[name] = settings["rewards"][name] | (read_json(measured) if measured.is_file() else {})
+    recipe = [
+        {"slot": slot, "row": dict(zip(objectives, facts["row"], strict=True))}
+        for slot, facts in policies(candidate, origin).items()
+    ]
+    summary = root / SUMMARY
+    return {
+        "name": candidate.name,
+        "kind": candidate.kind,
+        "version": bonesoup.__version__,
+        "objectives": objectives,
+        "recipe": recipe,
+        "coefficients": candidate.coefficients,
+        "scale": dict(zip(objectives, scale, strict=True)) if any(value != 1 for value in scale) else {},
+        "default": candidate.default,
+        "named": next(iter(origin.preferences), None),
+        "text": ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items()),
+        "evidence": candidate.evidence,
+        "gold": any(name.startswith("gold/") for name in candidate.evidence),
+        "rewarded": bool(candidate.rewarded),
+        "confidence": settings["evaluation"]["confidence"],
+        "data": {"hub": None, "revision": None} | settings["data"],
+        "summary": read_json(summary) if summary.is_file() else None,
+        "rewards": rewards,
+        "rl": settings["rl"],
+        "generation": settings["generation"],
+        "code": origin.code,
+        "base": soup["base"],
+        "checkpoint": CHECKPOINT,
+    }
+
+
 def weights(preference: dict[str, float]) -> str:
-    """{'helpful': 0.7, 'harmless': 0.3} -> '0.7 helpful + 0.3 harmless'."""
+    """Write a preference as words: {'helpful': 0.7, 'harmless': 0.3} -> '0.7 helpful + 0.3 harmless'."""
     return " + ".join(f"{value:g} {name}" for name, value in preference.items())
 
 
 def description(card: str) -> str:
-    """What the registry shows: the card without front matter, cut where the registry would refuse it."""
+    """Return the card without its front matter, cut to the length that the registry takes."""
     text = card.split("---\n", 2)[-1].strip()
     if len(text) <= DESCRIPTION_CHARACTERS:
         return text

@@ -1,4 +1,4 @@
-"""What a version was made from: code, settings, data, environment."""
+"""What a version is made from: code, data, environment."""
 
 import platform
 import subprocess
@@ -8,8 +8,9 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 
 from bonesoup.files import file_digest
+from bonesoup.paths import DATA, NORMALISER, REWARDS, SFT
 
-# What loading and answering needs; a model's environment is these at the versions that made it.
+# Packages that loading and answering need; a model's environment is these, at the versions that made it.
 REQUIREMENTS = (
     "accelerate",
     "jinja2",
@@ -58,7 +59,7 @@ def code(root: Path) -> Code:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """Output of a git command, or None where there is no git or no repository."""
+    """Return the output of a git command, or None if there is no git or no repository."""
     try:
         done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
@@ -67,12 +68,12 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def requirements() -> list[str]:
-    """pip requirements of a registered model: `name==version`, without local labels such as +cpu."""
+    """List pip requirements of a registered model: `name==version`, without local labels such as +cpu."""
     return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
 
 
 def environment() -> dict:
-    """Python, platform and the version of every installed package."""
+    """Return Python, platform and the version of every installed package."""
     packages = {d.metadata["Name"]: d.version for d in distributions()}
     return {
         "python": sys.version.split()[0],
@@ -81,10 +82,12 @@ def environment() -> dict:
     }
 
 
-def digests(root: Path, paths: list[Path]) -> dict[str, str]:
-    """SHA-256 of each path (a file, or a folder as a whole) that exists, by its path, inside `root` relative."""
+def digests(root: Path, settings: dict) -> dict[str, str]:
+    """Return the SHA-256 of data, rewards, normaliser and SFT policy, by path; relative paths inside `root`."""
+    data = [root / settings["data"]["path"], *sorted((root / DATA).rglob("*.json*"))]
+    rewards = [root / REWARDS / name for name in settings["objectives"]]
     return {
         (path.relative_to(root) if path.is_relative_to(root) else path).as_posix(): file_digest(path)
-        for path in paths
+        for path in [*data, *rewards, root / NORMALISER, root / SFT]
         if path.exists()
     }

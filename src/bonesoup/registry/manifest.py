@@ -1,38 +1,112 @@
-"""A version's list of its own files: lineage/manifest.json, {relative path: SHA-256}."""
+"""A version's files: the list that registration makes of them, and what has changed since."""
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from bonesoup.files import file_digest, read_json, write_json
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
 
+from bonesoup.files import file_digest, read_json, write_json
+from bonesoup.registry.store import Store
+from bonesoup.registry.versions import reference
+
+# {relative path: SHA-256} of every other file.
 MANIFEST = Path("lineage/manifest.json")
-# MLflow adds it to what it downloads.
+# MLflow adds it to each download.
 ADDED = "registered_model_meta"
+MISSING = ": missing"
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Files:
+    """The state of a version's files.
+
+    Attributes:
+        faults: one line each; empty if every file is as registered.
+        listed: whether the registry keeps the digest of their list; without it nothing vouches for them.
+    """
+
+    faults: tuple[str, ...]
+    listed: bool
+
+    @property
+    def missing(self) -> bool:
+        return any(fault.endswith(MISSING) for fault in self.faults)
+
+    @property
+    def text(self) -> str:
+        more = f" and {len(self.faults) - SHOWN} more" if len(self.faults) > SHOWN else ""
+        return ", ".join(self.faults[:SHOWN]) + more
 
 
 def write(folder: Path) -> None:
-    write_json(folder / MANIFEST, {name: file_digest(folder / name) for name in files(folder)})
+    """Write the list into a version's folder."""
+    write_json(folder / MANIFEST, {name: file_digest(folder / name) for name in names(folder)})
+
+
+def names(folder: Path) -> list[str]:
+    """List the files that the manifest covers. Compiled Python is left out: loading a version writes it there."""
+    every = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in every if name not in (MANIFEST.as_posix(), ADDED) and "__pycache__/" not in name]
 
 
 def check(folder: Path, digest: str | None) -> list[str]:
-    """What is wrong with a version's files, one line each; nothing where all are as they were.
+    """Compare a version's files with their list; one line for each that is missing, added or changed.
 
     Args:
-        digest: of the list, as the registry keeps it; None where it keeps none.
+        digest: SHA-256 of the list, as the registry keeps it; None if it keeps none.
     """
     listing = folder / MANIFEST
     if not listing.is_file():
-        return [f"{MANIFEST}: missing"]
+        return [f"{MANIFEST}{MISSING}"]
     if digest and file_digest(listing) != digest:
         return [f"{MANIFEST}: changed"]
-    expected = read_json(listing)
-    found = set(files(folder))
-    faults = [f"{name}: missing" for name in sorted(expected.keys() - found)]
-    faults += [f"{name}: not in the list" for name in sorted(found - expected.keys())]
-    changed = [name for name in sorted(found & expected.keys()) if file_digest(folder / name) != expected[name]]
+    expected, present = read_json(listing), set(names(folder))
+    faults = [f"{name}{MISSING}" for name in sorted(expected.keys() - present)]
+    faults += [f"{name}: not in the list" for name in sorted(present - expected.keys())]
+    changed = [name for name in sorted(present & expected.keys()) if file_digest(folder / name) != expected[name]]
     return faults + [f"{name}: changed" for name in changed]
 
 
-def files(folder: Path) -> list[str]:
-    """What the list is about; compiled Python is not: loading a version writes it there."""
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [name for name in names if name not in (MANIFEST.as_posix(), ADDED) and "__pycache__/" not in name]
+def inspect(store: Store, version: ModelVersion, work: Path) -> Files:
+    """Download a version's files into `work` and compare them with their list.
+
+    Raises:
+        MlflowException: the store itself does not answer.
+    """
+    digest = version.tags.get("manifest")
+    nothing = Files((f"its files in the store{MISSING}",), digest is not None)
+    try:
+        folder = download(version, work)
+    except (MlflowException, RequestException, FileNotFoundError):
+        # A store that is gone raises here too, and that is no fault of the version.
+        store.client.get_registered_model(version.name)
+        return nothing
+    if not names(folder):
+        # Some stores give an empty folder for one that does not exist.
+        return nothing
+    if digest is None and not (folder / MANIFEST).is_file():
+        return Files((), False)
+    return Files(tuple(check(folder, digest)), digest is not None)
+
+
+def download(version: ModelVersion, work: Path) -> Path:
+    """Download a version's files into a folder of their own under `work`, once."""
+    folder = work / f"{version.name}-{version.version}"
+    if not folder.is_dir():
+        try:
+            mlflow.artifacts.download_artifacts(f"models:/{reference(version)}", dst_path=str(folder))
+        except BaseException:
+            # Half of the files would be taken for all of them the next time.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return folder
+
+
+def download_lineage(version: ModelVersion, work: Path) -> Path:
+    """Download only the record of how a version was made, into `work`."""
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{reference(version)}/lineage", dst_path=str(work)))

@@ -1,14 +1,30 @@
-"""What the stages left on disk, as one record per MLflow run."""
+"""Mirror finished stages as MLflow runs: what DVC records of each, sent once.
 
-from collections.abc import Iterator
+Stages and their outputs come from dvc.yaml; the settings each ran with come from dvc.lock.
+"""
+
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bonesoup.files import digest, read_json, read_jsonl
-from bonesoup.registry.evidence import report_evidence
-from bonesoup.registry.lineage import digests
+from mlflow.entities import Metric, Run
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from bonesoup.files import digest, file_digest, read_json, read_jsonl
+from bonesoup.paths import REGISTERED, REPORT
+from bonesoup.registry import runs
+from bonesoup.registry.lineage import Code
+from bonesoup.registry.runs import flatten
+from bonesoup.registry.scores import report_evidence
+from bonesoup.registry.store import Store
+from bonesoup.workspace import declared, objects
+
+LOCK = "dvc.lock"
+# Artifact of the parent run: the fingerprint of each of its stages.
+STAGES = "stages.json"
+PARENT = "pipeline"
 # Larger files stay in out/: DVC keeps them.
 ARTIFACT_LIMIT = 50_000_000
 
@@ -18,12 +34,12 @@ class StageRun:
     """One run to mirror.
 
     Attributes:
-        stage, key: as in dvc.yaml, except that a policy's key is its slot.
+        stage, key: as in dvc.yaml, except that each policy of a group is a run of its own, with its slot as the key.
         params: the settings the stage ran with, flat.
         metrics: final numbers, flat.
         steps: numbers per step, each row with its "step".
-        artifacts: small files and folders of plots or tables; never weights.
-        fingerprint: of settings and output files; two runs that agree in it are the same run.
+        artifacts: small files, and the folder of the report; never weights.
+        fingerprint: of settings and outputs; two runs with the same fingerprint are the same run.
     """
 
     stage: str
@@ -39,129 +55,145 @@ class StageRun:
         return f"{self.stage}@{self.key}" if self.key else self.stage
 
 
-def stage_runs(
-    root: Path, settings: dict, objectives: list[str], methods: list[str], groups: list[str]
-) -> tuple[list[StageRun], list[str]]:
-    """The runs that out/ holds, in the order of the pipeline, and the names of those it does not hold yet.
+def stage_runs(root: Path) -> tuple[list[StageRun], list[str]]:
+    """Return the runs of every finished stage, in the order of dvc.yaml, and the names of unfinished stages."""
+    lock = root / LOCK
+    recorded = objects.stages(lock.read_text()) if lock.is_file() else {}
+    finished, missing = [], []
+    results = {name: outs for stage in declared.stages(root).values() for name, outs in stage.results().items()}
+    for name, outs in results.items():
+        if REGISTERED in outs:
+            # The stage that sends the runs.
+            continue
+        if name in recorded and all((root / path).exists() for path in outs):
+            finished += _runs(root, name, outs, recorded[name])
+        else:
+            missing.append(name)
+    return finished, missing
+
+
+def _runs(root: Path, name: str, outs: list[Path], recorded: dict) -> Iterator[StageRun]:
+    """Read a finished stage: one run, or one for each policy of a group.
 
     Args:
-        settings: params.yaml as plain data.
-        groups: of policies.
+        recorded: what dvc.lock says about it.
     """
-    out = root / "out"
-    common = {name: settings[name] for name in ("seed", "threads", "device")}
-    found, missing = [], []
-
-    def add(stage: str, key: str, params: dict, outs: list[Path], metrics: Path | None = None, **more) -> None:
-        run = _run(root, stage, key, common | params, outs, metrics, **more)
-        if run:
-            found.append(run)
-        else:
-            missing.append(f"{stage}@{key}" if key else stage)
-
-    def section(*names: str) -> dict:
-        return {name: settings[name] for name in names}
-
-    def found_of(method: str) -> dict[str, float]:
-        return {name: found["value"] for name, found in report_evidence(root, method).items()}
-
-    summary, base = out / "data" / "summary.json", out / "metrics"
-    add("prepare", "", section("data"), [out / "data"], summary, artifacts=[summary])
-    add("sft", "", section("model", "sft"), [out / "sft"], base / "sft.json")
-    for name in objectives:
-        add("reward", name, settings["rewards"][name], [out / "rewards" / name], base / f"reward-{name}.json")
-    normaliser = out / "normaliser.json"
-    add("normalise", "", section("normalise", "generation"), [normaliser], normaliser)
-    rows = [out / "rows" / f"{group}.json" for group in groups]
-    chosen = section("basis", "oracles") | {name: settings[name] for name in ("seek",) if name in settings}
-    add(
-        "basis",
-        "",
-        chosen,
-        [out / "beta.json", *rows],
-        out / "beta.json",
-        artifacts=rows,
-    )
-    for group, slot, row in plan(out, groups):
-        folder = out / "policies" / group / slot
-        params = {"group": group, "row": dict(zip(objectives, row, strict=True))} | section("rl", "generation")
-        add("policy", slot, params, [folder], artifacts=[folder / "policy.json"], steps=folder / "steps.jsonl")
-    if "ric" in methods:
-        add("ric", "", section("ric"), [out / "ric"], out / "ric" / "ric.json")
-    if settings.get("diagnosis", {}).get("samples"):
-        diagnosis = base / "diagnosis.json"
-        add("diagnose", "", section("diagnosis"), [diagnosis], diagnosis)
-    soups = [out / "soups" / f"{method}.json" for method in methods]
-    add("soup", "", section("methods"), soups, artifacts=soups)
-    for method in methods:
-        folder = out / "fronts" / method
-        small = [folder / "front.json", folder / "samples.parquet"]
-        # The metrics of a method belong to its run, where MLflow compares runs; the report has computed them.
-        add("front", method, section("generation", "evaluation"), [folder], artifacts=small, numbers=found_of(method))
-    add(
-        "report",
-        "",
-        section("evaluation", "report"),
-        [base / "report.json", out / "report"],
-        base / "report.json",
-        artifacts=[out / "report"],
-    )
-    return found, missing
-
-
-def plan(out: Path, groups: list[str]) -> Iterator[tuple[str, str, list[float]]]:
-    """(group, slot, row) of every policy, from the plan that the stage `basis` wrote."""
-    for group in groups:
-        file = out / "rows" / f"{group}.json"
-        if file.is_file():
-            for slot, row in read_json(file)["slots"].items():
-                yield group, slot, row
+    stage, _, key = name.partition("@")
+    params = flatten(recorded.get("params", {}).get("params.yaml", {}))
+    if stage != "policy":
+        # DVC's digests; an output that it does not cache has none.
+        made = [out.get("md5") for out in recorded["outs"]]
+        # The metrics of a method belong to its front, where MLflow compares runs; the report has computed them.
+        measured = report_evidence(root, key) if stage == "front" else {}
+        numbers = {metric: estimate["value"] for metric, estimate in measured.items()}
+        yield _run(stage, key, params, numbers, [root / path for path in outs], made)
+        return
+    for file in sorted(path for out in outs for path in (root / out).glob("*/policy.json")):
+        facts, folder, steps = read_json(file), file.parent, read_jsonl(file.with_name("steps.jsonl"))
+        row = dict(zip(facts["objectives"], facts["row"], strict=True))
+        final = {f"final/{name}": value for name, value in flat_numbers(steps[-1]).items()}
+        own = params | flatten({"group": key, "row": row})
+        yield _run(stage, folder.name, own, final, [folder], [file_digest(folder)], steps)
 
 
 def _run(
-    root: Path,
     stage: str,
     key: str,
-    params: dict,
+    params: dict[str, Any],
+    numbers: dict[str, float],
     outs: list[Path],
-    metrics: Path | None,
-    artifacts: list[Path] = (),
-    steps: Path | None = None,
-    numbers: dict[str, float] | None = None,
-) -> StageRun | None:
-    """None where an out is absent; a stage's outs are whole or absent. `numbers` are metrics beside those of a file."""
-    if not all(path.exists() for path in [*outs, *([metrics] if metrics else [])]):
-        return None
-    numbers = (flat_numbers(read_json(metrics)) if metrics else {}) | (numbers or {})
-    rows = read_jsonl(steps) if steps and steps.exists() else []
-    if rows:
-        numbers |= {f"final/{name}": value for name, value in flat_numbers(rows[-1]).items()}
-    flat = flatten(params)
-    made = digests(root, sorted({*outs, *([metrics] if metrics else [])}))
-    fingerprint = digest(stage, key, flat, made, numbers)
-    files = [path for path in [*artifacts, *([metrics] if metrics else [])] if path.exists() and _small(path)]
-    return StageRun(stage, key, flat, numbers, rows, list(dict.fromkeys(files)), fingerprint)
+    made: list[str | None],
+    steps: list[dict] = (),
+) -> StageRun:
+    """Build a run.
+
+    Args:
+        numbers: metrics in addition to those in the records of `outs`.
+        made: digests of the outputs.
+    """
+    records = [path for out in outs for path in _records(stage, out)]
+    for path in records:
+        numbers = (flat_numbers(read_json(path)) if path.suffix == ".json" else {}) | numbers
+    artifacts = [path for path in [*records, *(out for out in outs if out.name == REPORT.name)] if _small(path)]
+    return StageRun(stage, key, params, numbers, list(steps), artifacts, digest(stage, key, params, made, numbers))
+
+
+def _records(stage: str, out: Path) -> list[Path]:
+    """List the results in an output: JSON, and samples; not texts, not the parts of a model.
+
+    In a folder that holds other files too, the record has the name of the stage, or is summary.json.
+    """
+    if out.is_file():
+        return [out] if out.suffix == ".json" else []
+    files = sorted(path for path in out.iterdir() if path.is_file())
+    if all(path.suffix == ".json" for path in files):
+        return files
+    return [path for path in files if path.name in (f"{stage}.json", "summary.json", "samples.parquet")]
 
 
 def _small(path: Path) -> bool:
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
     return sum(file.stat().st_size for file in files) <= ARTIFACT_LIMIT
 
 
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as {"a.b": leaf}; lists stay leaves."""
-    if not isinstance(value, dict):
-        return {prefix: value}
-    flat = {}
-    for name, item in value.items():
-        flat |= flatten(item, f"{prefix}.{name}" if prefix else str(name))
-    return flat
-
-
 def flat_numbers(value: Any) -> dict[str, float]:
-    """The numeric leaves of nested dicts; what is text, a list or null is left to the artifact."""
+    """Return the numeric leaves of nested dicts; texts, lists and nulls are left to the artifact."""
     return {
         name: float(item)
         for name, item in flatten(value).items()
         if isinstance(item, int | float) and not isinstance(item, bool)
     }
+
+
+def open_parent(store: Store, root: Path, settings: dict, stages: list[StageRun], code: Code) -> Run:
+    """Open the run above all others of one state of the pipeline, with all settings, params.yaml and dvc.lock."""
+    fingerprint = digest(PARENT, settings, [run.fingerprint for run in stages])
+    run = runs.opened(store, f"{PARENT} {fingerprint[:8]}", fingerprint, runs.tags(PARENT, "", code))
+    if not runs.finished(run):
+        runs.log_params(store, run, flatten(settings))
+        for path in [root / "params.yaml", root / LOCK]:
+            if path.exists():
+                store.client.log_artifact(run.info.run_id, str(path))
+        if code.dirty:
+            store.client.log_text(run.info.run_id, code.changes, "changes.diff")
+        listing = {run.name: run.fingerprint for run in stages}
+        store.client.log_dict(run.info.run_id, listing, STAGES)
+    return run
+
+
+def send_all(
+    store: Store, stages: list[StageRun], parent: Run, code: Code, echo: Callable[[str], None]
+) -> tuple[list[str], list[str]]:
+    """Send every run that the store does not have; returns (names sent, names it had)."""
+    sent, had = [], []
+    for stage in stages:
+        run = runs.find(store, stage.fingerprint)
+        if runs.finished(run):
+            had.append(stage.name)
+            continue
+        start = time.monotonic()
+        tags = runs.tags(stage.stage, stage.key, code) | {MLFLOW_PARENT_RUN_ID: parent.info.run_id}
+        send(store, run or runs.opened(store, stage.name, stage.fingerprint, tags), stage)
+        sent.append(stage.name)
+        echo(f"{stage.name}: run sent ({time.monotonic() - start:.1f} s)")
+    return sent, had
+
+
+def send(store: Store, run: Run, stage: StageRun) -> None:
+    runs.log_params(store, run, stage.params)
+    # All points of a run have one time: sent twice, they are the same points.
+    at = run.info.start_time
+    points = [Metric(runs.key(name), value, at, 0) for name, value in stage.metrics.items()]
+    for row in stage.steps:
+        points += [
+            Metric(runs.key(name), float(value), at, int(row["step"]))
+            for name, value in row.items()
+            if name != "step" and isinstance(value, int | float)
+        ]
+    runs.log_metrics(store, run.info.run_id, points)
+    for path in stage.artifacts:
+        if path.is_dir():
+            store.client.log_artifacts(run.info.run_id, str(path), path.name)
+        else:
+            store.client.log_artifact(run.info.run_id, str(path))
+    store.client.set_terminated(run.info.run_id, "FINISHED")

@@ -1,19 +1,28 @@
-"""Bring MLflow up to date with out/: every run and version that it lacks, and nothing twice."""
+"""Bring MLflow up to date with out/: every run and version that it lacks, and nothing twice.
+
+A version is known by its fingerprint tag. Tags and description are written with the version in one request, after its
+files: a version that exists is whole.
+"""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mlflow.entities import Run
+from mlflow.entities import LoggedModel, Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ruamel.yaml import YAML
 
-from bonesoup.files import read_json
-from bonesoup.paths import METRICS
-from bonesoup.registry import adoption, lineage, runs, versions, yardstick
+from bonesoup.files import digest, file_digest, read_json, work_folder
+from bonesoup.paths import DATA, METRICS
+from bonesoup.registry import lineage, manifest, mirror, runs, scores, yardstick
 from bonesoup.registry.candidates import Candidate, candidates
-from bonesoup.registry.mirror import stage_runs
-from bonesoup.registry.package import origin
+from bonesoup.registry.card import card, description
+from bonesoup.registry.package import Origin, build
+from bonesoup.registry.runs import FINGERPRINT
 from bonesoup.registry.store import Store, connect, nothing_lost, shown, tracking_uri
+from bonesoup.registry.versions import ensure_model, versions
 from bonesoup.settings.schema import Register
 
 
@@ -25,7 +34,7 @@ def register_all(
     preferences: dict[str, dict[str, float]],
     echo: Callable[[str], None],
 ) -> dict:
-    """Mirror every stage that is done as a run, and register backbones, soup and merged soups.
+    """Mirror every finished stage as a run, and register backbones, soup and merged soups.
 
     Idempotent: what the store has (by fingerprint) is left alone. Safe to stop at any moment and call again.
 
@@ -33,47 +42,44 @@ def register_all(
         root: of the project; files are read from its out/.
         settings_text: params.yaml, valid.
         register: name of experiment and models; the preferences that get merged weights.
-        preferences: named ones, over `objectives`.
+        preferences: named preferences over `objectives`.
         echo: called with each line of progress.
 
     Returns:
-        {"store", "experiment", "run": where the parent run is, "runs": {"sent", "had", "missing"}: names,
+        {"store", "experiment", "run": id of the parent run, "runs": {"sent", "had", "missing"}: names,
         "models": {name: {"version": int, "new": bool}}}.
 
     Raises:
         ConnectionError: the store does not answer; nothing is lost.
+        RuntimeError: the store refuses a request; nothing is lost.
     """
     root = Path(root).absolute()
     settings = YAML(typ="safe").load(settings_text)
     uri = tracking_uri(root)
     store = connect(root, register.name)
     echo(f"MLflow store: {shown(uri)}, experiment {register.name}")
-    found, missing = stage_runs(root, settings, objectives, settings["methods"], list(settings["policies"]))
-    own = yardstick.of_pipeline(root, settings)
-    report = root / METRICS / "report.json"
-    if own and report.is_file() and (change := yardstick.unlike(own, read_json(report))):
-        echo(f"out/ was evaluated with other settings ({change}): its scores count for no yardstick")
-        own = None
-    judged = own.digest if own else None
-    wanted = candidates(root, settings, register.name, register.merged, objectives, preferences, judged)
+    stages, missing = mirror.stage_runs(root)
+    measure = _yardstick(root, settings, echo)
+    measure_digest = measure.digest if measure else None
+    wanted = candidates(root, settings, register.name, register.merged, objectives, preferences, measure_digest)
     code = lineage.code(root)
     models = {}
     with nothing_lost(uri):
-        parent = runs.open_parent(store, root, settings, found, code)
-        sent, had = runs.mirror(store, found, parent, code, echo)
+        parent = mirror.open_parent(store, root, settings, stages, code)
+        sent, had = mirror.send_all(store, stages, parent, code, echo)
         if wanted:
-            if own and adoption.current(store, register.name) is None:
-                adoption.adopt(store, register.name, root, own, adoption.FIRST, code)
-                echo(f"yardstick {own.digest} adopted: the first of {register.name}")
-            pipeline = _pipeline(store, wanted, parent)
-            shared = origin(root, settings_text, settings, preferences, code, judged, pipeline)
+            if measure and yardstick.current(store, register.name) is None:
+                yardstick.adopt(store, register.name, root, measure, yardstick.FIRST, code)
+                echo(f"yardstick {measure.digest} adopted: the first of {register.name}")
+            digests, pipeline = lineage.digests(root, settings), _pipeline(store, wanted, parent)
+            origin = Origin(root, settings_text, settings, preferences, code, digests, measure_digest, pipeline)
         for candidate in wanted:
-            known = versions.existing(store, candidate)
+            known = existing(store, candidate)
             start = time.monotonic()
-            version = known.version if known else versions.register(store, candidate, shared, parent)
-            models[candidate.name] = {"version": int(version), "new": known is None}
+            version = known or add(store, candidate, origin, parent)
+            models[candidate.name] = {"version": int(version.version), "new": known is None}
             if known is None:
-                echo(f"{candidate.name}: version {version} registered ({time.monotonic() - start:.1f} s)")
+                echo(f"{candidate.name}: version {version.version} registered ({time.monotonic() - start:.1f} s)")
         store.client.set_terminated(parent.info.run_id, "FINISHED")
     made = sum(model["new"] for model in models.values())
     echo(f"runs: {len(sent)} sent, {len(had)} there already")
@@ -84,11 +90,92 @@ def register_all(
     return where | {"runs": {"sent": sent, "had": had, "missing": missing}, "models": models}
 
 
+def _yardstick(root: Path, settings: dict, echo: Callable[[str], None]) -> yardstick.Yardstick | None:
+    """Return the yardstick that the report was measured on; None if there is none, or settings have changed since."""
+    present = yardstick.of_pipeline(root, settings)
+    report = root / METRICS / "report.json"
+    if present and report.is_file() and (change := yardstick.difference(present, read_json(report))):
+        echo(f"out/ was evaluated with other settings ({change}): its scores count for no yardstick")
+        return None
+    return present
+
+
 def _pipeline(store: Store, wanted: list[Candidate], parent: Run) -> str:
-    """What ties these versions together: the parent's fingerprint, or that of the run whose soup this is already.
+    """Return the tag that ties these versions: the parent's fingerprint, or the tag of the same soup registered before.
 
     A setting that changes no version makes another parent; a merged model added then belongs to the soup there is.
     """
     soup = next(candidate for candidate in wanted if candidate.kind == "soup")
-    known = versions.existing(store, soup)
-    return (known and known.tags.get("pipeline")) or parent.data.tags[runs.FINGERPRINT]
+    known = existing(store, soup)
+    return (known and known.tags.get("pipeline")) or parent.data.tags[FINGERPRINT]
+
+
+def existing(store: Store, candidate: Candidate) -> ModelVersion | None:
+    """Return the version with this fingerprint, if the registry holds one."""
+    known = versions(store.client, candidate.name)
+    return next((version for version in known if version.tags.get(FINGERPRINT) == candidate.fingerprint), None)
+
+
+def add(store: Store, candidate: Candidate, origin: Origin, parent: Run) -> ModelVersion:
+    """Register the candidate as a new version, in a run of its own under `parent`."""
+    client = store.client
+    tags = runs.tags("register", candidate.name, origin.code) | {MLFLOW_PARENT_RUN_ID: parent.info.run_id}
+    run = runs.opened(store, f"register@{candidate.name}", candidate.fingerprint, tags)
+    run_id = run.info.run_id
+    params = {"kind": candidate.kind, "fixed": candidate.fixed, "method": candidate.soup["method"]}
+    params |= {"preference": candidate.default, "coefficient": candidate.coefficients}
+    runs.log_params(store, run, runs.flatten(params))
+    text = card(candidate, origin)
+    model = client.create_logged_model(store.experiment, name=candidate.name, source_run_id=run_id, model_type="pyfunc")
+    try:
+        listing = _send(store, candidate, origin, text, run, model)
+    except BaseException:
+        client.finalize_logged_model(model.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(model.model_id, "READY")
+    points = scores.points(candidate.evidence, run.info.start_time, model=model.model_id)
+    runs.log_metrics(store, run_id, list(points))
+    tags = version_tags(candidate, origin) | {"manifest": listing}
+    if candidate.fronts and origin.yardstick:
+        measured = {method: scores.report_evidence(origin.root, method) for method in candidate.fronts}
+        scores.upload(store, run_id, origin.yardstick, candidate.fronts, measured)
+        tags |= scores.tags(origin.yardstick, list(candidate.fronts), candidate.evidence)
+    ensure_model(client, candidate.name, candidate.kind)
+    client.set_terminated(run_id, "FINISHED")
+    return client.create_model_version(
+        candidate.name,
+        f"models:/{model.model_id}",
+        run_id,
+        tags=tags,
+        description=description(text),
+        model_id=model.model_id,
+    )
+
+
+def _send(store: Store, candidate: Candidate, origin: Origin, text: str, run: Run, model: LoggedModel) -> str:
+    """Upload the version's files; returns the SHA-256 of their list."""
+    identity = Model(artifact_path=model.artifact_location, run_id=run.info.run_id, model_id=model.model_id)
+    with work_folder(origin.root) as work:
+        folder = build(candidate, origin, text, identity, work)
+        store.client.log_model_artifacts(model.model_id, str(folder))
+        return file_digest(folder / manifest.MANIFEST)
+
+
+def version_tags(candidate: Candidate, origin: Origin) -> dict[str, str]:
+    """Return the tags that lists show and searches ask for; metrics as 'value [low, high]'."""
+    tags = {
+        FINGERPRINT: candidate.fingerprint,
+        "kind": candidate.kind,
+        "method": candidate.soup["method"],
+        "objectives": ",".join(candidate.soup["objectives"]),
+        "git_commit": origin.code.commit,
+        "git_dirty": str(origin.code.dirty).lower(),
+        "seed": str(origin.settings["seed"]),
+        "pipeline": origin.pipeline,
+        "data_digest": digest({k: v for k, v in origin.digests.items() if k.startswith(DATA.as_posix())}),
+    }
+    if origin.yardstick:
+        tags["yardstick"] = origin.yardstick
+    if candidate.fixed:
+        tags["preference"] = ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items())
+    return tags | {runs.key(name): scores.text(estimate) for name, estimate in candidate.evidence.items()}

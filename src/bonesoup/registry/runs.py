@@ -1,24 +1,23 @@
-"""Send stage runs to MLflow, each once.
+"""MLflow runs that are made once: each has a fingerprint tag, and is done when it is FINISHED.
 
-A run is known by its fingerprint tag and done when it is FINISHED. One that was cut short keeps its tag and
-is filled again, so neither a crash nor a second call leaves two.
+A run that was cut short keeps its tag and is filled again, so neither a crash nor a second call leaves two.
 """
 
 import re
-import time
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Metric, Param, Run
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
-from bonesoup.files import digest
 from bonesoup.registry.lineage import Code
-from bonesoup.registry.mirror import StageRun, flatten
 from bonesoup.registry.store import Store
+from bonesoup.registry.versions import reference
 
 FINGERPRINT = "bonesoup.fingerprint"
-# What the tracking API takes in one request.
+# Limits of one request to the tracking API.
 BATCH_METRICS, BATCH_PARAMS, PARAM_CHARACTERS = 1000, 100, 6000
 
 
@@ -34,80 +33,15 @@ def finished(run: Run | None) -> bool:
 
 
 def opened(store: Store, name: str, fingerprint: str, tags: dict[str, str]) -> Run:
-    """The run of this fingerprint, made where there is none."""
+    """Return the run with this fingerprint, created if there is none."""
     return find(store, fingerprint) or store.client.create_run(
         store.experiment, tags=tags | {FINGERPRINT: fingerprint}, run_name=name
     )
 
 
 def tags(stage: str, key: str, code: Code) -> dict[str, str]:
-    dirty = str(code.dirty).lower()
-    return {
-        "stage": stage,
-        "key": key,
-        "git_commit": code.commit,
-        "git_dirty": dirty,
-        MLFLOW_GIT_COMMIT: code.commit,
-    }
-
-
-def open_parent(store: Store, root: Path, settings: dict, stages: list[StageRun], code: Code) -> Run:
-    """The run above all others of one state of the pipeline, with all settings, params.yaml, dvc.lock."""
-    fingerprint = digest("pipeline", settings, [run.fingerprint for run in stages])
-    run = opened(store, f"pipeline {fingerprint[:8]}", fingerprint, tags("pipeline", "", code))
-    if not finished(run):
-        log_params(store, run, flatten(settings))
-        for path in [
-            root / "params.yaml",
-            root / "dvc.lock",
-            *sorted((root / "out" / "gates").glob("*.json")),
-        ]:
-            if path.exists():
-                store.client.log_artifact(run.info.run_id, str(path))
-        if code.dirty:
-            store.client.log_text(run.info.run_id, code.changes, "changes.diff")
-        listing = {run.name: run.fingerprint for run in stages}
-        store.client.log_dict(run.info.run_id, listing, "stages.json")
-    return run
-
-
-def mirror(
-    store: Store, stages: list[StageRun], parent: Run, code: Code, echo: Callable[[str], None]
-) -> tuple[list[str], list[str]]:
-    """Send every run that the store does not have; (names sent, names it had)."""
-    sent, had = [], []
-    for stage in stages:
-        run = find(store, stage.fingerprint)
-        if finished(run):
-            had.append(stage.name)
-            continue
-        start = time.monotonic()
-        own = tags(stage.stage, stage.key, code) | {MLFLOW_PARENT_RUN_ID: parent.info.run_id}
-        send(store, run or opened(store, stage.name, stage.fingerprint, own), stage)
-        sent.append(stage.name)
-        echo(f"{stage.name}: run sent ({time.monotonic() - start:.1f} s)")
-    return sent, had
-
-
-def send(store: Store, run: Run, stage: StageRun) -> None:
-    log_params(store, run, stage.params)
-    # One time for all points of a run: sent twice, they are the same points.
-    at = run.info.start_time
-    points = [Metric(key(name), value, at, 0) for name, value in stage.metrics.items()]
-    for row in stage.steps:
-        points += [
-            Metric(key(name), float(value), at, int(row["step"]))
-            for name, value in row.items()
-            if name != "step" and isinstance(value, int | float)
-        ]
-    for start in range(0, len(points), BATCH_METRICS):
-        store.client.log_batch(run.info.run_id, metrics=points[start : start + BATCH_METRICS])
-    for path in stage.artifacts:
-        if path.is_dir():
-            store.client.log_artifacts(run.info.run_id, str(path), path.name)
-        else:
-            store.client.log_artifact(run.info.run_id, str(path))
-    store.client.set_terminated(run.info.run_id, "FINISHED")
+    commit = {"git_commit": code.commit, MLFLOW_GIT_COMMIT: code.commit}
+    return {"stage": stage, "key": key, "git_dirty": str(code.dirty).lower()} | commit
 
 
 def log_params(store: Store, run: Run, params: dict) -> None:
@@ -116,6 +50,44 @@ def log_params(store: Store, run: Run, params: dict) -> None:
         store.client.log_batch(run.info.run_id, params=rows[start : start + BATCH_PARAMS])
 
 
+def log_metrics(store: Store, run_id: str, points: list[Metric]) -> None:
+    for start in range(0, len(points), BATCH_METRICS):
+        store.client.log_batch(run_id, metrics=points[start : start + BATCH_METRICS])
+
+
+def check_writable(store: Store, version: ModelVersion) -> None:
+    """Make sure that scores can be recorded with a version, before they are computed.
+
+    Raises:
+        ValueError: its run was deleted in MLflow; says how to restore it.
+    """
+    name, run = reference(version), version.run_id
+    try:
+        deleted = store.client.get_run(run).info.lifecycle_stage == "deleted"
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        raise ValueError(
+            f"{name} cannot be scored: its run {run}, which holds its scores, was deleted from MLflow for good. "
+            "If out/ still has its results, delete the version and `bonesoup register` makes it again"
+        ) from None
+    if deleted:
+        raise ValueError(
+            f"{name} cannot be scored: its run {run}, which holds its scores, was deleted in MLflow. "
+            f"`mlflow runs restore --run-id {run}` restores it"
+        )
+
+
 def key(name: str) -> str:
-    """A name MLflow takes for a metric or parameter."""
+    """Replace what MLflow does not take in the name of a metric or parameter."""
     return re.sub(r"[^\w\-. /]", "_", name)[:250]
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Turn nested dicts into {"a.b": leaf}; lists stay leaves."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    flat = {}
+    for name, item in value.items():
+        flat |= flatten(item, f"{prefix}.{name}" if prefix else str(name))
+    return flat

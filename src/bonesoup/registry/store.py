@@ -1,6 +1,6 @@
-"""Where MLflow keeps things: any server or database by MLFLOW_TRACKING_URI, else one sqlite file in var/.
+"""Connect to MLflow: the server or database that MLFLOW_TRACKING_URI names, else one sqlite file in var/.
 
-Everything sent can be made again from the pipeline's files, so a dead server costs nothing but a second call.
+Everything sent can be made again from the pipeline's files, so a dead server costs no more than a second call.
 """
 
 import logging
@@ -23,15 +23,12 @@ ARTIFACTS = "mlartifacts"
 # Databases that this process writes to itself, so that artifacts go to its own disk.
 DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SERVERS = {"http": 80, "https": 443}
-# What a failing store means to the one who called: to registration, to another command before and after its first step.
-SEND_AGAIN = (
-    "Nothing is lost: every result is in out/, and `bonesoup register` sends what is missing once the store answers."
-)
-UNCHANGED = "Nothing was changed: try again once the store answers."
-CUT_SHORT = (
-    "The command was cut short; what it had recorded stays, and `bonesoup models` shows who is champion. Try again "
-    "once the store answers."
-)
+# What a failing store means to its caller: to registration, and to another command before and after its first step.
+SEND_AGAIN = "Nothing is lost: every result is in out/, and `bonesoup register` sends what is missing"
+UNCHANGED = "Nothing was changed: try again"
+CUT_SHORT = "The command was cut short; what it had recorded stays, and `bonesoup models` shows the champion. Try again"
+# Answers of a server that works and says no.
+REFUSALS = {400, 401, 403, 404, 409}
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Store:
 
 
 def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI, or the project's own sqlite file; a flow's checkout has that of its source."""
+    """Return MLFLOW_TRACKING_URI, or the address of the project's sqlite file; a flow's checkout uses its source's."""
     home = root.absolute()
     if home.parts[-3:-1] == ("var", "checkouts"):
         home = home.parents[2]
@@ -51,17 +48,18 @@ def tracking_uri(root: Path) -> str:
 
 
 def connect(root: Path, experiment: str, patience: float = 5, consequence: str = SEND_AGAIN) -> Store:
-    """Open the store and the experiment of this name, made when new.
+    """Open the store and the experiment of this name, which is created if it is new.
 
-    A store without a server keeps artifacts, models too (MLflow 3 puts them under the experiment), beside its
-    sqlite file, so that every checkout that uses it finds them, or in var/mlartifacts; a server decides for itself.
+    A store without a server keeps artifacts and models (MLflow 3 puts them under the experiment) next to its sqlite
+    file, so that every checkout that uses it finds them, else in var/mlartifacts. A server decides for itself.
 
     Args:
         patience: seconds to wait for a server's first answer.
-        consequence: what the error says of what is lost.
+        consequence: for the error: what is lost, and how to go on.
 
     Raises:
-        ConnectionError: the store does not answer; what to do about it.
+        ConnectionError: the store does not answer; says what to do.
+        RuntimeError: the store refuses.
         ValueError: the experiment was deleted there.
     """
     for name in ("mlflow", "alembic"):
@@ -75,9 +73,9 @@ def connect(root: Path, experiment: str, patience: float = 5, consequence: str =
         # Parts of MLflow look at this global and not at the client they are called from.
         mlflow.set_tracking_uri(uri)
         if found is None:
-            own = _scheme(uri) in DATABASES
-            beside = database_file(uri) or root / LOCAL_DATABASE
-            location = beside.with_name(ARTIFACTS).absolute().as_uri() if own else None
+            neighbour = database_file(uri) or root / LOCAL_DATABASE
+            direct = _scheme(uri) in DATABASES
+            location = neighbour.with_name(ARTIFACTS).absolute().as_uri() if direct else None
             return Store(client, client.create_experiment(experiment, location))
     if found.lifecycle_stage == "deleted":
         raise ValueError(
@@ -88,7 +86,12 @@ def connect(root: Path, experiment: str, patience: float = 5, consequence: str =
 
 @contextmanager
 def nothing_lost(uri: str, consequence: str = SEND_AGAIN) -> Iterator[None]:
-    """Turn what a failing store raises into one ConnectionError that says what to do."""
+    """Turn whatever a failing store raises into one error that says what to do.
+
+    Raises:
+        ConnectionError: the store does not answer, or is not MLflow.
+        RuntimeError: the store answered and refused a request; its reason.
+    """
     try:
         yield
     # Not OSError as a whole: a full disk is no failure of the store, and keeps its own message.
@@ -100,26 +103,41 @@ def nothing_lost(uri: str, consequence: str = SEND_AGAIN) -> Iterator[None]:
         TimeoutError,
         socket.gaierror,
     ) as error:
-        reason = next(iter(_without_user(str(error), uri).strip().splitlines()), type(error).__name__)
+        lines = _without_user(str(error), uri).strip().splitlines()
+        reason = (lines[0] if lines else type(error).__name__)[:300]
+        if _refused(error):
+            raise RuntimeError(
+                f"the MLflow store {shown(uri)} answered and refused a request: {reason}\n"
+                f"{consequence} once its reason is gone."
+            ) from error
         raise ConnectionError(
-            f"the MLflow store {shown(uri)} failed: {reason[:300]}\n"
-            f"{consequence} Check MLFLOW_TRACKING_URI, or unset it to use {LOCAL_DATABASE}."
+            f"the MLflow store {shown(uri)} failed: {reason}\n"
+            f"{consequence} once the store answers. Check MLFLOW_TRACKING_URI, or unset it to use {LOCAL_DATABASE}."
         ) from error
 
 
+def _refused(error: Exception) -> bool:
+    # An unknown endpoint is how a server that is not MLflow answers.
+    return (
+        isinstance(error, MlflowException)
+        and error.get_http_status_code() in REFUSALS
+        and error.error_code != "ENDPOINT_NOT_FOUND"
+    )
+
+
 def shown(uri: str) -> str:
-    """The URI without user name and password."""
+    """Return the URI without user name and password."""
     return _without_user(uri, uri)
 
 
 def _without_user(text: str, uri: str) -> str:
-    """A text without the user name and password of a URI that it may quote, as MLflow's own messages do."""
+    """Remove the user name and password of a URI from a text that may quote it, as MLflow's own messages do."""
     user = urlsplit(uri).netloc.rpartition("@")[0]
     return text.replace(f"{user}@", "") if user else text
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of a sqlite store."""
+    """Return the file of a sqlite store, None for any other store."""
     return Path(uri.partition(":///")[2]) if _scheme(uri) == "sqlite" else None
 
 
@@ -128,7 +146,7 @@ def _scheme(uri: str) -> str:
 
 
 def _probe(uri: str, patience: float) -> None:
-    """Fail within `patience` where nothing listens; MLflow itself would try again for minutes."""
+    """Fail within `patience` seconds if nothing listens; MLflow itself would try again for minutes."""
     parts = urlsplit(uri)
     if parts.hostname and (port := parts.port or (DATABASES | SERVERS).get(_scheme(uri))):
         socket.create_connection((parts.hostname, port), timeout=patience).close()
@@ -136,9 +154,17 @@ def _probe(uri: str, patience: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
 
 
+def variables(source: Path) -> dict[str, str]:
+    """Return MLFLOW_TRACKING_URI for a checkout: that of its source, a relative database file made absolute."""
+    uri = tracking_uri(source)
+    if (file := database_file(uri)) and not file.is_absolute():
+        uri = f"sqlite:///{source.absolute() / file}"
+    return {"MLFLOW_TRACKING_URI": uri}
+
+
 @contextmanager
 def _impatient(patience: float) -> Iterator[None]:
-    """Short time-outs for the first request; the user's own settings for what follows."""
+    """Use short time-outs for the first request; the user's own settings hold for the others."""
     short = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(patience))),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

@@ -1,116 +1,140 @@
-"""Registered versions, each made once.
+"""Registered versions: how people name them, how they are looked up, which models belong to a project."""
 
-A version is known by its fingerprint tag. Tags and description are written with the version in one request,
-after its files: a version that exists is whole.
-"""
+import re
 
-import tempfile
-from pathlib import Path
-
-from mlflow.entities import LoggedModel, Metric, Run
-from mlflow.entities.model_registry import ModelVersion
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from bonesoup.files import digest, file_digest
-from bonesoup.paths import DATA
-from bonesoup.registry import card, manifest, runs, scores
-from bonesoup.registry.candidates import Candidate
-from bonesoup.registry.evidence import report_evidence
-from bonesoup.registry.mirror import flatten
-from bonesoup.registry.names import versions
-from bonesoup.registry.package import Origin, build
-from bonesoup.registry.runs import FINGERPRINT
 from bonesoup.registry.store import Store
 
+# MLflow allows letters, digits, _ and - in an alias, in any case.
+MODEL, ALIAS, NUMBER = r"\w[\w-]{0,199}", r"[\w-]{1,255}", r"[1-9][0-9]{0,8}"
+# A model, then a number or an alias; without the model they belong to the default model.
+REFERENCE = re.compile(rf"(?:(?P<model>{MODEL})(?:/(?P<of>{NUMBER})|@(?P<at>{ALIAS}))|({NUMBER})|@({ALIAS}))")
+# Aliases and tags that a promotion writes; a demoted version has its alias until there is another champion.
+CHAMPION, DEMOTED = "champion", "demoted"
+DECISION, PREVIOUS = "decision", "previous_champion"
+# What follows the project's name, by the kind of the model.
+FORMS = {"soup": "soup", "backbone": r"backbone-\d+", "merged": "merged-.+"}
 
-def existing(store: Store, candidate: Candidate) -> ModelVersion | None:
-    """The version that has this fingerprint, if the registry holds one."""
-    known = versions(store.client, candidate.name)
-    return next((version for version in known if version.tags.get(FINGERPRINT) == candidate.fingerprint), None)
+
+def soup_name(prefix: str) -> str:
+    """Return the registered name of the steerable soup; `prefix` is register.name."""
+    return f"{prefix}-soup"
 
 
-def register(store: Store, candidate: Candidate, shared: Origin, parent: Run) -> str:
-    """Make a version of the candidate, in a run of its own under `parent`; the version's number."""
-    tags = runs.tags("register", candidate.name, shared.code)
-    name = f"register@{candidate.name}"
-    run = runs.opened(store, name, candidate.fingerprint, tags | {MLFLOW_PARENT_RUN_ID: parent.info.run_id})
-    params = {"kind": candidate.kind, "fixed": candidate.fixed, "method": candidate.soup["method"]}
-    params |= {"preference": candidate.default, "coefficient": candidate.coefficients}
-    runs.log_params(store, run, flatten(params))
-    model = store.client.create_logged_model(
-        store.experiment, name=candidate.name, source_run_id=run.info.run_id, model_type="pyfunc"
-    )
+def reference(version: ModelVersion) -> str:
+    return f"{version.name}/{version.version}"
+
+
+def parse(text: str, default_model: str) -> tuple[str, str]:
+    """Split a reference into (model, "3" or "@alias").
+
+    Raises:
+        ValueError: the text is no reference; nothing else reaches the store or a path.
+    """
+    match = REFERENCE.fullmatch(text.strip().removeprefix("models:/"))
+    if match is None:
+        raise ValueError(
+            f"{text!r} names no version; expected 3, {default_model}/3, @{CHAMPION}, {default_model}@{CHAMPION} or "
+            f"models:/{default_model}/3"
+        )
+    model, of, at, number, alias = match.groups()
+    return model or default_model, of or number or f"@{at or alias}"
+
+
+def find(client: MlflowClient, text: str, default_model: str) -> ModelVersion:
+    """Look up the version that a reference names, with its aliases.
+
+    Raises:
+        ValueError: the text is no reference, or the registry has no such version; lists those it has.
+    """
+    model, which = parse(text, default_model)
+    have = versions(client, model)
+    for version in have:
+        if which == str(version.version) or (which[0] == "@" and which[1:] in version.aliases):
+            return version
+    if not have:
+        raise ValueError(f"{text}: the registry has no version of {model}; `bonesoup models` lists those it has")
+    numbers = ", ".join(str(version.version) for version in have)
+    aliases = [f"@{alias} = {version.version}" for version in have for alias in version.aliases]
+    raise ValueError(f"{model} has no {which}; it has versions {numbers}; aliases: {', '.join(aliases) or 'none'}")
+
+
+def versions(client: MlflowClient, model: str) -> list[ModelVersion]:
+    """List every version of a model with its aliases, oldest first; empty if there is no such model."""
+    have, token = [], None
+    while True:
+        page = client.search_model_versions(f"name='{model}'", max_results=1000, page_token=token)
+        have += page
+        if not (token := page.token):
+            break
+    # A search leaves the aliases out.
+    aliases = client.get_registered_model(model).aliases if have else {}
+    for version in have:
+        version.aliases = [name for name, number in aliases.items() if str(number) == str(version.version)]
+    return sorted(have, key=lambda version: int(version.version))
+
+
+def newest_soup(client: MlflowClient, prefix: str) -> ModelVersion:
+    """Return the newest steerable soup.
+
+    Raises:
+        ValueError: none is registered.
+    """
+    if not (have := versions(client, soup_name(prefix))):
+        raise ValueError(
+            f"the registry has no version of {soup_name(prefix)}; `bonesoup register` sends those of the present run"
+        )
+    return have[-1]
+
+
+def aliased(client: MlflowClient, model: str, alias: str) -> ModelVersion | None:
+    """Read which version has an alias now; None if none has it or there is no such model."""
     try:
-        text, listing = _send(store, candidate, shared, run, model)
-    except BaseException:
-        store.client.finalize_logged_model(model.model_id, "FAILED")
+        number = client.get_registered_model(model).aliases.get(alias)
+        return client.get_model_version(model, str(number)) if number is not None else None
+    except MlflowException as error:
+        if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            return None
         raise
-    store.client.finalize_logged_model(model.model_id, "READY")
-    _log_evidence(store, candidate, run, model)
-    tags = version_tags(candidate, shared)
-    if candidate.fronts and shared.yardstick:
-        measured = {method: report_evidence(shared.root, method) for method in candidate.fronts}
-        scores.upload(store, run.info.run_id, shared.yardstick, candidate.fronts, measured)
-        tags |= scores.tags(shared.yardstick, list(candidate.fronts), candidate.evidence)
+
+
+def ensure_model(client: MlflowClient, name: str, kind: str) -> None:
+    """Create a registered model unless it exists."""
     try:
-        store.client.create_registered_model(candidate.name, {"kind": candidate.kind})
+        client.create_registered_model(name, {"kind": kind})
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-    store.client.set_terminated(run.info.run_id, "FINISHED")
-    version = store.client.create_model_version(
-        candidate.name,
-        f"models:/{model.model_id}",
-        run.info.run_id,
-        tags=tags | {"manifest": listing},
-        description=card.description(text),
-        model_id=model.model_id,
-    )
-    return version.version
 
 
-def _send(store: Store, candidate: Candidate, shared: Origin, run: Run, model: LoggedModel) -> tuple[str, str]:
-    """Upload the version's files; its card, and the SHA-256 of the list of its files."""
-    identity = Model(artifact_path=model.artifact_location, run_id=run.info.run_id, model_id=model.model_id)
-    # Beside the store rather than in /tmp, which may be small: merged weights are as large as the base.
-    work = shared.root / "var"
-    work.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="version-", dir=work) as folder:
-        made, text = build(candidate, shared, identity, Path(folder))
-        store.client.log_model_artifacts(model.model_id, str(made))
-        return text, file_digest(made / manifest.MANIFEST)
+def models(store: Store, prefix: str) -> list[RegisteredModel]:
+    """List the soup, backbones and merged models of a project, by name.
 
+    A prefix is not enough: `bonesoup-7b-soup` belongs to project `bonesoup-7b`. A merged model whose name fits a
+    project with a longer name too (`bonesoup-merged-x-merged-y`) is this project's only if one of its versions comes
+    from the same run as one of the soup.
+    """
+    # `_` is a wildcard of LIKE, so the names the store finds are matched again.
+    found = store.client.search_registered_models(f"name LIKE '{prefix}-%'", max_results=1000)
+    soups = [model.name for model in found if model.tags.get("kind") == "soup"]
+    others = tuple(f"{name.removesuffix('-soup')}-merged-" for name in soups if name != soup_name(prefix))
 
-def _log_evidence(store: Store, candidate: Candidate, run: Run, model: LoggedModel) -> None:
-    at = run.info.start_time
-    points = [
-        Metric(runs.key(name if end == "value" else f"{name}/{end}"), value, at, 0, model_id=model.model_id)
-        for name, found in candidate.evidence.items()
-        for end, value in found.items()
+    def runs(name: str) -> set[str | None]:
+        return {version.tags.get("pipeline") for version in versions(store.client, name)} - {None}
+
+    own = [
+        model
+        for model in found
+        if (form := FORMS.get(model.tags.get("kind")))
+        and re.fullmatch(f"{re.escape(prefix)}-{form}", model.name)
+        and (not model.name.startswith(others) or runs(model.name) & runs(soup_name(prefix)))
     ]
-    store.client.log_batch(run.info.run_id, metrics=points)
+    return sorted(own, key=lambda model: model.name)
 
 
-def version_tags(candidate: Candidate, shared: Origin) -> dict[str, str]:
-    """What a list of versions shows and a search can ask for; metrics as 'value [low, high]'."""
-    tags = {
-        FINGERPRINT: candidate.fingerprint,
-        "kind": candidate.kind,
-        "method": candidate.soup["method"],
-        "objectives": ",".join(candidate.soup["objectives"]),
-        "git_commit": shared.code.commit,
-        "git_dirty": str(shared.code.dirty).lower(),
-        "seed": str(shared.settings["seed"]),
-        "pipeline": shared.pipeline,
-        "data_digest": digest({k: v for k, v in shared.digests.items() if k.startswith(DATA.as_posix())}),
-    }
-    if shared.yardstick:
-        tags["yardstick"] = shared.yardstick
-    if candidate.fixed:
-        tags["preference"] = ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items())
-    for name, found in candidate.evidence.items():
-        tags[runs.key(name)] = scores.text(found)
-    return tags
+def merged_models(store: Store, prefix: str) -> list[str]:
+    return [model.name for model in models(store, prefix) if model.tags["kind"] == "merged"]

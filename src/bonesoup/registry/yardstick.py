@@ -1,35 +1,51 @@
-"""What champion and challenger are both measured by: prompts, judges, scale, grid and statistics, under one digest.
+"""The yardstick that champion and challenger are measured by: prompts, judges, scale, grid and statistics.
 
-Two versions are comparable only on the same yardstick. It is a folder, so that it can be kept and used when the
-pipeline that made it is gone:
+Two versions are comparable only on the same yardstick, which is known by one digest. It is a folder, so that it can be
+used when the pipeline that made it is gone:
 
     yardstick.json   everything below but the prompts
     prompts.jsonl    {"id", "prompt": chat messages}
-    judges/NAME/     reward.json and, where the judge is learned, its model
-    words.yaml       the word tables behind the gold score, where the task knows one
+    judges/NAME/     reward.json and, if the judge is learned, its model
+    words.yaml       the word tables behind the gold score, if the task knows one
+
+The registry keeps each as a version of `<name>-yardstick`; the alias `current` is on the adopted one.
 """
 
 import shutil
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from ruamel.yaml import YAML
+
 from bonesoup.evaluation.statistics import Statistics
-from bonesoup.files import digest, file_digest, read_json, read_jsonl, write_json, write_jsonl
+from bonesoup.files import digest, file_digest, read_json, read_jsonl, work_folder, write_json, write_jsonl
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS
+from bonesoup.registry import lineage, runs
+from bonesoup.registry.lineage import Code
+from bonesoup.registry.store import Store
+from bonesoup.registry.versions import aliased, ensure_model, reference, versions
+
+CURRENT = "current"
+FIRST = "the first yardstick, adopted at the first registration"
+FOLDER = "yardstick"
+DIGEST, REASON, ADOPTED, COMMIT = "digest", "reason", "adopted", "git_commit"
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """A yardstick in memory, and where its judges lie.
+    """A yardstick in memory, and the place of its judges.
 
     Attributes:
         prompts: {"id", "prompt": chat messages}, in the order that pairs them.
         judges: objective -> digest of its judge.
         normaliser: {"mean", "std"} per objective, and the same for the gold score under "gold", or None there.
-        words: digest of the word tables of the gold score; None where the truth is not known.
+        words: digest of the word tables of the gold score; None if the truth is not known.
         parts: of the preference grid. Other names are those of params.yaml.
-        folders, tables: where judges and word tables lie now; no part of what it is.
+        folders, tables: where judges and word tables lie now; not part of its identity.
     """
 
     objectives: tuple[str, ...]
@@ -57,20 +73,24 @@ class Yardstick:
         return digest(self.facts(), self.prompts)
 
     def facts(self) -> dict[str, Any]:
-        """All that yardstick.json holds."""
+        """Return the content of yardstick.json."""
         left_out = {"prompts", "folders", "tables"}
         facts = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}
         return facts | {"objectives": list(self.objectives), "references": list(self.references)}
 
     def on(self, prompts: list[dict], gold: bool) -> "Yardstick":
-        """The same judges and scale on other prompts; `gold` says whether the true score is known for all of them."""
+        """Return the same judges and scale on other prompts.
+
+        Args:
+            gold: the true score is known for all of them.
+        """
         if gold or self.words is None:
             return replace(self, prompts=prompts)
         return replace(self, prompts=prompts, words=None, tables=None, normaliser=self.normaliser | {"gold": None})
 
 
 def of_pipeline(root: Path, settings: dict) -> Yardstick | None:
-    """The yardstick that the evaluation of the run in out/ used; None while a part of it is not made yet.
+    """Return the yardstick that the evaluation of the run in out/ used; None while a part of it is not made.
 
     Args:
         settings: params.yaml as plain data.
@@ -104,10 +124,11 @@ def of_pipeline(root: Path, settings: dict) -> Yardstick | None:
     )
 
 
-def unlike(yardstick: Yardstick, report: dict) -> str | None:
-    """In what a report (out/metrics/report.json) was measured otherwise; None where it is of this yardstick.
+def difference(yardstick: Yardstick, report: dict) -> str | None:
+    """Name the first setting in which a report differs from this yardstick; None if it matches.
 
-    Settings may have changed since it was written; its numbers are then no scores on the present yardstick.
+    Settings may have changed since out/metrics/report.json was written; its numbers are then no scores on the present
+    yardstick.
     """
     present = yardstick.facts() | {"prompts": len(yardstick.prompts)}
     for name in ("objectives", "references", "interior", "confidence", "bootstrap", "prompts"):
@@ -121,7 +142,7 @@ def _moments(scale: dict) -> dict:
 
 
 def judge(root: Path, folder: Path) -> tuple[dict, Path | None]:
-    """(reward.json, folder of the model) of a reward; a model that the pipeline names by a local path is meant too."""
+    """Return reward.json and the folder of the model, which may be one that the pipeline names by a local path."""
     spec = read_json(folder / "reward.json") | {"model": None}
     named = read_json(folder / "reward.json").get("model")
     if named and (root / named).is_dir():
@@ -136,7 +157,7 @@ def judge_digest(spec: dict, model: Path | None) -> str:
 
 
 def write(yardstick: Yardstick, root: Path, out: Path) -> None:
-    """Write the folder `out`, with copies of judges and tables: they stay what they are when the pipeline moves on."""
+    """Write the folder `out` with copies of judges and tables, which then outlive the pipeline."""
     out.mkdir(parents=True)
     write_json(out / "yardstick.json", yardstick.facts())
     write_jsonl(out / "prompts.jsonl", yardstick.prompts)
@@ -153,30 +174,125 @@ def read(folder: Path) -> Yardstick:
     """Read a folder that `write` made.
 
     Raises:
-        ValueError: a judge or the tables are not what the yardstick was made with.
+        ValueError: a judge or the tables have changed since.
     """
     facts = read_json(folder / "yardstick.json")
     known = {item.name for item in fields(Yardstick)} - {"prompts", "folders", "tables"}
     if set(facts) != known:
         raise ValueError(f"{folder / 'yardstick.json'} has {sorted(facts)}, expected {sorted(known)}")
     folders = {name: folder / "judges" / name for name in facts["objectives"]}
-    for name, own in folders.items():
-        found = judge_digest(*judge(folder, own))
-        if found != facts["judges"][name]:
+    for name, path in folders.items():
+        if (now := judge_digest(*judge(folder, path))) != facts["judges"][name]:
             raise ValueError(
-                f"the yardstick's judge {name} has digest {found}, recorded is {facts['judges'][name]}: its files were "
-                "changed in the store; adopt a yardstick anew with `bonesoup yardstick --adopt`"
+                f"the yardstick's judge {name} has digest {now}, recorded is {facts['judges'][name]}: its files were "
+                "changed in the store; adopt a new yardstick with `bonesoup yardstick --adopt`"
             )
     tables = folder / "words.yaml" if facts["words"] else None
-    if tables and (found := file_digest(tables)) != facts["words"]:
-        raise ValueError(f"the yardstick's word tables have digest {found}, recorded is {facts['words']}")
+    if tables and (now := file_digest(tables)) != facts["words"]:
+        raise ValueError(f"the yardstick's word tables have digest {now}, recorded is {facts['words']}")
     facts |= {"objectives": tuple(facts["objectives"]), "references": tuple(facts["references"])}
     return Yardstick(**facts, prompts=read_jsonl(folder / "prompts.jsonl"), folders=folders, tables=tables)
 
 
-def shown(yardstick: Yardstick) -> dict[str, Any]:
-    """What a person wants to know of it, as plain data."""
-    facts = asdict(replace(yardstick, folders={}, tables=None))
-    for name in ("prompts", "folders", "tables"):
-        del facts[name]
-    return {"digest": yardstick.digest, "prompts": len(yardstick.prompts)} | facts
+def model_name(prefix: str) -> str:
+    return f"{prefix}-yardstick"
+
+
+def current(store: Store, prefix: str) -> ModelVersion | None:
+    """Return the adopted version; None before the first registration."""
+    return aliased(store.client, model_name(prefix), CURRENT)
+
+
+def load(store: Store, prefix: str, work: Path) -> Yardstick:
+    """Download the adopted yardstick into the folder `work`; its judges stay there.
+
+    Raises:
+        ValueError: none is adopted yet, or its files were changed in the store.
+    """
+    version = current(store, prefix)
+    if version is None:
+        raise ValueError(
+            f"{prefix} has no yardstick to measure by: `bonesoup register` adopts the first, and `bonesoup yardstick "
+            "--adopt` another"
+        )
+    uri = f"models:/{reference(version)}"
+    yardstick = read(Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(work / FOLDER))))
+    if yardstick.digest != version.tags[DIGEST]:
+        raise ValueError(f"{uri} has digest {yardstick.digest}, its tag says {version.tags[DIGEST]}: it was changed")
+    return yardstick
+
+
+def describe(store: Store, prefix: str, work: Path) -> dict[str, Any]:
+    """Return the adopted yardstick as plain data: what it is, when and why it was adopted."""
+    yardstick = load(store, prefix, work)
+    version = current(store, prefix)
+    about = {key: version.tags.get(key) for key in (ADOPTED, REASON, COMMIT)}
+    size = {"digest": yardstick.digest, "prompts": len(yardstick.prompts)}
+    return {"version": reference(version)} | about | size | yardstick.facts()
+
+
+def now() -> str:
+    """Return the time in UTC, to the microsecond, in a form that file names and tags can hold."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")
+
+
+def adopt_pipeline(store: Store, prefix: str, root: Path, settings_text: str, reason: str) -> str:
+    """Adopt the yardstick of the pipeline in `root`; returns what happened, in words.
+
+    Raises:
+        ValueError: the pipeline has none yet.
+    """
+    yardstick = of_pipeline(root, YAML(typ="safe").load(settings_text))
+    if yardstick is None:
+        raise ValueError(
+            "out/ holds no yardstick: prompts, rewards and normaliser are needed; `bonesoup run` makes them"
+        )
+    version, changed = adopt(store, prefix, root, yardstick, reason, lineage.code(root))
+    return f"{reference(version)} is current {'now' if changed else 'already'} ({yardstick.digest})"
+
+
+def adopt(
+    store: Store, prefix: str, root: Path, yardstick: Yardstick, reason: str, code: Code
+) -> tuple[ModelVersion, bool]:
+    """Make `yardstick` the current one and record why; returns its version and whether that is a change.
+
+    A yardstick that the store has already (by digest) gets the alias back instead of a second version.
+
+    Args:
+        root: of the project whose files `yardstick` names.
+    """
+    model, client = model_name(prefix), store.client
+    before = current(store, prefix)
+    if before and before.tags[DIGEST] == yardstick.digest:
+        return before, False
+    version = next((v for v in versions(client, model) if v.tags.get(DIGEST) == yardstick.digest), None)
+    version = version or _publish(store, model, root, yardstick, code)
+    record = {
+        "time": now(),
+        "reason": reason,
+        "version": int(version.version),
+        "digest": yardstick.digest,
+        "replaces": int(before.version) if before else None,
+        "git_commit": code.commit,
+        "git_dirty": code.dirty,
+    }
+    client.log_dict(version.run_id, record, f"adoptions/{record['time']}.json")
+    for key, value in ((REASON, reason), (ADOPTED, record["time"]), (COMMIT, code.commit)):
+        client.set_model_version_tag(model, version.version, key, value)
+    client.set_registered_model_alias(model, CURRENT, version.version)
+    return client.get_model_version(model, version.version), True
+
+
+def _publish(store: Store, model: str, root: Path, yardstick: Yardstick, code: Code) -> ModelVersion:
+    """Make a version that holds the yardstick's files; it exists whole or not at all."""
+    client, digest = store.client, yardstick.digest
+    # The fingerprint lets an interrupted call go on in the run it began.
+    run = runs.opened(store, f"yardstick {digest[:8]}", digest, runs.tags("yardstick", digest, code))
+    with work_folder(root) as work:
+        write(yardstick, root, work / FOLDER)
+        client.log_artifacts(run.info.run_id, str(work / FOLDER), FOLDER)
+    client.set_terminated(run.info.run_id, "FINISHED")
+    ensure_model(client, model, "yardstick")
+    tags = {DIGEST: digest, "kind": "yardstick", "objectives": ",".join(yardstick.objectives)}
+    tags |= {"prompts": str(len(yardstick.prompts)), "gold": str(yardstick.words is not None).lower()}
+    return client.create_model_version(model, f"runs:/{run.info.run_id}/{FOLDER}", run.info.run_id, tags=tags)

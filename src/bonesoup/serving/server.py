@@ -193,21 +193,21 @@ def _find(reference: str | None, root: Path, work: Path) -> tuple[Source, bool]:
 
 
 def _follow(following, name: str, root: Path, work: Path, options: Options, metrics: Metrics, say) -> None:
-    from bonesoup.registry import names
+    from bonesoup.registry import versions
     from bonesoup.registry.store import UNCHANGED, connect
     from bonesoup.settings import params
 
     experiment = params.load(root / params.PARAMS).register_.name
 
     def champion() -> str | None:
-        version = names.aliased(connect(root, experiment, consequence=UNCHANGED).client, name, names.CHAMPION)
+        version = versions.aliased(connect(root, experiment, consequence=UNCHANGED).client, name, versions.CHAMPION)
         return version and str(version.version)
 
     def load() -> Live:
         # In a folder of its own: the same version may come back while its last answers still run.
         folder = tempfile.mkdtemp(dir=work)
         try:
-            source = sources.from_registry(root, f"models:/{name}@{names.CHAMPION}", Path(folder))
+            source = sources.from_registry(root, f"models:/{name}@{versions.CHAMPION}", Path(folder))
         except BaseException:
             shutil.rmtree(folder)
             raise

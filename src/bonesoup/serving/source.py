@@ -145,20 +145,21 @@ def from_registry(root: Path, reference: str | None, work: Path) -> Source | Non
         ValueError: no such version, or its files are not those that were registered.
         ConnectionError: the registry does not answer.
     """
-    from bonesoup.registry import intact, names
+    from bonesoup.registry import manifest, versions
     from bonesoup.registry.store import UNCHANGED, connect
 
     settings = params.load(root / params.PARAMS)
-    model = names.soup_name(settings.register_.name)
+    model = versions.soup_name(settings.register_.name)
     store = connect(root, settings.register_.name, consequence=UNCHANGED)
-    version = (
-        names.find(store.client, reference, model) if reference else names.aliased(store.client, model, names.CHAMPION)
-    )
+    if reference:
+        version = versions.find(store.client, reference, model)
+    else:
+        version = versions.aliased(store.client, model, versions.CHAMPION)
     if version is None:
         return None
-    files = intact.look(store, version, work)
+    files = manifest.inspect(store, version, work)
     if files.faults:
-        raise ValueError(f"{names.reference(version)}: its files are not as registered: {files.text}")
+        raise ValueError(f"{versions.reference(version)}: its files are not as registered: {files.text}")
     return from_version(work / f"{version.name}-{version.version}", version.name, str(version.version))
 
 

@@ -9,14 +9,13 @@ settings:                             # what each changes; the first is the one 
   three: {profile: embedded-3}
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bonesoup.files import digest
+from bonesoup.files import digest, md5
 from bonesoup.settings import params, profiles
 from bonesoup.settings.schema import Name
 
@@ -77,11 +76,6 @@ def alike(one: dict[str, str | None], other: dict[str, str | None]) -> bool:
     """Whether two identities are of one cell; data that is not known may be any."""
     data = {one["data"], other["data"]}
     return one["settings"] == other["settings"] and (len(data) == 1 or None in data)
-
-
-def md5(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "md5").hexdigest()
 
 
 def names() -> list[str]:

@@ -1,4 +1,4 @@
-"""`bonesoup clean`: what nothing needs any more, in the MLflow store, the DVC cache, scratch/ and out/."""
+"""`bonesoup clean`: delete what nothing needs any more in the MLflow store, the DVC cache, scratch/ and out/."""
 
 import contextlib
 import shutil
@@ -8,23 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bonesoup.locks import exclusive
-from bonesoup.registry.names import soup_name
 from bonesoup.registry.store import Store, connect, database_file, nothing_lost, shown, tracking_uri
+from bonesoup.registry.versions import soup_name
 from bonesoup.settings.schema import Settings
 from bonesoup.upkeep import disposal, gc, leftovers, retention
 from bonesoup.upkeep.retention import Retention
 from bonesoup.workspace import declared
 
-# What a killed registration or verify leaves; none takes this long.
-WORK, WORK_SECONDS = "var/version-*", 86400
+# Work folders that a killed command leaves behind; no command takes this long.
+WORK, WORK_SECONDS = "var/work-*", 86400
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What goes.
+    """Everything that goes.
 
     Attributes:
-        store, retention: None where there is no store to look into.
+        store, retention: None if there is no store to look into.
         needed: objects that registered versions need.
         objects: of the DVC cache, that go.
         training: folders of policies in scratch/, that go.
@@ -43,13 +43,13 @@ class Plan:
     shared: bool = False
 
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """Part -> how many things go, and their bytes."""
-        found = self.retention or Retention([])
-        models = sum(disposal.size(model.artifact_location) for model in found.models)
-        runs = sum(disposal.size(run.info.artifact_uri) for run in found.runs)
+        """Return for each part how many things go, and their bytes."""
+        going = self.retention or Retention([])
+        models = sum(disposal.size(model.artifact_location) for model in going.models)
+        runs = sum(disposal.size(run.info.artifact_uri) for run in going.runs)
         return {
-            "versions and the models behind them": (max(len(found.versions), len(found.models)), models),
-            "MLflow runs": (len(found.runs), runs),
+            "versions and the models behind them": (max(len(going.versions), len(going.models)), models),
+            "MLflow runs": (len(going.runs), runs),
             "objects of the DVC cache": (len(self.objects), sum(path.stat().st_size for path in self.objects)),
             "training folders in scratch/": (len(self.training), sum(map(leftovers.bytes_of, self.training))),
             "leftovers in out/ and var/": (len(self.leftovers), sum(map(leftovers.bytes_of, self.leftovers))),
@@ -70,9 +70,9 @@ def plan(root: Path, settings: Settings, keep: int, shared: bool = False) -> Pla
     training, notes = stale_training(root, roots)
     stale = [] if shared else declared.leftovers(root)
     oldest = time.time() - WORK_SECONDS
-    stale += [path for one in roots for path in sorted(one.glob(WORK)) if leftovers.newest(path) < oldest]
+    stale += [path for folder in roots for path in sorted(folder.glob(WORK)) if leftovers.newest(path) < oldest]
     try:
-        store, found, needed = registry(root, settings.register_.name, keep)
+        store, going, needed = registry(root, settings.register_.name, keep)
     except ConnectionError as error:
         notes.append(
             f"{str(error).splitlines()[0]}: nothing is cleaned there, nor in the DVC cache, whose use is unknown"
@@ -83,11 +83,11 @@ def plan(root: Path, settings: Settings, keep: int, shared: bool = False) -> Pla
         notes.append(f"the DVC cache {cache} lies outside this repository: others may need it, so it is left alone")
     else:
         objects = gc.unused(root, needed)
-    return Plan(store, found, frozenset(needed), objects, training, stale, notes, shared)
+    return Plan(store, going, frozenset(needed), objects, training, stale, notes, shared)
 
 
 def registry(root: Path, prefix: str, keep: int) -> tuple[Store, Retention, set[str]]:
-    """The store, what of it goes, and the objects of the DVC cache that its versions need.
+    """Return the store, what goes there, and the objects of the DVC cache that its versions need.
 
     Raises:
         ConnectionError: there is no store, it does not answer, or it knows nothing of this project.
@@ -97,41 +97,41 @@ def registry(root: Path, prefix: str, keep: int) -> tuple[Store, Retention, set[
         raise ConnectionError(f"there is no MLflow store {shown(uri)}")
     store = connect(root, prefix)
     with nothing_lost(uri):
-        found = retention.decide(store, prefix, keep)
-        if not any(version.name == soup_name(prefix) for version in found.kept):
+        going = retention.decide(store, prefix, keep)
+        if not any(version.name == soup_name(prefix) for version in going.kept):
             raise ConnectionError(f"no version of {soup_name(prefix)} in {shown(uri)}")
-        return store, found, gc.needed(root, found.kept)
+        return store, going, gc.needed(root, going.kept)
 
 
 def stale_training(root: Path, roots: list[Path]) -> tuple[list[Path], list[str]]:
-    """Training folders that go in `roots`, which are this workspace and checkouts, and notes on checkouts at work."""
+    """Return training folders that go in `roots` (this workspace, checkouts), and notes on checkouts at work."""
     used = leftovers.used_fingerprints([root, *gc.checkouts(root)])
-    busy = {one: found for one in roots if one != root and (found := leftovers.at_work(one))}
-    folders = [folder for one in roots if one not in busy for folder in leftovers.stale_scratch(one, used)]
-    return folders, [f"{one} is at work ({found[0]}): its scratch/ is left alone" for one, found in busy.items()]
+    busy = {folder: work for folder in roots if folder != root and (work := leftovers.at_work(folder))}
+    stale = [path for folder in roots if folder not in busy for path in leftovers.stale_scratch(folder, used)]
+    return stale, [f"{folder} is at work ({work[0]}): its scratch/ is left alone" for folder, work in busy.items()]
 
 
-def carry_out(root: Path, found: Plan, echo: Callable[[str], None]) -> None:
+def carry_out(root: Path, plan: Plan, echo: Callable[[str], None]) -> None:
     """Delete what the plan says.
 
     Raises:
         ConnectionError: the MLflow store does not answer any more.
         RuntimeError: something is at work here; nothing is deleted then.
     """
-    if not found.shared and (busy := leftovers.at_work(root)):
+    if not plan.shared and (busy := leftovers.at_work(root)):
         raise RuntimeError(f"{root} is at work, so nothing was deleted: " + "; ".join(busy))
-    needed = set(found.needed)
-    if found.retention:
+    needed = set(plan.needed)
+    if plan.retention:
         uri = tracking_uri(root)
         with nothing_lost(uri):
-            needed |= gc.needed(root, disposal.delete(found.store, uri, found.retention, echo))
-    if found.objects:
+            needed |= gc.needed(root, disposal.delete(plan.store, uri, plan.retention, echo))
+    if plan.objects:
         gc.collect(root, needed)
-    for folder in found.training:
+    for folder in plan.training:
         # Somebody who trains in it meanwhile keeps it.
         with contextlib.suppress(TimeoutError), exclusive(folder.with_suffix(".lock"), wait=0):
             shutil.rmtree(folder)
-    for path in found.leftovers:
+    for path in plan.leftovers:
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -11,20 +11,18 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from bonesoup.promotion import champion
-from bonesoup.registry.names import reference
-from bonesoup.registry.store import DATABASES, Store
+from bonesoup.registry.store import Store
+from bonesoup.registry.versions import reference
 from bonesoup.upkeep import retention
 from bonesoup.upkeep.retention import Retention
 
 
 def delete(store: Store, uri: str, plan: Retention, echo: Callable[[str], None]) -> list[ModelVersion]:
-    """Delete what goes; the versions that stay after all, because they have been given an alias or copied meanwhile.
+    """Delete what goes; returns the versions that stay after all, because they were given an alias or copied meanwhile.
 
     A version goes before its files and files before their record, so that a clean that is cut short leaves no version
-    without files and no files without a record.
-
-    Args:
-        uri: of the store; a server keeps the rows of deleted runs until its own `mlflow gc`.
+    without files and no files without a record. The rows of deleted runs and models stay in the database, marked as
+    deleted, until `mlflow gc`: MLflow has no other public way to remove them, and that one removes other people's too.
     """
     client = store.client
     # No alias moves meanwhile: deleting a version would take the alias with it.
@@ -43,36 +41,30 @@ def delete(store: Store, uri: str, plan: Retention, echo: Callable[[str], None])
     safe = {version.run_id for version in spared} | {version.source.removeprefix("models:/") for version in spared}
     for run_id, parent in plan.moved.items():
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
-    rows = client._tracking_client.store if urlsplit(uri).scheme.split("+")[0] in DATABASES else None
     for model in plan.models:
         if model.model_id not in safe:
-            free(model.artifact_location)
+            delete_files(model.artifact_location)
             client.delete_logged_model(model.model_id)
-            # As `mlflow gc` does, which would also purge what other people have deleted.
-            if rows:
-                rows._hard_delete_logged_model(model.model_id)
     for run in plan.runs:
         if run.info.run_id not in safe:
-            free(run.info.artifact_uri)
+            delete_files(run.info.artifact_uri)
             client.delete_run(run.info.run_id)
-            if rows:
-                rows._hard_delete_run(run.info.run_id)
     return spared
 
 
-def free(place: str) -> None:
-    """Delete the files of a run or model."""
-    get_artifact_repository(place).delete_artifacts()
-    if folder := local(place):
+def delete_files(artifacts: str) -> None:
+    """Delete the files of a run or model at the URI `artifacts`."""
+    get_artifact_repository(artifacts).delete_artifacts()
+    if folder := local_folder(artifacts):
         with contextlib.suppress(OSError):
             folder.parent.rmdir()
 
 
-def size(place: str) -> int:
-    """Bytes of the files of a run or model."""
-    if folder := local(place):
+def size(artifacts: str) -> int:
+    """Count the bytes of the files of a run or model at the URI `artifacts`."""
+    if folder := local_folder(artifacts):
         return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    repository = get_artifact_repository(place)
+    repository = get_artifact_repository(artifacts)
     total, todo = 0, [None]
     while todo:
         for item in repository.list_artifacts(todo.pop()):
@@ -83,7 +75,7 @@ def size(place: str) -> int:
     return total
 
 
-def local(place: str) -> Path | None:
-    """The folder of a place on this machine."""
-    parts = urlsplit(place)
+def local_folder(uri: str) -> Path | None:
+    """Return the folder that a URI names on this machine; None for a place elsewhere."""
+    parts = urlsplit(uri)
     return Path(url2pathname(parts.path)) if parts.scheme in ("", "file") else None

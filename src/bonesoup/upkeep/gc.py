@@ -1,4 +1,4 @@
-"""`dvc gc` that knows what registered versions, checkouts and the git history need beside the workspace."""
+"""`dvc gc` that also knows what registered versions, checkouts and the git history need."""
 
 import re
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 
-from bonesoup.upkeep.verify import LOCK, download
+from bonesoup.registry.manifest import download_lineage
 from bonesoup.workspace import objects
 from bonesoup.workspace.checkout import CHECKOUTS, git
 
@@ -21,27 +21,31 @@ def checkouts(root: Path) -> list[Path]:
 
 
 def shared_cache(root: Path) -> Path | None:
-    """The DVC cache where it lies outside the repository, so that others may need what is in it."""
+    """Return the DVC cache if it lies outside the repository, so that others may need what is in it; else None."""
     cache = objects.cache(root).resolve()
     return None if cache.is_relative_to((root / ".dvc").resolve()) else cache
 
 
 def needed(root: Path, kept: list[ModelVersion]) -> set[str]:
-    """Objects of the local cache that the dvc.lock of a kept version names: its results and its tracked data."""
-    cache = objects.cache(root)
-    found = set()
+    """Return the objects of the local cache that a kept version's dvc.lock names: its results, its tracked data."""
+    named = set()
     for version in kept:
         with tempfile.TemporaryDirectory(prefix="bonesoup-") as work:
-            folder = download(version, Path(work), "lineage")
-            if (folder / LOCK).is_file():
-                found |= objects.named((folder / LOCK).read_text())
-    return {name for name in found if objects.place(cache, name).is_file()}
+            lock = download_lineage(version, Path(work)) / "dvc.lock"
+            if lock.is_file():
+                named |= objects.named(lock.read_text())
+    return _present(root, named)
+
+
+def _present(root: Path, names: set[str]) -> set[str]:
+    cache = objects.cache(root)
+    return {name for name in names if objects.object_path(cache, name).is_file()}
 
 
 def tracked(root: Path) -> set[str]:
-    """Objects of the local cache that a *.dvc file names in any commit: data, which no stage can make again.
+    """Return the objects of the local cache that a *.dvc file names in any commit: data, which no stage can make again.
 
-    Commits of all branches, tags and stashes, and those that git still knows from its reflog.
+    Any commit is one of a branch, a tag or a stash, or one that git still knows from its reflog.
 
     Raises:
         RuntimeError: git cannot read its history.
@@ -58,23 +62,21 @@ def tracked(root: Path) -> set[str]:
     )
     if read.returncode:
         raise RuntimeError(f"git cat-file failed in {root}: {read.stderr.decode(errors='replace').strip()}")
-    cache = objects.cache(root)
-    found = {name.decode() for name in NAMED.findall(read.stdout)}
-    return {name for name in found if objects.place(cache, name).is_file()}
+    return _present(root, {name.decode() for name in NAMED.findall(read.stdout)})
 
 
 def unused(root: Path, names: set[str]) -> list[Path]:
-    """Objects that DVC finds used by no workspace, checkout or *.dvc file of a commit, and that are not among `names`.
+    """List the objects that neither the workspace, a checkout, a *.dvc file of a commit nor `names` refers to.
 
     Raises:
         RuntimeError: DVC is at work here or in a checkout, or cannot read one of them; or git cannot read its history.
     """
-    said = _gc(root, names, "--dry")
-    return [Path(line.removeprefix(REMOVING)) for line in said.splitlines() if line.startswith(REMOVING)]
+    lines = _gc(root, names, "--dry").splitlines()
+    return [Path(line.removeprefix(REMOVING)) for line in lines if line.startswith(REMOVING)]
 
 
 def collect(root: Path, names: set[str]) -> None:
-    """Delete them."""
+    """Delete the objects that `unused` lists."""
     _gc(root, names, "--force")
 
 

@@ -1,4 +1,4 @@
-"""Folders that no stage of the present settings uses, and whether anything is at work here."""
+"""Find folders that no stage of the present settings uses, and whether anything is at work here."""
 
 import fcntl
 import time
@@ -15,7 +15,7 @@ DVC_LOCK = Path(".dvc/tmp/lock")
 
 
 def holder(lock: Path) -> str | None:
-    """The process that holds a lock file, "another process" where it does not say; None where nobody holds it."""
+    """Return the process that holds a lock file, "another process" if it does not say; None if nobody holds it."""
     if not lock.is_file():
         return None
     with open(lock) as handle:
@@ -27,21 +27,21 @@ def holder(lock: Path) -> str | None:
 
 
 def at_work(root: Path) -> list[str]:
-    """What runs in a project, a line each: stages, DVC itself, and studies, whose results are in the same cache."""
+    """List what runs in a project: stages, DVC itself, and studies, whose results are in the same cache."""
     locks = [*sorted((root / SCRATCH).glob("*.lock")), *sorted((root / TRAINED).glob("*.lock")), root / DVC_LOCK]
     locks += sorted((root / STUDIES).glob("*/lock"))
-    return [f"process {found} holds {lock}" for lock in locks if (found := holder(lock))]
+    return [f"process {process} holds {lock}" for lock in locks if (process := holder(lock))]
 
 
 def used_fingerprints(roots: list[Path]) -> set[str]:
-    """Fingerprints of the policies in out/, and of RiC's model."""
+    """Return the fingerprints of the policies in out/, and of RiC's model."""
     files = [file for root in roots for file in (root / POLICIES).glob("*/*/policy.json")]
     files += [root / RIC / "ric.json" for root in roots if (root / RIC / "ric.json").is_file()]
     return {read_json(file).get("fingerprint") for file in files}
 
 
 def stale_scratch(root: Path, used: set[str]) -> list[Path]:
-    """Training folders of policies that are not in any out/ and that nobody trains or will resume."""
+    """List training folders of policies that are in no out/ and that nobody trains or will resume."""
     oldest = time.time() - RESUMABLE_DAYS * 86400
     return sorted(
         folder
@@ -54,7 +54,7 @@ def stale_scratch(root: Path, used: set[str]) -> list[Path]:
 
 
 def newest(folder: Path) -> float:
-    """When anything in a folder was last written."""
+    """Return the time at which anything in a folder was last written."""
     return max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
 
 

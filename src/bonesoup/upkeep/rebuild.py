@@ -1,4 +1,4 @@
-"""`bonesoup rebuild`: make a registered version again from its commit, settings and data, and compare what comes out.
+"""`bonesoup rebuild`: make a registered version again from its commit, settings and data, and compare the results.
 
 The clone runs its own code, with a DVC cache of its own that starts empty, so that every stage really runs.
 """
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bonesoup.files import file_digest, read_json
-from bonesoup.registry import lineage, names
+from bonesoup.paths import POLICIES
+from bonesoup.registry import lineage
+from bonesoup.registry.manifest import download_lineage
 from bonesoup.registry.store import connect, nothing_lost, tracking_uri
+from bonesoup.registry.versions import find, reference, soup_name
 from bonesoup.settings.profiles import yaml
-from bonesoup.upkeep.verify import ADAPTER, LOCK, download
+from bonesoup.upkeep.verify import ADAPTER, LOCK
 from bonesoup.workspace import graph, objects, repro
 from bonesoup.workspace.checkout import borrowed_paths, git, resolve, share_storage, variables
 
@@ -23,12 +26,12 @@ SOURCE_CACHE = "cache-of-the-source"
 
 @dataclass(frozen=True)
 class Origin:
-    """What a version says about how it was made.
+    """The record of how a version was made.
 
     Attributes:
         facts: lineage.json.
-        settings, lock: the text of params.yaml and dvc.lock; lock is empty where the version has none.
-        changes: of a tree that was not clean: git's status and diff.
+        settings, lock: the text of params.yaml and dvc.lock; lock is empty if the version has none.
+        changes: git's status and diff, if the tree was not clean.
     """
 
     name: str
@@ -39,13 +42,13 @@ class Origin:
 
     @property
     def data(self) -> dict[str, str]:
-        """The source file's path and digest."""
+        """Path and digest of the source file."""
         return {path: sha for path, sha in self.facts["sha256"].items() if not path.startswith("out/")}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A result beside the recorded one; `now` is None where it was not made."""
+    """A recorded result and its remake; `now` is None if it was not made."""
 
     stage: str
     path: str
@@ -58,7 +61,7 @@ class Compared:
 
 
 def read(root: Path, prefix: str, text: str) -> Origin:
-    """Download what a version says about its making.
+    """Download the record of how a version was made.
 
     Raises:
         ConnectionError: the store does not answer.
@@ -66,21 +69,21 @@ def read(root: Path, prefix: str, text: str) -> Origin:
     """
     store = connect(root, prefix)
     with nothing_lost(tracking_uri(root)), tempfile.TemporaryDirectory(prefix="bonesoup-") as work:
-        version = names.find(store.client, text, names.soup_name(prefix))
-        folder = download(version, Path(work), "lineage")
+        version = find(store.client, text, soup_name(prefix))
+        folder = download_lineage(version, Path(work))
 
         def content(name: str) -> str:
             return (folder / name).read_text() if (folder / name).is_file() else ""
 
         facts = read_json(folder / "lineage.json")
-        return Origin(names.reference(version), facts, content("params.yaml"), content(LOCK), content("changes.diff"))
+        return Origin(reference(version), facts, content("params.yaml"), content(LOCK), content("changes.diff"))
 
 
 def prepare(root: Path, origin: Origin, into: Path, echo: Callable[[str], None]) -> None:
     """Make the clone `into`: code, settings and data of the version, no results.
 
     Raises:
-        ValueError: `into` exists, or a part of what the version was made from cannot be had; nothing is left behind.
+        ValueError: `into` exists, or something the version was made from is not to be had; nothing is left behind.
     """
     if into.exists():
         raise ValueError(f"{into} exists already: name a folder that does not")
@@ -108,7 +111,7 @@ def prepare(root: Path, origin: Origin, into: Path, echo: Callable[[str], None])
 
 
 def apply(into: Path, origin: Origin, echo: Callable[[str], None]) -> None:
-    """Apply the changes that a tree had beside its commit.
+    """Apply the uncommitted changes of the tree.
 
     Raises:
         ValueError: they were too long to be kept whole, or do not apply.
@@ -129,7 +132,7 @@ def apply(into: Path, origin: Origin, echo: Callable[[str], None]) -> None:
             raise ValueError(
                 f"{origin.name} was made from a changed tree, and the changes do not apply: {error}"
             ) from None
-    echo("the changes that the tree had beside its commit are applied")
+    echo("the uncommitted changes of the tree are applied")
 
 
 def bring_data(root: Path, origin: Origin, into: Path, echo: Callable[[str], None]) -> None:
@@ -154,16 +157,16 @@ def bring_data(root: Path, origin: Origin, into: Path, echo: Callable[[str], Non
     path = into / document["data"]["path"]
     if not path.exists():
         raise ValueError(f"the data of {origin.name}, {document['data']['path']}, is neither in the commit nor here")
-    found = file_digest(path)
-    if found not in origin.data.values():
+    digest = file_digest(path)
+    if digest not in origin.data.values():
         recorded = ", ".join(origin.data.values()) or "nothing"
         raise ValueError(
-            f"{path} has SHA-256 {found}, {origin.name} was made from {recorded}: bring back the file it was made from"
+            f"{path} has SHA-256 {digest}, {origin.name} was made from {recorded}: bring back the file it was made from"
         )
 
 
 def own_cache(root: Path, into: Path) -> None:
-    """The remotes of `root`, its cache as one more remote, and a cache of one's own."""
+    """Give the clone the remotes of `root`, its cache as one more remote, and an empty cache."""
     from dvc.repo import Repo
 
     share_storage(root, into)
@@ -188,22 +191,22 @@ def pull(into: Path, sources: list[str]) -> None:
 
 
 def environment_differences(origin: Origin) -> list[str]:
-    """What is installed otherwise than it was, a line each."""
+    """List what is installed differently now, a line each."""
     then, now = origin.facts["environment"], lineage.environment()
-    found = [f"{key} {now[key]}, was {then[key]}" for key in ("python", "platform") if now[key] != then[key]]
+    lines = [f"{key} {now[key]}, was {then[key]}" for key in ("python", "platform") if now[key] != then[key]]
     packages = sorted(then["packages"].keys() | now["packages"].keys(), key=str.lower)
     for name in packages:
         before, after = then["packages"].get(name), now["packages"].get(name)
         if before != after:
-            found.append(f"{name} {after or 'is not installed'}, was {before or 'not installed'}")
-    return found
+            lines.append(f"{name} {after or 'is not installed'}, was {before or 'not installed'}")
+    return lines
 
 
 def run(into: Path, echo: Callable[[str], None]) -> None:
     """Run every stage up to the report.
 
     Raises:
-        RuntimeError: one failed; what it said.
+        RuntimeError: a stage failed; quotes its output.
     """
     current, errors = None, []
     process = repro.start_dvc(["repro", "--no-run-cache", LAST], into, variables(into))
@@ -220,21 +223,21 @@ def run(into: Path, echo: Callable[[str], None]) -> None:
 
 
 def compare(origin: Origin, into: Path) -> list[Compared]:
-    """Every recorded result beside the one in the clone: those that dvc.lock names, then the adapters."""
+    """Pair every recorded result with the one in the clone: those that dvc.lock names, then the adapters."""
     made = {(out.stage, out.path): out.name for out in objects.outs((into / LOCK).read_text())}
     wanted = set(graph.read(into).upstream([LAST]))
-    found = [
+    compared = [
         Compared(out.stage, out.path, out.name, made.get((out.stage, out.path)))
         for out in objects.outs(origin.lock)
         if out.stage in wanted
     ]
-    return found + adapters(origin, into)
+    return compared + adapters(origin, into)
 
 
 def adapters(origin: Origin, into: Path) -> list[Compared]:
     policies = origin.facts["policies"] | origin.facts.get("rewarded", {})
-    found = []
-    for slot, facts in policies.items():
-        file = next((into / "out/policies").glob(f"*/{slot}/{ADAPTER}"), None)
-        found.append(Compared("adapter", slot, facts["sha256"], file_digest(file) if file else None))
-    return found
+    made = {slot: next((into / POLICIES).glob(f"*/{slot}/{ADAPTER}"), None) for slot in policies}
+    return [
+        Compared("adapter", slot, facts["sha256"], file_digest(made[slot]) if made[slot] else None)
+        for slot, facts in policies.items()
+    ]

@@ -1,37 +1,34 @@
-"""`bonesoup verify`: every file of a version against its list, every object of the DVC cache against its name."""
+"""`bonesoup verify`: check every file of a version against its list, every object of the DVC cache against its name."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
-from bonesoup.files import file_digest, read_json
+from bonesoup.files import file_digest, md5, read_json, work_folder
 from bonesoup.paths import SFT
-from bonesoup.registry import manifest, names
+from bonesoup.registry import manifest
 from bonesoup.registry.store import connect, nothing_lost, tracking_uri
+from bonesoup.registry.versions import find, reference, soup_name
 from bonesoup.workspace import objects
 from bonesoup.workspace.objects import Objects
 
 LOCK = "dvc.lock"
 WORKSPACE = "workspace"
 LINEAGE = "lineage/lineage.json"
-# Named as what a registration works in, so that `bonesoup clean` finds what was left by one that was killed.
-WORK = Path("var/version-")
 ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found out about a version, or about the workspace.
+    """The state of a version, or of the workspace.
 
     Attributes:
-        files: how many files the version has; the workspace's own are not read.
+        files: how many files the version has; those of the workspace are not read.
         faults: damaged files of the version, one line each.
-        listed: the version has a list of its files; one that was registered before there were lists has none.
         wanted: objects that its dvc.lock names.
-        objects: what became of them in the local cache.
+        objects: their status in the local cache.
+        listed: the version has a list of its files; early versions have none.
     """
 
     name: str
@@ -48,13 +45,13 @@ class Checked:
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore did.
+    """The outcome of a restore.
 
     Attributes:
         back: objects that are sound again.
         lost: corrupted objects that were removed and could not be fetched.
-        reason: why the remote gave nothing; None where it answered.
-        outs: results in the workspace that were made again from the cache.
+        reason: why the remote gave nothing; None if it answered.
+        outs: results in the workspace that were checked out again from the cache.
     """
 
     back: frozenset[str]
@@ -64,7 +61,7 @@ class Restored:
 
 
 def workspace(root: Path, cache: Path) -> Checked:
-    """Check what the workspace's dvc.lock names.
+    """Check the objects that the workspace's dvc.lock names.
 
     Raises:
         ValueError: there is no dvc.lock.
@@ -81,7 +78,7 @@ def versions(root: Path, prefix: str, texts: list[str], cache: Path) -> list[Che
 
     Args:
         prefix: of the model names, `register.name`.
-        texts: as people name versions, see registry/names.py.
+        texts: references, see registry/versions.py.
 
     Raises:
         ConnectionError: the store does not answer.
@@ -89,37 +86,28 @@ def versions(root: Path, prefix: str, texts: list[str], cache: Path) -> list[Che
     """
     store = connect(root, prefix)
     with nothing_lost(tracking_uri(root)):
-        found = [names.find(store.client, text, names.soup_name(prefix)) for text in texts]
-        return [version(root, registered, cache) for registered in found]
+        named = [find(store.client, text, soup_name(prefix)) for text in texts]
+        return [version(root, registered, cache) for registered in named]
 
 
 def version(root: Path, registered: ModelVersion, cache: Path) -> Checked:
     """Download a registered version and check its files, its lineage and the objects its dvc.lock names."""
-    beside = root / WORK.parent
-    beside.mkdir(exist_ok=True)
-    # Not in /tmp, which may be small: merged weights are as large as the base.
-    with tempfile.TemporaryDirectory(prefix=WORK.name, dir=beside) as temporary:
-        folder = download(registered, Path(temporary))
+    with work_folder(root) as work:
+        folder = manifest.download(registered, work)
         digest = registered.tags.get("manifest")
         listed = bool(digest) or (folder / manifest.MANIFEST).is_file()
         faults = manifest.check(folder, digest) if listed else []
-        # Where the files are as listed, they must also be those that the recipes and the lineage name.
+        # Files that are as listed must also be those that the recipes and the lineage name.
         if not faults and (folder / LINEAGE).is_file():
             faults = lineage_faults(folder)
         lock = folder / "lineage" / LOCK
         wanted = frozenset(out.name for out in objects.outs(lock.read_text())) if lock.is_file() else frozenset()
-        count = len(manifest.files(folder))
-    return Checked(names.reference(registered), count, faults, wanted, objects.examine(cache, wanted), listed)
-
-
-def download(registered: ModelVersion, into: Path, path: str = "") -> Path:
-    """A version's files, or one of them, copied to a folder of one's own."""
-    uri = f"models:/{registered.name}/{registered.version}" + (f"/{path}" if path else "")
-    return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(into)))
+        count = len(manifest.names(folder))
+    return Checked(reference(registered), count, faults, wanted, objects.examine(cache, wanted), listed)
 
 
 def lineage_faults(folder: Path) -> list[str]:
-    """Weights of a version that are not those its lineage and its recipes name by digest."""
+    """List weights of a version that differ from the digests in its lineage and its recipes."""
     facts, artifacts = read_json(folder / LINEAGE), folder / "artifacts"
     policies = facts["policies"] | facts.get("rewarded", {})
     expected = {artifacts / slot / ADAPTER: policy["sha256"] for slot, policy in policies.items()}
@@ -136,29 +124,29 @@ def lineage_faults(folder: Path) -> list[str]:
 
 def restore(root: Path, cache: Path, checked: list[Checked]) -> Restored:
     """Remove corrupted objects, fetch them and missing ones from the remote, and mend results made from them."""
-    corrupted = {name: found for one in checked for name, found in one.objects.corrupted.items()}
-    gone = {*corrupted, *(name for one in checked for name in one.objects.missing)}
+    corrupted = {name: content for item in checked for name, content in item.objects.corrupted.items()}
+    gone = {*corrupted, *(name for item in checked for name in item.objects.missing)}
     if not gone:
         return Restored(frozenset(), frozenset(), None, [])
     for name in corrupted:
-        objects.place(cache, name).unlink()
-    wanted = {name for one in checked for name in one.wanted}
+        objects.object_path(cache, name).unlink()
+    wanted = {name for item in checked for name in item.wanted}
     reason = objects.fetch(root, wanted)
     after = objects.examine(cache, wanted)
-    mended = mend(root, cache, {name: found for name, found in corrupted.items() if name in after.sound})
+    mended = mend(root, cache, {name: content for name, content in corrupted.items() if name in after.sound})
     return Restored(frozenset(gone & after.sound), frozenset(corrupted.keys() - after.sound), reason, mended)
 
 
 def mend(root: Path, cache: Path, restored: dict[str, str]) -> list[str]:
-    """Check out again the results in the workspace whose content is that of a corrupted object.
+    """Check out again the results in the workspace that have the content of a corrupted object.
 
     Args:
-        restored: name of an object -> MD5 of what it was before.
+        restored: name of an object -> MD5 of its corrupted content.
     """
     lock = root / LOCK
     stale = []
     for out in objects.outs(lock.read_text()) if lock.is_file() else []:
-        if not objects.place(cache, out.name).is_file():
+        if not objects.object_path(cache, out.name).is_file():
             continue
         top = root / out.path
         inner = objects.files(cache, out.name) if out.name.endswith(objects.FOLDER) else {}
@@ -174,5 +162,5 @@ def mend(root: Path, cache: Path, restored: dict[str, str]) -> list[str]:
 
 
 def _holds(path: Path, content: str) -> bool:
-    """Whether a file has this MD5; a link to an object that was removed had."""
-    return path.is_symlink() or (path.is_file() and objects.md5(path) == content)
+    """Tell whether a file has this MD5; a link to an object that was removed had it."""
+    return path.is_symlink() or (path.is_file() and md5(path) == content)

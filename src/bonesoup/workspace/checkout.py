@@ -158,16 +158,6 @@ def variables(own: Path) -> dict[str, str]:
     return environment() | {"PYTHONPATH": str(own / "src")}
 
 
-def store_of(source: Path) -> dict[str, str]:
-    """MLFLOW_TRACKING_URI for a checkout: that of its source, a relative database file made absolute."""
-    from bonesoup.registry.store import database_file, tracking_uri
-
-    uri = tracking_uri(source)
-    if (file := database_file(uri)) and not file.is_absolute():
-        uri = f"sqlite:///{source.absolute() / file}"
-    return {"MLFLOW_TRACKING_URI": uri}
-
-
 def git(repository: Path, *arguments: str) -> str:
     """Standard output of a git command.
 

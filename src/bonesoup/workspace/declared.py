@@ -35,10 +35,17 @@ class Stage:
         """The names DVC gives it, such as policy@backbones."""
         return [self.name] if self.keys is None else [f"{self.name}@{key}" for key in self.keys]
 
+    def results(self) -> dict[str, list[Path]]:
+        """Return the paths it makes, by the names DVC gives it."""
+        keys = ("",) if self.keys is None else self.keys
+        return {
+            name: [Path(KEY.sub(lambda _, key=key: key, out)) for out in self.outs]
+            for name, key in zip(self.names, keys, strict=True)
+        }
+
     def makes(self) -> set[Path]:
         """Return the paths it makes, for every key."""
-        keys = ("",) if self.keys is None else self.keys
-        return {Path(KEY.sub(lambda _, key=key: key, out)) for out in self.outs for key in keys}
+        return {path for paths in self.results().values() for path in paths}
 
 
 def stages(root: Path) -> dict[str, Stage]:

@@ -2,14 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bonesoup.imports import PACKAGE, closure
-from bonesoup.workspace.repro import environment
+from bonesoup.workspace.repro import dvc
 
 # The part of a stage's deps that `make graph` writes.
 CODE = re.compile(r"^( +)# Code: written by `make graph`\n(?:\1- src/.*\n)*", re.MULTILINE)
@@ -80,17 +78,7 @@ def status(root: Path, targets: Sequence[str] = ()) -> dict[str, list]:
         RuntimeError: DVC cannot tell; its message.
     """
     chosen = ["--with-deps", *targets] if targets else []
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--json", *chosen],
-        cwd=root,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"dvc status failed in {root}: {done.stderr.strip()}")
-    return json.loads(done.stdout)
+    return json.loads(dvc(root, "--wait-for-lock", "status", "--json", *chosen))
 
 
 def with_code(text: str) -> str:

@@ -1,12 +1,9 @@
-"""Objects of the DVC cache: which a dvc.lock names, whether each is what its name says, a fetch from the remote.
+"""Objects of the DVC cache: the names in a dvc.lock, their check against the content, and a fetch from the remote.
 
 An object's name is the MD5 of its content. A folder is an object too, named MD5.dir: a JSON list of files.
 """
 
-import hashlib
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,9 +12,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from bonesoup.files import md5
 from bonesoup.paths import REGISTERED
 from bonesoup.workspace.checkout import share_storage
-from bonesoup.workspace.repro import environment
+from bonesoup.workspace.repro import dvc
 
 FOLDER = ".dir"
 
@@ -31,10 +29,10 @@ class Out:
 
 @dataclass(frozen=True)
 class Objects:
-    """What became of the objects asked for and of the files of the folders among them.
+    """Status of the requested cache objects, including files inside directory objects.
 
     Attributes:
-        corrupted: name -> MD5 of the content that is there.
+        corrupted: name -> MD5 of the present content.
     """
 
     sound: frozenset[str]
@@ -42,11 +40,16 @@ class Objects:
     missing: frozenset[str]
 
 
+def stages(lock: str) -> dict[str, dict]:
+    """Return the record of every stage in the text of a dvc.lock."""
+    return (YAML(typ="safe").load(lock) or {}).get("stages") or {}
+
+
 def outs(lock: str) -> list[Out]:
-    """The results that the text of a dvc.lock names and the cache holds."""
+    """List the results that the text of a dvc.lock names and the cache holds."""
     return [
         Out(stage, out["path"], out["md5"])
-        for stage, facts in _stages(lock).items()
+        for stage, facts in stages(lock).items()
         for out in facts.get("outs", [])
         # dvc.yaml keeps this one out of the cache.
         if "md5" in out and out["path"] != REGISTERED.as_posix()
@@ -54,65 +57,56 @@ def outs(lock: str) -> list[Out]:
 
 
 def named(lock: str) -> set[str]:
-    """All objects that the text of a dvc.lock names: results, and inputs that DVC may track."""
+    """Return all objects that the text of a dvc.lock names: results, and inputs that DVC may track."""
     return {
         item["md5"]
-        for facts in _stages(lock).values()
+        for facts in stages(lock).values()
         for kind in ("deps", "outs")
         for item in facts.get(kind, [])
         if "md5" in item
     }
 
 
-def _stages(lock: str) -> dict:
-    return (YAML(typ="safe").load(lock) or {}).get("stages") or {}
-
-
 def cache(root: Path) -> Path:
-    """The folder that holds the objects of a project."""
+    """Return the folder that holds the objects of a project."""
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
         return Path(repo.cache.local.path)
 
 
-def place(folder: Path, name: str) -> Path:
-    return folder / name[:2] / name[2:]
+def object_path(cache: Path, name: str) -> Path:
+    return cache / name[:2] / name[2:]
 
 
-def files(folder: Path, name: str) -> dict[str, str]:
-    """Relative path -> name of every file of a folder object."""
-    return {entry["relpath"]: entry["md5"] for entry in json.loads(place(folder, name).read_bytes())}
+def files(cache: Path, name: str) -> dict[str, str]:
+    """Return {relative path: name} for every file of a folder object."""
+    return {entry["relpath"]: entry["md5"] for entry in json.loads(object_path(cache, name).read_bytes())}
 
 
-def examine(folder: Path, names: Iterable[str]) -> Objects:
-    """Read every object, and the files of every folder that is sound."""
+def examine(cache: Path, names: Iterable[str]) -> Objects:
+    """Read every object, and the files of every sound folder."""
     sound, corrupted, missing = set(), {}, set()
     todo = sorted(set(names))
     while todo:
         name = todo.pop()
         if name in sound or name in corrupted or name in missing:
             continue
-        path = place(folder, name)
+        path = object_path(cache, name)
         if not path.is_file():
             missing.add(name)
-        elif (found := md5(path)) != name.removesuffix(FOLDER):
-            corrupted[name] = found
+        elif (content := md5(path)) != name.removesuffix(FOLDER):
+            corrupted[name] = content
         else:
             sound.add(name)
             if name.endswith(FOLDER):
-                todo += files(folder, name).values()
+                todo += files(cache, name).values()
     return Objects(frozenset(sound), corrupted, frozenset(missing))
-
-
-def md5(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 @contextmanager
 def stand_in(root: Path, names: Iterable[str]) -> Iterator[Path]:
-    """A DVC project that needs these objects and nothing else, with the cache and the remotes of `root`.
+    """Yield a DVC project that needs these objects and nothing else, with the cache and the remotes of `root`.
 
     DVC fetches and keeps what projects need: this is how it is asked for objects that no file in `root` names.
     """
@@ -131,7 +125,7 @@ def fetch(root: Path, names: Iterable[str]) -> str | None:
     """Bring objects and the files of folders from the remote to the cache, as far as it has them.
 
     Returns:
-        Why nothing could be fetched; None where the remote answered.
+        The reason why nothing could be fetched; None if the remote answered.
     """
     from dvc.repo import Repo
 
@@ -144,23 +138,3 @@ def fetch(root: Path, names: Iterable[str]) -> str | None:
         except RuntimeError as error:
             return str(error)
     return None
-
-
-def dvc(folder: Path, *arguments: str) -> str:
-    """Standard output of a dvc command.
-
-    Raises:
-        RuntimeError: it failed; what DVC said.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        told = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or [done.stderr.strip()]
-        raise RuntimeError(f"dvc {arguments[0]}: " + "\n".join(told).replace("ERROR: ", ""))
-    return done.stdout

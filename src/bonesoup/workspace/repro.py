@@ -64,6 +64,27 @@ def computing(settings: Settings) -> dict[str, str]:
     return threads if any(remote) else threads | {"HF_HUB_OFFLINE": "1"}
 
 
+def dvc(root: Path, *arguments: str) -> str:
+    """Run a dvc command in `root` and return its standard output.
+
+    Raises:
+        RuntimeError: it failed; what DVC said.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or [done.stderr.strip()]
+        command = next(argument for argument in arguments if not argument.startswith("-"))
+        raise RuntimeError(f"dvc {command} failed in {root}: " + "\n".join(errors).replace("ERROR: ", ""))
+    return done.stdout
+
+
 def check_targets(targets: list[str], names: list[str]) -> None:
     """Raises ValueError: a target is neither a stage nor a group of stages."""
     known = {*names, *(name.split("@")[0] for name in names)}

@@ -1,6 +1,6 @@
 import pytest
 
-from bonesoup.registry.names import CHAMPION, aliased, find, parse, versions
+from bonesoup.registry.versions import CHAMPION, aliased, find, parse, versions
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,10 @@ from bonesoup.registry.names import CHAMPION, aliased, find, parse, versions
         ("bonesoup-soup@champion", ("bonesoup-soup", "@champion")),
         ("models:/other-soup/12", ("other-soup", "12")),
         ("models:/other-soup@champion", ("other-soup", "@champion")),
+        ("@Champion", ("bonesoup-soup", "@Champion")),
+        ("bonesoup-soup@Prod_2", ("bonesoup-soup", "@Prod_2")),
+        ("@beste-Suppe", ("bonesoup-soup", "@beste-Suppe")),
+        ("Prod/3", ("Prod", "3")),
     ],
 )
 def test_references(text, expected):
@@ -37,11 +41,9 @@ def test_references(text, expected):
         "../soup/3",
         "soup/../3",
         "soup/3/artifacts",
-        "Soup/3",
         "soup'/3",
         "soup%2F/3",
         "@",
-        "@Champion",
         "models:/m-0123456789abcdef",
         "runs:/abc/model",
         "file:///etc",

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
@@ -12,10 +14,12 @@ from bonesoup.cli.main import app
 from bonesoup.evaluation import point
 from bonesoup.evaluation.samples import Front
 from bonesoup.files import read_json, write_json
-from bonesoup.promotion import compare, rating, sampling
-from bonesoup.promotion.listing import listing
-from bonesoup.promotion.scoring import Machine, score
-from bonesoup.registry import adoption, names, scores
+from bonesoup.promotion import sampling
+from bonesoup.promotion.compare import compare, difference
+from bonesoup.promotion.scoring import Machine, evaluate, score
+from bonesoup.registry import scores, yardstick
+from bonesoup.registry.listing import listing
+from bonesoup.registry.versions import find
 
 
 @pytest.fixture
@@ -26,11 +30,11 @@ def machine(tmp_path) -> Machine:
 @pytest.fixture
 def held(league, tmp_path):
     """The current yardstick."""
-    return adoption.load(adoption.current(league.store, "league"), tmp_path / "yardstick")
+    return yardstick.load(league.store, "league", tmp_path)
 
 
 def version(league, text: str):
-    return names.find(league.store.client, text, league.model)
+    return find(league.store.client, text, league.model)
 
 
 def quiet(line: str) -> None:
@@ -105,16 +109,16 @@ def test_a_version_of_one_preference_is_scored_there_once(league, held, machine,
 
 def test_a_comparison_is_paired_and_agrees_with_the_numbers_by_hand(league, held, machine):
     pair = score(league.store, [version(league, "1"), version(league, "2")], held, machine, quiet)
-    found = compare.compare(*pair, held)
+    found = difference(*pair, held)
     assert list(found["units"]) == ["gold", "reward"]
     part = found["units"]["gold"]
-    for metric, difference in part["difference"].items():
+    for metric, estimate in part["difference"].items():
         gap = part["b"][metric]["value"] - part["a"][metric]["value"]
-        assert difference["value"] == pytest.approx(gap, abs=1e-12)
+        assert estimate["value"] == pytest.approx(gap, abs=1e-12)
     by_hand = (pair[1].front.gold - pair[0].front.gold)[:, 1].mean()
     assert part["difference"]["inner_product_interior"]["value"] == pytest.approx(by_hand)
     assert part["difference"]["inner_product_interior"]["low"] > 0
-    back = compare.compare(pair[1], pair[0], held)["units"]["gold"]["difference"]
+    back = difference(pair[1], pair[0], held)["units"]["gold"]["difference"]
     assert back["inner_product"]["value"] == pytest.approx(-part["difference"]["inner_product"]["value"])
 
 
@@ -122,7 +126,7 @@ def test_a_merged_version_is_compared_with_a_soup_at_its_preference(league, held
     pair = score(
         league.store, [version(league, "league-merged-balanced/1"), version(league, "1")], held, machine, quiet
     )
-    found = compare.compare(*pair, held)
+    found = difference(*pair, held)
     assert found["preference"] == {"helpful": 0.5, "harmless": 0.5}
     assert set(found["units"]["gold"]["difference"]) == {"helpful", "harmless", "inner_product", "tokens"}
     b = found["units"]["gold"]["b"]["helpful"]["value"]
@@ -130,26 +134,26 @@ def test_a_merged_version_is_compared_with_a_soup_at_its_preference(league, held
 
 
 def test_what_cannot_be_compared_is_refused_with_the_reason(league, held, machine):
-    def compare(a, b):
-        return rating.compare(league.store, "league", a, b, machine, quiet)
+    def tried(a, b):
+        return compare(league.store, "league", a, b, machine, quiet)
 
     with pytest.raises(ValueError, match="answers only the preference helpful=0.7,harmless=0.3, and league-soup/1 was"):
-        compare("league-backbone-1/1", "1")
+        tried("league-backbone-1/1", "1")
     with pytest.raises(ValueError, match="only helpful=0.3,harmless=0.7"):
-        compare("league-backbone-1/1", "league-backbone-2/1")
+        tried("league-backbone-1/1", "league-backbone-2/1")
     with pytest.raises(ValueError, match="1 and league-soup/1 are both league-soup/1"):
-        compare("1", "league-soup/1")
+        tried("1", "league-soup/1")
     client = league.store.client
     client.set_model_version_tag(league.model, "3", "objectives", "helpful,humor")
     try:
         with pytest.raises(ValueError, match="league-soup/3 is about helpful,humor: nothing compares them"):
-            compare("1", "3")
+            tried("1", "3")
         with pytest.raises(ValueError, match="league-soup/3 is about helpful, humor, the yardstick"):
             score(league.store, [version(league, "3")], held, machine, quiet)
     finally:
         client.set_model_version_tag(league.model, "3", "objectives", "helpful,harmless")
     with pytest.raises(ValueError, match="league-yardstick/1 is none of soup, merged, backbone"):
-        compare("league-yardstick/1", "1")
+        tried("league-yardstick/1", "1")
 
 
 def test_the_nearest_points_stand_for_an_even_preference_off_the_grid():
@@ -166,7 +170,7 @@ def test_the_nearest_points_stand_for_an_even_preference_off_the_grid():
 def test_new_prompts_are_judged_by_the_same_judges(league, machine, tmp_path):
     file = tmp_path / "new.txt"
     file.write_text("Please explain baking\nHelp with gardening simply,\n")
-    found = rating.evaluate(league.store, "league", ["2"], file, machine, quiet)
+    found = evaluate(league.store, "league", ["2"], file, machine, quiet)
     assert (found["prompts"], found["file"], found["gold_left_out"]) == (2, "new.txt", None)
     (row,) = found["versions"]
     assert row["new"] == ["bone", "rewarded", "sft"]
@@ -174,9 +178,9 @@ def test_new_prompts_are_judged_by_the_same_judges(league, machine, tmp_path):
     assert "gold/inner_product" in row["methods"]["bone"]
     tags = version(league, "2").tags
     assert tags[f"prompts/{found['yardstick']}"] == "new.txt"
-    again = rating.evaluate(league.store, "league", ["2"], file, machine, quiet)
+    again = evaluate(league.store, "league", ["2"], file, machine, quiet)
     assert again["versions"][0]["new"] == []
-    assert again["yardstick"] == found["yardstick"] != adoption.current(league.store, "league").tags["digest"]
+    assert again["yardstick"] == found["yardstick"] != yardstick.current(league.store, "league").tags["digest"]
 
 
 def test_without_a_known_truth_the_gold_score_is_left_out_and_said_to_be(league, machine, tmp_path):
@@ -184,7 +188,7 @@ def test_without_a_known_truth_the_gold_score_is_left_out_and_said_to_be(league,
     rows = [{"prompt": "Please explain baking"}, {"prompt": [{"role": "user", "content": "What is rain?"}]}]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = []
-    found = rating.evaluate(league.store, "league", ["league-merged-balanced/2"], file, machine, lines.append)
+    found = evaluate(league.store, "league", ["league-merged-balanced/2"], file, machine, lines.append)
     assert "line 2: prompt 'What is rain?' names 0 topics" in found["gold_left_out"]
     assert lines[0].startswith("the true score is left out")
     assert not any(name.startswith("gold/") for name in found["versions"][0]["methods"]["bone"])
@@ -195,7 +199,7 @@ def test_a_prompt_that_does_not_fit_a_model_is_named(league, machine, tmp_path):
     file = tmp_path / "long.txt"
     file.write_text("Please explain baking\n" + "bread " * 60 + "\n")
     with pytest.raises(ValueError, match=r"1 prompts do not fit the model's context of 48 tokens: prompt 2-p"):
-        rating.evaluate(league.store, "league", ["1"], file, machine, quiet)
+        evaluate(league.store, "league", ["1"], file, machine, quiet)
 
 
 def test_a_judge_that_is_a_function_must_be_the_same_function(held, tmp_path):
@@ -216,6 +220,37 @@ def test_a_recipe_that_leads_out_of_the_version_is_refused(league, tmp_path):
     write_json(file, recipe)
     with pytest.raises(ValueError, match="leads out of the soup's folder"):
         sampling.read_recipes(found, tmp_path)
+
+
+def test_a_version_whose_run_was_deleted_is_refused_before_it_is_scored(league, held, machine, tmp_path):
+    client, run = league.store.client, version(league, "3").run_id
+    file, lines = tmp_path / "new.txt", []
+    file.write_text("Please explain baking\nHelp with gardening simply,\n")
+    client.delete_run(run)
+    try:
+        with pytest.raises(
+            ValueError, match=f"league-soup/3 cannot be .*deleted in MLflow. `mlflow runs restore --run-id {run}`"
+        ):
+            evaluate(league.store, "league", ["3"], file, machine, lines.append)
+        assert lines == []
+        (scored,) = score(league.store, [version(league, "3")], held, machine, quiet)
+        assert scored.new == (), "scores that are there are read as before"
+    finally:
+        client.restore_run(run)
+
+
+def test_changed_samples_in_the_store_are_not_blamed_on_the_pipeline(league, held, machine):
+    run = league.store.client.get_run(version(league, "3").run_id)
+    file = Path(urlsplit(run.info.artifact_uri).path) / scores.folder(held.digest) / "rewarded.parquet"
+    before = file.read_bytes()
+    rows = pd.read_parquet(file)
+    rows.assign(prompt_id="other-" + rows["prompt_id"]).to_parquet(file)
+    try:
+        with pytest.raises(ValueError, match="not evaluated on the same prompts") as error:
+            score(league.store, [version(league, "3")], held, machine, quiet)
+        assert "bonesoup stage" not in str(error.value)
+    finally:
+        file.write_bytes(before)
 
 
 def test_the_list_of_versions_is_read_from_tags_alone(league):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from miniature import LEADS, OBJECTIVES, another, copied, graph, make_fronts, make_soups, write_graph
 from mlflow_server import tracking
 from prefect_server import free_port
 from typer.testing import CliRunner
@@ -15,24 +16,16 @@ from typer.testing import CliRunner
 from bonesoup.cli.upkeep import commands
 from bonesoup.files import digest
 from bonesoup.promotion import champion
-from bonesoup.registry.names import reference, versions
 from bonesoup.registry.register import register_all
 from bonesoup.registry.store import LOCAL_DATABASE, Store, connect, tracking_uri
+from bonesoup.registry.versions import PREVIOUS, reference, versions
+from bonesoup.registry.yardstick import now
 from bonesoup.settings import params
 from bonesoup.settings.schema import Register
 from bonesoup.upkeep import clean, gc, leftovers, retention, verify
 from bonesoup.workspace import objects
 
-from .conftest import LEADS, OBJECTIVES, another, copied, make_fronts, make_soups
-
 pytestmark = pytest.mark.slow
-GRAPH = """
-stages:
-  policy:
-    cmd: "true"
-    deps: [data/tracked.txt]
-    outs: [out/policies, out/fronts]
-"""
 
 
 @dataclass
@@ -81,8 +74,8 @@ class House:
         """Move the alias as `bonesoup promote` does, without judging."""
         target = self.store.client.get_model_version("bonesoup-soup", str(number))
         before = champion.current(self.store, "bonesoup")
-        champion.move(self.store, "bonesoup", target, before, lambda line: None)
-        champion.remember(self.store, target, before)
+        decision = champion.Decision("promote", reference(target), "promoted", now(), None, reference(target))
+        champion.carry_out(self.store, "bonesoup", decision, target, before, lambda line: None)
 
     def sound(self, name: str) -> bool:
         (found,) = verify.versions(self.root, "bonesoup", [name], objects.cache(self.root))
@@ -90,15 +83,18 @@ class House:
 
 
 @pytest.fixture
-def house(project, empty_store, tmp_path, monkeypatch) -> House:
+def house(miniature, empty_store, tmp_path, monkeypatch) -> House:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
-    root = another(project, tmp_path / "house", {}, 0).root
+    root = another(miniature, tmp_path / "house", {}, 0).root
     copied(empty_store, root / LOCAL_DATABASE)
-    (root / ".dvc").mkdir()
-    (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
-    (root / "dvc.yaml").write_text(GRAPH)
-    return House(root, project.settings_text, project.preferences)
+    shutil.rmtree(root / ".dvc/cache")
+    stages = graph()
+    del stages["register"]
+    stages["policy"]["do"]["deps"] = ["data/tracked.txt"]
+    write_graph(root, stages)
+    (root / "dvc.lock").unlink()
+    return House(root, miniature.settings_text, miniature.preferences)
 
 
 def test_after_any_clean_aliases_and_rollback_targets_verify_and_the_disk_does_not_grow(house):
@@ -119,13 +115,13 @@ def test_after_any_clean_aliases_and_rollback_targets_verify_and_the_disk_does_n
         now = champion.current(house.store, "bonesoup")
         assert house.sound("@champion")
         assert house.sound("bonesoup-merged-balanced@champion")
-        if previous := now.tags.get(champion.PREVIOUS):
+        if previous := now.tags.get(PREVIOUS):
             assert house.sound(previous), "a rollback finds its target whole"
         answers = mlflow.pyfunc.load_model(f"models:/{reference(now)}").predict(["Please explain baking"])
         assert len(answers) == 1
         needed = objects.named(lineage_lock(house, reference(now)))
         data = next(iter(needed - {out.name for out in objects.outs(lineage_lock(house, reference(now)))}))
-        assert objects.place(objects.cache(house.root), data).is_file(), "a rebuild finds its data"
+        assert objects.object_path(objects.cache(house.root), data).is_file(), "a rebuild finds its data"
         sizes.append(sum(leftovers.bytes_of(house.root / part) for part in (".dvc/cache", "var/mlartifacts")))
     # 3 is champion once more, and 1 was before it.
     assert [version for version in house.soups if version not in ("5", "6")] == ["1", "3"]

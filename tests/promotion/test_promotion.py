@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 from bonesoup.cli.main import app
 from bonesoup.evaluation.samples import Front
 from bonesoup.files import read_json
-from bonesoup.promotion import champion, listing, rule, verdict
-from bonesoup.promotion.judge import unit_of
+from bonesoup.promotion import champion, rule
 from bonesoup.promotion.promote import promote
+from bonesoup.promotion.rule import unit_of
 from bonesoup.promotion.scoring import Machine
-from bonesoup.registry import adoption, names, scores
+from bonesoup.registry import scores, versions, yardstick
+from bonesoup.registry.listing import listing
 
 RULE = Path(__file__).parents[2] / "mlflow/promotion.yaml"
 
@@ -32,9 +33,9 @@ def fresh(league):
     client = league.store.client
     for model in (league.model, "league-merged-balanced"):
         client.delete_registered_model_alias(model, "champion")
-    client.delete_registered_model_alias(league.model, champion.DEMOTED)
-    for version in names.versions(client, league.model):
-        for tag in {champion.DECISION, champion.PREVIOUS} & set(version.tags):
+    client.delete_registered_model_alias(league.model, versions.DEMOTED)
+    for version in versions.versions(client, league.model):
+        for tag in {versions.DECISION, versions.PREVIOUS} & set(version.tags):
             client.delete_model_version_tag(league.model, str(version.version), tag)
     return league
 
@@ -89,7 +90,7 @@ def flip(path: Path) -> None:
 
 
 def holder(league, model: str | None = None) -> str | None:
-    found = names.aliased(league.store.client, model or league.model, "champion")
+    found = versions.aliased(league.store.client, model or league.model, "champion")
     return str(found.version) if found else None
 
 
@@ -127,11 +128,11 @@ def test_a_promotion_leaves_its_evidence_with_the_version(fresh, decide):
     decision = decide("2")
     assert decision.incumbent == "league-soup/1"
     last = evidence(fresh, "2")[-1]
-    assert last == json.loads(json.dumps(decision.plain()))
+    assert last == json.loads(json.dumps(asdict(decision)))
     assert last["verdict"] == "promoted"
     assert (last["before"], last["after"]) == ("league-soup/1", "league-soup/2")
     assert last["rule"]["gains"][0]["metric"] == "inner_product_interior"
-    assert last["yardstick"] == adoption.current(fresh.store, "league").tags["digest"]
+    assert last["yardstick"] == yardstick.current(fresh.store, "league").tags["digest"]
     tags = fresh.store.client.get_model_version(fresh.model, "2").tags
     assert tags["decision"].startswith("promoted")
     assert tags["previous_champion"] == "1"
@@ -147,7 +148,7 @@ def test_a_worse_version_is_refused_and_the_refusal_recorded(fresh, decide):
         "gold/harmless against SFT at the even preference",
     ]
     assert holder(fresh) == "2"
-    assert evidence(fresh, "3")[-1] == json.loads(json.dumps(decision.plain()))
+    assert evidence(fresh, "3")[-1] == json.loads(json.dumps(asdict(decision)))
     assert "refused" in fresh.store.client.get_model_version(fresh.model, "3").tags["decision"]
 
 
@@ -229,7 +230,7 @@ def test_a_dry_run_decides_and_leaves_no_trace(fresh, decide):
 
 def test_a_champion_without_scores_on_the_yardstick_is_scored_first(league, tmp_path):
     client = league.store.client
-    digest = adoption.current(league.store, "league").tags["digest"]
+    digest = yardstick.current(league.store, "league").tags["digest"]
     lines = []
     before = client.get_model_version(league.model, "4")
     if scores.scored(before, digest):
@@ -359,7 +360,7 @@ def test_rollback_after_a_demotion_takes_it_back_and_then_goes_on_step_by_step(f
         decision = back("again")
         assert (decision.verdict, decision.after) == ("rolled back", f"league-soup/{after}")
         assert (holder(fresh), holder(fresh, "league-merged-balanced")) == (after, after)
-        assert names.aliased(fresh.store.client, fresh.model, champion.DEMOTED) is None
+        assert versions.aliased(fresh.store.client, fresh.model, versions.DEMOTED) is None
     with pytest.raises(ValueError, match="league-soup/1 followed no other champion"):
         back()
 
@@ -369,7 +370,7 @@ def test_a_demotion_that_is_taken_back_is_on_record(fresh, decide, back):
     champion.demote(fresh.store, fresh.uri, "league", "harmful", lambda line: None)
     decision = back("it was another model")
     assert (decision.version, decision.before) == ("league-soup/1", None)
-    assert verdict.sentence(decision) == "league-soup/1 is champion again: its demotion is taken back."
+    assert decision.sentence == "league-soup/1 is champion again: its demotion is taken back."
     assert evidence(fresh, "1")[-1]["reason"] == "it was another model"
 
 
@@ -377,7 +378,7 @@ def test_a_promotion_ends_the_way_back_to_a_demoted_version(fresh, decide, back)
     decide("1")
     champion.demote(fresh.store, fresh.uri, "league", None, lambda line: None)
     decide("2")
-    assert names.aliased(fresh.store.client, fresh.model, champion.DEMOTED) is None
+    assert versions.aliased(fresh.store.client, fresh.model, versions.DEMOTED) is None
     with pytest.raises(ValueError, match="league-soup/2 followed no other champion"):
         back()
     fresh.store.client.delete_registered_model_alias(fresh.model, "champion")
@@ -496,9 +497,9 @@ def test_models_of_a_project_with_a_longer_name_are_not_touched(fresh, decide, n
     decide("1")
     champion.demote(fresh.store, fresh.uri, "league", None, lambda line: None)
     assert [holder(fresh, name) for name in neighbours] == ["1"] * len(neighbours)
-    listed = list(listing.listing(fresh.store, "league")["models"])
+    listed = list(listing(fresh.store, "league")["models"])
     assert listed == ["league-soup", "league-backbone-1", "league-backbone-2", "league-merged-balanced"]
-    assert list(listing.listing(fresh.store, "league-merged-x")["models"]) == [
+    assert list(listing(fresh.store, "league-merged-x")["models"]) == [
         "league-merged-x-soup",
         "league-merged-x-merged-y",
     ]
