@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 PIP_ARGS ?=
 VENV ?= .venv
 OWNER ?= 1000:1000
+# Processes of the fast tests; those of a file stay together.
+WORKERS ?= 2
 BIN := $(VENV)/bin
 # requirements.lock alone is what runs; the other adds what lint and the tests need.
 LOCK ?= requirements-dev.lock
@@ -45,7 +47,7 @@ lint: install
 	$(BIN)/ruff format --check .
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 test-slow: install
 	$(BIN)/pytest -m slow -x

@@ -15,6 +15,19 @@ import pytest
 # A finished pipeline in miniature; clones of the project with tiny settings, for whole runs; a Prefect server.
 pytest_plugins = ["miniature", "projects", "prefect_server"]
 
+TESTS = Path(__file__).parent
+# Their tests share a fixture that takes long to make.
+ONE_PROCESS = {"registry"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and those of some folders."""
+    for item in items:
+        room, *_ = inside = item.path.relative_to(TESTS).parts
+        item.add_marker(pytest.mark.xdist_group(room if room in ONE_PROCESS else "/".join(inside)))
+
+
 WORDS = [
     "Please",
     "explain",

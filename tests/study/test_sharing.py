@@ -1,11 +1,19 @@
 """Two cells run side by side only if neither makes what the other is about to make."""
 
+from pathlib import Path
+
 import pytest
 
 from bonesoup.study.cells import Cell
 from bonesoup.study.sharing import free, parting, reached
 
+ROOT = Path(__file__).parents[2]
 DEFAULT = Cell("default", 0, "embedded", {"evaluation.samples": 64})
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
 
 
 def cell(seed: int = 0, profile: str = "embedded", **changes) -> Cell:
@@ -50,6 +58,7 @@ def test_progress_is_read_from_what_dvc_prints(stages, finished):
         (cell(profile="embedded-3"), 0),
         (cell(data__path="words.yaml"), 0),
         (cell(model__hidden=32), 1),
+        (cell(hardware__gradient_checkpointing=True), 1),
         (cell(rewards__helpful__steps=5), 2),
         (cell(rl__kl=0.3), 4),
         (cell(rl__kl=0.3, model__hidden=32), 1),
