@@ -24,6 +24,7 @@ sys.path.insert(0, SOURCE)
 from bonesoup.locks import die_with_parent
 die_with_parent()  # as every stage does
 name, seconds = sys.argv[1], float(sys.argv[2])
+open(f"began-{name}", "w").close()
 began = time.time()
 if os.path.exists(f"fail-{name}"):
     sys.exit(f"bonesoup: {name} was told to fail")
@@ -140,18 +141,17 @@ def test_an_interrupted_run_leaves_nothing_behind_and_resumes(pipeline, how):
             start_new_session=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
-    family: list[psutil.Process] = []
     deadline = time.monotonic() + 240
-    while len([p for p in family if "60" in p.cmdline()]) < 2:
+    while not all((pipeline / f"began-{name}").exists() for name in ("left", "right")):
         assert process.poll() is None, (pipeline / "log").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     if how == "Ctrl-C":
         os.killpg(process.pid, signal.SIGINT)
     else:
         process.kill()
-    process.wait(60)
+    process.wait(120)
     gone, alive = psutil.wait_procs(family[1:], timeout=30)
     assert not alive
     (pipeline / "dvc.yaml").write_text((pipeline / "kept.yaml").read_text())
