@@ -38,7 +38,8 @@ from bonesoup.generation.soup import Policy, Soup, SoupModel, merge_adapters
 from bonesoup.method.preferences import lattice
 from bonesoup.settings.schema import Model
 from bonesoup.training.base import base_policy
-from bonesoup.weights.adapters import Adapter, save
+from bonesoup.weights.adapter_files import save
+from bonesoup.weights.adapters import Adapter
 from bonesoup.weights.fold import fold
 from bonesoup.weights.pretrained import load_model
 

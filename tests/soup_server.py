@@ -20,7 +20,8 @@ from bonesoup.method.basis import circulant
 from bonesoup.method.preferences import lattice
 from bonesoup.settings.schema import Model
 from bonesoup.training.base import base_policy
-from bonesoup.weights.adapters import Adapter, save
+from bonesoup.weights.adapter_files import save
+from bonesoup.weights.adapters import Adapter
 
 WORDS = [f"{head}{tail}" for head in ("bake", "mix", "warm", "stir", "taste") for tail in ("", "s", "ed", "ing", "er")]
 BONESOUP = Path(sys.executable).with_name("bonesoup")

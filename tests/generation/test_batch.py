@@ -17,7 +17,7 @@ from bonesoup.generation.mixer import Mixer
 from bonesoup.generation.sample import RowNoise
 from bonesoup.generation.sampling import nucleus
 from bonesoup.generation.soup import Policy, Soup, SoupModel
-from bonesoup.weights.adapters import load
+from bonesoup.weights.adapter_files import load
 
 
 @pytest.fixture(scope="module")

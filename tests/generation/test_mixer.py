@@ -9,7 +9,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from bonesoup.generation.mixer import Mixer
-from bonesoup.weights.adapters import Adapter, load
+from bonesoup.weights.adapter_files import load
+from bonesoup.weights.adapters import Adapter
 
 ONCE = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 COEFFICIENT = st.floats(-2, 2, width=32)
@@ -105,8 +106,14 @@ def test_policies_that_no_row_uses_are_left_out_where_they_come_last(mixed_polic
     assert mixer.scales == {}
 
 
-def test_a_layer_that_does_not_see_rows_is_refused_by_name():
+def sequential():
     model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    model.base_model_prefix = "model"
+    return model
+
+
+def test_a_layer_that_does_not_see_rows_is_refused_by_name():
+    model = sequential()
     mixer = Mixer(model, [Adapter({}, {"0": (torch.ones(1, 4), torch.ones(4, 1))}, {"0": 1.0})])
     mixer.set(torch.ones(2, 1))
     with pytest.raises(RuntimeError, match=r"0 was given \[6, 4\] for 2 rows"):
@@ -122,7 +129,7 @@ def test_a_layer_that_does_not_see_rows_is_refused_by_name():
     ],
 )
 def test_an_adapter_of_another_base_is_refused(module, shape, message):
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4))
+    model = sequential()
     adapter = Adapter({}, {module: (torch.ones(1, shape), torch.ones(4, 1))}, {module: 1.0})
     with pytest.raises(ValueError, match=message):
         Mixer(model, [adapter])

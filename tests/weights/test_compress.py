@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bonesoup.weights.adapters import Adapter, concatenate
-from bonesoup.weights.compress import compress
+from bonesoup.weights.adapters import Adapter, compress, concatenate
 
 
 def adapter(rank: int, seed: int, out: int = 12, width: int = 9, scale: float = 0.5) -> Adapter:

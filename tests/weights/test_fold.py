@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from bonesoup.weights import stream
-from bonesoup.weights.adapters import Adapter, load
+from bonesoup.weights.adapter_files import load
+from bonesoup.weights.adapters import Adapter
 from bonesoup.weights.fold import fold
 
 IDS = torch.arange(16).reshape(2, 8)
@@ -120,7 +121,7 @@ def test_a_base_with_nan_is_refused_by_tensor_and_place(tmp_path):
 FOLD = """
 import resource, sys
 from pathlib import Path
-from bonesoup.weights.adapters import load
+from bonesoup.weights.adapter_files import load
 from bonesoup.weights.fold import fold
 adapter = load(Path("adapter"))
 fold(Path("small"), adapter, Path("warm"))

@@ -35,7 +35,7 @@ def settings(folder, **changes):
 
 def test_requests_that_make_no_sense(tmp_path, refused):
     a, b = folder_of(tmp_path / "a", W), folder_of(tmp_path / "b", W)
-    refused([], "one model or more")
+    refused([], "at least one model")
     refused([(a, float("nan"))], r"coefficient of .*/a is nan")
     refused([(a, float("inf")), (b, 0)], r"coefficient of .*/a is inf")
     refused([(a, 0.5), (b, 0.4)], r"sum to 0\.9, .*--allow-sum")
@@ -108,7 +108,7 @@ def test_tensors_by_name_and_shape(tmp_path, refused):
 def test_mixed_dtypes_must_be_decided(tmp_path, refused):
     a = folder_of(tmp_path / "a", W)
     b = folder_of(tmp_path / "b", {"w": W["w"].bfloat16()})
-    refused([(a, 0.5), (b, 0.5)], r"tensor w is float32 in .*/a, bfloat16 in .*/b: say which to write \(--dtype\)")
+    refused([(a, 0.5), (b, 0.5)], r"tensor w is float32 in .*/a, bfloat16 in .*/b: choose the dtype .*--dtype")
     refused([(a, 1)], "tensor w is float32", base=b)
 
 
@@ -156,7 +156,45 @@ def test_quantised_models_and_adapters_with_advice(tmp_path, refused):
     refused([(a, 0.5), (b, 0.5)], r"/b/config\.json: the model is quantised.* quantise the result")
     (tmp_path / "c").mkdir()
     (tmp_path / "c/adapter_config.json").write_text("{}")
-    refused([(a, 0.5), (tmp_path / "c", 0.5)], r"/c/config\.json does not exist.*adapter: merge it into its base")
+    refused(
+        [(a, 0.5), (tmp_path / "c", 0.5)],
+        r"/c is the folder of an adapter, .*bonesoup soup --base MODEL --adapter a=.*/c",
+    )
+
+
+def test_an_adapter_next_to_a_models_weights(tmp_path, refused):
+    """Transformers would apply it, and a merge of the weights alone would lose it in silence."""
+    a, b = llama(tmp_path / "a"), llama(tmp_path / "b")
+    (a / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    refused([(a, 0.5), (b, 0.5)], r"/a/adapter_config\.json lies next to a model's weights.*--adapter a=DIR")
+    refused([(b, 1)], r"/a/adapter_config\.json lies next to a model's weights", base=a)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_pointers_of_git_lfs_in_place_of_files(tmp_path, refused, name):
+    a, b = llama(tmp_path / "a"), llama(tmp_path / "b")
+    words(a, {"<unk>": 0, "hello": 1})
+    words(b, {"<unk>": 0, "hello": 1})
+    (b / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{7:064d}\nsize 4937\n")
+    refused([(a, 0.5), (b, 0.5)], rf"/b/{name} is a git-lfs pointer, not the file itself: run `git lfs pull`")
+
+
+def test_buffers_that_only_old_checkpoints_save_are_left_out(tmp_path):
+    old, new = llama(tmp_path / "old"), llama(tmp_path / "new", seed=1)
+    tensors = tensors_of(old)
+    name = "model.layers.{}.self_attn.rotary_emb.inv_freq"
+    save_file(tensors | {name.format(i): torch.ones(4) for i in range(2)}, old / "model.safetensors")
+    for first, second, out in ((old, new, "one"), (new, old, "two")):
+        left_out = merge([(first, 0.5), (second, 0.5)], tmp_path / out)
+        assert left_out == [name.format(0), name.format(1)]
+        assert tensors_of(tmp_path / out).keys() == tensors.keys()
+        assert name.format(1) in (tmp_path / out / "README.md").read_text()
+
+
+def test_other_tensors_of_one_model_are_refused_with_a_way_on(tmp_path, refused):
+    a, b = llama(tmp_path / "a"), llama(tmp_path / "b")
+    save_file(tensors_of(a) | {"v_head.weight": torch.ones(1, 16)}, a / "model.safetensors")
+    refused([(a, 0.5), (b, 0.5)], r"/a has tensors that .*/b lacks: v_head\.weight.*save it with save_pretrained")
 
 
 def words(folder, vocabulary, **parts):
@@ -199,7 +237,7 @@ def test_files_of_one_tokenizer_may_look_different(tmp_path):
     with pytest.raises(ValueError, match="tokenizers differ in merges"):
         merge([(a, 0.5), (b, 0.5)], tmp_path / "again")
     (b / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"/b/tokenizer\.json is no tokenizer"):
+    with pytest.raises(ValueError, match=r"/b/tokenizer\.json is not a tokenizer"):
         merge([(a, 0.5), (b, 0.5)], tmp_path / "again")
 
 
@@ -252,16 +290,16 @@ def test_indices_that_do_not_fit(tmp_path, refused):
     good = json.loads(index.read_text())
     name, file = next(iter(good["weight_map"].items()))
     for weight_map, message in [
-        (good["weight_map"] | {"more": file}, f"{file} lacks tensor more"),
+        (good["weight_map"] | {"more": file}, f"{file} has no tensor more"),
         (good["weight_map"] | {"more": "absent.safetensors"}, r"absent\.safetensors does not exist"),
-        (good["weight_map"] | {"more": "../b/model.safetensors"}, "which is no file of its folder"),
-        ([], "is no index of weights"),
+        (good["weight_map"] | {"more": "../b/model.safetensors"}, "expected a file name without a folder"),
+        ([], "is not an index of weights"),
     ]:
         index.write_text(json.dumps({"weight_map": weight_map}))
         refused([(a, 1)], message)
     index.write_text(json.dumps(good))
     other = next(f for f in set(good["weight_map"].values()) if f != file)
     save_file({name: torch.ones(1)}, a / other)
-    refused([(a, 1)], f"tensor {name} lies in")
+    refused([(a, 1)], f"tensor {name} is both in")
     (a / "model.safetensors.index.json").unlink()
     refused([(a, 1)], "has neither model.safetensors nor")

@@ -1,4 +1,4 @@
-"""`bonesoup merge, soup`: weights on disk into weights on disk. cli.py adds them to `bonesoup`."""
+"""`bonesoup merge` and `bonesoup soup`: combine weights on disk."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -16,11 +16,9 @@ from bonesoup.settings import params
 
 commands = typer.Typer()
 console = Console(highlight=False, soft_wrap=True)
-Preference = Annotated[
-    str,
-    typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False),
-]
-# Modules whose error is printed, the worst first.
+_PREFERENCE = typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False)
+Preference = Annotated[str, _PREFERENCE]
+# Modules whose error is printed, the worst first, and tensors that are listed.
 SHOWN = 5
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -62,21 +60,36 @@ def merge(
 
     try:
         with _progress("merging") as progress:
-            merge(models, out, base, dtype and dtype.value, allow_sum, size, resume, progress)
+            left_out = merge(models, out, base, dtype and dtype.value, allow_sum, size, resume, progress)
     except KeyboardInterrupt:
-        typer.echo("--resume continues from what is written", err=True)
+        typer.echo("--resume continues from here", err=True)
         raise
     console.print(escape(f"{out}: {' '.join(f'{coefficient:+g} * {path}' for path, coefficient in models)}"))
+    if left_out:
+        console.print(escape(f"left out, since loading computes them: {', '.join(left_out[:SHOWN])}"))
+        if len(left_out) > SHOWN:
+            console.print(f"and {len(left_out) - SHOWN} more, which README.md lists")
 
 
 @commands.command()
 def soup(
-    preference: Preference,
     out: Annotated[Path, typer.Option(help="folder to write; must not exist")],
-    full: Annotated[
-        bool, typer.Option("--full/--adapter", help="plain Transformers folder, or a PEFT adapter")
-    ] = False,
-    method: Annotated[str, typer.Option(help="which soup")] = "bone",
+    preference: Annotated[str | None, _PREFERENCE] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="the model of your own adapters: a Transformers folder", show_default=False)
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="a LoRA adapter of that model; may be repeated", show_default=False),
+    ] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WEIGHT,...", help="the adapters' weights, such as calm=1.4,bold=-0.4", show_default=False
+        ),
+    ] = None,
+    full: Annotated[bool, typer.Option("--full/--adapter-only", help="write a whole model, or a PEFT adapter")] = False,
+    method: Annotated[str, typer.Option(help="with --preference: which soup of the run")] = "bone",
     rank: Annotated[
         int | None, typer.Option(help="compress the adapter to this rank", min=1, show_default=False)
     ] = None,
@@ -87,33 +100,60 @@ def soup(
         ),
     ] = None,
 ) -> None:
-    """Merge the policies for one preference into a PEFT adapter or a full checkpoint: exactly, unless compressed.
+    """Mix the policies of a run for a preference, or your own LoRA adapters by weights: exactly, unless compressed.
 
     Example: bonesoup soup --preference helpful=0.7,harmless=0.3 --full --out soups/mine
+
+    Example: bonesoup soup --base MODEL --adapter calm=DIR --adapter bold=DIR --weight calm=1.4,bold=-0.4 --out mixed
     """
-    weights = params.load().preference(preference)
+    adapters = [named(text, "--adapter", "calm=adapters/calm") for text in adapter or []]
+    weights = [_number(text) for words in weight or [] for text in words.split(",")]
+    if bool(preference) == bool(base or adapters or weights):
+        raise typer.BadParameter("give --preference, or --base with --adapter and --weight")
+    if not preference and not (base and adapters and weights):
+        raise typer.BadParameter("your own adapters need --base, --adapter and --weight")
+    for option, pairs in (("--adapter", adapters), ("--weight", weights)):
+        names = [name for name, _ in pairs]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise typer.BadParameter(f"{option} names {twice[0]} twice")
     if full and not (rank is None and max_error is None):
-        raise ValueError("--rank and --max-error are of an adapter; full weights have no rank to save")
+        raise ValueError("--rank and --max-error compress an adapter; with --full there is none")
     if out.exists():
         raise ValueError(f"{out} exists already: choose another folder, or remove it")
-    chosen = recipe(method)
-    from bonesoup.generation.soup import merge_adapters
-    from bonesoup.weights.adapters import save
+    if preference:
+        objectives = params.load().preference(preference)
+        chosen = recipe(method)
+        from bonesoup.generation.soup import merge_adapters
+
+        mixed, values = merge_adapters(chosen, objectives)
+        base = chosen.base
+        coefficients = {policy.slot: float(value) for policy, value in zip(chosen.policies, values, strict=True)}
+    else:
+        from bonesoup.weights.mixing import mix
+
+        coefficients = dict(weights)
+        mixed = mix(base, {name: Path(folder) for name, folder in adapters}, coefficients)
+    console.print(f"{out}: {', '.join(f'{name} {value:+.4f}' for name, value in coefficients.items())}")
+    _write(mixed, base, out, full, rank, max_error, coefficients, preference)
+
+
+def _write(
+    mixed, base: Path, out: Path, full: bool, rank: int | None, max_error: float | None, coefficients, preference
+) -> None:
+    """Write a mixed adapter as a whole model or as a PEFT folder, compressed if that is asked for."""
+    from bonesoup.weights.adapter_files import save
+    from bonesoup.weights.adapters import compress
     from bonesoup.weights.card import adapter_card
-    from bonesoup.weights.compress import compress
     from bonesoup.weights.fold import fold
 
-    adapter, values = merge_adapters(chosen, weights)
-    coefficients = {policy.slot: float(value) for policy, value in zip(chosen.policies, values, strict=True)}
-    console.print(f"{out}: {', '.join(f'{slot} {value:+.4f}' for slot, value in coefficients.items())}")
     if full:
-        fold(chosen.base, adapter, out)
+        fold(base, mixed, out)
         return
     errors = None
     if not (rank is None and max_error is None):
-        adapter, errors = compress(adapter, rank, max_error)
-    save(adapter, out, str(chosen.base), adapter_card(preference, str(chosen.base), coefficients, errors))
-    ranks = sorted({len(a) for a, _ in adapter.tensors.values()})
+        mixed, errors = compress(mixed, rank, max_error)
+    save(mixed, out, str(base), adapter_card(str(base), coefficients, errors, preference))
+    ranks = sorted({len(a) for a, _ in mixed.tensors.values()})
     console.print(f"rank {ranks[0]} to {ranks[-1]}" if len(ranks) > 1 else f"rank {ranks[0]}")
     if errors:
         worst = sorted(errors.items(), key=lambda item: -item[1])[:SHOWN]
@@ -121,7 +161,7 @@ def soup(
 
 
 def recipe(method: str):
-    """The soup of a method of this project's run.
+    """Return the soup of a method of this project's run.
 
     Raises:
         ValueError: there is none.
@@ -136,6 +176,26 @@ def recipe(method: str):
     from bonesoup.generation.soup import Soup
 
     return Soup.read(path)
+
+
+def named(text: str, option: str, example: str) -> tuple[str, str]:
+    """Split NAME=VALUE.
+
+    Raises:
+        typer.BadParameter: naming the option, if either is missing.
+    """
+    name, _, value = text.partition("=")
+    if not name.strip() or not value.strip():
+        raise typer.BadParameter(f"{option} is {text!r}, expected a name and a value such as {example}")
+    return name.strip(), value.strip()
+
+
+def _number(text: str) -> tuple[str, float]:
+    name, value = named(text, "--weight", "calm=1.4")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise typer.BadParameter(f"the weight of {name} is {value!r}, expected a number") from None
 
 
 def _weighted(text: str) -> tuple[Path, float]:
@@ -158,7 +218,7 @@ def _size(text: str) -> int:
 
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with bytes and time left, on standard error; nothing where that is no terminal."""
+    """Show bytes and time left in a bar on standard error, if that is a terminal."""
     errors = Console(stderr=True)
     if not errors.is_terminal:
         yield None

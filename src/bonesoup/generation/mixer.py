@@ -1,48 +1,57 @@
-"""Low-rank policies on one base model, mixed per row: y = W x + sum_j lambda[row, j] s_j B_j A_j x.
+"""Mix low-rank policies on one base model per row: y = W x + sum_j lambda[row, j] s_j B_j A_j x.
 
-Every adapted linear layer keeps the factors of all policies stacked, so that a mixture costs two thin products,
-whatever the preferences in the batch; nothing is merged and no weight is touched. Where a whole batch wants one
-mixture and is large, `Mixer.fold` adds it to the weights instead.
+Every adapted layer keeps the factors of all policies stacked, so that a mixture costs two thin products whatever the
+preferences in the batch; no weight is touched. For a large batch of one mixture, `Mixer.fold` adds it to the weights.
 """
 
 from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
-from bonesoup.weights.adapters import Adapter
-from bonesoup.weights.modules import check_module
+from bonesoup.weights.adapter_files import check_copies
+from bonesoup.weights.adapters import TRANSPOSED, Adapter, fitted
+
+# Tokens up to which a thin product on a CPU is faster in float32: in bfloat16 starting it takes ten times as long.
+FEW = 32
 
 
 class Mixer:
-    """The mixture that the steered layers of one model apply now; one thread at a time may use the model."""
+    """The steered layers of one model and their present mixture. Not for several threads at once."""
 
-    def __init__(self, model: PreTrainedModel, adapters: Sequence[Adapter]):
+    def __init__(self, model: PreTrainedModel, adapters: Sequence[Adapter], names: Sequence[str] | None = None):
         """Attach adapters to a model in place.
 
-        Policies j = 0, 1, ... are those of `adapters`; their ranks and target modules may differ.
+        Args:
+            adapters: policies j = 0, 1, ...; their ranks and target modules may differ.
+            names: of the policies, for messages.
 
         Raises:
-            ValueError: naming the policy's place and module: not in the model, not linear, or of another shape.
+            ValueError: naming the policy and a module that is not in the model, of another kind or of another shape,
+                or weights of another base that the adapter's file holds.
         """
+        names = names or [f"policy {j}" for j in range(len(adapters))]
+        adapters = [
+            fitted(model, adapter, name, "the base model") for name, adapter in zip(names, adapters, strict=True)
+        ]
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        for name, adapter in zip(names, adapters, strict=True):
+            check_copies(adapter, parameters.get, name, "the base model")
         self.policies = len(adapters)
         self.scales: dict[tuple[int, ...], torch.Tensor] = {}
         self.folded: torch.Tensor | None = None
         self.layers: list[Steered] = []
         for name in sorted({name for adapter in adapters for name in adapter.tensors}):
             own = {j: adapter for j, adapter in enumerate(adapters) if name in adapter.tensors}
-            for j, adapter in own.items():
-                check_module(model, name, adapter, f"policy {j}", "the base model")
             layer = Steered(model.get_submodule(name), name, own, self)
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer)
             self.layers.append(layer)
 
     def set(self, coefficients: torch.Tensor | None) -> None:
-        """Mix per row from now on.
+        """Set the mixture of every row from now on.
 
         Args:
             coefficients: lambda [row, policy], or [1, policy] for any number of rows; None is the base alone.
@@ -51,7 +60,7 @@ class Mixer:
         self.scales = {}
         if coefficients is None or not self.layers:
             return
-        # Policies that no row uses are left out where they come last: a baseline beside costs nothing unasked.
+        # Trailing policies that no row uses are skipped: those of a baseline cost nothing until it is asked for.
         used = int(coefficients.any(0).nonzero().max()) + 1 if coefficients.any() else 0
         weight = self.layers[0].a
         coefficients = coefficients.to(weight.device, weight.dtype)
@@ -60,9 +69,9 @@ class Mixer:
                 self.scales[ranks] = coefficients[:, columns].unsqueeze(1)
 
     def fold(self, coefficients: torch.Tensor) -> None:
-        """Add one mixture, lambda [policy], to the weights; `set` takes it out again, exactly.
+        """Add one mixture, lambda [policy], to the weights until the next `set`, which restores them exactly.
 
-        Needs the memory of the adapted weights once more while it lasts.
+        Meanwhile the adapted weights take their memory twice.
         """
         if self.folded is not None and torch.equal(self.folded, coefficients):
             return
@@ -79,12 +88,13 @@ class Mixer:
 
 
 class Steered(nn.Module):
-    """A linear layer and the factors of every policy that adapts it.
+    """A linear layer or an embedding, and the factors of every policy that adapts it.
 
     Attributes:
-        ranks: of each policy, 0 where it leaves this layer alone.
-        a: [sum of ranks, in], the A's stacked.
-        b: [out, sum of ranks], the B's side by side, with each policy's scale s_j in them.
+        ranks: of each policy, 0 if it leaves this layer alone.
+        a: [sum of ranks, in], the A's stacked; [token, sum of ranks] for an embedding.
+        b: [out, sum of ranks], the B's side by side, each times its policy's scale s_j.
+        exact: both in float32, for a model in half precision on the CPU; else None.
     """
 
     def __init__(self, layer: nn.Module, name: str, adapters: dict[int, Adapter], mixer: Mixer):
@@ -92,17 +102,21 @@ class Steered(nn.Module):
         self.layer = layer
         self.name = name
         self.mixer = mixer
+        self.embeds = isinstance(layer, nn.Embedding)
         self.ranks = tuple(len(adapters[j].tensors[name][0]) if j in adapters else 0 for j in range(mixer.policies))
         weight = layer.weight
         a, b = zip(*(adapter.tensors[name] for adapter in adapters.values()), strict=True)
         scaled = [factor * adapter.scale[name] for factor, adapter in zip(b, adapters.values(), strict=True)]
-        self.register_buffer("a", torch.cat(a).to(weight.device, weight.dtype), persistent=False)
-        self.register_buffer("b", torch.cat(scaled, dim=1).to(weight.device, weight.dtype), persistent=False)
+        stacked = torch.cat(a).T.contiguous() if self.embeds else torch.cat(a)
+        scaled = torch.cat(scaled, dim=1)
+        self.register_buffer("a", stacked.to(weight.device, weight.dtype), persistent=False)
+        self.register_buffer("b", scaled.to(weight.device, weight.dtype), persistent=False)
+        self.exact = (stacked, scaled) if weight.device.type == "cpu" and weight.dtype != torch.float32 else None
         self.plain = None
 
     @property
     def weight(self) -> nn.Parameter:
-        """Some architectures look at the weight of a layer, for its dtype."""
+        """The layer's own weight: some architectures look at its dtype."""
         return self.layer.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -110,22 +124,27 @@ class Steered(nn.Module):
         scale = self.mixer.scales.get(self.ranks)
         if scale is None:
             return out
-        if x.ndim != 3 or len(scale) not in (1, len(x)):
+        if out.ndim != 3 or len(scale) not in (1, len(out)):
             raise RuntimeError(
                 f"{self.name} was given {list(x.shape)} for {len(scale)} rows of coefficients: a layer that does not "
                 "see [row, token, feature] cannot be mixed per row; merge the soup for one preference instead"
             )
         width = scale.shape[-1]
-        mixed = linear(x, self.a[:width]).mul_(scale)
-        return out.add_(linear(mixed, self.b[:, :width]))
+        a, b = self.a, self.b
+        if self.exact and out.shape[0] * out.shape[1] <= FEW:
+            a, b = self.exact
+            x = x if self.embeds else x.float()
+            scale = scale.float()
+        mixed = embedding(x, a[:, :width]) if self.embeds else linear(x, a[:width])
+        return out.add_(linear(mixed.mul_(scale), b[:, :width]))
 
     def fold(self, coefficients: torch.Tensor) -> None:
         self.plain = self.layer.weight
         column = coefficients.float().cpu().repeat_interleave(torch.tensor(self.ranks)).to(self.b.device)
-        delta = (self.b.float() * column) @ self.a.float()
-        if isinstance(self.layer, Conv1D):
+        delta = (self.b.float() * column) @ (self.a.T if self.embeds else self.a).float()
+        if isinstance(self.layer, TRANSPOSED):
             delta = delta.T
-        # A weight of its own: the plain one may be tied to the embeddings.
+        # A new parameter, since the plain one may be shared with tied embeddings or a tied head.
         merged = (self.plain.detach().float() + delta).to(self.plain.dtype)
         self.layer.weight = nn.Parameter(merged, requires_grad=False)
 

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from bonesoup.files import read_json
 from bonesoup.generation.mixer import Mixer
 from bonesoup.method.mappings import MAPPINGS
-from bonesoup.weights.adapters import WEIGHTS, Adapter, concatenate, load
+from bonesoup.weights.adapter_files import WEIGHTS, load
+from bonesoup.weights.adapters import Adapter, concatenate
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 # Rows of one mixture from which folding it into the weights pays: bench/steer.py prints the crossing.

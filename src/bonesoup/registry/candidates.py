@@ -16,7 +16,8 @@ from bonesoup.method.methods import BASELINE, MAIN
 from bonesoup.paths import FRONTS, SOUPS
 from bonesoup.registry.scores import BESIDE, Evidence, key_of, report_evidence
 from bonesoup.registry.versions import soup_name
-from bonesoup.weights import adapters
+from bonesoup.weights.adapter_files import load
+from bonesoup.weights.adapters import concatenate
 from bonesoup.weights.fold import fold
 
 CHECKPOINT = "checkpoint"
@@ -123,8 +124,8 @@ def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
 def merge(root: Path, coefficients: dict[str, float], out: Path) -> None:
     """Fold the Bone Soup at these coefficients into plain weights."""
     soup = Soup.read(root / SOUPS / f"{MAIN}.json", root)
-    parts = [(adapters.load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
-    fold(soup.base, adapters.concatenate(parts), out)
+    parts = [(load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
+    fold(soup.base, concatenate(parts), out)
 
 
 def _evidence_at(root: Path, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:

@@ -22,7 +22,7 @@ from bonesoup.serving.openai_routes import Now, Preference, answers, known_query
 from bonesoup.serving.protocol import ScoreBody
 from bonesoup.serving.steering import Choice
 from bonesoup.serving.text import plain_tokens
-from bonesoup.weights.adapters import save
+from bonesoup.weights.adapter_files import save
 
 router = APIRouter(dependencies=[Depends(known_query)])
 

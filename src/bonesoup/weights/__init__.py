@@ -3,9 +3,17 @@
 import importlib
 from typing import Any
 
+# Imported when they are asked for: merging checkpoints does without torch, and starts in a tenth of a second.
+_PLACES = {
+    "merge": "bonesoup.weights.merging",
+    "mix": "bonesoup.weights.mixing",
+    "save": "bonesoup.weights.adapter_files",
+    "compress": "bonesoup.weights.adapters",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """`merge`, imported when it is asked for: other modules of this folder need nothing of it."""
-    if name == "merge":
-        return importlib.import_module("bonesoup.weights.merging").merge
+    """Import a function of this package's public face."""
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

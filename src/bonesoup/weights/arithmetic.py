@@ -1,7 +1,7 @@
-"""Weighted sums of float32, bfloat16 and float16 tensors, in float32, a block at a time.
+"""Sum float32, bfloat16 and float16 tensors with weights, in float32, a block at a time.
 
-NumPy only: a merge starts in a tenth of a second and its blocks stay in the cache of a core. bfloat16, which NumPy
-does not know, is the upper half of a float32; rounding is to nearest, ties to even, as in torch.
+NumPy only, so that a merge starts in a tenth of a second. NumPy has no bfloat16: it is the upper half of a float32;
+rounding is to nearest, ties to even, as in torch.
 """
 
 import os
@@ -13,9 +13,9 @@ import numpy as np
 
 from bonesoup.weights.tensors import ITEM, Stored, read_into
 
-# {safetensors' name: torch's}
+# {name in safetensors: name in torch}
 FLOATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-# From this magnitude on, rounding to the dtype gives infinity.
+# The smallest magnitude that rounds to infinity in the dtype.
 _OVERFLOW = {"F32": np.inf, "BF16": float.fromhex("0x1.ffp127"), "F16": 65520.0}
 
 # Elements of a block: few enough for the caches of a core, enough that threads seldom wait for Python's lock.
@@ -23,7 +23,7 @@ BLOCK = 1 << 17
 
 
 def decode(raw: np.ndarray, dtype: str, out: np.ndarray) -> None:
-    """Bytes (uint8 [n * item]) as float32 [n] into `out`, exactly."""
+    """Convert bytes (uint8 [n * item]) to float32 [n] in `out`, exactly."""
     if dtype == "BF16":
         bits = out.view(np.uint32)
         bits[:] = raw.view(np.uint16)
@@ -33,7 +33,7 @@ def decode(raw: np.ndarray, dtype: str, out: np.ndarray) -> None:
 
 
 def encode(values: np.ndarray, dtype: str, raw: np.ndarray, scratch: np.ndarray | None = None) -> None:
-    """float32 [n] rounded to nearest even into bytes (uint8 [n * item]). Finite values only; uses up `values`.
+    """Round float32 [n], all finite, to nearest even into bytes (uint8 [n * item]); `values` is overwritten.
 
     Args:
         scratch: float32 [n] to work in.
@@ -50,7 +50,7 @@ def encode(values: np.ndarray, dtype: str, raw: np.ndarray, scratch: np.ndarray 
 
 
 def check_range(values: np.ndarray, dtype: str) -> str | None:
-    """What is wrong with float32 values that are to become `dtype`; None where they are finite and fit."""
+    """Say why float32 values cannot be stored in `dtype`; None if they are finite and in its range."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low) or not np.isfinite(high):
         return "not finite"
@@ -61,7 +61,7 @@ def check_range(values: np.ndarray, dtype: str) -> str | None:
 
 
 class _Blocks(threading.local):
-    """Buffers of a thread. Made anew for every piece, they would cost more than the sums in page faults."""
+    """A thread's buffers, kept: allocating them for every piece costs more in page faults than the sums."""
 
     def __init__(self):
         self.total, self.term, self.origin = (np.empty(BLOCK, np.float32) for _ in range(3))
@@ -79,14 +79,14 @@ def weighted_sum(
     start: int,
     out: np.ndarray,
 ) -> None:
-    """Elements of sum c_j m_j, or of base + sum c_j (m_j - base), from `start` on into `out`.
+    """Write elements of sum c_j m_j, or of base + sum c_j (m_j - base), from `start` on into `out`.
 
-    Differences are taken before they are weighted: where models equal their base, so does the sum, exactly.
+    Differences are taken before they are weighted: if models equal their base, so does the sum, exactly.
 
     Args:
         name: of the tensor, for messages.
         dtype: of the result, F32, BF16 or F16.
-        out: uint8, which says how many elements.
+        out: uint8, filled to its end.
 
     Raises:
         ValueError: an input has NaN or infinity, or a sum does not fit the dtype.
@@ -129,19 +129,19 @@ def weighted_sum(
 
 
 def refuse_strange(name: str, tensor: Stored, values: np.ndarray, first: int) -> None:
-    """Raise ValueError where an input has NaN or infinity: file, tensor, place."""
+    """Raise ValueError, naming file, tensor and index, if an input has NaN or infinity."""
     strange = np.flatnonzero(~np.isfinite(values))
     if len(strange):
         place = [int(i) for i in np.unravel_index(first + int(strange[0]), tensor.shape)]
         kind = "NaN" if np.isnan(values[strange[0]]) else "infinity"
         raise ValueError(
-            f"{tensor.file}: tensor {name} has {kind} at {place}; "
-            "a merge with it would have it too: train or export that model again"
+            f"{tensor.file}: tensor {name} has {kind} at {place}, and so would every merge of it: "
+            "train or export that model again"
         )
 
 
 def copied(tensor: Stored, start: int, out: np.ndarray) -> None:
-    """Bytes of a tensor from element `start` on, as they are, into `out`."""
+    """Copy the bytes of a tensor from element `start` on into `out`, uint8, until it is full."""
     descriptor = os.open(tensor.file, os.O_RDONLY)
     try:
         read_into(descriptor, tensor, start, out)
@@ -150,7 +150,7 @@ def copied(tensor: Stored, start: int, out: np.ndarray) -> None:
 
 
 def same_bytes(a: Stored, b: Stored) -> bool:
-    """Whether two tensors of one dtype and shape hold the same bits."""
+    """Return whether two tensors of one dtype and shape hold the same bits."""
     step = max(1, (1 << 20) // ITEM[a.dtype])
     for start in range(0, a.count, step):
         size = min(step, a.count - start) * ITEM[a.dtype]

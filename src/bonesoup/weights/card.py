@@ -1,4 +1,4 @@
-"""What goes with merged weights and adapters: the model card and the manifest, with the recipe."""
+"""Write the model card and the manifest of merged weights and adapters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ tags:
 |---|---|
 {rows}
 
-Settings and tokenizer are those of the first model. `{manifest}` holds the digest of every file.
+Settings and tokenizer are those of the first model. {left_out}`{manifest}` holds the digest of every file.
 
 Made by bonesoup {version}:
 
@@ -34,8 +34,14 @@ Made by bonesoup {version}:
 """
 
 
-def write_card(folder: Path, models: Models, base: Path | None, dtypes: Sequence[str], command: str) -> None:
-    """README.md: formula, models, coefficients, and the command that makes it again."""
+def write_card(
+    folder: Path, models: Models, base: Path | None, dtypes: Sequence[str], left_out: Sequence[str], command: str
+) -> None:
+    """Write README.md: formula, models, coefficients, and the command that repeats the merge.
+
+    Args:
+        left_out: tensors of the inputs that the merge does not have.
+    """
     formula = "base + sum of coefficient * (model - base)" if base else "The sum of coefficient * model"
     rows = [f"| `{path}` | {coefficient!r} |" for path, coefficient in models]
     if base:
@@ -46,6 +52,7 @@ def write_card(folder: Path, models: Models, base: Path | None, dtypes: Sequence
         formula=formula,
         dtype=" and ".join(dtypes),
         rows="\n".join(rows),
+        left_out=f"Not copied, since loading computes them: {', '.join(left_out)}. " if left_out else "",
         manifest=MANIFEST,
         version=bonesoup.__version__,
         command=command,
@@ -54,10 +61,10 @@ def write_card(folder: Path, models: Models, base: Path | None, dtypes: Sequence
 
 
 def write_manifest(folder: Path, models: Models, base: Path | None, weights: dict[str, dict]) -> None:
-    """merge.json: the recipe, and bytes and SHA-256 of every file beside it.
+    """Write merge.json: the recipe, and bytes and SHA-256 of every other file of the folder.
 
     Args:
-        weights: {file name: {"bytes", "sha256"}} of the files whose digests are known already.
+        weights: {file name: {"bytes", "sha256"}} of the files whose digests are known.
     """
     others = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in weights)
     files = {str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": file_digest(p)} for p in others}
@@ -77,11 +84,11 @@ tags:
 - merge
 ---
 
-# A soup at {preference}
+# A soup{preference}
 
-One LoRA adapter on `{base}`: the policies' adapters, added up with these coefficients.
+One LoRA adapter on `{base}`: the sum of these adapters with these coefficients.
 
-| policy | coefficient |
+| adapter | coefficient |
 |---|---|
 {rows}
 
@@ -91,13 +98,17 @@ Made by bonesoup {version}.
 """
 
 
-def adapter_card(preference: str, base: str, coefficients: dict[str, float], errors: dict[str, float] | None) -> str:
-    """README.md of an adapter: the recipe, and how exact it is.
+def adapter_card(
+    base: str, coefficients: dict[str, float], errors: dict[str, float] | None = None, preference: str | None = None
+) -> str:
+    """Return README.md of an adapter: the recipe, and how exact it is.
 
     Args:
-        errors: relative error of each module where the adapter was compressed; None where it is exact.
+        coefficients: {policy or adapter: coefficient}.
+        errors: {module: relative error} of a compressed adapter; None if it is exact.
+        preference: what the coefficients stand for, if it is a preference.
     """
-    exactness = "It is exact: the ranks of the policies stand side by side."
+    exactness = "It is exact: its rank is the sum of theirs."
     if errors:
         worst = max(errors, key=errors.get)
         exactness = (
@@ -105,7 +116,7 @@ def adapter_card(preference: str, base: str, coefficients: dict[str, float], err
             f"{sum(errors.values()) / len(errors):.2%} on average."
         )
     return _ADAPTER.format(
-        preference=preference,
+        preference=f" at {preference}" if preference else "",
         base=base,
         rows="\n".join(f"| {slot} | {value:.10g} |" for slot, value in coefficients.items()),
         exactness=exactness,

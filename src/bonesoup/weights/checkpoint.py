@@ -1,36 +1,47 @@
-"""A Transformers folder as files: which tensor lies in which safetensors file, and what else belongs."""
+"""Read a Transformers folder as files: the place of every tensor, and the small files around the weights."""
 
 import shutil
 from pathlib import Path
 
 from bonesoup.files import read_json, write_json
-from bonesoup.weights.tensors import Stored, read_header
+from bonesoup.weights.tensors import Stored, read_header, refuse_pointer
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, CARD, MANIFEST = "config.json", "README.md", "merge.json"
 
-# The rest is small and carried over: tokenizer, chat template, generation settings, code.
+# Every other file is small and is copied: tokenizer, chat template, generation settings, code.
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".onnx"}
 _FOLDERS = {"additional_chat_templates"}
 
 
 def read_config(folder: Path) -> dict:
-    """config.json of a model folder.
+    """Return config.json of a model folder.
 
     Raises:
-        ValueError: no such file or not JSON, or the weights are quantised.
+        ValueError: no such file or not JSON, the weights are quantised, or an adapter lies next to them.
     """
     path = Path(folder) / CONFIG
+    adapter = path.with_name("adapter_config.json")
+    if adapter.is_file():
+        if path.is_file() and any(path.with_name(name).is_file() for name in (SINGLE, INDEX)):
+            raise ValueError(
+                f"{adapter} lies next to a model's weights, and Transformers applies that adapter when it loads the "
+                "folder: move the adapter's files to a folder of their own, and merge them into the model with "
+                "`bonesoup soup --base MODEL --adapter a=DIR --weight a=1 --full --out NEW` if they belong to it"
+            )
+        raise ValueError(
+            f"{folder} is the folder of an adapter, not of a Transformers model: adapters are mixed on their base with "
+            f"`bonesoup soup --base MODEL --adapter a={folder} --weight a=1 --out DIR` (--full for a whole model)"
+        )
     if not path.is_file():
-        adapter = path.with_name("adapter_config.json").is_file()
-        hint = ", but of an adapter: merge it into its base first" if adapter else ""
-        raise ValueError(f"{path} does not exist: not the folder of a Transformers model{hint}")
+        raise ValueError(f"{path} does not exist: not the folder of a Transformers model")
+    refuse_pointer(path)
     try:
         config = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(config, dict):
-        raise ValueError(f"{path} is no JSON object")
+        raise ValueError(f"{path} is not a JSON object")
     if config.get("quantization_config"):
         raise ValueError(
             f"{path}: the model is quantised, and sums of quantised weights mean nothing; merge the unquantised "
@@ -40,11 +51,11 @@ def read_config(folder: Path) -> dict:
 
 
 def shards(folder: Path) -> dict[str, dict[str, Stored]]:
-    """{file name: {tensor: where it lies}}, read from the files' headers.
+    """Return {file name: {tensor: its place}}, read from the files' headers.
 
     Raises:
         ValueError: no safetensors weights, a file of the index is missing, truncated or lacks a tensor, or a
-            tensor lies in two files.
+            tensor is in two files.
     """
     folder = Path(folder)
     if (folder / SINGLE).is_file():
@@ -57,18 +68,18 @@ def shards(folder: Path) -> dict[str, dict[str, Stored]]:
             f"{folder} has neither {SINGLE} nor {INDEX}; save the model as safetensors first "
             "(model.save_pretrained does)"
         )
-    found, owner = {}, {}
+    files, owner = {}, {}
     for name in names:
         if not (folder / name).is_file():
-            raise ValueError(f"{folder / name} does not exist, {INDEX} names it")
-        found[name] = read_header(folder / name)
-        for key in found[name]:
+            raise ValueError(f"{folder / name} does not exist, but {INDEX} names it")
+        files[name] = read_header(folder / name)
+        for key in files[name]:
             if key in owner:
-                raise ValueError(f"tensor {key} lies in {folder / owner[key]} and in {folder / name}")
+                raise ValueError(f"tensor {key} is both in {folder / owner[key]} and in {folder / name}")
             owner[key] = name
-    if missing := [key for key, name in listed.items() if key not in found[name]]:
-        raise ValueError(f"{folder / listed[missing[0]]} lacks tensor {missing[0]}, {INDEX} says it is there")
-    return found
+    if missing := [key for key, name in listed.items() if key not in files[name]]:
+        raise ValueError(f"{folder / listed[missing[0]]} has no tensor {missing[0]}, which {INDEX} places there")
+    return files
 
 
 def _weight_map(path: Path) -> dict[str, str]:
@@ -76,9 +87,9 @@ def _weight_map(path: Path) -> dict[str, str]:
         listed = read_json(path)["weight_map"]
         strange = [name for name in listed.values() if Path(name).name != name]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no index of weights: {error!r}") from None
+        raise ValueError(f"{path} is not an index of weights: {error!r}") from None
     if strange:
-        raise ValueError(f"{path} names {strange[0]!r}, which is no file of its folder")
+        raise ValueError(f"{path} names {strange[0]!r}, expected a file name without a folder")
     return listed
 
 
@@ -94,10 +105,10 @@ def write_index(path: Path, files: dict[str, dict[str, int]]) -> None:
 
 
 def carry_over(folder: Path, out: Path) -> None:
-    """Copy what is not weights: settings, tokenizer, chat templates, code; not the base's model card."""
-    left = {INDEX, CARD, MANIFEST}
+    """Copy settings, tokenizer, chat templates and code: everything but weights and the model card."""
+    excluded = {INDEX, CARD, MANIFEST}
     for path in Path(folder).iterdir():
         if path.is_dir() and path.name in _FOLDERS:
             shutil.copytree(path, out / path.name, dirs_exist_ok=True)
-        elif path.is_file() and path.suffix not in _WEIGHTS and path.name not in left:
+        elif path.is_file() and path.suffix not in _WEIGHTS and path.name not in excluded:
             shutil.copyfile(path, out / path.name)

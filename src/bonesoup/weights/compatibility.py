@@ -1,6 +1,7 @@
-"""What checkpoints must share to be merged: architecture, vocabulary and tokenizer, tensors and their shapes."""
+"""Check that checkpoints can be merged: architecture, vocabulary and tokenizer, tensors and their shapes."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from bonesoup.files import read_json
 from bonesoup.weights.arithmetic import FLOATS, same_bytes
 from bonesoup.weights.checkpoint import CONFIG, read_config
-from bonesoup.weights.tensors import Stored
+from bonesoup.weights.tensors import Stored, refuse_pointer
 
 TOKENIZER = "tokenizer.json"
 # Tokenizers without tokenizer.json.
@@ -16,7 +17,7 @@ _VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "added_tokens.json", "
 # Differences listed in one message.
 _SHOWN = 5
 
-# Settings that change nothing about what the weights compute: names and versions, how to train, generate and report.
+# Settings that do not change the function of the weights: names and versions, training, generation, reporting.
 _HARMLESS = {
     "_name_or_path",
     "_commit_hash",
@@ -51,7 +52,7 @@ def check_configs(folders: Sequence[Path]) -> None:
     """Refuse models of different architectures or vocabularies, by the setting that differs.
 
     Raises:
-        ValueError: also where one is quantised or no Transformers folder.
+        ValueError: also if a folder is quantised or not a Transformers model.
     """
     first, *others = folders
     expected = read_config(first)
@@ -59,7 +60,7 @@ def check_configs(folders: Sequence[Path]) -> None:
         found = read_config(other)
         if not _differing(expected, found):
             continue
-        # One of them may leave out what is the default, or come from another version of Transformers.
+        # Either may leave out defaults, or come from another version of Transformers.
         if found.get("model_type") == expected.get("model_type"):
             a, b = _completed(first, expected), _completed(other, found)
         else:
@@ -85,7 +86,7 @@ def _plain(value: Any) -> Any:
 
 
 def _completed(folder: Path, config: dict) -> dict:
-    """The settings with every default written out; as they stand where Transformers does not know the model."""
+    """Return the settings with every default written out; unchanged if Transformers does not know the model."""
     # Rare, and it takes a second.
     from transformers import AutoConfig
 
@@ -97,10 +98,10 @@ def _completed(folder: Path, config: dict) -> dict:
 
 
 def check_tokenizers(folders: Sequence[Path]) -> None:
-    """Refuse models whose tokenizers are not the same by content; a folder without one is not asked.
+    """Refuse models whose tokenizers differ in content; a folder without a tokenizer is skipped.
 
     Raises:
-        ValueError: naming the part, and a token where the vocabularies differ.
+        ValueError: naming the part, and a token if the vocabularies differ.
     """
     with_file = [folder for folder in folders if (folder / TOKENIZER).is_file()]
     for other in with_file[1:]:
@@ -110,13 +111,14 @@ def check_tokenizers(folders: Sequence[Path]) -> None:
     for name in _VOCABULARIES:
         holders = [folder for folder in folders if (folder / name).is_file()]
         for other in holders[1:]:
-            # Where both have tokenizer.json, that is what is read, and it was compared.
+            # If both have tokenizer.json, it alone is read, and it was compared.
             compared = holders[0] in with_file and other in with_file
             if not compared and _vocabulary(holders[0] / name) != _vocabulary(other / name):
                 raise ValueError(f"the tokenizers differ: {holders[0] / name} and {other / name}")
 
 
 def _vocabulary(path: Path) -> Any:
+    refuse_pointer(path)
     if path.suffix == ".json":
         try:
             return read_json(path)
@@ -143,16 +145,18 @@ def _compare_tokenizers(a: Path, b: Path) -> None:
 
 
 def _tokenizer(path: Path) -> dict[str, Any]:
-    """What decides which ids a text gets; not truncation and padding, which a run leaves behind in the file.
+    """Return everything that decides a text's ids: not truncation and padding, which runs leave in the file.
 
-    Read and written by the library, so that files of its older versions look the same.
+    The library reads and writes it, so that files of its older versions compare equal.
     """
     from tokenizers import Tokenizer
+
+    refuse_pointer(path)
 
     try:
         content = json.loads(Tokenizer.from_file(str(path)).to_str())
     except Exception as error:  # The library raises nothing narrower.
-        raise ValueError(f"{path} is no tokenizer: {error}") from None
+        raise ValueError(f"{path} is not a tokenizer: {error}") from None
     model = content["model"]
     vocabulary = model.pop("vocab")
     if isinstance(vocabulary, list):
@@ -162,27 +166,33 @@ def _tokenizer(path: Path) -> dict[str, Any]:
     return {"vocabulary": vocabulary, "merges": model.pop("merges", None), "model": model, **parts}
 
 
-def check_tensors(models: dict[Path, dict[str, Stored]]) -> list[str]:
-    """The names of the tensors to merge, in the order of the first model; refuse what does not fit.
+def check_tensors(models: dict[Path, dict[str, Stored]]) -> tuple[list[str], list[str]]:
+    """Return the tensors to merge, in the order of the first model, and those to leave out.
 
-    A copy of tied weights that only some files hold, such as an lm_head beside the embeddings, is left out.
+    Left out are tensors that only some files hold and that loading does not need: copies of tied weights, such as an
+    lm_head equal to the embeddings, and buffers that Transformers computes, such as rotary_emb.inv_freq.
 
     Args:
-        models: {folder: {tensor: where it lies}}.
+        models: {folder: {tensor: its place}}.
 
     Raises:
-        ValueError: missing or extra tensors, shapes, floats of a width that is not summed, or tensors that are no
+        ValueError: missing or extra tensors, shapes, floats of a width that is not summed, or tensors that are not
             floats and differ.
     """
     everywhere = set.intersection(*(set(tensors) for tensors in models.values()))
+    left_out = set()
     for folder, tensors in models.items():
-        extra = [
-            name for name in tensors if name not in everywhere and not _tied_copy(folder, name, tensors, everywhere)
-        ]
-        if extra:
+        partial = [name for name in tensors if name not in everywhere]
+        unread = [name for name in partial if _tied_copy(folder, name, tensors, everywhere)]
+        unread += _computed(folder, [name for name in partial if name not in unread])
+        left_out.update(unread)
+        if extra := [name for name in partial if name not in left_out]:
             lacking = next(f for f, others in models.items() if extra[0] not in others)
             listed = ", ".join(f"{name} {list(tensors[name].shape)}" for name in extra[:_SHOWN])
-            raise ValueError(f"{folder} has tensors that {lacking} lacks: {listed}{_more(extra)}")
+            raise ValueError(
+                f"{folder} has tensors that {lacking} lacks: {listed}{_more(extra)}; if Transformers reads both "
+                "folders alike, load each with from_pretrained and save it with save_pretrained"
+            )
     (first, expected), *others = models.items()
     names = [name for name in expected if name in everywhere]
     for tensors in models.values():
@@ -198,7 +208,7 @@ def check_tensors(models: dict[Path, dict[str, Stored]]) -> list[str]:
             raise ValueError(f"the shapes of tensors differ:\n{listed}{_more(shapes)}")
         for name in names:
             _check_rest(name, expected[name], tensors[name])
-    return names
+    return names, sorted(left_out)
 
 
 def _tied_copy(folder: Path, name: str, tensors: dict[str, Stored], everywhere: set[str]) -> bool:
@@ -214,8 +224,29 @@ def _tied_copy(folder: Path, name: str, tensors: dict[str, Stored], everywhere: 
     return bool(config.get("tie_word_embeddings"))
 
 
+def _computed(folder: Path, names: list[str]) -> list[str]:
+    """Return those of `names` that Transformers skips when it loads the folder, since it computes them."""
+    if not names:
+        return []
+    # Rare, and the import of torch takes seconds.
+    from bonesoup.weights.fold import skeleton
+
+    try:
+        model = skeleton(folder)
+    except ValueError:
+        return []
+    skipped = set(model._keys_to_ignore_on_load_unexpected or ())
+    # As in PreTrainedModel._adjust_missing_and_unexpected_keys: buffers that used to be saved.
+    for buffer, pattern in (("rotary_emb.inv_freq", r"rotary_emb\.inv_freq"), ("position_ids", r"(^|\.)position_ids$")):
+        if any(name.endswith(buffer) for name, _ in model.named_buffers()):
+            skipped.add(pattern)
+    prefix = f"{model.base_model_prefix}."
+    known = {key for name in model.state_dict() for key in (name, name.removeprefix(prefix))}
+    return [name for name in names if name not in known and any(re.search(pattern, name) for pattern in skipped)]
+
+
 def _check_float(name: str, tensor: Stored) -> None:
-    """Carrying over a float that is not summed would leave it unscaled."""
+    """Refuse floats of another width: copied over, they would stay unscaled."""
     if tensor.dtype not in FLOATS and tensor.dtype.startswith(("F", "C")):
         raise ValueError(
             f"{tensor.file}: tensor {name} is {tensor.dtype} {list(tensor.shape)}; "
@@ -224,7 +255,7 @@ def _check_float(name: str, tensor: Stored) -> None:
 
 
 def _check_rest(name: str, a: Stored, b: Stored) -> None:
-    """Tensors that cannot be averaged (counts, masks) must be the same."""
+    """Refuse tensors that cannot be averaged (counts, masks) unless they are the same."""
     if a.dtype in FLOATS and b.dtype in FLOATS:
         return
     if a.dtype != b.dtype or not same_bytes(a, b):

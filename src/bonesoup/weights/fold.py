@@ -1,7 +1,7 @@
 """Fold an adapter into its base model: a plain Transformers folder that needs no PEFT.
 
-Works on the files, a piece of a tensor in memory at a time. The architecture is built without weights, only to
-learn which modules are transposed (Conv1D) and which weights are tied.
+Works on the files, with a piece of a tensor in memory at a time. The architecture is built without weights, to see
+which modules are transposed (Conv1D, embeddings) and which weights are tied.
 """
 
 from collections.abc import Collection
@@ -12,45 +12,48 @@ import numpy as np
 import torch
 import transformers
 from transformers import AutoConfig, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from bonesoup.files import appearing, write_json
 from bonesoup.weights import checkpoint, stream
-from bonesoup.weights.adapters import Adapter
+from bonesoup.weights.adapters import TRANSPOSED, Adapter, fitted
 from bonesoup.weights.arithmetic import FLOATS, check_range, copied, decode, encode, refuse_strange
-from bonesoup.weights.modules import check_module
 from bonesoup.weights.tensors import ITEM, Stored
 
 
 def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
     """Write base weights + the adapter's deltas as a model folder; it appears whole or not at all.
 
-    Sums are taken in float32 and stored in the base's dtype. Where the adapter changes a head that is tied to
-    the embeddings, the two are untied: the embeddings stay as they were, as when the adapter runs apart.
+    Sums are taken in float32 and stored in the base's dtype. If the adapter changes a head or embeddings that are
+    tied to each other, the two are untied: only one of them changes, as when the adapter runs on the base.
 
     Args:
         base_folder: a local Transformers folder with safetensors weights.
-        adapter: its modules name those of the base architecture.
-        out: tokenizer, generation settings and the like are carried over into it.
+        adapter: its modules are those of the base architecture.
+        out: tokenizer, generation settings and the like are copied into it.
 
     Raises:
-        ValueError: naming the module: not in the base, not a linear layer, of another shape, or without
-            weights; or a base that is quantised, truncated or not in safetensors, or has NaN or infinity there.
+        ValueError: naming the module: not in the base, of another kind or shape, or without weights; or a base that
+            is quantised, truncated or not in safetensors, or has NaN or infinity there.
     """
     base_folder = Path(base_folder)
     files = checkpoint.shards(base_folder)
     config = checkpoint.read_config(base_folder)
-    model = _skeleton(base_folder, config)
+    model = skeleton(base_folder)
+    adapter = fitted(model, adapter, "the adapter", str(base_folder))
     present = {key: tensor for tensors in files.values() for key, tensor in tensors.items()}
     targets: dict[str, str] = {}  # tensor to change -> module
     untied: dict[str, tuple[str, str]] = {}  # tensor to read -> (tensor to add, module)
+    copies: dict[str, str] = {}  # changed tensor -> its tied twin, which is not stored and keeps the old values
     for module in adapter.tensors:
-        check_module(model, module, adapter, "the adapter", str(base_folder))
         key = f"{module}.weight"
         tied_to = model.all_tied_weights_keys.get(key)
-        if name := _stored(key, present, model.base_model_prefix):
+        if name := stored_name(key, present, model.base_model_prefix):
             targets[name] = module
-        elif tied_to and (source := _stored(tied_to, present, model.base_model_prefix)):
+            for twin in [other for other, source in model.all_tied_weights_keys.items() if source == key]:
+                if stored_name(twin, present, model.base_model_prefix) is None:
+                    copies[name] = twin
+                config["tie_word_embeddings"] = False
+        elif tied_to and (source := stored_name(tied_to, present, model.base_model_prefix)):
             untied[source] = (key, module)
         else:
             raise ValueError(f"{base_folder} has no tensor {key}, which the adapter changes")
@@ -63,7 +66,7 @@ def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
     def changed(tensor: Stored, name: str, module: str) -> stream.Output:
         a, b = adapter.tensors[module]
         b = b * adapter.scale[module]
-        transposed = isinstance(model.get_submodule(module), Conv1D)
+        transposed = isinstance(model.get_submodule(module), TRANSPOSED)
         left, right = (a.T, b.T) if transposed else (b, a)
         return stream.Output(tensor.dtype, tensor.shape, partial(_add, tensor, name, left, right))
 
@@ -74,6 +77,9 @@ def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
             if key in untied:
                 new, module = untied[key]
                 shard[new] = changed(tensor, new, module)
+            # A head on changed embeddings that changes too is in `untied`.
+            if key in copies and copies[key] not in shard:
+                shard[copies[key]] = stream.Output(tensor.dtype, tensor.shape, partial(copied, tensor))
             if key in targets:
                 shard[key] = changed(tensor, key, targets[key])
             else:
@@ -89,7 +95,7 @@ def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
 
 
 def _add(tensor: Stored, name: str, left: torch.Tensor, right: torch.Tensor, start: int, out: np.ndarray) -> None:
-    """Elements of a weight + left @ right, from `start` on, into `out`: only the rows they lie in are multiplied."""
+    """Write elements of weight + left @ right from `start` on into `out`, multiplying only their rows."""
     width = tensor.shape[1]
     raw = np.empty(len(out), np.uint8)
     values = np.empty(len(out) // ITEM[tensor.dtype], np.float32)
@@ -104,9 +110,13 @@ def _add(tensor: Stored, name: str, left: torch.Tensor, right: torch.Tensor, sta
     encode(values, tensor.dtype, out)
 
 
-def _skeleton(folder: Path, config: dict) -> PreTrainedModel:
-    """The base architecture on the meta device: modules and shapes, no weights."""
-    names = config.get("architectures") or []
+def skeleton(folder: Path) -> PreTrainedModel:
+    """Build the architecture of a model folder on the meta device: modules and shapes, no weights.
+
+    Raises:
+        ValueError: see `checkpoint.read_config`, or an architecture that Transformers does not know.
+    """
+    names = checkpoint.read_config(folder).get("architectures") or []
     kind = getattr(transformers, names[0], None) if len(names) == 1 else None
     if kind is None:
         raise ValueError(f"{folder / 'config.json'}: architectures is {names}, expected one known to Transformers")
@@ -114,6 +124,6 @@ def _skeleton(folder: Path, config: dict) -> PreTrainedModel:
         return kind(AutoConfig.from_pretrained(folder))
 
 
-def _stored(key: str, present: Collection[str], prefix: str) -> str | None:
-    """The name of a weight in the files; checkpoints of the bare body lack the body's prefix."""
+def stored_name(key: str, present: Collection[str], prefix: str) -> str | None:
+    """Return the name of a weight in the files; checkpoints of the bare body lack the body's prefix."""
     return next((name for name in (key, key.removeprefix(f"{prefix}.")) if name in present), None)

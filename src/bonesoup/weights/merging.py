@@ -17,7 +17,7 @@ from bonesoup.weights.arithmetic import FLOATS, copied, weighted_sum
 from bonesoup.weights.tensors import Stored
 
 SHARD_SIZE = 5 * 10**9
-# How far the coefficients' sum may lie from 1 without `allow_sum`: rounding of decimals, no more.
+# How far the sum of the coefficients may be from 1 without `allow_sum`: the rounding of decimals.
 SUM_TOLERANCE = 1e-6
 _NOTES, _LOCK = "notes.jsonl", "lock"
 
@@ -33,26 +33,29 @@ def merge(
     shard_size: int = SHARD_SIZE,
     resume: bool = False,
     progress: stream.Progress | None = None,
-) -> None:
+) -> list[str]:
     """Write sum c_j m_j, or with a base base + sum c_j (m_j - base), as a Transformers folder.
 
     Sums are taken in float32 whatever the inputs are. The folder appears by rename when it is complete, with the
     first model's settings and tokenizer, a model card and a manifest of digests. A merge that was killed leaves a
-    hidden folder beside `out`, which `resume` continues and any other merge to `out` replaces.
+    hidden folder next to `out`, which `resume` continues and any other merge to `out` replaces.
 
     Args:
         models: (Transformers folder, coefficient); coefficients are any real numbers.
         out: must not exist, or be empty.
         base: the model whose differences to the others are merged.
-        dtype: float32, bfloat16 or float16; by default that of each tensor, where the inputs agree.
+        dtype: float32, bfloat16 or float16; by default that of each tensor, if the inputs agree.
         allow_sum: without a base, coefficients need not sum to 1.
         shard_size: largest file of weights in bytes; a tensor is never cut.
         resume: keep what an interrupted run of the same merge has written, after checking it against its digest.
         progress: called with the bytes written so far and in all.
 
+    Returns:
+        The names of tensors that only some inputs have and the merge leaves out, see `compatibility.check_tensors`.
+
     Raises:
         ValueError: coefficients, inputs that do not fit each other, NaN or infinity in one (named when it is met),
-            or an output that is there already.
+            or an output that exists.
     """
     models = [(Path(path), float(coefficient)) for path, coefficient in models]
     base, out = Path(base) if base else None, Path(out)
@@ -64,7 +67,7 @@ def merge(
         folder: {name: t for listed in checkpoint.shards(folder).values() for name, t in listed.items()}
         for folder in folders
     }
-    names = compatibility.check_tensors(tensors)
+    names, left_out = compatibility.check_tensors(tensors)
     chosen = _dtypes(names, tensors, dtype)
     outputs = {name: _output(name, chosen[name], models, base, tensors) for name in names}
     files = _split(outputs, shard_size)
@@ -76,15 +79,16 @@ def merge(
         checkpoint.carry_over(models[0][0], folder)
         stored = sorted({FLOATS[chosen[name]] for name in names if chosen[name] in FLOATS})
         _write_config(folder, checkpoint.read_config(models[0][0]), stored)
-        card.write_card(folder, models, base, stored, _command(models, out, base, dtype, allow_sum))
+        card.write_card(folder, models, base, stored, left_out, _command(models, out, base, dtype, allow_sum))
         card.write_manifest(folder, models, base, weights)
+    return left_out
 
 
 def _check_request(
     models: list[tuple[Path, float]], out: Path, base: Path | None, dtype: str | None, allow_sum: bool, shard_size: int
 ) -> None:
     if not models:
-        raise ValueError("a merge needs one model or more, found none")
+        raise ValueError("a merge needs at least one model")
     for path, coefficient in models:
         if not math.isfinite(coefficient):
             raise ValueError(f"the coefficient of {path} is {coefficient}: every coefficient must be finite")
@@ -106,18 +110,18 @@ def _check_request(
 
 
 def _dtypes(names: list[str], tensors: dict[Path, Tensors], dtype: str | None) -> dict[str, str]:
-    """{tensor: dtype to store}: the one asked for, or the inputs' common one."""
+    """Return {tensor: dtype to store}: the requested one, or the inputs' common one."""
     code = {name: code for code, name in FLOATS.items()}.get(dtype)
     chosen = {}
     for name in names:
-        found = {listed[name].dtype: folder for folder, listed in tensors.items()}
-        if code and next(iter(found)) in FLOATS:
+        kinds = {listed[name].dtype: folder for folder, listed in tensors.items()}
+        if code and next(iter(kinds)) in FLOATS:
             chosen[name] = code
-        elif len(found) == 1:
-            chosen[name] = next(iter(found))
+        elif len(kinds) == 1:
+            chosen[name] = next(iter(kinds))
         else:
-            listed = ", ".join(f"{FLOATS[kind]} in {folder}" for kind, folder in found.items())
-            raise ValueError(f"tensor {name} is {listed}: say which to write (--dtype)")
+            listed = ", ".join(f"{FLOATS[kind]} in {folder}" for kind, folder in kinds.items())
+            raise ValueError(f"tensor {name} is {listed}: choose the dtype to write (--dtype)")
     return chosen
 
 
@@ -134,7 +138,7 @@ def _output(
 
 
 def _split(outputs: dict[str, stream.Output], limit: int) -> dict[str, dict[str, stream.Output]]:
-    """{file name: tensors}, files of at most `limit` bytes, tensors in order."""
+    """Return {file name: tensors}, files of at most `limit` bytes, tensors in order."""
     groups: list[dict[str, stream.Output]] = [{}]
     size = 0
     for name, output in outputs.items():
@@ -155,7 +159,7 @@ def _fingerprint(
     dtypes: dict[str, str],
     files: dict[str, dict[str, stream.Output]],
 ) -> str:
-    """Of all that decides the bytes: recipe, inputs by size and time of change, layout, version."""
+    """Digest everything that decides the bytes: recipe, inputs by size and time of change, layout, version."""
     inputs = []
     for folder, listed in tensors.items():
         states = [(file, file.stat()) for file in sorted({tensor.file for tensor in listed.values()})]
@@ -167,9 +171,9 @@ def _fingerprint(
 
 @contextmanager
 def _partial(out: Path, resume: bool, fingerprint: str) -> Iterator[tuple[Path, Path]]:
-    """(a hidden folder beside `out`, notes of how far it has got); it becomes `out` at the end.
+    """Yield a hidden folder next to `out` and the file of its progress; the folder becomes `out` at the end.
 
-    It stays where the process is killed or the disk is full, and is removed where the merge is refused.
+    It stays if the process is killed or the disk is full, and is removed if the merge is refused.
     """
     work = out.absolute().parent / f".{out.absolute().name}.merging"
     folder, begun = work / "model", work / "fingerprint.json"
@@ -198,7 +202,7 @@ def _partial(out: Path, resume: bool, fingerprint: str) -> Iterator[tuple[Path, 
 
 
 def _write_config(folder: Path, config: dict, dtypes: list[str]) -> None:
-    """config.json says the dtype of the weights, where they have one."""
+    """Write config.json with the dtype of the weights, if they have a common one."""
     if len(dtypes) == 1:
         config = _with_dtype(config, dtypes[0])
         if "torch_dtype" not in config:
@@ -207,7 +211,7 @@ def _write_config(folder: Path, config: dict, dtypes: list[str]) -> None:
 
 
 def _with_dtype(config: dict, dtype: str) -> dict:
-    """The settings with every dtype in them replaced, those of parts (text_config) too."""
+    """Replace every dtype in the settings, those of parts (text_config) too."""
     return {
         key: dtype
         if key in ("dtype", "torch_dtype") and value is not None

@@ -1,9 +1,9 @@
-"""Tensors written to safetensors files as they are computed: all cores, little memory, digests on the way.
+"""Write tensors to safetensors files as they are computed: on all cores, in little memory, with digests.
 
-A file is cut into pieces. Threads compute pieces and write them at their positions; NumPy and the kernel let go of
+A file is cut into pieces. Threads compute pieces and write them at their positions; NumPy and the kernel release
 Python's lock, so reading, arithmetic and writing overlap. Digests need the order: the calling thread follows with
-them and keeps, now and then, how far a file has got and the digest of that much. What was kept can be checked, and
-continued, by another process.
+them and notes from time to time how far a file has got and the digest up to there. Another process can check these
+notes and continue.
 """
 
 import hashlib
@@ -20,10 +20,9 @@ import numpy as np
 
 from bonesoup.weights.tensors import ITEM, header
 
-# Bytes of a piece, small enough to be in a cache still when it is written and digested. A thread holds one, and as
-# many again wait for their digest.
+# Bytes of a piece: small enough to be still in a cache when it is written and digested. Each thread has two.
 PIECE = 1 << 21
-# More threads than this only wait for the digest, and take memory.
+# More threads would only wait for the digest, and take memory.
 THREADS = 16
 # Bytes between two notes of how far a file has got.
 NOTE_EVERY = 1 << 26
@@ -37,8 +36,8 @@ class Output:
 
     Attributes:
         dtype: its name in safetensors, such as BF16.
-        fill: fill(start, out) computes elements from `start` on of the flattened tensor into `out`, uint8, which
-            says how many. Called from several threads at once.
+        fill: fill(start, out) computes elements of the flattened tensor from `start` on into `out`, uint8, until it
+            is full. Called from several threads at once.
     """
 
     dtype: str
@@ -68,9 +67,8 @@ def write(
     """Write files of tensors into a folder.
 
     Args:
-        files: {file name: {tensor name: tensor}}; tensors lie in this order, the wider dtypes first.
-        notes: where to note how far each file has got. What it says is there already is checked, kept and not
-            computed again.
+        files: {file name: {tensor name: tensor}}; tensors are stored in this order, the wider dtypes first.
+        notes: file that says how far each file has got. What an earlier process noted there is checked and kept.
         progress: called with the bytes written so far and in all.
 
     Returns:
@@ -98,7 +96,7 @@ def write(
 
 
 def _pieces(name: str, tensors: dict[str, Output], heads: dict[str, bytes], kept: int) -> Iterator[_Piece]:
-    """What is left to do in a file, in order. The borders are always the same ones."""
+    """Yield the missing pieces of a file, in order, cut at the same places every time."""
     position = len(heads[name])
     for output in tensors.values():
         item = ITEM[output.dtype]
@@ -111,7 +109,7 @@ def _pieces(name: str, tensors: dict[str, Output], heads: dict[str, bytes], kept
 
 
 def _computed(folder: Path, pieces: Iterator[_Piece]) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(file, where the piece ends, its bytes) in order, computed and written by threads; bytes are lent only."""
+    """Yield (file, end of the piece, its bytes) in order; threads compute and write. The bytes are reused later."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = min(cores, THREADS)
     buffers: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
@@ -149,7 +147,7 @@ def _write_at(path: Path, position: int, data: memoryview) -> None:
             written = os.pwrite(descriptor, data, position)
             data, position = data[written:], position + written
     except OSError as error:
-        # The kernel does not say which file it had no room for.
+        # The kernel does not name the file.
         error.filename = str(path)
         raise
     finally:
@@ -159,7 +157,7 @@ def _write_at(path: Path, position: int, data: memoryview) -> None:
 def _begin(
     folder: Path, heads: dict[str, bytes], sizes: dict[str, int], notes: Path | None
 ) -> tuple[dict[str, int], dict]:
-    """Each file with what of it is kept, and the running digest of that; the header at least."""
+    """Return how much of each file is kept, the header at least, and the running digest of that part."""
     noted = _read_notes(notes) if notes and notes.is_file() else {}
     kept, digests = {}, {}
     for name, head in heads.items():
@@ -191,12 +189,12 @@ def _note(notes: Path, name: str, end: int, digest: str) -> None:
 
 
 def _read_notes(notes: Path) -> dict[str, tuple[int, str]]:
-    """The last note of each file; a line torn by a kill counts for nothing."""
-    found = {}
+    """Return the last note of each file; a line torn by a kill is skipped."""
+    last = {}
     for line in notes.read_text().splitlines():
         try:
             name, end, digest = json.loads(line)
         except ValueError:
             continue
-        found[name] = (end, digest)
-    return found
+        last[name] = (end, digest)
+    return last

@@ -1,6 +1,6 @@
-"""Tensors in safetensors files, read at their positions: the header is parsed, bytes are read where they lie.
+"""Read tensors of safetensors files at their positions, without mapping files into memory.
 
-Nothing is mapped into memory, so what a merge holds does not grow with the size of its models.
+The memory that a merge takes does not grow with the size of its models.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-# Bytes an element takes; safetensors' names.
+# Bytes of an element, by the dtype's name in safetensors.
 ITEM = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
     **dict.fromkeys(("F32", "I32", "U32"), 4),
@@ -21,11 +21,12 @@ ITEM = {
 }
 # The limit of the format itself.
 _LONGEST_HEADER = 100_000_000
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor lies.
+    """The place of a tensor.
 
     Attributes:
         file: a safetensors file.
@@ -49,12 +50,13 @@ class Stored:
 
 
 def read_header(path: Path) -> dict[str, Stored]:
-    """{name: tensor} of a safetensors file, in the order of their bytes.
+    """Return {name: tensor} of a safetensors file, in the order of their bytes.
 
     Raises:
-        ValueError: the file is truncated, damaged, or has a dtype that is not known here.
+        ValueError: the file is a git-lfs pointer, truncated, damaged, or has a dtype that is not known here.
     """
     path = Path(path)
+    refuse_pointer(path)
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -78,6 +80,13 @@ def read_header(path: Path) -> dict[str, Stored]:
     return {name: Stored(path, dtype, shape, 8 + length + begin) for name, (dtype, shape, begin, _) in ordered}
 
 
+def refuse_pointer(path: Path) -> None:
+    """Raise ValueError if a file is a git-lfs pointer: a clone without git-lfs has it in place of the content."""
+    with open(path, "rb") as file:
+        if file.read(len(_POINTER)) == _POINTER:
+            raise ValueError(f"{path} is a git-lfs pointer, not the file itself: run `git lfs pull` in its repository")
+
+
 def _span(path: Path, name: str, entry: dict[str, Any]) -> tuple[str, tuple[int, ...], int, int]:
     dtype, shape, (begin, stop) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     if dtype not in ITEM:
@@ -92,7 +101,7 @@ def _broken(path: Path, why: str) -> ValueError:
 
 
 def read_into(descriptor: int, tensor: Stored, start: int, out: np.ndarray) -> None:
-    """Read elements from `start` on of a flattened tensor into `out`, uint8, which says how many.
+    """Read elements of a flattened tensor from `start` on into `out`, uint8, until it is full.
 
     Args:
         descriptor: of the open file `tensor.file`.
@@ -108,7 +117,7 @@ def read_into(descriptor: int, tensor: Stored, start: int, out: np.ndarray) -> N
 
 
 def header(tensors: dict[str, tuple[str, tuple[int, ...]]]) -> bytes:
-    """The first bytes of a safetensors file whose tensors follow in this order: {name: (dtype, shape)}."""
+    """Return the first bytes of a safetensors file whose tensors, {name: (dtype, shape)}, follow in this order."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, (dtype, shape) in tensors.items():
