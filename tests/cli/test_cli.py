@@ -224,9 +224,9 @@ def test_an_adapter_is_written_exactly_or_at_a_smaller_rank_with_its_error(soup,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--full", "--rank", "2"], "full weights have no rank to save"),
+        (["--full", "--rank", "2"], "--rank and --max-error compress an adapter"),
         (["--rank", "2", "--max-error", "0.1"], "a rank or a largest error, and not both"),
-        (["--max-error", "1.5"], "the largest error must be in [0, 1), found 1.5"),
+        (["--max-error", "1.5"], "the largest error is 1.5, expected a number in [0, 1)"),
     ],
 )
 def test_a_compression_that_means_nothing_is_refused(soup, bonesoup, options, message):

@@ -155,8 +155,12 @@ def test_the_end_is_told_apart_from_the_limit(soup_model):
     ("name", "settings", "message"),
     [
         ("Mamba", {}, "MambaForCausalLM takes no position_ids"),
-        ("Jamba", {"attn_layer_period": 2, "attn_layer_offset": 1}, "JambaForCausalLM keeps LinearAttentionLayer"),
-        ("Lfm2", {"layer_types": ["conv", "full_attention"]}, "Lfm2ForCausalLM keeps LinearAttentionLayer"),
+        (
+            "Jamba",
+            {"attn_layer_period": 2, "attn_layer_offset": 1},
+            "JambaForCausalLM caches more than",
+        ),
+        ("Lfm2", {"layer_types": ["conv", "full_attention"]}, "Lfm2ForCausalLM caches more than"),
     ],
 )
 def test_a_model_with_a_state_beside_its_keys_and_values_is_refused(tiny_policy, name, settings, message):

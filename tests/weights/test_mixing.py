@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -79,7 +80,7 @@ ADAPTERS = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(ADAPTERS, st.lists(st.floats(-2, 2, width=32), min_size=3, max_size=3))
 def test_a_mixture_is_the_dense_sum(bases, tmp_path_factory, adapters, weights):
     """Ranks, alphas, patterns of both, rsLoRA, layers and targets that differ; weights of any sign."""
@@ -157,9 +158,9 @@ def by_peft(base: Path, folders: list[Path], weights: list[float]) -> torch.Tens
         model.load_adapter(folder, adapter_name=str(i))
     model.base_model.set_adapter([str(i) for i in range(len(folders))])
     for module in model.modules():
-        for i, weight in enumerate(weights):
-            if str(i) in getattr(module, "scaling", {}):
-                module.scaling[str(i)] *= weight
+        if isinstance(module, LoraLayer):
+            for name in module.scaling:
+                module.scaling[name] *= weights[int(name)]
     return model.eval()(IDS).logits
 
 
@@ -242,7 +243,7 @@ def test_more_than_plain_lora_is_refused_by_name(bases, tmp_path, change, messag
 def test_another_base_is_noticed(bases, tmp_path):
     """By modules, by shapes, and by the copy of the base's embeddings where the adapter holds one."""
     write(tmp_path / "a", 0, 2, 2.0, {}, {}, False, MODULES)
-    with pytest.raises(ValueError, match=r"adapter a changes module model\.layers\.0\.self_attn\.q_proj, which .*gpt2"):
+    with pytest.raises(ValueError, match=r"adapter a changes module model\.layers\.\S+, which \S+gpt2 does not have"):
         mix(bases["gpt2"], {"a": tmp_path / "a"}, {"a": 1.0})
     architectures.base("llama", seed=1).save_pretrained(tmp_path / "other")
     folder = trained(tmp_path / "other", tmp_path / "b", ["q_proj", "embed_tokens"])

@@ -1,8 +1,8 @@
 """Continuous batching: rows with their own preference, seed and limits join and leave a running batch.
 
-Each step gives every running row one token. A row's answer depends on its own request alone, float rounding aside:
-its noise comes from its own seed, as in `sample`, and padding is masked and does not count as a position. Models
-whose cache is more than keys and values (recurrent states) are not for this.
+Each step gives every running row one token. A row's answer depends on its request alone, float rounding aside: its
+noise comes from its seed, as in `sample`, and padding is masked and does not count as a position. The cache of a model
+has to be keys and values only, without recurrent states.
 """
 
 import inspect
@@ -13,10 +13,11 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch.nn.functional import pad
-from transformers import DynamicCache
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bonesoup.chat import never_sampled
+from bonesoup.generation.noise import Noise
 from bonesoup.generation.sampling import Likelihood, choose, likelihoods
 from bonesoup.generation.soup import SoupModel
 
@@ -26,11 +27,11 @@ class Request:
     """One prompt to continue.
 
     Attributes:
-        key: by which the caller knows the row; no two running rows share one.
+        key: the caller's name for the row, unique among the running rows.
         prompt: token ids, through the chat template.
         coefficients: lambda [policy] over the policies of the `SoupModel`.
         temperature: 0 takes the most probable token.
-        top_p: sample from the most probable tokens that hold this much of the probability; 1 from all.
+        top_p: sample from the most probable tokens that together have this probability; 1 from all.
         top_k: sample from this many of the most probable tokens; 0 from all.
         min_p: sample from tokens at least this many times as probable as the likeliest; 0 from all.
         repetition_penalty, presence_penalty, frequency_penalty: see `sampling.penalise`.
@@ -84,7 +85,7 @@ class GivenText:
 
 @dataclass(frozen=True)
 class Token:
-    """One token of a row; `end` is None while it goes on, "stop" at the end token, "length" at the limit."""
+    """One token of a row; `end` is "stop" at an end token, "length" at the limit, else None."""
 
     key: Hashable
     id: int
@@ -95,43 +96,43 @@ class Token:
 @dataclass(eq=False)
 class _Row:
     request: Request
-    noise: torch.Generator
+    noise: Noise
     made: list[int] = field(default_factory=list)
 
 
 @dataclass(eq=False)
 class RunningBatch:
-    """Rows in the middle of their answers. One thread owns it, and the model."""
+    """Rows in the middle of their answers. One thread owns it and the model."""
 
     policy: SoupModel
     _rows: list[_Row] = field(default_factory=list, init=False)
-    # Keys and values [row, head, column, feature] of every layer, and which columns are a row's own: [row, column].
+    # Keys and values [row, head, column, feature] of every layer, and whether a column is the row's, [row, column].
     _cache: DynamicCache | None = field(default=None, init=False)
     _own: torch.Tensor | None = field(default=None, init=False)
-    # Whether the model mixes for the rows that run now.
+    # Whether the model's mixture is that of the running rows.
     _mixed: bool = field(default=False, init=False)
 
     def __post_init__(self):
         model, tokenizer = self.policy.model, self.policy.tokenizer
         if "position_ids" not in inspect.signature(model.forward).parameters:
             raise ValueError(f"{type(model).__name__} takes no position_ids: its rows cannot start at different times")
-        # By the library's own knowledge of the model; one with a state besides would run, and answer nonsense.
+        # A model that also keeps a state would run, and answer nonsense.
         kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
         if other := sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer}):
             raise ValueError(
-                f"{type(model).__name__} keeps {', '.join(other)} beside keys and values: its rows cannot join and "
-                "leave a batch; merge the soup for one preference and serve that elsewhere"
+                f"{type(model).__name__} caches more than keys and values ({', '.join(other)}): its rows cannot join "
+                "and leave a batch; merge the soup for one preference and serve that elsewhere"
             )
-        self._end = tokenizer.eos_token_id
-        self._never = never_sampled(tokenizer)
+        self._ends = end_tokens(model, tokenizer)
+        self._never = sorted(set(never_sampled(tokenizer)) - self._ends)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @torch.inference_mode()
     def join(self, requests: Sequence[Request]) -> list[Token]:
-        """Take rows in; the first token of each."""
-        rows = [_Row(request, torch.Generator().manual_seed(request.seed)) for request in requests]
+        """Add rows and return the first token of each."""
+        rows = [_Row(request, Noise(request.seed)) for request in requests]
         longest = max(len(request.prompt) for request in requests)
         device = self.policy.model.device
         ids = torch.tensor([[0] * (longest - len(r.prompt)) + list(r.prompt) for r in requests], device=device)
@@ -145,7 +146,7 @@ class RunningBatch:
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
-        """One more token for every running row; rows that end leave."""
+        """Return the next token of every running row; rows that end leave."""
         if not self._rows:
             return []
         if not self._mixed:
@@ -159,7 +160,7 @@ class RunningBatch:
 
     @torch.inference_mode()
     def score(self, texts: Sequence[GivenText]) -> list[list[Likelihood]]:
-        """Log-probabilities of given texts, each at its own coefficients, in one forward pass."""
+        """Return the log-probabilities of given texts, each at its own coefficients, in one forward pass."""
         longest = max(len(text.ids) for text in texts)
         scored = max(len(text.ids) - text.begin for text in texts)
         device = self.policy.model.device
@@ -181,14 +182,14 @@ class RunningBatch:
         ]
 
     def drop(self, keys: Collection[Hashable]) -> None:
-        """Let rows go before their end; unknown keys are none of the batch's business."""
+        """Drop rows before their end; unknown keys are ignored."""
         self._keep([i for i, row in enumerate(self._rows) if row.request.key not in keys])
 
     def _mix(self, rows: list[_Row]) -> None:
         self.policy.mixer.set(torch.tensor(np.stack([row.request.coefficients for row in rows])))
 
     def _forward(self, ids, own, position, cache) -> torch.Tensor:
-        """Logits of the next token, [row, vocabulary]; the cache grows."""
+        """Return the logits of the next token, [row, vocabulary]; the cache grows."""
         output = self.policy.model(
             input_ids=ids,
             attention_mask=own.long(),
@@ -204,18 +205,18 @@ class RunningBatch:
         requests = [row.request for row in rows]
         wanted = [i for i, request in enumerate(requests) if request.alternatives is not None]
         plain = logits[wanted] if wanted else None
-        ids = choose(logits, requests, [row.made for row in rows], [row.noise for row in rows], self._never, self._end)
+        ids = choose(logits, requests, [row.made for row in rows], [row.noise for row in rows], self._never, self._ends)
         likely = {i: likelihoods(plain[k : k + 1], [ids[i]], requests[i].alternatives)[0] for k, i in enumerate(wanted)}
         tokens = []
         for i, (row, token) in enumerate(zip(rows, ids, strict=True)):
             row.made.append(token)
             full = len(row.made) >= row.request.max_new_tokens
-            end = "stop" if token == self._end else "length" if full else None
+            end = "stop" if token in self._ends else "length" if full else None
             tokens.append(Token(row.request.key, token, end, likely.get(i)))
         return tokens
 
     def _append(self, rows: list[_Row], cache: DynamicCache, own: torch.Tensor) -> None:
-        """Rows and their cache beside those that run: the shorter side gets columns that are nobody's, on the left."""
+        """Add rows and their cache to the running ones; the shorter side is padded on the left."""
         if self._rows:
             short, width = self._own.shape[1], own.shape[1]
             left, right = max(width - short, 0), max(short - width, 0)
@@ -240,8 +241,15 @@ class RunningBatch:
             self._cache = self._own = None
             return
         own = self._own[kept]
-        # Columns that were only of those that left.
+        # Columns on the left may have belonged only to rows that left.
         first = int(own.any(0).int().argmax())
         self._own = own[:, first:]
         for layer in self._cache.layers:
             layer.keys, layer.values = layer.keys[kept, :, first:], layer.values[kept, :, first:]
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the tokens that end an answer: the tokenizer's, and those of the model's generation settings."""
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    more = ends if isinstance(ends, list) else [ends]
+    return {token for token in (tokenizer.eos_token_id, *more) if token is not None}

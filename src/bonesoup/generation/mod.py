@@ -1,6 +1,6 @@
-"""MOD: sampling from a product of policies, log pi = log pi_base + sum_j lambda_j (log pi_j - log pi_base), per token.
+"""Sample from a product of policies (MOD): log pi = log pi_base + sum_j lambda_j (log pi_j - log pi_base), per token.
 
-Every row runs once per policy, side by side in the batch, and all of its copies take the token that the mixture
+A row runs once per policy, in neighbouring rows of the batch, and all its copies take the token that the mixture
 draws. With lambda on the simplex the base cancels and is not run.
 
 Source: MOD (Shi et al. 2024, arXiv 2406.18853), the reverse-KL case.
@@ -16,11 +16,11 @@ from bonesoup.generation.soup import SoupModel
 
 
 def members(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distributions that rows [row, policy] of coefficients mix.
+    """Return the distributions that rows [row, policy] of coefficients mix, and their weights.
 
     Returns:
         mixtures: coefficients over policies of every member [member, policy]; the base is the row of zeros.
-        weights: of every member [row, member].
+        weights: exponents of every member [row, member].
     """
     rest = 1 - coefficients.sum(axis=1, keepdims=True)
     mixtures, weights = np.eye(coefficients.shape[1]), coefficients
@@ -31,9 +31,9 @@ def members(coefficients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def product(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Logits [row * member, ...] and weights [row, member] -> logits of the mixture [row, ...].
+    """Combine logits [row * member, ...] with weights [row, member] into those of the mixture [row, ...].
 
-    A token that some member rules out (-inf) stays out.
+    A token that a member rules out (-inf) stays out.
     """
     logits = logits.float().view(*weights.shape, *logits.shape[1:])
     out = logits.isneginf()
@@ -43,7 +43,7 @@ def product(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 class _Together(LogitsProcessor):
-    """All copies of a row see the logits of the mixture and draw the same noise, so they take the same token."""
+    """Give all copies of a row the token that the mixture draws."""
 
     def __init__(self, weights: torch.Tensor, seeds: list[int], temperature: float):
         self.weights = weights
@@ -63,7 +63,14 @@ def sample_product(
     temperature: float,
     max_new_tokens: int,
 ) -> tuple[list[Response], torch.Tensor]:
-    """One response per prompt from its own mixture, coefficients [row, policy]; and its log-probability [row], nats."""
+    """Sample one response per prompt, each from its own mixture.
+
+    Args:
+        coefficients: lambda [row, policy].
+
+    Returns:
+        The responses, and the log-probability of each [row] in nats.
+    """
     mixtures, weights = members(coefficients)
     copies = len(mixtures)
     weights = torch.tensor(weights, dtype=torch.float32, device=policy.model.device)

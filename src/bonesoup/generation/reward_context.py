@@ -1,7 +1,7 @@
-"""Rewards in a prompt's context: one token per objective and level, after the words of the last message.
+"""Ask for rewards in the prompt: one token per objective and level, after the words of the last message.
 
-A level is half a standard deviation of the SFT policy's own responses. Tokens of their own serve any tokenizer, one
-that knows no numbers included, and cannot be met in a prompt by chance.
+A level is half a standard deviation of the SFT policy's responses. Added tokens work with any tokenizer, even one
+without numbers, and do not occur in a prompt by chance.
 """
 
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ LEVELS = np.arange(-6, 7) / 2
 
 
 def reward_tokens(objectives: Sequence[str]) -> list[str]:
-    """Every token that a context can hold."""
+    """List every token that a context can hold."""
     return [_token(name, level) for name in objectives for level in LEVELS]
 
 
 def context(objectives: Sequence[str], rewards: Sequence[float]) -> str:
-    """The tokens of `rewards` [objective], in SFT standard deviations, each at its nearest level."""
+    """Return the tokens of `rewards` [objective], in SFT standard deviations, each at the nearest level."""
     nearest = [LEVELS[np.abs(LEVELS - reward).argmin()] for reward in rewards]
     return "".join(_token(name, level) for name, level in zip(objectives, nearest, strict=True))
 
 
 def contexts(objectives: Sequence[str], reach: Sequence[Sequence[float]], preferences: Sequence) -> list[str]:
-    """The context of each of `preferences` [point, objective]; `reach` holds the lowest and the highest rewards."""
+    """Return the context of each of `preferences` [point, objective]; `reach` is the lowest and the highest rewards."""
     return [context(objectives, rewards) for rewards in target_rewards(preferences, *reach)]
 
 
 def in_context(prompt: Messages, context: str) -> Messages:
-    """`prompt` with a context after its last message."""
+    """Append a context to the last message of `prompt`."""
     *before, last = prompt
     return [*before, last | {"content": last["content"] + context}]
 

@@ -1,9 +1,4 @@
-"""Batched sampling with a seed per row, and the log-probability of what was sampled.
-
-Each row draws its own noise from its own seed (Gumbel-max: argmax of logits / T plus Gumbel noise is a sample
-of softmax(logits / T)). A row's response therefore does not depend on the rows beside it, and two policies
-that share a seed share their noise, which makes their comparison paired.
-"""
+"""Sample batches of responses with a seed per row, and measure the log-probability of responses."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +7,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from bonesoup.chat import never_sampled
+from bonesoup.generation.noise import Noise, draw
 
 Messages = list[dict[str, str]]
 
@@ -22,7 +18,7 @@ class Response:
 
     Attributes:
         text: without special tokens.
-        token_ids: what was sampled, with the end token when there is one.
+        token_ids: the sampled tokens, with the end token if it was reached.
         finished: whether the end token was reached.
     """
 
@@ -32,30 +28,24 @@ class Response:
 
 
 class RowNoise(LogitsProcessor):
-    """logits [batch, vocabulary] -> logits / temperature + Gumbel noise, drawn per row."""
+    """Sample in a greedy `generate`: of logits [row, vocabulary], leave only a token drawn with each row's noise."""
 
     def __init__(self, seeds: list[int], temperature: float):
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self.rows = [Noise(seed) for seed in seeds]
         self.temperature = temperature
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return perturbed(scores.float() / self.temperature, self.generators)
-
-
-def perturbed(logits: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
-    """logits [row, vocabulary] + Gumbel noise of each row's own generator: the argmax is a sample of the softmax."""
-    width = logits.shape[-1]
-    exponential = torch.stack([torch.empty(width).exponential_(generator=g) for g in generators])
-    return logits - exponential.to(logits.device).log()
+        tokens = draw(scores.float() / self.temperature, self.rows).to(scores.device)
+        return torch.full_like(scores, -torch.inf).scatter(-1, tokens[:, None], 0)
 
 
 def render(tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]) -> list[str]:
-    """Prompts through the chat template, up to where the assistant speaks."""
+    """Render prompts through the chat template, up to the start of the answer."""
     return [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]):
-    """Left-padded input_ids and attention_mask, both [batch, longest prompt]."""
+    """Return left-padded input_ids and attention_mask, both [batch, longest prompt]."""
     texts = render(tokenizer, prompts)
     return tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
 
@@ -70,7 +60,7 @@ def sample(
     max_new_tokens: int,
     batch: int,
 ) -> list[Response]:
-    """One response per prompt; row i depends on its prompt, seeds[i] and the model alone."""
+    """Sample one response per prompt; row i depends on its prompt, seeds[i] and the model alone."""
     responses = []
     for start in range(0, len(prompts), batch):
         inputs = encode(tokenizer, prompts[start : start + batch]).to(model.device)
@@ -88,7 +78,7 @@ def sample(
 
 
 def responses_of(tokenizer: PreTrainedTokenizerBase, sampled: torch.Tensor) -> list[Response]:
-    """Sampled ids [row, token] as responses, cut after their end token."""
+    """Make responses of sampled ids [row, token], cut after their end token."""
     return [_response(tokenizer, ids) for ids in sampled.tolist()]
 
 
@@ -108,7 +98,7 @@ def log_probabilities(
     batch: int,
     temperature: float = 1.0,
 ) -> torch.Tensor:
-    """log pi(response | prompt), summed over the sampled tokens, in nats [batch]."""
+    """Return log pi(response | prompt), summed over the sampled tokens, in nats [batch]."""
     parts = [
         log_probabilities_of(
             model, tokenizer, prompts[start : start + batch], responses[start : start + batch], temperature
@@ -127,8 +117,11 @@ def log_probabilities_of(
     temperature: float,
     combine: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """`log_probabilities` of one batch. `combine` makes the logits of fewer rows of those of the batch: of every
-    group of like rows one, in order."""
+    """Return `log_probabilities` of one batch.
+
+    Args:
+        combine: reduces the logits of each consecutive group of rows to those of one row.
+    """
     inputs = encode(tokenizer, prompts).to(model.device)
     ids = [torch.tensor(response.token_ids) for response in responses]
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
@@ -138,7 +131,7 @@ def log_probabilities_of(
     logits = model(
         input_ids=torch.cat([inputs["input_ids"], ids], dim=1),
         attention_mask=attention,
-        # Real positions, as generate() counts them: padding on the left must not shift a row.
+        # As in generate(), padding on the left does not shift a row's positions.
         position_ids=(attention.cumsum(1) - 1).clamp(min=0),
         logits_to_keep=ids.shape[1] + 1,
     ).logits[:, :-1]

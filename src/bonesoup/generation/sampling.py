@@ -1,7 +1,7 @@
-"""The choice of the next token, row by row: penalties, cuts of the distribution, noise, log-probabilities.
+"""Choose the next token row by row: penalties, cuts of the distribution, noise, log-probabilities.
 
 Each row is treated by its own request alone, in the order of Transformers' generate: penalties, forbidden tokens,
-temperature, top_k, top_p, min_p; then Gumbel noise of the row's own generator and the argmax.
+temperature, top_k, top_p, min_p; then a draw with the row's own noise.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
-from bonesoup.generation.sample import perturbed
+from bonesoup.generation.noise import Noise, draw
+
+# Tokens among which a nucleus is looked for first.
+HEAD = 1024
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Likelihood:
 
 
 def likelihoods(logits: torch.Tensor, ids: Sequence[int], top: int) -> list[Likelihood]:
-    """Log-probabilities of `ids` [token] under logits [token, vocabulary], and of the `top` likeliest of each place."""
+    """Return the log-probabilities of `ids` [token] under logits [token, vocabulary], and the `top` likeliest."""
     log_probs = logits.float().log_softmax(-1)
     chosen = log_probs.gather(-1, torch.tensor(ids, device=logits.device)[:, None])[:, 0].tolist()
     values, places = log_probs.topk(min(top, log_probs.shape[-1]), dim=-1)
@@ -49,7 +52,7 @@ def penalise(logits: torch.Tensor, request, made: list[int]) -> None:
 
 
 def cut(logits: torch.Tensor, requests: Sequence) -> torch.Tensor:
-    """logits [row, vocabulary], divided by the temperature, without the tokens that top_k, top_p and min_p exclude."""
+    """Rule out the tokens of logits [row, vocabulary] / temperature that top_k, top_p and min_p exclude."""
     for i, request in enumerate(requests):
         if 0 < request.top_k < logits.shape[-1]:
             smallest = logits[i].topk(request.top_k).values[-1]
@@ -63,49 +66,50 @@ def cut(logits: torch.Tensor, requests: Sequence) -> torch.Tensor:
 
 
 def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """logits [row, vocabulary] without the tokens beyond the most probable ones that hold `top_p` [row, 1]."""
+    """Rule out all tokens of logits [row, vocabulary] but the most probable ones that have `top_p` [row, 1]."""
     if bool((top_p >= 1).all()):
         return logits
-    ordered, order = logits.sort(dim=-1, descending=True)
-    mass = ordered.softmax(-1)
-    # The token that crosses the line stays, and the first whatever float32 makes of top_p.
-    beyond = mass.cumsum(-1) - mass >= top_p
-    beyond[:, 0] = False
-    return logits.masked_fill(beyond.scatter(-1, order, beyond) & (top_p < 1), -torch.inf)
+    # Sorting a large vocabulary takes longer than a step of the model; the nucleus seldom has more than these.
+    for count in (min(HEAD, logits.shape[-1]), logits.shape[-1]):
+        ordered, order = logits.topk(count, dim=-1)
+        mass = (ordered - logits.logsumexp(-1, keepdim=True)).exp()
+        # The token that crosses the line stays, and the first one whatever float32 makes of top_p.
+        inside = mass.cumsum(-1) - mass < top_p
+        inside[:, 0] = True
+        if not bool((inside[:, -1:] & (top_p < 1)).any()):
+            break
+    kept = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, inside)
+    return logits.masked_fill(~kept & (top_p < 1), -torch.inf)
 
 
 def choose(
     logits: torch.Tensor,
     requests: Sequence,
     made: list[list[int]],
-    noise: list[torch.Generator],
+    noise: list[Noise],
     never: list[int],
-    end: int | None,
+    ends: set[int],
 ) -> list[int]:
-    """The next token of each row; `logits` [row, vocabulary] are overwritten.
+    """Return the next token of each row; `logits` [row, vocabulary] are overwritten.
 
     Args:
         made: tokens of each row's answer so far.
         never: tokens that are never sampled.
-        end: the end token, which a row does not take before its `min_tokens`, or ever with `ignore_eos`.
+        ends: the end tokens, which a row does not take before its `min_tokens`, or ever with `ignore_eos`.
     """
     for i, request in enumerate(requests):
         if request.penalised:
             penalise(logits[i], request, made[i])
         if request.ignore_eos or len(made[i]) < request.min_tokens:
-            logits[i, end] = -torch.inf
+            logits[i, sorted(ends)] = -torch.inf
     logits[:, never] = -torch.inf
+    chosen = logits.argmax(-1).cpu()
     sampled = [i for i, request in enumerate(requests) if request.temperature > 0]
     if sampled:
         hot = [requests[i] for i in sampled]
-        every = len(sampled) == len(requests)
         temperature = torch.tensor([[request.temperature] for request in hot], device=logits.device)
-        scaled = (logits if every else logits[sampled]) / temperature
+        scaled = logits[sampled] / temperature
         if any(request.cuts for request in hot):
             scaled = cut(scaled, hot)
-        scaled = perturbed(scaled, [noise[i] for i in sampled])
-        if every:
-            logits = scaled
-        else:
-            logits[sampled] = scaled
-    return logits.argmax(-1).tolist()
+        chosen[sampled] = draw(scaled, [noise[i] for i in sampled])
+    return chosen.tolist()

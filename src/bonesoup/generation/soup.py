@@ -1,10 +1,10 @@
 """A soup: policies, their weight rows, and how a preference becomes merging coefficients.
 
-`Soup` is the recipe on disk; `SoupModel` is one base model in memory with every policy attached, which answers any
-preference, or each row of a batch at its own (exact for any real coefficients, negative included).
+`Soup` is the recipe on disk. `SoupModel` is one base model in memory with every policy attached; each row of a batch
+has its own mixture, exact for any real coefficients, negative ones included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from bonesoup.chat import with_template
 from bonesoup.files import read_json
 from bonesoup.generation.mixer import Mixer
 from bonesoup.method.mappings import MAPPINGS
 from bonesoup.weights.adapter_files import WEIGHTS, load
 from bonesoup.weights.adapters import Adapter, concatenate
+from bonesoup.weights.checkpoint import read_config
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 # Rows of one mixture from which folding it into the weights pays: bench/steer.py prints the crossing.
@@ -45,7 +47,7 @@ class Soup:
         mixes: what lambda mixes: the `weights` of the policies, or their next-token `distributions` (MOD).
         scale: extrapolation per objective; None is 1 everywhere.
         reach: `context` only: the lowest and the highest reward that its prompts ask for, each [objective].
-        reference: the SFT policy, where it is not the base.
+        reference: the SFT policy, if it is not the base.
     """
 
     method: str
@@ -88,8 +90,17 @@ class Soup:
             reference=inside(raw["reference"]) if raw.get("reference") else None,
         )
 
+    @classmethod
+    def of_adapters(cls, base: str | Path, adapters: Mapping[str, str | Path]) -> "Soup":
+        """Return the soup of named adapters {name: folder}, whose preferences are the adapters' weights."""
+        rows = np.eye(len(adapters)).tolist()
+        policies = [
+            Policy(name, Path(path), tuple(row)) for (name, path), row in zip(adapters.items(), rows, strict=True)
+        ]
+        return cls("adapters", Path(base), tuple(adapters), "direct", tuple(policies), ())
+
     def coefficients(self, preference) -> np.ndarray:
-        """preference [objective] -> lambda [policy].
+        """Return the coefficients lambda [policy] of a preference [objective].
 
         Raises:
             ValueError: a `lookup` soup has no policy for this preference.
@@ -104,9 +115,16 @@ class Soup:
 
 @dataclass(frozen=True, eq=False)
 class SoupModel:
-    """One base model in memory with the policies of a soup on it, and of others beside it.
+    """One base model in memory with the policies of a soup on it, and perhaps those of other soups.
 
-    Coefficients are over `policies`: those of `soup` first, then those of the soups beside it.
+    For generation at weights that differ from row to row, without merging. Your own adapters, one weight each:
+
+        model = SoupModel.of_adapters("models/llama", {"calm": "adapters/calm", "bold": "adapters/bold"})
+        model.mix([[1.4, -0.4], [0.0, 1.0]])  # [row, adapter]
+        texts = sample(model.model, model.tokenizer, prompts, seeds, temperature=0.7, max_new_tokens=64, batch=2)
+
+    Attributes:
+        policies: the order of all coefficients: those of `soup` first, then those of the other soups.
     """
 
     soup: Soup
@@ -119,15 +137,16 @@ class SoupModel:
     def load(
         cls, soup: Soup, device: str = "cpu", dtype: torch.dtype | str = "auto", beside: Sequence[Soup] = ()
     ) -> "SoupModel":
-        """Load base, tokenizer and adapters once. `dtype` "auto" keeps the checkpoint's.
+        """Load base, tokenizer and adapters once.
 
         Args:
+            dtype: "auto" keeps the checkpoint's.
             beside: other soups on the same base, such as the Rewarded Soup that this one is compared with.
 
         Raises:
             ValueError: the base or an adapter is not there as safetensors or does not fit, or the bases differ.
         """
-        # The libraries would take a missing folder for the name of a model on the Hub, or a pickle in its place.
+        # The libraries would take a missing folder for the name of a model on the Hub, or read a pickle.
         if not soup.base.is_dir():
             raise ValueError(f"soup {soup.method}: its base {soup.base} does not exist")
         if others := [other for other in beside if other.base != soup.base]:
@@ -138,11 +157,32 @@ class SoupModel:
         for policy in policies:
             if not (policy.path / WEIGHTS).is_file():
                 raise ValueError(f"soup {soup.method}: {policy.path / WEIGHTS} of {policy.slot} does not exist")
-        mixer = Mixer(model, [load(policy.path) for policy in policies])
+        mixer = Mixer(model, [load(policy.path) for policy in policies], [policy.slot for policy in policies])
         return cls(soup, model, tokenizer, policies, mixer)
 
+    @classmethod
+    def of_adapters(
+        cls,
+        base: str | Path,
+        adapters: Mapping[str, str | Path],
+        device: str = "cpu",
+        dtype: torch.dtype | str = "auto",
+    ) -> "SoupModel":
+        """Load a base and named LoRA adapters; coefficients are their weights, in this order.
+
+        The tokenizer ends answers as its chat template does.
+
+        Raises:
+            ValueError: the base is not a Transformers folder with safetensors weights, or is quantised; an adapter is
+                more than plain LoRA, or belongs to another base.
+        """
+        read_config(Path(base))
+        model = cls.load(Soup.of_adapters(base, adapters), device, dtype)
+        with_template(model.tokenizer)
+        return model
+
     def coefficients(self, preference, soup: Soup | None = None) -> np.ndarray:
-        """preference [objective] -> lambda [policy] of `soup` (of the main one if None), 0 for other soups' policies.
+        """Return lambda [policy] of a preference [objective] in `soup`, the main one if None; 0 for other policies.
 
         Raises:
             ValueError: see `Soup.coefficients`.
@@ -163,10 +203,10 @@ class SoupModel:
         return values
 
     def mix(self, coefficients: np.ndarray) -> None:
-        """Answer row i of every batch by the mixture coefficients[i], [row, policy], from now on.
+        """Answer row i of every batch with the mixture coefficients[i], [row, policy], from now on.
 
-        Many rows of one mixture are cheaper with the mixture in the weights, and get it there: the choice depends on
-        the rows alone, so that a run can be repeated bit for bit.
+        Many rows of one mixture are cheaper with the mixture folded into the weights. That choice depends on the rows
+        alone, so that a run can be repeated bit for bit.
         """
         rows = torch.tensor(np.asarray(coefficients, float))
         if len(rows) >= FOLD_FROM and bool((rows == rows[0]).all()):
@@ -180,17 +220,17 @@ class SoupModel:
 
 
 def merge_adapters(soup: Soup, preference) -> tuple[Adapter, np.ndarray]:
-    """The exact adapter of a soup for one preference [objective], and its coefficients [policy].
+    """Return the exact adapter of a soup for one preference [objective], and its coefficients [policy].
 
     Raises:
-        ValueError: the soup has no policies, or no adapter can stand for what it mixes.
+        ValueError: the soup has no policies, or its mixture is not a mixture of weights.
     """
     if soup.mapping == "context":
-        raise ValueError(f"soup {soup.method} reads the preference in its prompt: no adapter stands for it")
+        raise ValueError(f"soup {soup.method} reads the preference in its prompt: there is no adapter to merge")
     if not soup.policies:
         raise ValueError(f"soup {soup.method} has no policies: it is the base {soup.base} alone")
     if soup.mixes != "weights":
-        raise ValueError(f"soup {soup.method} mixes {soup.mixes}, not weights: no adapter stands for it")
+        raise ValueError(f"soup {soup.method} mixes {soup.mixes}, not weights: there is no adapter to merge")
     values = soup.coefficients(preference)
     parts = [(load(policy.path), value) for policy, value in zip(soup.policies, values.tolist(), strict=True)]
     return concatenate(parts), values

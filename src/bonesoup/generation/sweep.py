@@ -1,4 +1,4 @@
-"""The same prompts at several preferences: one mixed batch for a few prompts, one preference at a time for many."""
+"""Answer the same prompts at several preferences: in one mixed batch, or one preference at a time for many prompts."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -26,12 +26,12 @@ def sweep(
     Args:
         coefficients: lambda [point, policy].
         batch: rows at once.
-        contexts: what stands after every prompt, one per point, where the soup needs it.
+        contexts: of every point, the text appended to its prompts, if the soup reads preferences there.
 
     Yields:
-        rows: places in the point-major table [point * prompt], each once and in order.
+        rows: indices of the point-major table [point * prompt], each once and in order.
         responses: one per row.
-        log_probs: of each response under its own mixture, in nats [row].
+        log_probs: of each response under its mixture, in nats [row].
     """
     count = len(prompts)
     for rows in chunks(len(coefficients), count, batch):
@@ -47,19 +47,19 @@ def sweep(
             continue
         policy.mix(coefficients[rows // count])
         responses = sample(policy.model, policy.tokenizer, messages, noise, temperature, max_new_tokens, len(rows))
-        said = _said(policy) if contexts else None
-        own = log_probabilities_of(policy.model, policy.tokenizer, messages, responses, temperature, said)
+        combine = _without_reward_tokens(policy) if contexts else None
+        own = log_probabilities_of(policy.model, policy.tokenizer, messages, responses, temperature, combine)
         yield rows, responses, own.double().numpy()
 
 
-def _said(policy: SoupModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Logits without reward tokens, which are read and never said: what is said has all of the probability."""
+def _without_reward_tokens(policy: SoupModel) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a function that gives reward tokens, which the model only reads, no probability."""
     silent = policy.tokenizer.convert_tokens_to_ids(reward_tokens(policy.soup.objectives))
     return lambda logits: logits.index_fill(-1, torch.tensor(silent, device=logits.device), -torch.inf)
 
 
 def chunks(points: int, prompts: int, batch: int) -> list[np.ndarray]:
-    """Rows of the point-major table, at most `batch` at once; with many prompts none holds two points."""
+    """Cut the point-major table into parts of at most `batch` rows; with many prompts no part has two points."""
     table = np.arange(points * prompts)
     parts = table.reshape(points, prompts) if prompts >= FOLD_FROM else [table]
     return [part[start : start + batch] for part in parts for start in range(0, len(part), batch)]

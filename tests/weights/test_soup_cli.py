@@ -1,0 +1,77 @@
+"""`bonesoup soup` on people's own adapters: the folder it writes, and words that make no sense."""
+
+import architectures
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from bonesoup.cli.main import app
+from bonesoup.weights import mix
+
+IDS = torch.arange(12)[None]
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory) -> list[str]:
+    """A base and two adapters, as options."""
+    root = tmp_path_factory.mktemp("theirs")
+    architectures.base("llama").save_pretrained(root / "base")
+    options = ["soup", "--base", str(root / "base")]
+    for seed, name in enumerate(("calm", "bold")):
+        architectures.policy(root / "base", root / name, seed, r=2 + seed, target_modules=["q_proj", "up_proj"])
+        options += ["--adapter", f"{name}={root / name}"]
+    return options
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(IDS).logits
+
+
+def test_an_adapter_and_a_whole_model_answer_alike(words, tmp_path):
+    base = words[2]
+    weights = ["--weight", "calm=1.4,bold=-0.4"]
+    for out, more in ((tmp_path / "adapter", []), (tmp_path / "full", ["--full"])):
+        done = CliRunner().invoke(app, [*words, *weights, "--out", str(out), *more])
+        assert done.exit_code == 0, done.output
+        assert "calm +1.4000, bold -0.4000" in done.output
+    mixed = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "full")
+    torch.testing.assert_close(logits(mixed), logits(whole), atol=1e-4, rtol=1e-4)
+    assert (logits(whole) - logits(AutoModelForCausalLM.from_pretrained(base))).abs().max() > 0.1
+    assert "| calm | 1.4 |" in (tmp_path / "adapter/README.md").read_text()
+
+
+def test_compressed_to_a_rank(words, tmp_path):
+    done = CliRunner().invoke(app, [*words, "--weight", "calm=1,bold=1", "--rank", "2", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "rank 2\n" in done.output
+    assert "relative error: " in done.output
+    again = mix(words[2], {"small": tmp_path / "out"}, {"small": 1.0})
+    assert {len(a) for a, _ in again.tensors.values()} == {2}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "need --base, --adapter and --weight"),
+        (["--weight", "calm=1,bold=x"], "the weight of bold is 'x', expected a number"),
+        (["--weight", "calm"], "--weight is 'calm', expected a name and a value such as calm=1.4"),
+        (["--weight", "calm=1,calm=2,bold=1"], "--weight names calm twice"),
+        (["--weight", "calm=1", "--preference", "balanced"], "give --preference, or --base"),
+    ],
+)
+def test_words_that_make_no_sense_are_bad_usage(words, more, message, tmp_path):
+    done = CliRunner().invoke(app, [*words, *more, "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split()).replace("│ ", "").replace(" │", "")
+
+
+def test_merge_says_where_adapters_go(words, tmp_path):
+    adapter = words[4].partition("=")[2]
+    done = CliRunner().invoke(app, ["merge", "--model", f"{adapter}=1", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert "is the folder of an adapter, not of a Transformers model" in str(done.exception)
+    assert f"bonesoup soup --base MODEL --adapter a={adapter}" in str(done.exception)
