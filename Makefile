@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 # The servers and the worker start each other's tools by name.
 WITH_TOOLS := PATH="$(abspath $(BIN)):$$PATH"
 .DEFAULT_GOAL := help
-.PHONY: help install dependencies demo chat test test-slow test-all lint docs graph mlflow prefect worker deploy system image
+.PHONY: help install dependencies demo chat gpu test test-slow test-all lint docs graph mlflow prefect worker deploy system image
 
 help:
 	@head -1 Makefile | cut -c3-
@@ -38,6 +38,12 @@ demo: install
 	@$(BIN)/bonesoup run
 
 # A real chat model instead of the embedded task; writes its profile into params.yaml.
+# On a machine with a GPU: convert the base of the profile smollm2, then check and measure (bench/gpu.py).
+gpu: install
+	@$(BIN)/bonesoup profile smollm2
+	@$(BIN)/bonesoup run base
+	@$(BIN)/python bench/gpu.py --base out/base
+
 chat: install
 	@$(BIN)/bonesoup profile smollm2
 	@$(BIN)/bonesoup run
