@@ -1,0 +1,172 @@
+"""Define the sections about training: SFT, the common scale, the basis, policies, and the machine they train on."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, model_validator
+from pydantic.functional_validators import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from bonesoup.settings.section import FILL, Count, Part, Positive, Section, Share, report
+
+
+class Lora(Section):
+    rank: Count = Field(description="rank r of every adapted matrix")
+    alpha: Positive = Field(description="adapter scale is alpha / rank")
+    dropout: Share = Field(
+        0.0, description="dropout on the adapter's input; must be 0 in `rl.lora`, because RLOO switches it off"
+    )
+    targets: str | list[str] = Field("all-linear", description="names of the modules to adapt, or all-linear")
+
+
+class Fit(Section):
+    steps: Count = Field(description="optimiser steps")
+    batch: Count = Field(description="rows per step")
+    learning_rate: Positive = Field(description="peak learning rate; cosine decay after 5% warm-up")
+
+
+class Sft(Fit):
+    lora: Lora | None = Field(None, description="adapter to train; null trains every weight")
+
+
+class Generation(Section):
+    temperature: Positive = Field(description="sampling temperature, in training and evaluation alike")
+    max_new_tokens: Count = Field(description="longest response, in tokens")
+
+
+class Normalise(Section):
+    samples: Count = Field(description="responses to sample from the SFT policy on training prompts")
+
+
+class Basis(Section):
+    kind: Literal["circulant", "identity", "rows"] = Field(
+        "circulant",
+        description="reward weights of the backbones: `circulant` with `beta`, `identity` (Rewarded Soup's), or `rows`",
+    )
+    beta: float = Field(description="diagonal of the circulant basis, in (1/n, 1]; 1 is Rewarded Soup")
+    rows: list[list[float]] | None = Field(
+        None, description="kind `rows` only: one list of weights per backbone, at least as many as objectives"
+    )
+
+    @model_validator(mode="after")
+    def _rows_of_their_kind(self, info: ValidationInfo) -> Self:
+        if self.kind != "rows" and self.rows:
+            report(info, [f"basis.rows: only kind rows takes rows, basis.kind is {self.kind}; set it to null"])
+        return self
+
+    def backbones(self, n: int) -> int:
+        """Return the number of backbones for n objectives."""
+        return len(self.rows) if self.kind == "rows" and self.rows else n
+
+
+def _named_by_value(beta: Any) -> Any:
+    """Refuse a beta that is written as a whole number: DVC names its stage `probe@1`, the plan holds 1.0."""
+    if isinstance(beta, int) and not isinstance(beta, bool):
+        raise PydanticCustomError("whole_number", "write {beta}.0: the value names a stage", {"beta": beta})
+    return beta
+
+
+class Seek(Section):
+    betas: list[Annotated[float, BeforeValidator(_named_by_value)]] = Field(
+        [],
+        description="values of beta to compare in short runs before the full one; `basis.beta` is filled "
+        "in among them; "
+        "empty: no search, take `basis.beta`",
+    )
+    share: Part = Field(0.2, description="share of the full run's steps to train for each of them")
+    samples: Count = Field(256, description="validation prompts per grid point for the comparison")
+
+    @model_validator(mode="after")
+    def _different(self, info: ValidationInfo) -> Self:
+        if len(set(self.betas)) < len(self.betas):
+            report(info, [f"seek.betas: {self.betas} repeats a value"])
+        return self
+
+
+class Extrapolation(Section):
+    scales: list[Positive] = Field(
+        [1.0],
+        description="factors to try on every method's change of the SFT weights; 1, no change, is filled in",
+    )
+    per_objective: bool = Field(
+        False, description="choose a scale for each objective at its own vertex, instead of one for all preferences"
+    )
+    samples: Count = Field(256, description="validation prompts per preference for the comparison")
+    kl: Positive = Field(10.0, description="a scale is rejected if its mean KL exceeds this, in nats per response")
+
+    @model_validator(mode="after")
+    def _none_among_them(self, info: ValidationInfo) -> Self:
+        if 1 not in self.scales:
+            report(info, [f"extrapolation.scales: {self.scales} must hold 1, no scaling; {FILL}"])
+        return self
+
+
+class Diagnosis(Section):
+    samples: int = Field(
+        0,
+        ge=0,
+        description="validation prompts of the stage `diagnose`, which predicts Bone Soup's gain from the specialists; "
+        "0 leaves it out",
+    )
+
+
+class Limits(Section):
+    kl: Positive = Field(description="stop if KL(policy || SFT) exceeds this, in nats per response")
+    entropy: float = Field(ge=0, description="stop if the mean token entropy falls below this, in nats")
+
+
+class Rl(Section):
+    steps: Count = Field(description="optimiser steps, one batch of rollouts each")
+    prompts: Count = Field(description="prompts per step")
+    generations: Annotated[int, Field(ge=2)] = Field(description="responses per prompt (the leave-one-out group)")
+    micro_batch: Count = Field(description="rows per backward pass; divides prompts * generations")
+    learning_rate: Positive = Field(description="peak learning rate; linear decay to zero")
+    warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
+    max_grad_norm: Positive = Field(description="gradients are clipped to this norm")
+    kl: float = Field(ge=0, description="coefficient of the KL penalty to the SFT policy, in the reward")
+    checkpoint_every: Count = Field(description="steps between resumable checkpoints")
+    lora: Lora = Field(description="adapter of every policy")
+    limits: Limits = Field(description="when a policy counts as collapsed")
+
+    @model_validator(mode="after")
+    def _possible(self, info: ValidationInfo) -> Self:
+        rows, faults = self.prompts * self.generations, []
+        if rows % self.micro_batch:
+            faults.append(f"rl.micro_batch: {self.micro_batch} does not divide prompts * generations = {rows}")
+        if self.lora.dropout:
+            faults.append(f"rl.lora.dropout: must be 0, as RLOO switches dropout off; found {self.lora.dropout}")
+        report(info, faults)
+        return self
+
+
+class Ric(Section):
+    rounds: int = Field(1, ge=0, description="online rounds, after the offline phase")
+    online: Part = Field(
+        0.33, description="share of the updates and of the scored responses that all online rounds take together"
+    )
+    learning_rate: Positive = Field(
+        0.003, description="peak learning rate of every phase; cosine decay after 5% warm-up"
+    )
+    keep: Share = Field(0.7, description="online, learn from responses that reach this quantile of any objective")
+
+
+class Group(Section):
+    slots: list[str] = Field(
+        min_length=1,
+        description="policies trained in one process: backbone-K, specialist-K, oracle-K, with K from 1; "
+        "filled in for a "
+        "group named after a slot, after a kind in the plural (backbones), or `all`",
+    )
+
+
+class Hardware(Section):
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: less memory for a third more arithmetic"
+    )
+    vllm: bool = Field(
+        False, description="generate rollouts with vLLM in the training process; needs a GPU and the package"
+    )
+    accelerate: str | None = Field(
+        None,
+        description="file of accelerate's settings for training policies, such as accelerate/fsdp.yaml; "
+        "null: one process",
+    )
