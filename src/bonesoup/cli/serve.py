@@ -43,12 +43,16 @@ def serve(
     system: Annotated[
         Literal["fold", "refuse"],
         typer.Option(
-            help="system messages where the chat template has no place for them: into the user's turn, or 400"
+            metavar="fold|refuse",
+            help="system messages where the chat template has no place for them: into the user's turn, or 400",
         ),
     ] = "fold",
     overlong: Annotated[
         Literal["refuse", "cut"],
-        typer.Option(help="max_tokens that does not fit: refuse it, or cut it to what fits and say so in `note`"),
+        typer.Option(
+            metavar="refuse|cut",
+            help="max_tokens that does not fit: refuse it, or cut it to what fits and say so in `note`",
+        ),
     ] = "refuse",
     batch: Annotated[int, typer.Option(help="rows answered at once", min=1)] = 32,
     queue: Annotated[int, typer.Option(help="rows that may wait; more are told to come back (429)", min=0)] = 256,
