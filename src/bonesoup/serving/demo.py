@@ -105,8 +105,8 @@ pipeline and packed by `bonesoup demo-pack`. Reward weights that each was traine
 
 {policies}
 
-A small model that shows how steering works. It is no assistant: it invents facts, and its safety was measured by no more
-than the objectives above.
+A small model that shows how steering works. It is no assistant: it invents facts, and nothing but the objectives above
+was measured.
 """
 
 
