@@ -2,17 +2,30 @@
 
 import { Refused, stream } from "./talk.js";
 
+// Tokens, seconds, the first piece, and the rate.
+export function speed(tokens, started, first) {
+  const now = performance.now();
+  const seconds = (now - started) / 1000;
+  const begun = first === null ? "" : `, first after ${Math.round(first - started)}\u00a0ms`;
+  return `${tokens} tokens in ${seconds.toFixed(2)}\u00a0s${begun}, ${Math.round(tokens / seconds)} tokens/s`;
+}
+
 // Raises only what asks for a token; all else is said in the card.
 export async function answer(card, request, signal) {
   const [out, meta] = [card.querySelector(".answer"), card.querySelector(".meta")];
   const started = performance.now();
+  let first = null;
   out.textContent = meta.textContent = "";
   [out.className, meta.className] = ["answer busy", "note meta"];
   out.setAttribute("aria-busy", "true");
   try {
     for await (const piece of stream(request, signal)) {
-      if (typeof piece === "string") out.append(piece);
-      else meta.textContent = `${piece.usage.completion_tokens} tokens in ${((performance.now() - started) / 1000).toFixed(2)} s${piece.reason === "length" ? ", cut at the limit" : ""}`;
+      if (piece.text) {
+        first ??= performance.now();
+        out.append(piece.text);
+      } else {
+        meta.textContent = speed(piece.usage.completion_tokens, started, first) + (piece.reasons[0] === "length" ? ", cut at the limit" : "");
+      }
     }
   } catch (error) {
     // The next answer may have begun in this card already.

@@ -4,15 +4,20 @@ import { answer } from "./answer.js";
 import { legend, NAMES, planes, table } from "./front.js";
 import { bars, sum, why } from "./mix.js";
 import { control, make, parse, text, weighed } from "./preference.js";
+import { layOut as layOutSweep, points, sweep } from "./sweep.js";
 import { call, curl, json, python, Refused } from "./talk.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { weights: [], second: [], beside: "" };
-const FIELDS = ["prompt", "seed", "temperature", "tokens"];
+const FIELDS = ["prompt", "points", "seed", "temperature", "tokens"];
+// Milliseconds without another movement after which the answers follow the preference.
+const REST = 300;
 let soup;
 let show, showSecond;
 let draw = () => {};
 let running = null;
+let sweeping = null;
+let again;
 
 function tell(message) {
   $("notice").textContent = message;
@@ -54,8 +59,10 @@ function recall() {
   state.beside = others.includes(kept.get("beside")) ? kept.get("beside") : first;
   $("beside").value = state.beside;
   for (const field of FIELDS) if (kept.has(field)) $(field).value = kept.get(field);
+  if (![...$("points").options].some((option) => option.value === $("points").value)) $("points").selectedIndex = 0;
   show(state.weights);
   showSecond(state.second);
+  layOutStrip();
 }
 
 // Model name and preference of the answer on the left (0) and on the right (1).
@@ -65,12 +72,16 @@ function asked(side) {
   return { method, weights, model: soup.models[method] };
 }
 
+const named = (weights) =>
+  Object.fromEntries(text(soup.objectives, weights).split(",").map((part) => part.split("=")).map(([name, value]) => [name, Number(value)]));
+
 function body(side) {
   const { model, weights } = asked(side);
-  const chosen = Object.fromEntries(text(soup.objectives, weights).split(",").map((part) => part.split("=")).map(([name, value]) => [name, Number(value)]));
+  return { model, preference: named(weights), ...sampling() };
+}
+
+function sampling() {
   return {
-    model,
-    preference: chosen,
     messages: [{ role: "user", content: $("prompt").value }],
     seed: Number($("seed").value),
     temperature: Number($("temperature").value),
@@ -155,6 +166,17 @@ function compared() {
 }
 
 async function send() {
+  clearTimeout(again);
+  sweeping?.abort("anew");
+  const all = swept();
+  $("sweep").hidden = all.length === 0;
+  sweeping = new AbortController();
+  const request = { model: soup.models[soup.methods[0]], preferences: all.map(named), ...sampling() };
+  const strip = all.length ? sweep($("strip"), $("swept"), request, sweeping.signal).catch(failed) : null;
+  await Promise.all([answers(), strip]);
+}
+
+async function answers() {
   running?.abort("anew");
   const mine = (running = new AbortController());
   titles(true);
@@ -166,6 +188,30 @@ async function send() {
   if (document.activeElement === $("stop")) $("send").focus();
   $("stop").hidden = true;
   await replaced();
+}
+
+// The answers follow a preference that was moved, once it rests.
+function moved() {
+  changed();
+  clearTimeout(again);
+  if (!$("answers").querySelector(".answer").textContent && !running) return;
+  if (!$("ask").checkValidity()) return;
+  again = setTimeout(answers, REST);
+}
+
+function swept() {
+  const count = Number($("points").value);
+  return count ? points(soup.objectives.length, count) : [];
+}
+
+function layOutStrip() {
+  const all = swept();
+  $("sweep").hidden = all.length === 0;
+  layOutSweep($("strip"), soup.objectives, all, (weights) => {
+    state.weights = weights;
+    show(weights);
+    moved();
+  });
 }
 
 // A server that follows a champion may have taken another version since this page was loaded.
@@ -212,11 +258,11 @@ function layOut() {
   document.title = `${soup.name}: mixing desk`;
   show = control($("pick"), soup.objectives, "Preference", (weights) => {
     state.weights = weights;
-    changed();
+    moved();
   });
   showSecond = control($("second"), soup.objectives, "Second preference", (weights) => {
     state.second = weights;
-    changed();
+    moved();
   });
   for (const [name, weights] of Object.entries(soup.preferences)) {
     const own = soup.objectives.map((objective) => weights[objective]);
@@ -224,10 +270,21 @@ function layOut() {
     chip.addEventListener("click", () => {
       state.weights = own;
       show(own);
-      changed();
+      moved();
     });
     $("named").append(chip);
   }
+  for (const example of soup.examples) {
+    const chip = make("button", { type: "button", textContent: example });
+    chip.addEventListener("click", () => {
+      $("prompt").value = example;
+      remember();
+      send();
+    });
+    $("examples").append(chip);
+  }
+  const counts = soup.objectives.length === 2 ? [5, 7, 11] : [points(soup.objectives.length).length];
+  for (const count of [...counts, 0]) $("points").append(make("option", { value: count }, count ? `${count} preferences` : "off"));
   const options = soup.methods.slice(1).map((method) => [method, NAMES[method] ?? method]);
   for (const [value, label] of [...options, ["second", "A second preference"], ["none", "Nothing"]]) {
     $("beside").append(make("option", { value }, label));
@@ -271,12 +328,17 @@ $("ask").addEventListener("submit", (event) => {
   send();
 });
 $("prompt").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+  // An input method confirms its choice by Enter.
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     $("ask").requestSubmit();
   }
 });
-$("stop").addEventListener("click", () => running?.abort());
+$("stop").addEventListener("click", () => {
+  running?.abort();
+  sweeping?.abort();
+});
+$("points").addEventListener("change", layOutStrip);
 $("beside").addEventListener("change", () => {
   state.beside = $("beside").value;
   compared();

@@ -7,12 +7,15 @@ export class Refused extends Error {
   }
 }
 
+// Next to this page, wherever a proxy publishes it.
+const address = (path) => new URL(path.slice(1), location.href.replace(/[?#].*$/, "")).href;
+
 export async function call(path, options = {}) {
   const token = sessionStorage.getItem("token");
   const headers = { ...(options.headers ?? {}), ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   let answer;
   try {
-    answer = await fetch(path, { ...options, headers });
+    answer = await fetch(address(path), { ...options, headers });
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw new Refused(0, "The server does not answer. Is it still running?");
@@ -31,15 +34,14 @@ export function chat(body, signal) {
   return call("/v1/chat/completions", { method: "POST", headers, body: JSON.stringify(body), signal });
 }
 
-// Pieces of text as they come; the last value is {reason, usage}.
-export async function* stream(body, signal) {
+// The chunks of a streamed answer.
+async function* chunks(body, signal) {
   const asked = { ...body, stream: true, stream_options: { include_usage: true } };
   const reader = (await chat(asked, signal)).body.pipeThrough(new TextDecoderStream()).getReader();
   let left = "";
-  const end = { reason: null, usage: null };
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) break;
+    if (done) return;
     left += value;
     const events = left.split("\n\n");
     left = events.pop();
@@ -48,11 +50,19 @@ export async function* stream(body, signal) {
       if (data === "[DONE]") continue;
       const chunk = JSON.parse(data);
       if (chunk.error) throw new Refused(500, chunk.error.message);
-      const choice = chunk.choices[0];
-      if (choice?.delta?.content) yield choice.delta.content;
-      end.reason = choice?.finish_reason ?? end.reason;
-      end.usage = chunk.usage ?? end.usage;
+      yield chunk;
     }
+  }
+}
+
+// Pieces of text as they come, each {index, text}; the last value is {reasons, usage}.
+export async function* stream(body, signal) {
+  const end = { reasons: [], usage: null };
+  for await (const chunk of chunks(body, signal)) {
+    const choice = chunk.choices[0];
+    if (choice?.delta?.content) yield { index: choice.index, text: choice.delta.content };
+    if (choice?.finish_reason) end.reasons[choice.index] = choice.finish_reason;
+    end.usage = chunk.usage ?? end.usage;
   }
   if (!end.usage) throw new Refused(0, "The answer broke off before its end.");
   yield end;
@@ -63,7 +73,7 @@ const secret = () => sessionStorage.getItem("token") !== null;
 
 export function curl(body) {
   const token = secret() ? ` -H "Authorization: Bearer $BONESOUP_TOKEN"` : "";
-  return `curl -s ${quoted(`${location.origin}/v1/chat/completions`)}${token} -H 'Content-Type: application/json' -d ${quoted(JSON.stringify(body))}`;
+  return `curl -s ${quoted(address("/v1/chat/completions"))}${token} -H 'Content-Type: application/json' -d ${quoted(JSON.stringify(body))}`;
 }
 
 // JSON's strings and numbers are Python's too.
@@ -75,7 +85,7 @@ export function python(body) {
     ...(secret() ? ["import os", ""] : []),
     "from openai import OpenAI",
     "",
-    `client = OpenAI(base_url=${JSON.stringify(`${location.origin}/v1`)}, api_key=${key})`,
+    `client = OpenAI(base_url=${JSON.stringify(address("/v1"))}, api_key=${key})`,
     "answer = client.chat.completions.create(",
     ...lines,
     `    extra_body={"preference": ${JSON.stringify(preference)}},`,
