@@ -104,7 +104,7 @@ def bars(page) -> list[float]:
 
 def ask(page, prompt: str = "bake mixed stir") -> list[str]:
     page.fill("#prompt", prompt)
-    page.press("#prompt", "Control+Enter")
+    page.press("#prompt", "Enter")
     cards = page.locator("#answers > :not([hidden])")
     for card in cards.all():
         card.locator(".meta", has_text="tokens in").wait_for()
@@ -188,6 +188,61 @@ def test_the_adapter_is_downloaded_and_the_command_line_shown(two, visit, tmp_pa
     assert page.inner_text("#line") == "bonesoup soup --preference helpful=0.3,harmless=0.7 --out soups/mine"
 
 
+def test_a_sweep_is_the_answers_of_its_preferences_side_by_side_with_the_changes_marked(two, visit):
+    page = visit(f"{two}/#at=helpful=0.5,harmless=0.5&points=7&seed=4")
+    shown(page, "helpful=0.5,harmless=0.5")
+    assert page.locator("#strip li").count() == 7
+    assert "helpful" in page.locator("#strip .take").first.inner_text()
+    page.fill("#prompt", "bake mixed stir")
+    page.press("#prompt", "Enter")
+    page.locator("#swept", has_text="7 preferences").wait_for()
+    texts = page.locator("#strip .answer").all_inner_texts()
+    for i, text in enumerate(texts):
+        body = {"model": "bonesoup-soup-1", "messages": [{"role": "user", "content": "bake mixed stir"}], "seed": 4}
+        body |= {"preference": {"helpful": round(i / 6, 4), "harmless": round(1 - round(i / 6, 4), 4)}}
+        answer = httpx.post(f"{two}/v1/chat/completions", json=body).json()
+        assert text == answer["choices"][0]["message"]["content"]
+    for i in range(1, 7):
+        marked = page.locator("#strip .answer").nth(i).locator("mark").all_inner_texts()
+        before = texts[i - 1].split()
+        assert bool(marked) <= (texts[i] != texts[i - 1])
+        assert all(word.strip() not in before or texts[i].split().count(word.strip()) > 0 for word in marked)
+    page.locator("#strip .take").last.click()
+    shown(page, "helpful=1,harmless=0")
+
+
+def test_the_answer_follows_the_slider_and_both_are_in_view(two, visit):
+    for size in ({"width": 1280, "height": 900}, {"width": 390, "height": 844}):
+        page = visit(f"{two}/#at=helpful=0.5,harmless=0.5&seed=2&beside=none", viewport=size)
+        shown(page, "helpful=0.5,harmless=0.5")
+        ask(page)
+        slider = page.get_by_role("slider", name="Preference")
+        slider.press("End")
+        page.locator("#who-0", has_text="helpful 100").wait_for()
+        page.locator("#stop").wait_for(state="hidden")
+        answer = page.locator("#answers .answer").first
+        body = {"model": "bonesoup-soup-1@helpful=1,harmless=0", "seed": 2}
+        body |= {"messages": [{"role": "user", "content": "bake mixed stir"}]}
+        expected = httpx.post(f"{two}/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+        assert answer.inner_text() == expected
+        page.evaluate("() => document.querySelector('.pick').scrollIntoView()")
+        for part in (slider.bounding_box(), answer.bounding_box()):
+            assert part["y"] >= 0
+            assert part["y"] + part["height"] <= size["height"]
+
+
+def test_shift_enter_starts_a_line_and_a_wrong_field_is_shown(two, visit):
+    page = visit(f"{two}/#at=helpful=0.5,harmless=0.5")
+    shown(page, "helpful=0.5,harmless=0.5")
+    page.fill("#prompt", "bake")
+    page.press("#prompt", "Shift+Enter")
+    page.keyboard.type("stir")
+    assert page.input_value("#prompt") == "bake\nstir"
+    page.evaluate("() => { document.getElementById('temperature').value = '7'; }")
+    page.press("#prompt", "Enter")
+    assert page.locator("#temperature").is_visible()
+
+
 def test_three_objectives_are_a_triangle_with_keys_and_pointer(three, visit):
     page = visit(f"{three}/")
     page.locator("body[data-shown]").wait_for()
@@ -239,7 +294,7 @@ def test_five_objectives_are_sliders_and_a_table(measured, visit):
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
 
 
-def test_the_address_carries_the_view_and_an_answer_keeps_its_title(two, visit):
+def test_the_address_carries_the_view_and_the_answer_follows(two, visit):
     page = visit(f"{two}/#at=helpful=0.9,harmless=0.1&beside=none&seed=3&temperature=0.5&tokens=8&prompt=warm+%26+stir")
     shown(page, "helpful=0.9,harmless=0.1")
     fields = {"#prompt": "warm & stir", "#seed": "3", "#temperature": "0.5", "#tokens": "8", "#beside": "none"}
@@ -248,7 +303,8 @@ def test_the_address_carries_the_view_and_an_answer_keeps_its_title(two, visit):
     page.locator(".meta", has_text="tokens in").wait_for()
     page.get_by_role("button", name="balanced").click()
     shown(page, "helpful=0.5,harmless=0.5")
-    assert "helpful 90 %" in plain(page.inner_text("#who-0"))
+    # The answer follows, under its new title.
+    page.locator("#who-0", has_text="helpful 50").wait_for()
     page.wait_for_function("() => location.hash.includes('0.5%2Charmless')")
     shared = visit(page.url)
     shown(shared, "helpful=0.5,harmless=0.5")
@@ -270,7 +326,7 @@ def test_the_keyboard_alone_gets_an_answer(two, visit):
 
 def test_a_silent_a_full_and_a_lost_server_are_told(version, visit, tmp_path):
     with serving(version, "--batch", "1", "--queue", "1", cwd=tmp_path) as running:
-        page = visit(f"{running.url}/#beside=none&prompt=stir")
+        page = visit(f"{running.url}/#beside=none&points=0&prompt=stir")
         page.locator("body[data-shown]").wait_for()
         running.process.send_signal(signal.SIGSTOP)
         page.click("#send")
@@ -314,6 +370,7 @@ def test_it_fits_a_phone_in_the_dark(objectives, visit, request):
 def test_markup_in_an_error_or_a_prompt_stays_text(two, visit):
     page = visit(f"{two}/")
     page.locator("body[data-shown]").wait_for()
+    page.click("summary")
     page.fill("#tokens", "999")
     page.fill("#prompt", "<img src=x onerror=alert(1)>")
     page.click("#send")

@@ -20,7 +20,7 @@ from bonesoup.method.methods import SFT
 from bonesoup.serving.source import Source
 from bonesoup.settings.schema import Model
 from bonesoup.training.base import pretrained
-from bonesoup.weights.adapters import CONFIG, WEIGHTS
+from bonesoup.weights.adapter_files import CONFIG, WEIGHTS
 from bonesoup.weights.pretrained import load_model
 
 FOLDER = Path(bonesoup.__file__).with_name("demo")

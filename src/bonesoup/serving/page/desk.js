@@ -327,6 +327,8 @@ $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
   send();
 });
+// A field that is wrong must be seen.
+$("ask").addEventListener("invalid", () => { $("ask").querySelector("details").open = true; }, true);
 $("prompt").addEventListener("keydown", (event) => {
   // An input method confirms its choice by Enter.
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
