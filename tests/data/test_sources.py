@@ -94,6 +94,24 @@ def test_invalid_utf8_is_quarantined(tmp_path):
     assert (entry["line"], entry["reason"]) == (2, "not valid UTF-8")
 
 
+def test_two_predictions_for_one_question_share_their_answers(tmp_path):
+    """They are no repetition of a row; each text is learned from once."""
+    rows = [question(1), question(1, **{"prediction 1": "Carol wrote it."})]
+    file = write(tmp_path / "qa.jsonl", rows)
+    found = qa.records(settings(file, "qa-feedback"), ["relevance"])
+    assert found.quarantine == []
+    for table in (found.sft, found.rewards["relevance"]):
+        texts = [(json.dumps(row["prompt"]), row["response"]) for row in table]
+        assert len(set(texts)) == len(texts)
+    assert {row["response"] for row in found.rewards["relevance"]} == {
+        "It rained in 1. Bob wrote it.",
+        "Carol wrote it.",
+        "Ann wrote book 1, a book.",
+    }
+    assert [row["response"] for row in found.sft] == ["Ann wrote book 1, a book.", "Ann wrote book 1."]
+    assert found.counts["repeated_sft_texts"] == 2
+
+
 def test_repeated_rows_are_quarantined_and_repeated_texts_counted(tmp_path):
     path = write(tmp_path / "data.jsonl", [pair(1), pair(2), pair(1), pair(1, rejected="Maybe.")])
     result = hh.records(settings(path), ["harmless"])

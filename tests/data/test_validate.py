@@ -115,3 +115,16 @@ def test_the_overview_lists_every_expectation_without_a_network(tmp_path):
     assert "3 of &lt;b&gt;9&lt;/b&gt;" in text
     assert "validations/prompts/run/tables-prompts.html" in text
     assert "http" not in text
+
+
+def test_markup_in_the_data_is_text_on_the_pages(tmp_path):
+    markup = "<script>alert(1)</script> & $100 ${name} {{ 7*7 }}"
+    changed = copy.deepcopy(tables())
+    for row in changed["sft"]:
+        row |= {"prompt": message(markup), "response": markup}
+    result = validate({"sft": changed["sft"]}, 100, 100, tmp_path / "docs")
+    assert any("<script>alert(1)" in item["detail"] for item in result["failed"])
+    pages = "".join(page.read_text() for page in (tmp_path / "docs").rglob("*.html"))
+    assert "<script>alert(1)" not in pages
+    assert "&lt;script&gt;alert(1)" in pages
+    assert "&#36;{name} {{ 7*7 }}" in pages

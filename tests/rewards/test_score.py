@@ -154,3 +154,40 @@ def test_plain_text_gets_the_special_tokens_of_its_tokenizer(tmp_path):
         expected = model(torch.tensor([[start[1], *tokenizer("yes no", add_special_tokens=False)["input_ids"]]])).logits
     found = load_reward(tmp_path).score([prompt("yes")], ["yes no"])
     np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-6)
+
+
+def no_word_fails(prompts, responses):
+    return [response.count("a") / len(response) for response in responses]
+
+
+async def later(prompts, responses):
+    return [1.0 for _ in responses]
+
+
+MISBEHAVING = {
+    "one number for all": (lambda prompts, responses: [1.0], r"returned shape \(1,\) for 3 responses"),
+    "a scalar": (lambda prompts, responses: 1.0, r"returned shape \(\) for 3 responses"),
+    "a column": (lambda prompts, responses: torch.zeros(len(responses), 1), r"returned shape \(3, 1\)"),
+    "nothing": (lambda prompts, responses: None, r"returned shape \(\)"),
+    "None for a row": (lambda p, r: [1.0, None, 1.0], r"score of row 1 is nan, for the response '' to 'baking'"),
+    "infinite": (lambda p, r: [1.0, 1.0, float("inf")], "score of row 2 is inf"),
+    "text": (lambda p, r: ["high"] * len(r), "failed: ValueError: could not convert string to float"),
+    "fails on a row": (no_word_fails, r"failed on row 1, the response '' to 'baking': ZeroDivisionError"),
+    "other arguments": (lambda *, completions: completions, "failed: TypeError"),
+    "asynchronous": (later, "failed: TypeError: it is asynchronous; write it as a plain function"),
+}
+
+
+@pytest.mark.parametrize("name", MISBEHAVING)
+def test_a_reward_function_that_misbehaves_is_named_with_its_row(name):
+    function, reason = MISBEHAVING[name]
+    with pytest.raises(ValueError, match=rf"^reward polite.*{reason}"):
+        Reward("polite", function).score([prompt("baking")] * 3, ["a b", "", "c"])
+
+
+def test_a_generator_and_a_tensor_with_a_gradient_are_numbers_too():
+    for function in (
+        lambda prompts, responses: (float(len(response)) for response in responses),
+        lambda prompts, responses: torch.tensor([float(len(response)) for response in responses], requires_grad=True),
+    ):
+        assert Reward("polite", function).score([prompt("baking")] * 2, ["a b", ""]).tolist() == [3, 0]

@@ -134,7 +134,9 @@ def _content(text: str) -> set[str]:
 
 
 def records(data: Data, objectives: Sequence[str]) -> Records:
-    """Labelled responses for each of `objectives`; the corrected and the reference answers as SFT texts.
+    """Make labelled responses for each of `objectives`, and SFT texts of the corrected and the reference answers.
+
+    Several predictions for one question may share their answers: each text counts once for a prompt.
 
     Raises:
         ValueError: an objective the format does not label, or what bonesoup.data.read.read raises.
@@ -146,6 +148,8 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
     prompts, groups, sft = {}, {}, []
     rewards: dict[str, list[dict]] = {name: [] for name in objectives}
     first_line: dict[tuple[str, str], int] = {}
+    texts: set[tuple[str, str]] = set()  # (prompt id, answer) among the SFT texts
+    labelled: set[tuple[str, str, str]] = set()  # (objective, prompt id, response)
     counts = dict.fromkeys(("passages_shortened", "no_correction", "nothing_to_correct", "repeated_sft_texts"), 0)
     for line, row in rows:
         prompt, shortened = make_prompt(row.question, row.passages, data.max_prompt_chars)
@@ -162,17 +166,19 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
         counts["no_correction"] += blank
         counts["nothing_to_correct"] += same
         for name in objectives:
-            # Where the passages hold no answer, "nothing is missing" says nothing about the response.
-            if not (blank and name == "completeness"):
-                rewards[name].append(_labelled(f"{line}-prediction", prompt, row.prediction, row.labels[name]))
-            if not (blank or same):
-                rewards[name].append(_labelled(f"{line}-corrected", prompt, row.corrected, 1.0))
-        if not blank:
-            sft.append({"id": f"{line}-corrected", "prompt": prompt, "response": row.corrected})
-        if row.gold == row.corrected:
-            counts["repeated_sft_texts"] += 1
-        else:
-            sft.append({"id": f"{line}-gold", "prompt": prompt, "response": row.gold})
+            # If the passages hold no answer, "nothing is missing" says nothing about the response.
+            wanted = [("prediction", row.prediction, row.labels[name])] * (not (blank and name == "completeness"))
+            wanted += [("corrected", row.corrected, 1.0)] * (not (blank or same))
+            for kind, response, label in wanted:
+                if (name, key, response) not in labelled:
+                    labelled.add((name, key, response))
+                    rewards[name].append(_labelled(f"{line}-{kind}", prompt, response, label))
+        for kind, answer in [("corrected", row.corrected)] * (not blank) + [("gold", row.gold)]:
+            if (key, answer) in texts:
+                counts["repeated_sft_texts"] += 1
+            else:
+                texts.add((key, answer))
+                sft.append({"id": f"{line}-{kind}", "prompt": prompt, "response": answer})
     return Records(
         prompts=list(prompts.values()),
         groups=groups,

@@ -1,8 +1,9 @@
-"""Great Expectations suites over the tables of `prepare`: measured here, judged by gate@data.
+"""Check the tables of `prepare` with suites of Great Expectations; gate@data judges the result.
 
 Suites live in code and the context is ephemeral; what stays is a folder of HTML data docs.
 """
 
+import html
 import json
 import os
 from collections import defaultdict
@@ -78,7 +79,7 @@ def validate(tables: dict[str, list[dict]], max_prompt_chars: int, max_response_
 
 
 def _context(docs: Path) -> Any:
-    """Great Expectations in memory, with one site of data docs."""
+    """Set up Great Expectations in memory, with one site of data docs."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
@@ -97,7 +98,7 @@ def _context(docs: Path) -> Any:
 
 
 def prompt_splits(tables: dict[str, list[dict]]) -> dict[str, set[str]]:
-    """Prompt, as compared for leakage -> the splits it is found in, over all tables."""
+    """Map every prompt, as compared for leakage, to the splits it occurs in, over all tables."""
     found = defaultdict(set)
     for rows in tables.values():
         for row in rows:
@@ -106,7 +107,7 @@ def prompt_splits(tables: dict[str, list[dict]]) -> dict[str, set[str]]:
 
 
 def kind_of(rows: list[dict]) -> str:
-    """Which of the table layouts: prompts, sft, pairs or labels."""
+    """Name the layout of a table: prompts, sft, pairs or labels."""
     first = rows[0] if rows else {}
     if "chosen" in first:
         return "pairs"
@@ -116,7 +117,7 @@ def kind_of(rows: list[dict]) -> str:
 
 
 def to_frame(rows: list[dict], splits: dict[str, set[str]]) -> pd.DataFrame:
-    """The rows with what the expectations need as computed columns."""
+    """Turn rows into a frame, with computed columns for the expectations."""
     frame = pd.DataFrame(rows)
     prompts = frame.pop("prompt")
     frame["prompt_text"] = ["\n".join(turn["content"] for turn in prompt) for prompt in prompts]
@@ -136,11 +137,21 @@ def to_frame(rows: list[dict], splits: dict[str, set[str]]) -> pd.DataFrame:
         frame["chosen_longer"] = (longer > shorter) * 1.0 + (longer == shorter) * 0.5
     if "label" in frame:
         frame["positive"] = (frame["label"] > frame["label"].mean()) * 1.0
+    for name in ["prompt_text", *replies, "row"]:
+        frame[name] = frame[name].map(as_text, na_action="ignore")
     return frame
 
 
+def as_text(value: str) -> str:
+    """Escape text of the data for the pages: Great Expectations writes it into HTML, and fills in `$name`, as it is.
+
+    No expectation tells the difference: unlike texts stay unlike, and lengths are counted before.
+    """
+    return html.escape(value).replace("$", "&#36;")
+
+
 def expectations(kind: str, max_prompt_chars: int, max_response_chars: int) -> list[Any]:
-    """The suite of a table of this kind."""
+    """Return the suite for tables of a kind."""
     from great_expectations import expectations as e
 
     suite = [
@@ -175,17 +186,18 @@ def expectations(kind: str, max_prompt_chars: int, max_response_chars: int) -> l
 
 
 def title(config: Any) -> str:
+    """Name an expectation and its column."""
     column = config.kwargs.get("column")
     return f"{config.type}({column})" if column else config.type
 
 
 def detail(item: Any) -> str:
-    """One line on what was found."""
+    """Say in one line what failed."""
     if item.exception_info.get("exception_message"):
         return f"could not be evaluated: {item.exception_info['exception_message']}"[:200]
     result = item.result
     if result.get("unexpected_count"):
-        some = [str(value)[:60] for value in result.get("partial_unexpected_list", [])[:3]]
+        some = [html.unescape(str(value))[:60] for value in result.get("partial_unexpected_list", [])[:3]]
         return f"{result['unexpected_count']} of {result['element_count']} values, for example {some}"
     limits = item.expectation_config.kwargs
     wanted = [
