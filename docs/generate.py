@@ -216,7 +216,7 @@ def cli_page() -> str:
     group = typer.main.get_command(app)
     parts = [CLI_INTRO]
     for name, command in group.commands.items():
-        text, _, example = command.help.partition("Example:")
+        text, *examples = command.help.split("Example:")
         context = command.make_context(name, [], resilient_parsing=True)
         usage = " ".join(["bonesoup", name, *command.collect_usage_pieces(context)]).replace("{name}", "name")
         parts.append(f"## bonesoup {name}\n\n{' '.join(text.split())}\n\nUsage: `{usage}`\n")
@@ -224,7 +224,7 @@ def cli_page() -> str:
         if rows:
             lines = ["| argument or option | default | what it is |", "|---|---|---|", *rows]
             parts.append("\n".join(lines) + "\n")
-        parts.append(f"```bash\n{example.strip()}\n```\n")
+        parts.append("\n".join(["```bash", *(example.strip() for example in examples), "```\n"]))
     return "\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees of a run in the Prefect UI: the table of methods, the fronts, the registered versions."""
+"""Publish a run in the Prefect UI: the table of methods, the fronts, the registered versions."""
 
 import base64
 from pathlib import Path
@@ -16,7 +16,7 @@ from bonesoup.paths import METRICS, REGISTERED, REPORT
 
 
 def publish(own: Path, states: dict) -> None:
-    """Leave the artifacts of a run of the checkout `own`; what is not made yet is left out."""
+    """Publish the artifacts of a run in the checkout `own`, as far as they exist."""
     create_table_artifact(
         table=[{"stage": name, "state": state.name, "what": state.message or ""} for name, state in states.items()],
         key="stages",

@@ -1,4 +1,4 @@
-"""What every flow uses: where the project is, commands of the project with their output in the log, the webhook."""
+"""Share what every flow uses: the project's folder, its commands with their output in the log, the webhook."""
 
 import json
 import logging
@@ -35,12 +35,12 @@ PAUSES = [2, 10, 30]
 
 
 def worth_retrying(task, run, state: State) -> bool:
-    """Whether a retry can help: a busy lock or a network, never a failed gate or a bad setting."""
+    """Tell whether a retry can help: with a busy lock or a network, never with a failed gate or a wrong setting."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, Busy) or bool(UNREACHABLE.search(str(error)))
 
 
-# Of a task that reaches for a lock, a store or a remote. DVC alone decides what is done already, so nothing is cached.
+# For a task that needs a lock, a store or a remote. DVC alone decides what is up to date, so Prefect caches nothing.
 RETRIED = {
     "retries": len(PAUSES),
     "retry_delay_seconds": PAUSES,
@@ -51,7 +51,7 @@ RETRIED = {
 
 
 def store_variables() -> dict[str, str]:
-    """The MLflow store of the source, for a command in a checkout."""
+    """Return the MLflow store of the source, for a command in a checkout."""
     # mlflow takes seconds to import.
     from bonesoup.registry import store
 
@@ -59,9 +59,9 @@ def store_variables() -> dict[str, str]:
 
 
 def command(own: Path, *arguments: str) -> tuple[int, str, list[str]]:
-    """Run a bonesoup command in a checkout or clone, by its own code: (status, standard output, what it said).
+    """Run a bonesoup command in a checkout or clone, with its code: (status, standard output, lines of standard error).
 
-    What it says on standard error goes to the log as it comes.
+    Standard error goes to the log as it comes.
     """
     logger, said = get_run_logger(), []
     # A file: a pipe that nobody reads meanwhile would stop the command once it is full.
@@ -84,12 +84,12 @@ def command(own: Path, *arguments: str) -> tuple[int, str, list[str]]:
 
 
 def ask(own: Path, name: str, *options: str, of: list[str]) -> Any:
-    """The answer of `bonesoup NAME OPTIONS --json -- OF`.
+    """Return the answer of `bonesoup NAME OPTIONS --json -- OF`.
 
     A command that answers but ends with status 1 (a refusal) is no failure.
 
     Raises:
-        RuntimeError: it failed; what it said.
+        RuntimeError: it failed; its message.
     """
     _, answer, said = command(own, name, *options, "--json", "--", *of)
     if not answer.strip():
@@ -99,14 +99,14 @@ def ask(own: Path, name: str, *options: str, of: list[str]) -> Any:
 
 @contextmanager
 def committed(name: str) -> Iterator[Path]:
-    """A checkout of the last commit for a command: what is not committed does not count, a rule neither."""
+    """Yield a checkout of the last commit for a command: uncommitted files, rules included, do not count."""
     with held(SOURCE, name, wait=3600) as own:
         prepare(SOURCE, own, "HEAD", None, {})
         yield own
 
 
 def notify(flow, run: FlowRun, state: State) -> None:
-    """Tell the webhook of BONESOUP_WEBHOOK, where one is set, that a run failed."""
+    """Tell the webhook in BONESOUP_WEBHOOK, if it is set, that a run failed."""
     if not (url := os.environ.get(WEBHOOK)):
         return
     body = {"flow": flow.name, "run": run.name, "id": str(run.id), "state": state.name, "message": state.message}

@@ -1,4 +1,4 @@
-"""evaluate-models: score registered versions on the current yardstick, or on new prompts."""
+"""Flow evaluate-models: score registered versions on the current yardstick, or on new prompts."""
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact

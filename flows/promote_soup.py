@@ -45,5 +45,5 @@ def promote_soup(version: str | None = None, approval: bool = False):
 
 
 def outcome(decision: dict):
-    """The state of a run that ends with a decision."""
+    """Return the state of a run that ends with a decision."""
     return Completed(name="Completed" if decision["granted"] else "Refused", message=decision["summary"])

@@ -1,4 +1,4 @@
-"""One DVC stage as a Prefect task, here or on another machine, and the flow that a worker elsewhere runs for it."""
+"""Run a DVC stage as a Prefect task, here or by a worker on another machine, whose flow this is too."""
 
 import json
 import threading
@@ -17,13 +17,13 @@ from bonesoup.workspace.schedule import Slots
 from flows.common import RETRIED, SOURCE, notify, store_variables
 
 DEPLOYMENT = "run-stage/on-another-machine"
-# Held while dvc.lock is written here; DVC's own lock is about its own commands.
+# Held while dvc.lock is written here; DVC's lock covers only its own commands.
 LOCK_FILE = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What a worker on another machine needs to know: the commit and the settings; the rest lies in the remote."""
+    """What a worker on another machine needs: the commit and the settings; the rest is in the DVC remote."""
 
     commit: str
     params: str
@@ -31,7 +31,7 @@ class Elsewhere:
 
 @task(task_run_name="{stage}", **RETRIED)
 def run_stage(stage: str, own: Path, due: bool, slots: Slots, elsewhere: Elsewhere | None = None):
-    """Run a stage of the checkout `own`, or mark it Cached where nothing it depends on has changed."""
+    """Run a stage of the checkout `own`, or mark it Cached if nothing it depends on has changed."""
     if not due:
         return Completed(name="Cached", message="nothing it depends on has changed")
     if elsewhere:
@@ -45,7 +45,7 @@ def run_stage(stage: str, own: Path, due: bool, slots: Slots, elsewhere: Elsewhe
 
 
 def run_elsewhere(stage: str, own: Path, job: Elsewhere) -> str:
-    """Have a worker of another machine run a stage, and take what came of it from the remote; a note about it.
+    """Have a worker of another machine run a stage, and take the results from the remote; return a note about it.
 
     Raises:
         RuntimeError: the run there did not complete, or its results did not come.
@@ -91,7 +91,7 @@ def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
         outcome = repro.reproduce_one(stage, own, checkout.variables(own), logger.info)
         logger.info(f"{stage}: {outcome}")
         push(own, [stage])
-        # The record of the stage: who started it cannot know it otherwise.
+        # The caller gets the record of the stage by this artifact.
         create_markdown_artifact(json.dumps(checkout.lock_entry(own, stage)), description="its entry of dvc.lock")
 
 
@@ -118,7 +118,7 @@ def pull(own: Path, what: list[str]) -> None:
     Raises:
         RuntimeError: neither has them.
     """
-    # The cache alone first: a pull asks the remote also for what is here, and fails where that is down.
+    # The cache first: a pull asks the remote even for what is here, and fails if the remote is down.
     if _refused(own, "checkout", *what) and (said := _refused(own, "pull", *what)):
         raise RuntimeError(f"dvc pull failed; neither the cache nor the remote gave {', '.join(what)}:\n{said}")
 
@@ -130,7 +130,7 @@ def fetch_data(own: Path, sources: list[str]) -> None:
 
 
 def _refused(own: Path, *arguments: str) -> str:
-    """What a dvc command said where it failed."""
+    """Run a dvc command and return its output if it failed, else nothing."""
     process = repro.start_dvc([*arguments], own, checkout.variables(own))
     said, _ = process.communicate()
     return said.strip()[-2000:] if process.returncode else ""

@@ -1,4 +1,4 @@
-"""train-soup: the whole pipeline, from data to registered versions, in a checkout of its own."""
+"""Flow train-soup: the whole pipeline, from data to registered versions, in a separate checkout."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -39,18 +39,18 @@ def train_soup(
     on_other_machines: bool = False,
     keep: int | None = None,
 ):
-    """Train, evaluate and register a soup; every stage that is not up to date, and no other.
+    """Train, evaluate and register a soup: run every stage that is not up to date, and no other.
 
     Args:
         profile: of profiles/; without one the commit's params.yaml.
         overrides: single settings on top, such as {"seed": 1, "rl.steps": 80}.
-        stages: only these and what they need.
-        commit: the code and settings to run.
+        stages: run only these and the stages they need.
+        commit: of the code and settings to run.
         push_results: send results and run cache to the DVC remote.
         register_versions: send runs and versions to MLflow.
         promotion: judge the new version by mlflow/promotion.yaml, at once or in a run that waits for a person.
         on_other_machines: run each stage in the deployment run-stage, by whatever worker takes it.
-        keep: at the end, `bonesoup clean` what all but so many newest versions need.
+        keep: at the end, run `bonesoup clean` with this number of versions to keep.
     """
     scheduled = get_run_context().flow_run.auto_scheduled
     with ExitStack() as stack:
@@ -125,7 +125,7 @@ def push_outs(own: Path, names: list[str]) -> None:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def clean(keep: int) -> None:
-    """`bonesoup clean`, so that a schedule does not fill the disk; the clone's own out/ and scratch/ stay."""
+    """Run `bonesoup clean`, so that a schedule does not fill the disk; out/ and scratch/ of the clone stay."""
     status, answer, said = command(SOURCE, "clean", "--keep", str(keep), "--shared", "--yes")
     get_run_logger().info(answer)
     if status:
@@ -133,7 +133,7 @@ def clean(keep: int) -> None:
 
 
 def ask_promotion(own: Path, promotion: str) -> None:
-    """Have the soup that this run registered judged; one that was there already has been."""
+    """Have the soup that this run registered judged; a version from before already has been."""
     name = f"{params.load(own / 'params.yaml').register_.name}-soup"
     soup = read_json(own / REGISTERED)["models"][name]
     if not soup["new"]:

@@ -1,4 +1,4 @@
-"""watch-data: start train-soup when a tracked input has really changed. Cheap: nothing is trained here."""
+"""Flow watch-data: start train-soup when a tracked input has changed. It is cheap: it trains nothing."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ DEPLOYMENT = "train-soup/on-demand"
 
 @flow(name="watch-data", on_failure=[notify], on_crashed=[notify])
 def watch_data(deployment: str = DEPLOYMENT):
-    """Compare the data with what the last train-soup used; a newer commit of something remote is only proposed.
+    """Compare the data with the data of the last train-soup; a newer commit on the Hub is only proposed.
 
     Args:
         deployment: of train-soup, started when data has changed; its parameters say which data counts.
@@ -63,7 +63,7 @@ def watch_data(deployment: str = DEPLOYMENT):
 
 
 def last_completed() -> str:
-    """The last run of train-soup that completed; empty where none has."""
+    """Return the last run of train-soup that completed; empty if there is none."""
     found = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
@@ -76,7 +76,7 @@ def last_completed() -> str:
 
 
 def changed_inputs(own: Path) -> dict[str, str]:
-    """Input file -> digest of what it holds now, for inputs that differ from what a stage was run with."""
+    """Map each input file that differs from what a stage was run with to the digest of its present content."""
     plan = graph.read(own)
     if plan.sources:
         fetch_data(own, plan.sources)
@@ -90,7 +90,7 @@ def changed_inputs(own: Path) -> dict[str, str]:
 
 
 def propose_pins(own: Path) -> None:
-    """Say which pinned dataset or model has a newer commit, and the command that takes it."""
+    """Report pinned datasets and models that have a newer commit, with the command that takes it."""
     lines = []
     for pin in params.load(own / "params.yaml").pins():
         try:

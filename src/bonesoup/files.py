@@ -1,4 +1,4 @@
-"""Files as the stages write them: whole or absent, with digests, one JSON object a line."""
+"""Read and write files whole or not at all, and digest them."""
 
 import glob
 import gzip
@@ -15,10 +15,10 @@ from typing import Any
 
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` for a file or folder; rename it into place on success.
+    """Yield a temporary path next to `path` for a file or folder; rename it into place on success.
 
-    On an error the temporary is removed and `path` is left as it was. What a killed writer left behind is removed
-    by the next one; .dvcignore hides it meanwhile from stages that read the parent folder.
+    On an error the temporary is removed and `path` stays as it was. The next writer removes what a killed one has left;
+    until then .dvcignore hides it from stages that read the parent folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,14 +73,14 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """NaN and infinity raise ValueError: they are not JSON."""
+    """Write a value as JSON; NaN and infinity, which JSON lacks, raise ValueError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     with appearing(path) as temporary:
         temporary.write_text(text + "\n")
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """Rows of a file this package wrote; gzip by its name."""
+    """Read the rows of a file that this package wrote, gzipped if its name ends in .gz."""
     opener = gzip.open if str(path).endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
@@ -93,7 +93,7 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 
 def digest(*values: Any) -> str:
-    """SHA-256 of plain data in a canonical form, as 16 hex digits."""
+    """Digest plain data in a canonical form: the first 16 hex digits of SHA-256."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -105,7 +105,7 @@ def md5(path: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, or of every file under a folder with its relative name."""
+    """Return the SHA-256 of a file, or of a folder: its files with their relative names."""
     path = Path(path)
     if path.is_file():
         with open(path, "rb") as handle:

@@ -1,4 +1,4 @@
-"""One worker at a time: a lock that the kernel drops when its holder dies, and a worker that dies with its parent."""
+"""Lock files so that the kernel drops the lock when its holder dies, and let a process end with its parent."""
 
 import contextlib
 import ctypes
@@ -22,7 +22,7 @@ def exclusive(path: Path, wait: float = 3600.0) -> Iterator[None]:
     """Hold an exclusive lock on `path` (a file, made if absent); wait up to `wait` seconds for another holder.
 
     Raises:
-        TimeoutError: somebody else held it all that time.
+        TimeoutError: another process held it all that time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait
@@ -48,10 +48,10 @@ def exclusive(path: Path, wait: float = 3600.0) -> Iterator[None]:
 
 
 def die_with_parent() -> None:
-    """Make this process end when the one that started it ends, also by kill -9.
+    """Make this process end when the one that started it ends, even by kill -9.
 
-    DVC starts a stage through a shell and leaves it running when killed; a second `dvc repro` would then train
-    beside it. On Linux the kernel sends SIGKILL; elsewhere a thread looks every second. Most shells replace themselves
+    DVC starts a stage through a shell and leaves it running when killed; a second `dvc repro` would then train at the
+    same time. On Linux the kernel sends SIGKILL; elsewhere a thread looks every second. Most shells replace themselves
     with the one command they are given; behind one that does not, a thread looks for DVC itself.
     """
     parent = os.getppid()

@@ -1,4 +1,4 @@
-"""Where the pipeline keeps things, relative to the project's root. dvc.yaml names the same paths."""
+"""Name the paths of the pipeline, relative to the project's root, as dvc.yaml does."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ REPORT = OUT / "report"
 METRICS = OUT / "metrics"
 MEASURED = METRICS / "fronts.json"
 REGISTERED = OUT / "registered.json"
-# What a later run resumes from: here, or elsewhere where the workspace is thrown away, as a study's are.
+# What a later run resumes from; a study, whose workspaces are thrown away, keeps it elsewhere.
 KEPT = Path(os.path.expandvars(os.environ.get("BONESOUP_KEPT", "")))
 SCRATCH = KEPT / "scratch"
 # Fetched models, each under its digest.

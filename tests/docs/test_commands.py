@@ -76,7 +76,7 @@ def check_bonesoup(arguments: list[str]) -> None:
     name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
     given = command.make_context(name, rest, parent=context).params
     settings = params.check(default())
-    if "preference" in given:
+    if given.get("preference"):
         settings.preference(given["preference"])
     if "method" in given:
         assert given["method"] in settings.methods

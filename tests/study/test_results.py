@@ -41,7 +41,7 @@ def test_a_result_holds_what_the_tables_need_and_no_more(cell):
 
 def test_a_result_of_other_settings_is_not_taken_for_this_cell(cell):
     cell("default", 3, 0.1, 0.05)
-    with pytest.raises(ValueError, match=r"default-3\.json is of other settings.*remove it"):
+    with pytest.raises(ValueError, match=r"default-3\.json was made with other settings.*remove it"):
         results.known("small", replace(CELL, changes={"evaluation.samples": 65}))
     with pytest.raises(ValueError, match="other settings"):
         results.known("small", replace(CELL, profile="quick"))

@@ -13,7 +13,9 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from pinned import default
 
+from bonesoup.settings import params
 from bonesoup.workspace import schedule
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +121,14 @@ def test_a_second_stage_starts_only_if_memory_allows(monkeypatch, tmp_path, avai
     run.waiting.remove("left")
     run.running[Future()] = ("left", time.monotonic())
     assert run._next() == chosen
+
+
+def test_a_stage_under_accelerate_has_every_device(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    settings = params.check(default())
+    assert len(schedule.devices(settings, jobs=3)) == 3
+    hardware = settings.hardware.model_copy(update={"accelerate": "accelerate/fsdp.yaml"})
+    assert schedule.devices(settings.model_copy(update={"hardware": hardware, "device": "cuda"})) == [None]
 
 
 PROGRAM = (

@@ -1,4 +1,4 @@
-"""The command line. Heavy packages are imported inside the command that needs them."""
+"""Define the command line. Heavy packages are imported inside the commands that need them."""
 
 import errno
 import importlib
@@ -25,11 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# As the user has to type it: without an activated environment, by its path.
+# What the user has to type: a path if the environment is not activated.
 COMMAND = "bonesoup" if shutil.which("bonesoup") else os.path.relpath(Path(sys.executable).with_name("bonesoup"))
 console = Console(highlight=False, soft_wrap=True)
 INTERRUPTED = 130
-# Writers in C and Rust (torch, safetensors, sqlite) raise errors of their own for a full disk.
+# Libraries in C and Rust (torch, safetensors, sqlite) have their own errors for a full disk.
 FULL = re.compile(
     r"No space left on device|os error 28|disk is full|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
 )
@@ -74,7 +74,7 @@ def run(
 
 @app.command()
 def summary() -> None:
-    """Print the table of methods of the last run, where its report is, and what to try next.
+    """Print the table of methods of the last run, the path of its report, and what to try next.
 
     Example: bonesoup summary
     """
@@ -124,7 +124,7 @@ def stage(
 
 
 def _check_stage(name: str, key: str | None) -> None:
-    """Bad usage, status 2, unless dvc.yaml has the stage with this key."""
+    """Refuse, as wrong usage, a stage or key that dvc.yaml does not have."""
     from bonesoup.workspace.declared import stages
 
     declared = stages(Path("."))
@@ -222,7 +222,7 @@ def register() -> None:
     settings = params.load()
     from bonesoup.stages.register import send
 
-    # Not the stage: its out belongs to DVC, which compares it with what the stage wrote.
+    # Not the stage itself: its out belongs to DVC, which compares it with what the stage wrote.
     send(settings)
 
 
@@ -239,7 +239,7 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        # Typer has turned Ctrl-C into status 130 by now.
+        # By now Typer has turned Ctrl-C into status 130.
         if end.code == INTERRUPTED:
             print(f"bonesoup: {explain(KeyboardInterrupt())}", file=sys.stderr)
         raise
@@ -251,7 +251,7 @@ def main() -> None:
 
 
 def explain(error: BaseException) -> str:
-    """One message that says what happened and what to do."""
+    """Write one message that says what happened and what to do."""
     text = str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; run the same command again to resume"

@@ -1,1 +1,1 @@
-"""Settings: what params.yaml and the profiles hold, checked."""
+"""Read, check and write settings: params.yaml and the profiles."""

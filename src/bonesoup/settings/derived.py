@@ -8,12 +8,12 @@ from pydantic import BaseModel, ValidationError
 
 from bonesoup.settings.schema import Basis, Name, prepared, slots
 
-# Lists that hold a value which follows, next to those that people choose.
+# Lists in which one value follows from other settings; the rest are a person's choice.
 CANDIDATES = ("seek.betas", "extrapolation.scales")
 
 
 class _Stated(BaseModel):
-    """What the policies follow from."""
+    """The settings that decide the policies."""
 
     objectives: list[Name]
     methods: list[str]

@@ -1,4 +1,4 @@
-"""What a full-size profile needs, before it is rented: GB on a GPU and hours, from sizes and data sheets alone.
+"""Estimate the GPU memory and hours of a full-size profile before renting it, from sizes and data sheets alone.
 
 docs/full-size.md shows each formula and where its constants are from. Nothing here is measured on a GPU: take the
 hours for their order of magnitude, and the GB for a lower bound with the tenth of reserve that is in them.
@@ -43,13 +43,13 @@ class Figures:
 
 
 def lora_numbers(sizes: Estimate, rank: int, targets: str | list[str]) -> int:
-    """Trained numbers of an adapter: rank * (inputs + outputs) of every adapted matrix."""
+    """Count the trained numbers of an adapter: rank * (inputs + outputs) of every adapted matrix."""
     adapted = [shape for name, shape in sizes.matrices.items() if targets == "all-linear" or name in targets]
     return sizes.layers * rank * sum(inputs + outputs for inputs, outputs in adapted)
 
 
 def used(sizes: Estimate) -> int:
-    """Weights that multiply each token: the layers' matrices and the head, not the table of embeddings."""
+    """Count the weights that multiply each token: the layers' matrices and the head, without the embedding table."""
     return sizes.layers * sum(a * b for a, b in sizes.matrices.values()) + sizes.vocabulary * sizes.hidden
 
 
@@ -115,7 +115,7 @@ def _hours(settings: Settings, sizes: Estimate, policies: int) -> dict[str, floa
     again = 2 if settings.hardware.gradient_checkpointing else 0
 
     def sampled(rows: float) -> float:
-        """Seconds to sample responses for `rows` prompts at once, and to score them."""
+        """Estimate the seconds to sample responses for `rows` prompts at once, and to score them."""
         work = 2 * used(sizes)
         weights = used(sizes) * BF16 / (machine.bandwidth * 1e9 * BUSY_BANDWIDTH)
         step = max(weights, work * rows / peak) + (0 if settings.hardware.vllm else LAUNCH * sizes.layers)
@@ -153,7 +153,7 @@ def _points(method: Method, grid: int, settings: Settings) -> int:
 
 
 def report(settings: Settings) -> str:
-    """The estimate as text for a terminal."""
+    """Write the estimate as text for a terminal."""
     found, machine = figures(settings), settings.estimate.machine
     total = sum(hours for stage, hours in found.hours.items() if stage != "policy, each")
     several = f", {machine.gpus} of them per policy" if machine.gpus > 1 else ""

@@ -53,7 +53,7 @@ class Machine(Section):
 
 
 class Estimate(Section):
-    """What `bonesoup profile --estimate` calculates with: copied from model cards and data sheets, never looked up."""
+    """Sizes for `bonesoup profile --estimate`, copied from model cards and data sheets; never looked up."""
 
     parameters: Count = Field(description="parameters of the base model")
     layers: Count = Field(description="layers of the base model")

@@ -19,7 +19,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 @dataclass
 class Check:
-    """What one check of a whole file collects beside pydantic's own errors, as the context of its validators.
+    """Faults and pins that the validators collect during one check of a whole file, of which it is the context.
 
     A rule that spans keys reports here and accepts the value, so that it hides no other rule.
 

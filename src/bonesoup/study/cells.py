@@ -1,9 +1,9 @@
-"""What a study consists of: studies/NAME.yaml -> cells, one for each setting and seed.
+"""Read a study, studies/NAME.yaml, into cells, one for each setting and seed.
 
 profile: embedded
 common: {evaluation.samples: 512}     # dotted keys of params.yaml, for every cell
 seeds: [0, 1, 2]
-settings:                             # what each changes; the first is the one the others vary
+settings:                             # changes to the profile; the others are compared with the first
   default: {}
   kl-low: {rl.kl: 0.03}
   three: {profile: embedded-3}
@@ -48,7 +48,7 @@ class Cell:
         return f"{self.setting}-{self.seed}"
 
     def document(self) -> dict:
-        """Its params.yaml.
+        """Return its params.yaml.
 
         Raises:
             ValueError: no such profile or key, or the settings are wrong.
@@ -56,14 +56,14 @@ class Cell:
         return profiles.compose(self.profile, self.data, self.changes | {"seed": self.seed})
 
     def identity(self) -> dict[str, str | None]:
-        """What tells whether a result is this cell's: see `identity`; without "data" where its file is not there."""
+        """Return the digests that its result carries; "data" is None if its file is missing. See `identity`."""
         document = self.document()
         path = Path(document["data"]["path"])
         return identity(document, md5(path) if path.is_file() else None)
 
 
 def identity(document: dict, data: str | None) -> dict[str, str | None]:
-    """Digests of the settings in a params.yaml but for where the data lies, and of the data: MD5, as DVC has it.
+    """Digest the settings of a params.yaml, apart from the path of the data, and the data itself by MD5, as DVC does.
 
     Settings that came after the first results are left out at the value that changes nothing.
     """
@@ -73,7 +73,7 @@ def identity(document: dict, data: str | None) -> dict[str, str | None]:
 
 
 def alike(one: dict[str, str | None], other: dict[str, str | None]) -> bool:
-    """Whether two identities are of one cell; data that is not known may be any."""
+    """Tell whether two identities belong to the same cell; unknown data matches any."""
     data = {one["data"], other["data"]}
     return one["settings"] == other["settings"] and (len(data) == 1 or None in data)
 
@@ -83,7 +83,7 @@ def names() -> list[str]:
 
 
 def read(name: str) -> Plan:
-    """The plan in studies/NAME.yaml.
+    """Read the plan in studies/NAME.yaml.
 
     Raises:
         ValueError: there is no such file, or it is not a plan.
@@ -99,7 +99,7 @@ def read(name: str) -> Plan:
 
 
 def cells(plan: Plan, seeds: list[int], settings: list[str], data: str | None = None) -> list[Cell]:
-    """The cells of some seeds and settings, seed by seed; none chosen means all of the plan.
+    """List the cells of some seeds and settings, seed by seed; an empty choice means all of the plan.
 
     Args:
         data: a path that replaces the profile's `data.path`.

@@ -1,4 +1,4 @@
-"""DVC's experiment queue in a clone of the project: cells in, reports out.
+"""Run cells on DVC's experiment queue, in a clone of the project.
 
 A worker runs an experiment in a workspace of its own under .dvc/tmp/exps and throws it away afterwards; what must
 outlast it (scratch/, times of stages) is kept under KEPT/CELL. Workers are the ones that `dvc queue start` starts, but
@@ -33,7 +33,7 @@ ERROR = re.compile(r"^(bonesoup: |ERROR: )")
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Of every DVC command of a study whose folder (var/study/NAME) is given."""
+    """Return the environment of every DVC command of the study in `folder` (var/study/NAME)."""
     tools = folder / TOOLS
     tools.mkdir(parents=True, exist_ok=True)
     # Workers start an experiment by `dvc` on the PATH: this one ends with the worker.
@@ -55,7 +55,7 @@ def put(own: Path, cell: Cell, env: dict[str, str]) -> None:
     """Queue a cell.
 
     Raises:
-        RuntimeError: DVC refused; what it said.
+        RuntimeError: DVC refused; its message.
     """
     if reference(own, cell.name):
         checkout.git(own, "update-ref", "-d", reference(own, cell.name))
@@ -70,7 +70,7 @@ def put(own: Path, cell: Cell, env: dict[str, str]) -> None:
 
 
 def start(own: Path, number: int, env: dict[str, str]) -> subprocess.Popen:
-    """A worker that takes cells until the queue has been empty for some seconds."""
+    """Start a worker, which takes cells until the queue has been empty for some seconds."""
     command = [own.parent / TOOLS / "dvc", "exp", "queue-worker", f"{own.name}-{number}@localhost"]
     with open(own / f".dvc/tmp/worker-{number}.log", "w") as log:
         # A session of its own: Ctrl-C reaches this process alone, which then ends the workers.
@@ -78,7 +78,7 @@ def start(own: Path, number: int, env: dict[str, str]) -> subprocess.Popen:
 
 
 def stop(workers: list[subprocess.Popen]) -> None:
-    """End workers and all that they run."""
+    """End workers and everything that they run."""
     for worker in workers:
         with contextlib.suppress(psutil.NoSuchProcess):
             family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)]
@@ -90,7 +90,7 @@ def stop(workers: list[subprocess.Popen]) -> None:
 
 
 def states(own: Path) -> dict[str, tuple[str, str]]:
-    """Name of each queued cell -> (Queued, Running, Failed or Success; its revision in the queue).
+    """Map each queued cell to its state (Queued, Running, Failed or Success) and its revision in the queue.
 
     Empty where a worker is writing the record at this moment.
     """
@@ -112,13 +112,13 @@ def empty(own: Path) -> None:
 
 
 def reference(own: Path, name: str) -> str | None:
-    """The git reference of a finished experiment."""
+    """Return the git reference of a finished experiment."""
     found = checkout.git(own, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}")
     return found.splitlines()[0] if found else None
 
 
 def finished(own: Path, cell: Cell) -> tuple[dict, dict[str, dict]] | None:
-    """A finished experiment's report.json, and what its dvc.lock records of each stage.
+    """Return a finished experiment's report.json, and what its dvc.lock records of each stage.
 
     None where there is no such experiment, it is of other settings or data, or its report has left the cache.
     """
@@ -142,19 +142,19 @@ def finished(own: Path, cell: Cell) -> tuple[dict, dict[str, dict]] | None:
 
 
 def output(own: Path, revision: str) -> str:
-    """What the run of a queued revision has printed."""
+    """Return the output of the run of a queued revision."""
     path = own / EXPERIMENTS / "run" / revision / f"{revision}.out"
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
 def stage(said: str) -> str | None:
-    """The stage that runs, by what a run has printed."""
+    """Return the stage that is running, by the output of the run."""
     found = [match[1] for line in said.splitlines() if (match := RUNNING.match(line))]
     return found[-1] if found else None
 
 
 def complaint(said: str) -> str:
-    """Why a run failed, by what it has printed."""
+    """Say why a run failed, by its output."""
     lines = said.splitlines()
     first = next((number for number, line in enumerate(lines) if ERROR.match(line)), max(0, len(lines) - 5))
     # DVC adds its traceback.

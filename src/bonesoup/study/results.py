@@ -1,4 +1,4 @@
-"""One file for each finished cell, studies/results/NAME/CELL.json: small, and enough to print every table from."""
+"""Keep the result of each finished cell in a small file, studies/results/NAME/CELL.json, enough for every table."""
 
 import json
 import os
@@ -38,17 +38,17 @@ def path(study: str, cell: Cell) -> Path:
 
 
 def known(study: str, cell: Cell) -> bool:
-    """Whether a cell has a result, and of the same settings.
+    """Tell whether a cell has a result.
 
     Raises:
-        ValueError: its result is of other settings.
+        ValueError: the result was made with other settings or data.
     """
     where = path(study, cell)
     if not where.is_file():
         return False
     if not _is(read_json(where), cell):
         raise ValueError(
-            f"{where} is of other settings or data than the study names now: remove it to run the cell again"
+            f"{where} was made with other settings or data than the study has now: remove it to run the cell again"
         )
     return True
 
@@ -73,13 +73,13 @@ def write(study: str, cell: Cell, report: dict, commit: str, stages: dict[str, d
 
 
 def read(study: str) -> list[dict]:
-    """Every result of a study, by setting and seed."""
+    """Read every result of a study, ordered by setting and seed."""
     found = [read_json(file) for file in sorted((RESULTS / study).glob("*.json"))]
     return sorted(found, key=lambda row: (row["setting"], row["seed"]))
 
 
 def current(rows: list[dict], cells: list[Cell]) -> tuple[list[dict], list[str]]:
-    """Results that are of the settings which the study names now, and the names of the others."""
+    """Split results into those of the present settings of the study, and the names of the others."""
     named = {cell.name: cell for cell in cells}
     present, others = [], []
     for row in rows:
@@ -96,7 +96,7 @@ def _is(row: dict, cell: Cell) -> bool:
 
 
 def _spent(cell: Cell, stages: dict[str, dict]) -> dict[str, dict]:
-    """Method -> {"training", "training_cpu", "answering", "answering_cpu": seconds, "peak_mb"}, of what is known."""
+    """Map each method to {"training", "training_cpu", "answering", "answering_cpu": seconds, "peak_mb"}, if known."""
     document = cell.document()
     found: dict[str, dict] = {}
     for method in document["methods"]:
@@ -137,7 +137,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def _grid(grid: dict) -> dict:
-    """Estimates as [value, low, high]; of ratios only hypervolumes."""
+    """Shorten estimates to [value, low, high]; of ratios, keep only hypervolumes."""
     small: dict[str, Any] = {"points": grid["points"]}
     for unit in (unit for unit in UNITS if unit in grid):
         small[unit] = {}
@@ -158,5 +158,5 @@ def _round(value: float) -> float:
 
 
 def _plain(changes: dict) -> dict:
-    """As JSON gives it back, so that the two compare equal."""
+    """Return changes as JSON gives them back, so that the two compare equal."""
     return json.loads(json.dumps(changes))

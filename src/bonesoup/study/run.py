@@ -19,7 +19,7 @@ POLL = 2.0
 
 @dataclass
 class Outcome:
-    """What a run of a study came to."""
+    """The cells of a run of a study, by outcome."""
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a study runs."""
+    """The folders and the commit of a running study."""
 
     study: str
     folder: Path
@@ -46,18 +46,18 @@ def run(
     say: Callable[[str], None],
     show: Callable[[str], None],
 ) -> Outcome:
-    """Run the cells that have no result yet, in their order but for those that wait for what another is making.
+    """Run the cells without a result, in order; a cell waits while another makes a stage that the two share.
 
     Args:
         root: the project, the present folder.
         jobs: cells side by side.
-        seconds: after which the rest is left for another time.
+        seconds: time limit; the remaining cells are left for another run.
         say: called with a line for each cell that starts or ends.
-        show: called with what runs now.
+        show: called with the stages that run now.
 
     Raises:
         TimeoutError: another process runs this study.
-        ValueError: a result of other settings.
+        ValueError: a result was made with other settings.
     """
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
     outcome = Outcome()
@@ -83,7 +83,7 @@ def run(
 
 @dataclass
 class _Active:
-    """A cell in DVC's queue, and what is known of it: its state there, what it has printed, when it started."""
+    """A cell in DVC's queue: its state there, its output so far, and when it started."""
 
     cell: Cell
     state: str = "Queued"
@@ -144,7 +144,7 @@ def _look(place: _Place, active: dict[str, _Active], say: Callable[[str], None])
 def _settle(
     place: _Place, active: dict[str, _Active], outcome: Outcome, say: Callable[[str], None], lost: bool
 ) -> None:
-    """Take what has ended out of `active`; with no worker left, also what still runs by the queue's record."""
+    """Take ended cells out of `active`; if no worker is left, also those that the queue records as running."""
     for name, one in list(active.items()):
         if one.state == "Success" and _collect(place, one.cell, one.seconds):
             outcome.done.append(name)
@@ -165,7 +165,7 @@ def _now(one: _Active) -> str:
 
 
 def _collect(place: _Place, cell: Cell, seconds: float) -> bool:
-    """Write the result of a finished experiment; False where there is none."""
+    """Write the result of a finished experiment; return False if there is none."""
     found = queue.finished(place.own, cell)
     if found is None:
         return False
@@ -178,7 +178,7 @@ def _collect(place: _Place, cell: Cell, seconds: float) -> bool:
 
 
 def times(known: Path, lock: dict[str, dict], ran: Path) -> dict[str, dict]:
-    """Wall and CPU seconds and peak memory of a cell's stages, also of those that the run cache gave.
+    """Return wall seconds, CPU seconds and peak memory of a cell's stages, including those restored from the run cache.
 
     Args:
         known: folder with the times of stages that have run, by digest of what dvc.lock records of them.

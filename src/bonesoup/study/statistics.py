@@ -1,4 +1,4 @@
-"""Over training seeds: what the seeds of two methods say when each seed is compared with itself."""
+"""Compare two methods over training seeds, each seed with itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Mean:
 
 
 def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Mean:
-    """Mean of one value a seed; of paired differences, the paired t interval.
+    """Average one value per seed, with its t interval; on paired differences this is the paired t interval.
 
     Raises:
         ValueError: no value.
@@ -45,7 +45,7 @@ def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Mean:
 
 
 def geometric(ratios: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float, float] | None:
-    """Geometric mean of positive ratios and the t interval of their logarithms; None where one is not positive."""
+    """Return the geometric mean and the t interval of the logarithms; None if a ratio is not positive."""
     if min(ratios) <= 0:
         return None
     found = mean(np.log(ratios), confidence)

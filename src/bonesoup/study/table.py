@@ -30,7 +30,7 @@ SPENT = {
 
 @dataclass(frozen=True)
 class Group:
-    """The cells of a setting that have a method, and the grid on which it is compared: the largest it answers."""
+    """The cells of a setting that have a method, and the grid it is compared on: the largest it answers."""
 
     setting: str
     method: str
@@ -44,7 +44,7 @@ class Group:
 
 
 def of_study(study: str) -> str:
-    """Every table of a study's results, without those of other settings than it names now, which are named.
+    """Write every table of a study's results; results of former settings are left out, and named.
 
     Raises:
         ValueError: no such study, or no cell is finished.
@@ -56,7 +56,7 @@ def of_study(study: str) -> str:
 
 
 def markdown(settings: list[str], cells: list[dict]) -> str:
-    """Every table of a study.
+    """Write every table of a study.
 
     Args:
         settings: in the order to show; others follow.
@@ -108,7 +108,7 @@ def _methods(grid: dict) -> set[str]:
 
 
 def differences(found: list[Group]) -> list[dict[str, str]]:
-    """Rows of the main table."""
+    """Return the rows of the main table."""
     return [_difference(group, _mark(group)) for group in found]
 
 
@@ -132,7 +132,7 @@ def _difference(group: Group, mark: str) -> dict[str, str]:
 
 
 def survival(group: Group) -> str:
-    """Share of the interior gain in learned reward that is there in gold score; empty where there is no sure gain."""
+    """Return the share of the interior gain in learned reward that gold confirms; empty without a certain gain."""
     learned = group.values("reward", DIFFERENCES, INTERIOR)
     gold = group.values("gold", DIFFERENCES, INTERIOR)
     if not gold or not learned or mean([v[0] for v in learned]).sign <= 0:
@@ -141,7 +141,7 @@ def survival(group: Group) -> str:
 
 
 def _to_oracle(group: Group, unit: str) -> str:
-    """Interior difference to the oracle's, on the oracle's own grid and paired by seed."""
+    """Return the interior difference to the oracle, on the oracle's grid, paired by seed."""
     gaps = []
     for cell in group.cells:
         for grid in cell["grids"].values():
@@ -174,7 +174,7 @@ def levels(found: list[Group]) -> list[dict[str, str]]:
 
 
 def costs(found: list[Group]) -> list[dict[str, str]]:
-    """What each method cost, the mean over seeds."""
+    """Return the cost of each method, averaged over seeds."""
     rows = []
     for group in found:
         row = {"setting": group.setting, "method": title(group.method)}
@@ -192,7 +192,7 @@ def _average(values: list[float | None]) -> str:
 
 
 def verdicts(found: list[Group]) -> str:
-    """One line a method: where its interior difference is sure by the seeds' interval, in how many cells by theirs."""
+    """Write a line per method: whether its interior difference is certain over seeds, and in how many single cells."""
     lines = []
     for method in dict.fromkeys(group.method for group in found):
         where: dict[str, list[str]] = {"better": [], "not told apart": [], "worse": [], "one seed only": []}
@@ -220,7 +220,7 @@ def _counted(values: list[list[float]]) -> str:
 
 
 def scales(settings: list[str], cells: list[dict]) -> str:
-    """The scales that methods chose, seed by seed, where any was offered."""
+    """Return the scales that methods chose, seed by seed, if there was a choice."""
     lines = []
     for setting in settings:
         found: dict[str, list[str]] = {}
@@ -264,7 +264,7 @@ def _unit(group: Group) -> str:
 
 
 def _volumes(group: Group) -> list[str]:
-    """The metrics of the hypervolumes above each reference point."""
+    """Name the hypervolume metrics, one for each reference point."""
     methods = group.cells[0]["grids"][group.grid][_unit(group)]["methods"]
     return [metric for metric in methods[group.method] if metric.startswith("hypervolume@")]
 

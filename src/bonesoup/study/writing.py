@@ -1,4 +1,4 @@
-"""Numbers over seeds as text, and rows as a Markdown table."""
+"""Write numbers over seeds as text, and rows as a Markdown table."""
 
 from bonesoup.evaluation.tables import number
 from bonesoup.study.statistics import Mean, mean
@@ -7,18 +7,18 @@ NONE = ""
 
 
 def over_seeds(metric: str, values: list[list[float]], signed: bool = False) -> str:
-    """The mean of [value, low, high] over seeds; nothing where there is none."""
+    """Write the mean of [value, low, high] over seeds; empty if there is none."""
     return written(metric, mean([value[0] for value in values]), signed) if values else NONE
 
 
 def written(metric: str, found: Mean, signed: bool = False) -> str:
-    """A mean with half its interval, to the digits its metric deserves."""
+    """Write a mean with half its interval, to the digits that suit its metric."""
     text = number(metric, found.value, signed)
     return text if found.half is None else f"{text} ± {number(metric, found.half)}"
 
 
 def rendered(rows: list[dict[str, str]]) -> str:
-    """Columns that no row has anything in are left out."""
+    """Render rows as a Markdown table without empty columns."""
     columns = [column for column in rows[0] if any(row[column] for row in rows)] if rows else []
     lines = [columns, ["---", "---", *["---:"] * (len(columns) - 2)]]
     lines += [[row[column] for column in columns] for row in rows]

@@ -1,7 +1,7 @@
-"""Checkouts: clones of the project under var/checkouts/ in which flows run, so that nobody's workspace is edited.
+"""Make and update checkouts: clones of the project under var/checkouts/ for flows to run in, apart from the workspace.
 
-A checkout has its own params.yaml, dvc.lock, out/ and scratch/, kept from run to run so that only what changed is run
-and an interrupted policy resumes. It shares the DVC cache and the remotes of its source.
+A checkout has its own params.yaml, dvc.lock, out/ and scratch/, kept between runs: only changed stages run, and an
+interrupted policy resumes. It shares the DVC cache and the remotes of its source.
 """
 
 import json
@@ -24,7 +24,7 @@ LOCK = "dvc.lock"
 
 
 def folder(source: Path, name: str) -> Path:
-    """Where the checkout of this name lies.
+    """Return the folder of the checkout with this name.
 
     Raises:
         ValueError: a name that could leave the folder of checkouts.
@@ -36,7 +36,7 @@ def folder(source: Path, name: str) -> Path:
 
 @contextmanager
 def held(source: Path, name: str, wait: float) -> Iterator[Path]:
-    """Hold a checkout for one run; its folder, which may not exist yet.
+    """Lock a checkout for one run and yield its folder, which may not exist yet.
 
     Raises:
         TimeoutError: another run held it for `wait` seconds.
@@ -47,11 +47,11 @@ def held(source: Path, name: str, wait: float) -> Iterator[Path]:
 
 
 def prepare(source: Path, own: Path, commit: str, profile: str | None, overrides: dict[str, Any]) -> str:
-    """Bring a checkout to a commit of its source, with the settings of this run; the commit's full hash.
+    """Bring a checkout to a commit of its source, with the settings of this run; return the commit's full hash.
 
     Args:
         source: the repository.
-        own: the checkout's folder, made when new.
+        own: the checkout's folder, made if it does not exist.
         commit: anything git resolves in `source`.
         profile: written into params.yaml; without one the commit's params.yaml is used.
         overrides: dotted key -> value, set in params.yaml on top.
@@ -68,7 +68,7 @@ def prepare(source: Path, own: Path, commit: str, profile: str | None, overrides
     objects = source / git(source, "rev-parse", "--git-path", "objects")
     (own / ".git/objects/info/alternates").write_text(f"{objects.absolute()}\n")
     git(own, "remote", "set-url", "origin", str(source.absolute()))
-    # The record of what is in out/ is the checkout's own, also where the commit brings one.
+    # The lock describes this checkout's out/, so it stays, even if the commit brings another.
     lock = (own / LOCK).read_bytes() if (own / LOCK).is_file() else None
     git(own, "checkout", "--quiet", "--force", "--detach", sha)
     if lock is not None:
@@ -89,7 +89,7 @@ def resolve(source: Path, commit: str) -> str:
 
 
 def share_storage(source: Path, own: Path) -> None:
-    """Give a clone the DVC cache and remotes of its source; relative paths of the source's config made absolute."""
+    """Give a clone the DVC cache and remotes of its source, with absolute paths."""
     from dvc.repo import Repo
 
     with Repo(str(source)) as repo:
@@ -99,12 +99,12 @@ def share_storage(source: Path, own: Path) -> None:
         config["remote"] = {name: dict(options) for name, options in remotes.items()}
         if default:
             config["core"]["remote"] = default
-    # It may hold the remotes' keys.
+    # The file may hold keys to the remotes.
     (own / ".dvc/config.local").chmod(0o600)
 
 
 def change_settings(own: Path, profile: str | None, overrides: dict[str, Any]) -> None:
-    """Write a profile and single settings into a checkout's params.yaml, by its own code."""
+    """Write a profile and single settings into a checkout's params.yaml, with the checkout's code."""
     command = [sys.executable, "-m", "bonesoup.cli", "profile", *([profile] if profile else [])]
     for key, value in overrides.items():
         command += ["--set", f"{key}={json.dumps(value)}"]
@@ -114,9 +114,9 @@ def change_settings(own: Path, profile: str | None, overrides: dict[str, Any]) -
 
 
 def borrowed_paths(source: Path, own: Path) -> dict[str, str]:
-    """Settings that name a file which only the source has, such as ../data/pairs.jsonl, with its absolute path.
+    """Return absolute paths for settings that name a file which only the source has, such as ../data/pairs.jsonl.
 
-    A file that DVC tracks is not borrowed: the checkout gets its own copy of the version that the commit names.
+    A file that DVC tracks is left out: the checkout gets the version that its commit names.
     """
     settings = YAML(typ="safe").load((own / "params.yaml").read_text())
     named = {"data.path": settings["data"]["path"], "model.source": settings["model"]["source"]}
@@ -125,7 +125,7 @@ def borrowed_paths(source: Path, own: Path) -> dict[str, str]:
     return {
         key: str((source / path).resolve())
         for key, path in named.items()
-        # `scratch` says that a model is made here; there is a folder of that name too.
+        # `scratch` asks for a new model, and happens to be the name of a folder.
         if path != "scratch"
         and not path.startswith("out/")
         and not (own / path).exists()
@@ -135,13 +135,13 @@ def borrowed_paths(source: Path, own: Path) -> dict[str, str]:
 
 
 def lock_entry(own: Path, stage: str) -> dict:
-    """What a checkout's dvc.lock records of a stage; empty where it has not run."""
+    """Return what a checkout's dvc.lock records of a stage; empty if it has not run."""
     lock = own / LOCK
     return _lock(lock)["stages"].get(stage, {}) if lock.is_file() else {}
 
 
 def take_entry(own: Path, stage: str, entry: dict) -> None:
-    """Record in a checkout's dvc.lock what another machine found; no dvc command may be at work in it."""
+    """Record in a checkout's dvc.lock what another machine did; no dvc command may be running there."""
     lock = own / LOCK
     found = _lock(lock) if lock.is_file() else {"schema": "2.0", "stages": {}}
     found["stages"][stage] = entry
@@ -154,12 +154,12 @@ def _lock(path: Path) -> dict:
 
 
 def variables(own: Path) -> dict[str, str]:
-    """The environment of a command in a checkout: its own code, not the installed one."""
+    """Return the environment of a command in a checkout: it runs the checkout's code, not the installed package."""
     return environment() | {"PYTHONPATH": str(own / "src")}
 
 
 def git(repository: Path, *arguments: str) -> str:
-    """Standard output of a git command.
+    """Run a git command and return its standard output.
 
     Raises:
         RuntimeError: it failed; what git said.

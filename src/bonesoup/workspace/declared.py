@@ -32,7 +32,7 @@ class Stage:
 
     @property
     def names(self) -> list[str]:
-        """The names DVC gives it, such as policy@backbones."""
+        """Return the names DVC gives it, such as policy@backbones."""
         return [self.name] if self.keys is None else [f"{self.name}@{key}" for key in self.keys]
 
     def results(self) -> dict[str, list[Path]]:
@@ -92,5 +92,5 @@ def _stage(name: str, entry: Mapping[str, Any], settings: Mapping[str, Any]) -> 
 
 
 def _paths(entries: Iterable[Any]) -> tuple[str, ...]:
-    """Flatten entries; one with options is a mapping of its path to them."""
+    """List the paths of entries; an entry with options is a mapping from its path to them."""
     return tuple(path for entry in entries for path in ([entry] if isinstance(entry, str) else entry))

@@ -16,21 +16,21 @@ STAGE = re.compile(r"^  (\w+):$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Graph:
-    """Stages of a project.
+    """The stages of a project.
 
     Attributes:
-        needs: stage -> the stages whose outs it reads, in an order in which the stages can run.
-        sources: .dvc files: data that DVC tracks and no stage makes.
+        needs: stage -> the stages whose outs it reads; in running order.
+        sources: .dvc files, for data that DVC tracks and no stage makes.
     """
 
     needs: dict[str, list[str]]
     sources: list[str]
 
     def upstream(self, stages: list[str]) -> list[str]:
-        """`stages` and all they need, in order; every stage where none is named. A group stands for its stages.
+        """Return `stages` and all they need, in running order; without any, all. A group stands for its stages.
 
         Raises:
-            ValueError: one is no stage.
+            ValueError: there is no such stage.
         """
         wanted = {name for stage in stages for name in self._named(stage)} or set(self.needs)
         for name in reversed(self.needs):
@@ -45,7 +45,7 @@ class Graph:
         return found
 
     def downstream(self, stages: set[str]) -> set[str]:
-        """`stages` and all that read from them, directly or not."""
+        """Return `stages` and all that depend on them, directly or not."""
         reached = set(stages)
         for name, needed in self.needs.items():
             if reached & set(needed):
@@ -54,7 +54,7 @@ class Graph:
 
 
 def read(root: Path) -> Graph:
-    """The graph of the project in `root`."""
+    """Read the graph of the project in `root`."""
     import networkx as nx
     from dvc.repo import Repo
 
@@ -69,13 +69,13 @@ def read(root: Path) -> Graph:
 
 
 def status(root: Path, targets: Sequence[str] = ()) -> dict[str, list]:
-    """stage -> what DVC finds changed about it; stages without a change are left out.
+    """Map each changed stage to what DVC finds changed about it.
 
     Args:
         targets: only these stages and what they depend on.
 
     Raises:
-        RuntimeError: DVC cannot tell; its message.
+        RuntimeError: DVC failed; its message.
     """
     chosen = ["--with-deps", *targets] if targets else []
     return json.loads(dvc(root, "--wait-for-lock", "status", "--json", *chosen))

@@ -1,4 +1,4 @@
-"""dvc repro in a subprocess: the whole pipeline for `bonesoup run`, one stage for a flow."""
+"""Run `dvc repro` in a subprocess: the whole pipeline, or one stage of it."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from bonesoup.workspace.declared import stages
 
 RUNNING = re.compile(r"^Running stage '(.+)':")
 SKIPPED = re.compile(r"^Stage '(.+)' (didn't change, skipping|is cached - skipping run.*)$")
-# What DVC says to people who call it themselves.
+# Advice of DVC to people who call it themselves.
 NOISE = re.compile(
     r"^(> bonesoup stage|(Generating|Updating) lock file|To track the changes with git|\s+git add|"
     r"To enable auto staging|\s+dvc config core\.autostage|Use `dvc push`)"
 )
 ERROR = re.compile(r"^(bonesoup: |ERROR: )")
-# DVC's last word on a stage that has already said what went wrong.
+# How DVC ends after a stage that has already said what went wrong.
 EPILOGUE = re.compile(r"^ERROR: failed to reproduce '.+': failed to run: .+, exited with \d+$")
 SKIPS = {"unchanged": "unchanged", "restored": "restored from the cache"}
 # DVC on a path that another command reads or writes, or on its repository's lock.
@@ -36,7 +36,7 @@ BOUND_DVC = (
 
 
 def environment() -> dict[str, str]:
-    """The environment of every subprocess: this interpreter's tools first, and nothing that phones home."""
+    """Return the environment of every subprocess: this interpreter's tools first, and no telemetry."""
     quiet = {
         "DO_NOT_TRACK": "true",
         "DVC_NO_ANALYTICS": "1",
@@ -57,7 +57,7 @@ def environment() -> dict[str, str]:
 
 
 def computing(settings: Settings) -> dict[str, str]:
-    """What must be in the environment before torch is imported: threads, and no Hub unless a setting names it."""
+    """Return the variables to set before torch is imported: threads, and no Hub unless a setting names it."""
     threads = {"OMP_NUM_THREADS": str(settings.threads), "MKL_NUM_THREADS": str(settings.threads)}
     remote = [settings.data.hub, settings.model.revision]
     remote += [getattr(reward, "revision", None) for reward in settings.rewards.values()]
@@ -86,14 +86,18 @@ def dvc(root: Path, *arguments: str) -> str:
 
 
 def check_targets(targets: list[str], names: list[str]) -> None:
-    """Raises ValueError: a target is neither a stage nor a group of stages."""
+    """Check that every target is a stage or a group of stages.
+
+    Raises:
+        ValueError: one is not.
+    """
     known = {*names, *(name.split("@")[0] for name in names)}
     if unknown := [target for target in targets if target not in known]:
         raise ValueError(f"no stage {', '.join(map(repr, unknown))}; there are: {', '.join(names)}")
 
 
 def inputs(settings: Settings) -> dict[str, str]:
-    """Setting -> path of every file that the pipeline reads and does not make."""
+    """Map settings to the files they name that the pipeline reads and does not make."""
     named = {"data.path": settings.data.path}
     for name, reward in settings.rewards.items():
         if isinstance(reward, FunctionReward | PretrainedReward) and not reward.source.startswith("out/"):
@@ -102,7 +106,7 @@ def inputs(settings: Settings) -> dict[str, str]:
 
 
 def check_inputs(settings: Settings) -> None:
-    """DVC names a missing input only as "missing data 'source'"; say which setting asks for it.
+    """Check that the files which settings name exist; DVC would only say "missing data 'source'".
 
     Raises:
         ValueError: a file that a setting names does not exist.
@@ -118,11 +122,11 @@ def check_inputs(settings: Settings) -> None:
 
 
 def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
-    """Run dvc repro, passing its output on with a heading per stage.
+    """Run dvc repro, and pass its output on with a heading for each stage.
 
     Raises:
-        RuntimeError: a stage or DVC itself failed; what it said.
-        ValueError: a target is no stage.
+        RuntimeError: a stage or DVC itself failed; its message.
+        ValueError: a target is not a stage.
     """
     names = [name for stage in stages(Path(".")).values() for name in stage.names]
     check_targets(targets, names)
@@ -142,7 +146,7 @@ def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
                 echo(escape(text))
         process.wait()
     except KeyboardInterrupt:
-        # The terminal has sent the signal to DVC and the stage too; let them end, and drain what they say.
+        # The terminal has sent the signal to DVC and the stage too: wait for them to end, and drop their last output.
         process.communicate()
         raise
     if process.returncode:
@@ -150,7 +154,7 @@ def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
 
 
 def failure(stage: str | None, lines: list[str]) -> str:
-    """One message from what a failed stage and DVC have printed."""
+    """Write one message from the output of a failed stage and of DVC."""
     told = [line for line in lines if line and not EPILOGUE.match(line)]
     text = "\n".join(told or lines).replace("bonesoup: ", "", 1).replace("ERROR: ", "", 1)
     where = f"stage {stage} failed: " if stage and not text.startswith(f"{stage} failed") else ""
@@ -158,7 +162,7 @@ def failure(stage: str | None, lines: list[str]) -> str:
 
 
 def start_dvc(arguments: list[str], root: Path, own: dict[str, str]) -> subprocess.Popen:
-    """A dvc command that ends with this process, also by kill -9: what started it leaves no pipeline behind."""
+    """Start a dvc command that ends with this process, even by kill -9, so that no pipeline is left behind."""
     return subprocess.Popen(
         [sys.executable, "-c", BOUND_DVC, *arguments],
         cwd=root,
@@ -171,9 +175,9 @@ def start_dvc(arguments: list[str], root: Path, own: dict[str, str]) -> subproce
 
 
 def follow(process: subprocess.Popen) -> Iterator[tuple[str, str]]:
-    """What a `dvc repro` says as it says it: ("ran" | "unchanged" | "restored", stage), or ("said" | "error", line).
+    """Follow the output of `dvc repro`: yield ("ran" | "unchanged" | "restored", stage) or ("said" | "error", line).
 
-    "ran" comes when a stage starts. All that follows the first error belongs to it.
+    "ran" comes when a stage starts. Everything after the first error belongs to it.
     """
     failed = False
     for line in process.stdout:
@@ -190,7 +194,7 @@ def follow(process: subprocess.Popen) -> Iterator[tuple[str, str]]:
 
 
 class Busy(RuntimeError):
-    """Another DVC command holds what this one needs: worth another try."""
+    """Another DVC command holds what this one needs; trying again may help."""
 
 
 def reproduce_one(
@@ -206,7 +210,7 @@ def reproduce_one(
 
     Raises:
         Busy: the repository's lock, or a file of the stage, is held by another command.
-        RuntimeError: the stage failed; what it said.
+        RuntimeError: the stage failed; its message.
     """
     outcome, errors, last = "unchanged", [], deque(maxlen=20)
     process = start_dvc(["--wait-for-lock", "repro", "--single-item", stage], root, own)
@@ -231,7 +235,7 @@ def escape(line: str) -> str:
 
 
 def record(stage: str, started: float) -> str:
-    """Append wall and CPU time and peak memory of this process to var/stages.jsonl; returns them as a line."""
+    """Append wall time, CPU time and peak memory of this process to var/stages.jsonl; return them as a line."""
     seconds = time.monotonic() - started
     used = resource.getrusage(resource.RUSAGE_SELF)
     peak = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

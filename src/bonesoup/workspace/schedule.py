@@ -1,4 +1,4 @@
-"""Run stages side by side: each in a DVC process of its own, in a slot of the machine, once its inputs are made."""
+"""Run stages side by side: each by a separate DVC process, in a slot of the machine, once its inputs are made."""
 
 import json
 import os
@@ -17,17 +17,17 @@ from bonesoup.paths import TIMES
 from bonesoup.settings.schema import Settings
 from bonesoup.workspace import graph, repro
 
-# For a stage that has never run here; torch and a small model need less than half of it.
+# Assumed for a stage that has never run here; torch and a small model take less than half of it.
 UNKNOWN_PEAK = 2**31
 BUSY_PAUSE, BUSY_TRIES = 2.0, 60
 
 
 @dataclass(frozen=True)
 class Slots:
-    """How many stages run at once, each with a device to itself where there are GPUs.
+    """Places for stages to run at once, each with a GPU to itself if there are any.
 
     Attributes:
-        free: a device id (None on a CPU) for every stage that may start now.
+        free: a device (None on a CPU) for every stage that may start now.
     """
 
     free: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
@@ -41,7 +41,12 @@ class Slots:
 
 
 def devices(settings: Settings, jobs: int | None = None) -> list[str | None]:
-    """Return a slot for each GPU, or as many as `threads` fit into the cores; `jobs` of them if that is given."""
+    """Return a slot for each GPU, or as many as `threads` fit into the cores; `jobs` of them if that is given.
+
+    Under accelerate a single stage takes every device.
+    """
+    if settings.hardware.accelerate:
+        return [None]
     found = slots_of(settings.device, settings.threads, _cores(), os.environ.get("CUDA_VISIBLE_DEVICES"))
     return found if jobs is None else [found[k % len(found)] for k in range(jobs)]
 
@@ -88,11 +93,11 @@ def run_one(
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do.
+    """The stages of one run.
 
     Attributes:
-        needs: stage -> the stages it waits for, in an order in which they can run.
-        due: those that have changed, or read from one that has.
+        needs: stage -> the stages it waits for; in running order.
+        due: stages that have changed, or depend on one that has.
     """
 
     needs: dict[str, list[str]]
@@ -100,7 +105,7 @@ class Work:
 
 
 def work(root: Path, plan: graph.Graph, targets: list[str]) -> Work:
-    """Find out which of `targets` and the stages they need are due; every stage without targets."""
+    """Find out which of `targets` and the stages they need are due; without targets, of all stages."""
     due = plan.downstream(set(graph.status(root)) & set(plan.needs))
     names = plan.upstream(targets)
     return Work({name: [other for other in plan.needs[name] if other in names] for name in names}, due)
@@ -117,8 +122,8 @@ def reproduce(
         show: called every second with what runs.
 
     Raises:
-        RuntimeError: a stage or DVC itself failed. No stage starts after that; those that run are waited for.
-        ValueError: a target is no stage.
+        RuntimeError: a stage or DVC itself failed. No stage starts after that, and running ones are waited for.
+        ValueError: a target is not a stage.
     """
     here = Path(".")
     plan = graph.read(here)
