@@ -11,23 +11,44 @@ from transformers import Trainer, TrainerCallback
 
 from bonesoup.files import write_json
 
-INTERVAL = 30.0  # seconds: little work is lost, and little time goes into writing
+# Save once this many seconds have passed since the last time, and writing takes at most this share of the time.
+INTERVAL, SHARE = 3.0, 0.03
 COMPLETE = "complete.json"
 
 
-class SaveEvery(TrainerCallback):
-    """Save a checkpoint whenever `seconds` have passed, and mark it once it is written to its end."""
+class Due:
+    """When to save: after an interval of time, or a longer one if saving takes long."""
 
     def __init__(self, seconds: float = INTERVAL):
-        self.seconds = seconds
+        self.wait, self.shortest = seconds, seconds
         self.last = time.monotonic()
 
+    def now(self) -> bool:
+        """Ask whether to save; the caller who is told so does, and calls `saved`."""
+        if time.monotonic() - self.last < self.wait:
+            return False
+        self.last = time.monotonic()
+        return True
+
+    def saved(self) -> None:
+        """Take note of how long the save took."""
+        took = time.monotonic() - self.last
+        self.wait = max(self.shortest, took / SHARE)
+        self.last += took
+
+
+class SaveEvery(TrainerCallback):
+    """Save a checkpoint whenever it is due, and mark it once it is written to its end."""
+
+    def __init__(self, seconds: float = INTERVAL):
+        self.due = Due(seconds)
+
     def on_step_end(self, args, state, control, **kwargs):
-        if time.monotonic() - self.last >= self.seconds and state.global_step < state.max_steps:
+        if state.global_step < state.max_steps and self.due.now():
             control.should_save = True
 
     def on_save(self, args, state, control, **kwargs):
-        self.last = time.monotonic()
+        self.due.saved()
         write_json(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, {"step": state.global_step})
 
 

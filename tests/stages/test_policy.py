@@ -1,5 +1,6 @@
 """The policy stage: whatever affects an adapter changes its fingerprint, and each row is trained once."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 from pinned import default
 
 from bonesoup.files import file_digest, read_json, write_json
-from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS
+from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS, SCRATCH
 from bonesoup.settings import params
 from bonesoup.stages import policy
 from bonesoup.training import rows as training_rows
+from bonesoup.training.scratch import scratch
+from bonesoup.training.task import Collapse
 
 SOURCE = "src/bonesoup/rewards/brevity.py"
 
@@ -67,3 +70,23 @@ def test_slots_of_a_group_start_from_the_same_adapter(staged, repository):
     digests = {file_digest(POLICIES / "g" / slot / "adapter_model.safetensors") for slot in "ab"}
     assert len(digests) == 1
     assert np.all([log.count("\n") == 1 for log in logs])
+
+
+def test_rows_that_another_process_trains_are_left_to_it_until_nothing_else_is_to_do(staged):
+    with scratch("busy"), ExitStack() as held:
+        assert list(training_rows._take(held, ["busy", "free"])) == ["free"]
+    with ExitStack() as held:
+        assert list(training_rows._take(held, ["busy", "free"])) == ["busy", "free"]
+
+
+def test_a_policy_that_collapses_is_named_once_the_others_are_trained(staged, repository, monkeypatch):
+    def check(name, step, limits):
+        if name == "b":
+            raise Collapse("b collapsed at step 1")
+
+    monkeypatch.setattr("bonesoup.training.learner.check_step", check)
+    write_json(ROWS / "g.json", {"slots": {"a": [1.0, 0.0], "b": [0.0, 1.0]}})
+    with pytest.raises(Collapse, match="^b collapsed at step 1$"):
+        policy.run(settings(repository), "g")
+    assert not (POLICIES / "g").exists()
+    assert len(list(SCRATCH.glob("policies/*/adapter"))) == 1

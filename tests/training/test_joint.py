@@ -130,6 +130,30 @@ def test_a_step_on_given_rollouts_is_that_of_trl_for_every_policy(any_base, prom
                 torch.testing.assert_close(mine, expected[name], rtol=0.1, atol=float(0.05 * largest))
 
 
+def test_weights_may_change_from_sample_to_sample(tiny_policy, prompts, tmp_path):
+    """Gradients are linear in the weights: half the samples by one row and half by another add up to both rows."""
+    task = make_task(tiny_policy, prompts, kl=0.0)
+    trainer = JointTrainer(task, {"a": (ROWS["a"], tmp_path)})
+    randomised(trainer)
+    chosen = trainer.prompts_at(0)
+    (responses,) = trainer.roll_out([0], chosen)
+
+    def gradients(weights) -> list[torch.Tensor]:
+        trainer.learn(0, chosen, responses, weights)
+        found = [parameter.grad for parameter in trainer.learners[0].parameters]
+        for parameter in trainer.learners[0].parameters:
+            parameter.grad = None
+        return found
+
+    mixed = np.array([[1.0, 0.0]] * 4 + [[0.0, 1.0]] * 4)
+    own, same, one, other = (gradients(w) for w in (None, np.tile(ROWS["a"], (8, 1)), mixed, 1 - mixed))
+    both = gradients(np.ones(2))
+    assert all(torch.equal(x, y) for x, y in zip(own, same, strict=True))
+    assert not all(torch.allclose(x, y) for x, y in zip(one, other, strict=True))
+    for x, y, total in zip(one, other, both, strict=True):
+        torch.testing.assert_close(x + y, total, rtol=1e-3, atol=1e-6)
+
+
 def test_an_adapter_does_not_depend_on_its_company_bit_for_bit(together, tiny_policy, prompts, tmp_path):
     task = make_task(tiny_policy, prompts)
     for names in ("a", "b", "ca"):

@@ -1,6 +1,7 @@
 """Rewards-in-Context: the budget it spends, what it learns, what stays of the SFT policy, and resuming."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bonesoup import resume
 from bonesoup.chat import never_sampled
 from bonesoup.evaluation.front_rows import Scorer, front_rows
 from bonesoup.files import read_json
@@ -17,7 +19,7 @@ from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
 from bonesoup.settings import schema
-from bonesoup.training import ric
+from bonesoup.training import ric, sft
 
 NAMES = ["flour", "yes"]
 
@@ -161,6 +163,39 @@ def test_a_run_killed_after_a_phase_goes_on_to_the_same_model(task, tmp_path, mo
     assert [path.name for path in (tmp_path / "broken").iterdir()] == ["ric"]
     assert ric.train_ric(task, tmp_path / "broken") == resumed
     assert "step" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lora", [None, schema.Lora(rank=2, alpha=4)])
+def test_a_run_killed_within_a_phase_goes_on_to_the_same_model(task, tmp_path, monkeypatch, capsys, lora):
+    """Killed in the middle of every phase's updates and of every round's answers, by turns, until it ends."""
+    task = small(task, lora=lora)
+    monkeypatch.setattr(ric, "BATCH", 5)
+    monkeypatch.setattr(resume, "SHARE", float("inf"))
+    monkeypatch.setattr(sft, "train", partial(resume.train, seconds=0))
+    whole = ric.train_ric(task, tmp_path / "whole")
+    step, write, done = resume.SaveEvery.on_step_end, ric.write_json, set()
+
+    def dying_step(self, args, state, control, **rest):
+        step(self, args, state, control, **rest)
+        if state.global_step == state.max_steps and args.output_dir not in done:
+            done.add(args.output_dir)
+            raise Killed
+
+    def dying_write(path, value):
+        write(path, value)
+        if path.name == "5.json" and path not in done:
+            done.add(path)
+            raise Killed
+
+    monkeypatch.setattr(resume.SaveEvery, "on_step_end", dying_step)
+    monkeypatch.setattr(ric, "write_json", dying_write)
+    for _ in range(5):
+        with pytest.raises(Killed):
+            ric.train_ric(task, tmp_path / "broken")
+    resumed = ric.train_ric(task, tmp_path / "broken")
+    assert "ric, offline: resuming at step 1 of 2" in capsys.readouterr().out
+    for file in sorted(path.name for path in whole.iterdir()):
+        assert (resumed / file).read_bytes() == (whole / file).read_bytes(), file
 
 
 def test_another_seed_is_another_model(task, tmp_path):

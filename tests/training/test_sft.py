@@ -1,11 +1,15 @@
 """SFT: from a config or an existing folder, every weight or LoRA, always an ordinary Hugging Face folder."""
 
+from functools import partial
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bonesoup import resume
 from bonesoup.generation.sample import sample
 from bonesoup.settings.schema import Lora, Model, Sft
+from bonesoup.training import sft
 from bonesoup.training.base import base_policy
 from bonesoup.training.sft import conversation, train_sft
 
@@ -16,8 +20,8 @@ ROWS = [
 
 
 def fit(policy, tokenizer, tmp_path, lora=None, steps=12):
-    sft = Sft(steps=steps, batch=4, learning_rate=0.01, lora=lora)
-    return train_sft(policy, tokenizer, ROWS, ROWS[:3], sft, 64, seed=0, scratch=tmp_path, device="cpu")
+    settings = Sft(steps=steps, batch=4, learning_rate=0.01, lora=lora)
+    return train_sft(policy, tokenizer, ROWS, ROWS[:3], settings, 64, seed=0, scratch=tmp_path, device="cpu")
 
 
 def test_full_training_moves_every_weight_and_learns(tiny_policy, tmp_path):
@@ -54,6 +58,39 @@ def test_prompt_tokens_carry_no_loss(tiny_policy, tmp_path):
             logs = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
         losses += [-logs[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer)]
     assert metrics["validation_loss_before"] == pytest.approx(sum(losses) / len(losses), abs=1e-4)
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=4, alpha=8)])
+@pytest.mark.parametrize("at", [1, 5, 12])
+def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(tiny_policy, tmp_path, monkeypatch, capsys, lora, at):
+    """Four rows a step of twelve: step 5 lies in the second epoch, in another order of rows."""
+
+    def run(folder):
+        policy, tokenizer = base_policy(Model(source=str(tiny_policy), context=64), [], seed=0)
+        torch.manual_seed(0)
+        trained, metrics = fit(policy, tokenizer, folder, lora)
+        return trained.state_dict(), metrics
+
+    monkeypatch.setattr(resume, "SHARE", float("inf"))
+    monkeypatch.setattr(sft, "train", partial(resume.train, seconds=0))
+    whole, metrics = run(tmp_path / "whole")
+    saved = resume.SaveEvery.on_step_end
+
+    def dying(self, args, state, control, **rest):
+        saved(self, args, state, control, **rest)
+        if state.global_step == at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(resume.SaveEvery, "on_step_end", dying)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    monkeypatch.setattr(resume.SaveEvery, "on_step_end", saved)
+    capsys.readouterr()
+    again, found = run(tmp_path / "killed")
+    assert (f"sft: resuming at step {at - 1} of 12" in capsys.readouterr().out) == (at > 1)
+    assert found == metrics
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
 
 def test_scratch_policies_follow_their_seed():

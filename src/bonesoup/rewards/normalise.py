@@ -5,8 +5,11 @@ the hypervolume reference all use (r - mean) / std.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+from bonesoup.files import read_json
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,12 @@ class Normaliser:
 
     mean: np.ndarray
     std: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> "Normaliser":
+        """Read what the stage `normalise` wrote."""
+        written = read_json(path)
+        return cls(np.array(written["mean"]), np.array(written["std"]))
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """scores [..., objective] in raw units -> SFT standard deviations."""

@@ -118,7 +118,7 @@ class Rl(Section):
     steps: Count = Field(description="optimiser steps, one batch of rollouts each")
     prompts: Count = Field(description="prompts per step")
     generations: Annotated[int, Field(ge=2)] = Field(description="responses per prompt (the leave-one-out group)")
-    micro_batch: Count = Field(description="rows per backward pass; divides prompts * generations")
+    micro_batch: Count = Field(description="rows per backward pass, in whole prompts; divides prompts * generations")
     learning_rate: Positive = Field(description="peak learning rate; linear decay to zero")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
     max_grad_norm: Positive = Field(description="gradients are clipped to this norm")

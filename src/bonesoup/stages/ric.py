@@ -3,8 +3,6 @@
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl, write_json
 from bonesoup.method.methods import METHODS
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, RIC, SFT, SFT_ROWS
@@ -29,7 +27,11 @@ def _train(settings: Settings, folder: Path) -> None:
     from bonesoup.training.ric import Task, train_ric
     from bonesoup.weights.pretrained import load_tokenizer
 
-    rl, scale = settings.rl, read_json(NORMALISER)
+    if settings.sft is None:
+        raise ValueError(
+            "methods: ric learns from SFT texts and by the settings of sft, but sft is null: leave ric out"
+        )
+    rl = settings.rl
     backbones = len(settings.basis.rows) if settings.basis.kind == "rows" else len(settings.objectives)
     tokenizer, rows = load_tokenizer(SFT), read_jsonl(PROMPTS)
     texts = render(tokenizer, [row["prompt"] for row in rows])
@@ -41,7 +43,7 @@ def _train(settings: Settings, folder: Path) -> None:
         rows=[row for row in read_jsonl(SFT_ROWS) if row["split"] == "train"],
         prompts=[row["prompt"] for row in rows if row["split"] == "train"],
         rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
-        normaliser=Normaliser(np.array(scale["mean"]), np.array(scale["std"])),
+        normaliser=Normaliser.read(NORMALISER),
         ric=settings.ric,
         updates=backbones * rl.steps,
         batch=rl.prompts * rl.generations,
@@ -62,7 +64,7 @@ def _train(settings: Settings, folder: Path) -> None:
 
 
 def _inputs(settings: Settings) -> list:
-    """Everything but the budget that decides what the model is, code and libraries included."""
+    """List everything but the budget that decides what the model is, code and libraries included."""
     return [
         settings.ric.model_dump(),
         [settings.rl.micro_batch, settings.sft.lora and settings.sft.lora.model_dump()],

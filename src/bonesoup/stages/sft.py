@@ -3,11 +3,12 @@
 import os
 import shutil
 
-from bonesoup.files import appearing, read_json, read_jsonl, write_json
-from bonesoup.paths import BASE, METRICS, SCRATCH, SFT, SFT_ROWS
+from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl, write_json
+from bonesoup.paths import BASE, METRICS, SFT, SFT_ROWS
 from bonesoup.settings import schema
 from bonesoup.settings.schema import Settings
 from bonesoup.training.base import base_policy
+from bonesoup.training.scratch import programs, scratch
 from bonesoup.training.sft import train_sft
 
 
@@ -28,23 +29,37 @@ def run(settings: Settings, key: None) -> None:
     validation = [row for row in rows if row["split"] == "validation"]
     texts = [text for row in train for text in (*(m["content"] for m in row["prompt"]), row["response"])]
     policy, tokenizer = base_policy(converted(settings.model), texts, settings.seed)
-    policy, metrics = train_sft(
-        policy,
-        tokenizer,
-        train,
-        validation,
-        settings.sft,
-        settings.model.context,
-        settings.seed,
-        scratch=SCRATCH / "sft",
-        device=settings.device,
-        gradient_checkpointing=settings.hardware.gradient_checkpointing,
-    )
-    with appearing(SFT) as folder:
-        policy.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    write_json(METRICS / "sft.json", metrics | {"parameters": policy.num_parameters()})
+    with scratch(digest("sft", _inputs(settings))) as place:
+        policy, metrics = train_sft(
+            policy,
+            tokenizer,
+            train,
+            validation,
+            settings.sft,
+            settings.model.context,
+            settings.seed,
+            scratch=place,
+            device=settings.device,
+            gradient_checkpointing=settings.hardware.gradient_checkpointing,
+        )
+        with appearing(SFT) as folder:
+            policy.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        write_json(METRICS / "sft.json", metrics | {"parameters": policy.num_parameters()})
+        shutil.rmtree(place)
     print(f"sft: {policy.num_parameters():,} parameters, validation loss {metrics['validation_loss']:.3f}")
+
+
+def _inputs(settings: Settings) -> list:
+    """List everything that decides what the policy is, code and libraries included."""
+    files = [SFT_ROWS] if settings.model.source == "scratch" else [SFT_ROWS, BASE]
+    return [
+        settings.model.model_dump(),
+        settings.sft.model_dump(),
+        [settings.hardware.gradient_checkpointing, settings.seed, settings.threads, settings.device],
+        *programs(__name__),
+        [file_digest(path) for path in files],
+    ]
 
 
 def converted(model: schema.Model) -> schema.Model:

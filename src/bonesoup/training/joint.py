@@ -22,6 +22,7 @@ from trl.trainer.utils import disable_dropout_in_model
 from bonesoup.chat import never_sampled
 from bonesoup.files import read_jsonl
 from bonesoup.generation.sample import Response, render, responses_of
+from bonesoup.resume import Due
 from bonesoup.training.learner import Learner, newest_step
 from bonesoup.training.log_probs import Batch, check_head, log_probabilities
 from bonesoup.training.rollout import roll_out, uniforms
@@ -60,11 +61,15 @@ def train_policies(
     trainer = JointTrainer(task, wanted)
     for learner in trainer.learners:
         learner.resume(last)
+    due = Due()
     while active := trainer.behind(last):
         trainer.step(active)
-        for learner in (trainer.learners[k] for k in active):
-            if not learner.collapsed and (learner.step == last or learner.step % task.rl.checkpoint_every == 0):
+        late = due.now()
+        for learner in (trainer.learners[k] for k in active if not trainer.learners[k].collapsed):
+            if late or learner.step == last or learner.step % task.rl.checkpoint_every == 0:
                 learner.save()
+        if late:
+            due.saved()
     for learner in trainer.learners:
         results[learner.name] = learner.collapsed or _adapter(learner.scratch, until)
         if not learner.collapsed:
@@ -177,16 +182,22 @@ class JointTrainer:
             )
         return [responses_of(self.tokenizer, rows) for rows in tokens]
 
-    def learn(self, k: int, chosen: Sequence[int], responses: list[Response]) -> dict[str, float]:
+    def learn(
+        self, k: int, chosen: Sequence[int], responses: list[Response], weights: np.ndarray | None = None
+    ) -> dict[str, float]:
         """Leave the gradient of policy `k` on responses [prompt * generations] to the prompts `chosen`.
+
+        Args:
+            weights: of the rewards, [objective] or, to change from sample to sample, [response, objective]; the
+                policy's row if None.
 
         Returns:
             The entries of its log for this step.
         """
-        rl, row = self.task.rl, self.learners[k].row
+        rl, weights = self.task.rl, np.asarray(self.learners[k].row if weights is None else weights)
         asked = [self.task.prompts[i] for i in chosen for _ in range(rl.generations)]
         scores = self.scores(asked, responses)
-        rewards = (scores * np.asarray(row)).sum(1)
+        rewards = (scores * weights).sum(1)
         # Whole prompts, since an advantage needs all responses to one.
         prompts_a_pass = max(1, rl.micro_batch // rl.generations)
         kl, entropy = [], []

@@ -26,6 +26,9 @@ from bonesoup.settings import schema
 from bonesoup.training.sft import train_sft
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
+# Responses sampled at a time.
+BATCH = 256
+
 
 @dataclass(frozen=True)
 class Task:
@@ -66,7 +69,7 @@ class Task:
 
 
 def train_ric(task: Task, scratch: Path) -> Path:
-    """Train, taking from `scratch` what is done already: the whole, or a phase.
+    """Train, taking from `scratch` what is done already: the whole, a phase, its rows, or a part of its updates.
 
     Returns:
         Folder in `scratch` with the model, its tokenizer and ric.json: the rewards that extreme preferences ask for,
@@ -108,52 +111,87 @@ def _train(task: Task, scratch: Path, done: Path) -> None:
 
 
 def _offline(task: Task, scratch: Path, number: int, updates: int) -> None:
-    order = np.random.default_rng([task.seed, number]).permutation(len(task.rows))
-    rows = [task.rows[i] for i in order[: updates * task.batch]]
-    rewards = task.score([row["prompt"] for row in rows], [row["response"] for row in rows])
-    labelled = [
-        {"id": row["id"], "prompt": row["prompt"], "response": row["response"], "rewards": got}
-        for row, got in zip(rows, rewards.tolist(), strict=True)
-    ]
     tokenizer = load_tokenizer(task.base)
     model = load_model(AutoModelForCausalLM, task.base)
     torch.manual_seed(task.seed)
     add_tokens(model, tokenizer, task.objectives)
     if task.lora:
         untie(model)
-    _phase(task, scratch, number, updates, model, tokenizer, labelled, labelled, {})
+    prepared = scratch / f"rows-{number}"
+    if not prepared.is_dir():
+        order = np.random.default_rng([task.seed, number]).permutation(len(task.rows))
+        rows = [task.rows[i] for i in order[: updates * task.batch]]
+        rewards = task.score([row["prompt"] for row in rows], [row["response"] for row in rows])
+        labelled = [
+            {"id": row["id"], "prompt": row["prompt"], "response": row["response"], "rewards": got}
+            for row, got in zip(rows, rewards.tolist(), strict=True)
+        ]
+        _prepare(prepared, labelled, labelled, {})
+    _phase(task, scratch, number, updates, model, tokenizer)
 
 
 def _online(task: Task, scratch: Path, number: int, updates: int) -> None:
     folder = scratch / str(number - 1) / "model"
     tokenizer = load_tokenizer(folder)
     model = load_model(AutoModelForCausalLM, folder).to(task.device).eval()
-    before = [row for earlier in range(number) for row in _labelled(scratch, earlier)]
-    random = np.random.default_rng([task.seed, number])
-    count = updates * task.batch
-    prompts = [task.prompts[i] for i in random.permutation(np.arange(count) % len(task.prompts))]
-    asked = target_rewards(random.dirichlet(np.ones(len(task.rewards)), count), *_range(before))
-    responses = sample(
-        model,
-        tokenizer,
-        [in_context(p, context(task.objectives, goal)) for p, goal in zip(prompts, asked, strict=True)],
-        [(task.seed + 1) * 11_000_003 + number * count + i for i in range(count)],
-        task.generation.temperature,
-        task.generation.max_new_tokens,
-        batch=256,
-    )
-    got = task.score(prompts, [response.text for response in responses])
-    answers = [
-        {"id": f"online-{number}-{i}", "prompt": prompt, "response": response.text, "rewards": rewards}
-        for i, (prompt, response, rewards) in enumerate(zip(prompts, responses, got.tolist(), strict=True))
-    ]
-    offline = _best(task, _labelled(scratch, 0))
-    online = _best(task, answers)
-    for earlier in range(1, number):
-        online += _best(task, _labelled(scratch, earlier))
-    mixed = [*online, *[offline[i] for i in random.permutation(len(offline))[: len(online)]]]
-    facts = {"asked": asked.mean(axis=0).tolist(), "got": got.mean(axis=0).tolist(), "near_front": len(online)}
-    _phase(task, scratch, number, updates, model, tokenizer, answers, mixed, facts)
+    prepared = scratch / f"rows-{number}"
+    if not prepared.is_dir():
+        before = [row for earlier in range(number) for row in _labelled(scratch, earlier)]
+        random = np.random.default_rng([task.seed, number])
+        count = updates * task.batch
+        prompts = [task.prompts[i] for i in random.permutation(np.arange(count) % len(task.prompts))]
+        asked = target_rewards(random.dirichlet(np.ones(len(task.rewards)), count), *_range(before))
+        goals = [in_context(p, context(task.objectives, goal)) for p, goal in zip(prompts, asked, strict=True)]
+        seeds = [(task.seed + 1) * 11_000_003 + number * count + i for i in range(count)]
+        texts = _answers(task, model, tokenizer, goals, seeds, scratch / f"answers-{number}")
+        got = task.score(prompts, texts)
+        answers = [
+            {"id": f"online-{number}-{i}", "prompt": prompt, "response": text, "rewards": rewards}
+            for i, (prompt, text, rewards) in enumerate(zip(prompts, texts, got.tolist(), strict=True))
+        ]
+        offline = _best(task, _labelled(scratch, 0))
+        online = _best(task, answers)
+        for earlier in range(1, number):
+            online += _best(task, _labelled(scratch, earlier))
+        mixed = [*online, *[offline[i] for i in random.permutation(len(offline))[: len(online)]]]
+        facts = {"asked": asked.mean(axis=0).tolist(), "got": got.mean(axis=0).tolist(), "near_front": len(online)}
+        _prepare(prepared, answers, mixed, facts)
+    _phase(task, scratch, number, updates, model, tokenizer)
+
+
+def _answers(
+    task: Task,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[Messages],
+    seeds: list[int],
+    folder: Path,
+) -> list[str]:
+    """Sample an answer to each prompt; each batch is kept in `folder`, and taken from there by a resumed run."""
+    texts = []
+    for start in range(0, len(prompts), BATCH):
+        part, file = slice(start, start + BATCH), folder / f"{start}.json"
+        if not file.exists():
+            responses = sample(
+                model,
+                tokenizer,
+                prompts[part],
+                seeds[part],
+                task.generation.temperature,
+                task.generation.max_new_tokens,
+                batch=BATCH,
+            )
+            write_json(file, [response.text for response in responses])
+        texts += read_json(file)
+    return texts
+
+
+def _prepare(folder: Path, labelled: list[dict], rows: list[dict], facts: dict) -> None:
+    """Keep what a phase has labelled and the rows that it learns from."""
+    with appearing(folder) as temporary:
+        write_jsonl(temporary / "labelled.jsonl", labelled)
+        write_jsonl(temporary / "rows.jsonl", rows)
+        write_json(temporary / "facts.json", facts)
 
 
 def _phase(
@@ -163,11 +201,10 @@ def _phase(
     updates: int,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    labelled: list[dict],
-    rows: list[dict],
-    facts: dict,
 ) -> None:
-    """Learn `rows` with their rewards in context; leave the model and what the phase labelled in scratch."""
+    """Learn the phase's rows with their rewards in context; leave the model and what the phase labelled in scratch."""
+    prepared, trainer = scratch / f"rows-{number}", scratch / f"trainer-{number}"
+    rows, labelled = read_jsonl(prepared / "rows.jsonl"), read_jsonl(prepared / "labelled.jsonl")
     trained, _ = train_sft(
         model,
         tokenizer,
@@ -176,18 +213,20 @@ def _phase(
         schema.Sft(steps=updates, batch=task.batch, learning_rate=task.ric.learning_rate, lora=task.lora),
         tokenizer.model_max_length,
         task.seed + number,
-        scratch / "trainer",
+        trainer,
         task.device,
         name=f"ric, online round {number}" if number else "ric, offline",
         micro_batch=task.micro_batch,
         gradient_checkpointing=task.gradient_checkpointing,
         tokens=tokenizer.convert_tokens_to_ids(reward_tokens(task.objectives)),
     )
+    facts = {"updates": updates, "scored": len(labelled), "rows": len(rows)} | read_json(prepared / "facts.json")
     with appearing(scratch / str(number)) as folder:
         trained.save_pretrained(folder / "model")
         tokenizer.save_pretrained(folder / "model")
         write_jsonl(folder / "labelled.jsonl", labelled)
-        write_json(folder / "phase.json", {"updates": updates, "scored": len(labelled), "rows": len(rows)} | facts)
+        write_json(folder / "phase.json", facts)
+    shutil.rmtree(trainer, ignore_errors=True)
 
 
 def _labelled(scratch: Path, number: int) -> list[dict]:

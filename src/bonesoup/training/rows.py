@@ -5,9 +5,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
-from bonesoup.files import digest, file_digest, read_json, read_jsonl, write_json
+from bonesoup.files import digest, file_digest, read_jsonl, write_json
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import load_rewards
@@ -21,12 +19,11 @@ from bonesoup.training.task import Collapse, Task
 
 def task(settings: Settings) -> Task:
     """Read what all policies of a run share from the stages before."""
-    scale = read_json(NORMALISER)
     return Task(
         base=SFT,
         prompts=[row["prompt"] for row in read_jsonl(PROMPTS) if row["split"] == "train"],
         rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
-        normaliser=Normaliser(np.array(scale["mean"]), np.array(scale["std"])),
+        normaliser=Normaliser.read(NORMALISER),
         rl=settings.rl,
         generation=settings.generation,
         hardware=settings.hardware,
@@ -69,48 +66,54 @@ def train_rows(
     Raises:
         Collapse: naming every policy that collapsed, once the others are trained.
     """
-    shared, hardware = inputs(settings), settings.hardware
-    common = None if hardware.accelerate else task(settings)
-    waiting = {digest(row, shared): row for row in slots.values()}
-    collapsed: list[Collapse] = []
-
-    def copy(fingerprint: str, row: list[float], adapter: Path) -> None:
-        for slot in (slot for slot, other in slots.items() if other == row):
-            shutil.copytree(adapter, folder / slot)
-            facts = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives}
-            facts |= {"seed": settings.seed, "steps": until or settings.rl.steps, "fingerprint": fingerprint}
-            write_json(folder / slot / "policy.json", facts)
-
+    shared = inputs(settings)
+    common = None if settings.hardware.accelerate else task(settings)
+    fingerprints = {slot: digest(row, shared) for slot, row in slots.items()}
+    # Equal rows are trained under the name of the first slot that has them.
+    first = {fingerprint: slot for slot, fingerprint in reversed(fingerprints.items())}
+    waiting, collapsed = list(dict.fromkeys(fingerprints.values())), []
     while waiting:
         with ExitStack() as held:
-            places = _take(held, list(waiting)[:1] if hardware.accelerate or hardware.vllm else waiting)
-            rows = {fingerprint: waiting.pop(fingerprint) for fingerprint in places}
-            names = {key: next(slot for slot, other in slots.items() if other == row) for key, row in rows.items()}
-            for slot, row in slots.items():
-                key = next((key for key, other in rows.items() if other == row), None)
-                if key and not until and (slot != names[key] or (places[key] / "adapter").is_dir()):
-                    print(f"{slot}: row {row} is trained already, taking its adapter", flush=True)
-            if hardware.accelerate or hardware.vllm:
-                ((key, row),) = rows.items()
-                trained = {names[key]: _by_trl(settings, common, names[key], row, places[key], until)}
-            else:
-                named = {names[key]: row for key, row in rows.items()}
-                trained = train_policies(common, named, {names[key]: place for key, place in places.items()}, until)
-            for key, row in rows.items():
-                if isinstance(result := trained[names[key]], Collapse):
-                    collapsed.append(result)
-                else:
-                    copy(key, row, result)
+            places = _take(held, waiting[:1] if by_trl(settings) else waiting)
+            waiting = [fingerprint for fingerprint in waiting if fingerprint not in places]
+            mine = [slot for slot in slots if fingerprints[slot] in places]
+            for slot in mine if not until else ():
+                if slot != first[fingerprints[slot]] or (places[fingerprints[slot]] / "adapter").is_dir():
+                    print(f"{slot}: row {slots[slot]} is trained already, taking its adapter", flush=True)
+            scratches = {first[fingerprint]: place for fingerprint, place in places.items()}
+            results = _train(settings, common, {slot: slots[slot] for slot in scratches}, scratches, until)
+            collapsed += [result for result in results.values() if isinstance(result, Collapse)]
+            for slot in mine:
+                adapter = results[first[fingerprints[slot]]]
+                if isinstance(adapter, Collapse):
+                    continue
+                shutil.copytree(adapter, folder / slot)
+                facts = {"slot": slot, "group": group, "row": slots[slot], "objectives": settings.objectives}
+                facts |= {"seed": settings.seed, "steps": until or settings.rl.steps}
+                write_json(folder / slot / "policy.json", facts | {"fingerprint": fingerprints[slot]})
     if collapsed:
         raise Collapse("\n".join(map(str, collapsed)))
 
 
-def _by_trl(
-    settings: Settings, common: Task | None, name: str, row: list[float], place: Path, until: int | None
-) -> Path | Collapse:
-    if settings.hardware.accelerate:
-        return launch(settings.hardware.accelerate, name, row, place, until)
-    return rloo.train_policy(common, name, row, place, until)
+def by_trl(settings: Settings) -> bool:
+    """Tell whether TRL trains the policies, one after another."""
+    return settings.hardware.accelerate is not None or settings.hardware.vllm
+
+
+def _train(
+    settings: Settings,
+    common: Task | None,
+    rows: dict[str, list[float]],
+    places: dict[str, Path],
+    until: int | None,
+) -> dict[str, Path | Collapse]:
+    """Train `rows` {slot: row}, one of them if TRL does, in their scratch folders."""
+    if not by_trl(settings):
+        return train_policies(common, rows, places, until)
+    ((slot, row),) = rows.items()
+    if file := settings.hardware.accelerate:
+        return {slot: launch(file, slot, row, places[slot], until)}
+    return {slot: rloo.train_policy(common, slot, row, places[slot], until)}
 
 
 def _take(held: ExitStack, fingerprints: Iterable[str]) -> dict[str, Path]:

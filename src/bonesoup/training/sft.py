@@ -9,11 +9,13 @@ from trl import SFTConfig, SFTTrainer
 
 from bonesoup.callbacks import StepLines, quiet
 from bonesoup.chat import check_room
+from bonesoup.files import read_json, write_json
+from bonesoup.resume import train
 from bonesoup.settings import schema
 
 
 def conversation(row: dict) -> dict:
-    """A row of sft.jsonl in TRL's prompt/completion form."""
+    """Turn a row of sft.jsonl into TRL's prompt/completion form."""
     return {
         "prompt": row["prompt"],
         "completion": [{"role": "assistant", "content": row["response"]}],
@@ -21,7 +23,7 @@ def conversation(row: dict) -> dict:
 
 
 def lora_config(lora: schema.Lora, task: str, tokens: list[int] | None = None) -> LoraConfig:
-    """PEFT's settings; the embeddings of `tokens` are trained beside the adapter."""
+    """Make PEFT's settings; the embeddings of `tokens` are trained along with the adapter."""
     return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -51,9 +53,11 @@ def train_sft(
 
     Args:
         validation: may be empty.
+        scratch: named after everything that decides the result. A run that was killed goes on from the checkpoints
+            there, with the same result bit for bit.
         name: stands in the progress lines.
-        micro_batch: rows per backward pass; divides sft.batch, and is it where None.
-        tokens: ids whose embeddings are trained where `sft.lora` leaves the others as they are.
+        micro_batch: rows per backward pass; divides sft.batch, which None stands for.
+        tokens: ids whose embeddings are trained along with `sft.lora`, which leaves the others as they are.
 
     Returns:
         The trained policy (adapters folded in), and metrics: validation loss in nats per token before and after.
@@ -78,7 +82,9 @@ def train_sft(
         max_length=context,
         seed=seed,
         logging_steps=max(1, sft.steps // 10),
+        # Checkpoints come at an interval of time: see `resume`.
         save_strategy="no",
+        save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
         use_cpu=device == "cpu",
@@ -96,10 +102,13 @@ def train_sft(
         callbacks=[StepLines(name, ["loss"])],
     )
     quiet(trainer)
-    metrics = {}
+    metrics, before = {}, scratch / "before.json"
     if validation:
-        metrics["validation_loss_before"] = trainer.evaluate()["eval_loss"]
-    trainer.train()
+        # A resumed trainer no longer has the untrained policy to measure.
+        if not before.exists():
+            write_json(before, {"validation_loss_before": trainer.evaluate()["eval_loss"]})
+        metrics |= read_json(before)
+    train(trainer, name)
     if validation:
         metrics["validation_loss"] = trainer.evaluate()["eval_loss"]
     trained = trainer.model.merge_and_unload() if sft.lora else trainer.model
