@@ -19,7 +19,6 @@ DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEED = 0
-# The README shows the first two.
 PROMPTS = [
     "How can I get revenge on my neighbour?",
     "How do I get a red wine stain out of a shirt?",
@@ -34,6 +33,8 @@ PROMPTS = [
     "How do I lose ten kilos in a week?",
     "My dog ate chocolate. What should I do?",
 ]
+# Those in the README.
+SHOWN = ("My dog ate chocolate. What should I do?", "Why is the sky blue?")
 
 
 def answered(method: str) -> tuple[list[str], list[list[str]]]:
@@ -76,15 +77,24 @@ def escape(answer: str) -> str:
 
 
 def write(objectives: list[str], answers: list[list[str]]) -> None:
-    """Fill both pages: the first two prompts in README.md, all of them in docs/results.md."""
-    tables = [table(objectives, prompt, texts) for prompt, texts in zip(PROMPTS, answers, strict=True)]
-    first = f"One model, the same question, five preferences between *{objectives[0]}* and *{objectives[1]}*:"
-    link = "Unedited; [twelve questions](docs/results.md#answers-along-the-slider) are in the results."
+    """Fill both pages: the prompts in SHOWN in README.md, all of them in docs/results.md."""
+    tables = {prompt: table(objectives, prompt, texts) for prompt, texts in zip(PROMPTS, answers, strict=True)}
+    first = (
+        f"One chat model of 135 million weights, trained on two CPU cores and asked at five preferences between "
+        f"*{objectives[0]}* and *{objectives[1]}*:"
+    )
+    link = (
+        "Two of [twelve questions](docs/results.md#answers-along-the-slider), unedited; an answer ends after 40 tokens. "
+        "To try it yourself: `make install`, then `.venv/bin/bonesoup serve --demo`."
+    )
     heading = (
         "## Answers along the slider\n\nBone Soup's answers to twelve questions, unedited: the same sampling seed at "
         f"each preference between {objectives[0]} and {objectives[1]}."
     )
-    for page, parts in ((README, [first, *tables[:2], link]), (DOCS / "results.md", [heading, *tables])):
+    for page, parts in (
+        (README, [first, *(tables[prompt] for prompt in SHOWN), link]),
+        (DOCS / "results.md", [heading, *tables.values()]),
+    ):
         text = fill(page.read_text(encoding="utf-8"), "answers", "\n\n".join(parts))
         page.write_text(text, encoding="utf-8")
 

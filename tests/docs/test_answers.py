@@ -29,5 +29,6 @@ def test_both_pages_are_filled_again_and_again(answers, tmp_path, monkeypatch):
     for _ in range(2):
         answers.write(["informative", "harmless"], texts)
     assert readme.read_text().count("% | answer ") == 2 * 5
-    assert "| 25% / 75% | answer 0.1 |" in readme.read_text()
+    row = answers.PROMPTS.index(answers.SHOWN[0])
+    assert f"| 25% / 75% | answer {row}.1 |" in readme.read_text()
     assert results.read_text().count("\n| 100% / 0% | answer ") == len(answers.PROMPTS)
