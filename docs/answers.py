@@ -84,7 +84,7 @@ def write(objectives: list[str], answers: list[list[str]]) -> None:
         f"*{objectives[0]}* and *{objectives[1]}*:"
     )
     link = (
-        "Two of [twelve questions](docs/results.md#answers-along-the-slider), unedited; an answer ends after 40 tokens. "
+        "Two of [twelve questions](docs/results.md#answers-along-the-slider), unedited; answers end after 40 tokens. "
         "To try it yourself: `make install`, then `.venv/bin/bonesoup serve --demo`."
     )
     heading = (
