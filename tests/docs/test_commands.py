@@ -78,7 +78,7 @@ def check_bonesoup(arguments: list[str]) -> None:
     settings = params.check(default())
     if given.get("preference"):
         settings.preference(given["preference"])
-    if "method" in given:
+    if given.get("method"):
         assert given["method"] in settings.methods
     if name == "profile" and given["name"] and given["name"] != "mine":  # `mine` is written on the page
         assert (ROOT / profiles.PROFILES / f"{given['name']}.yaml").is_file()
