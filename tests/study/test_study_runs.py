@@ -57,7 +57,7 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     kept = study.folder / "var/study/small/kept/beta-0"
 
     def training() -> bool:
-        return bool(list(kept.glob("scratch/policies/*/checkpoint-*/complete.json")))
+        return bool(list(kept.glob("scratch/policies/*/checkpoint-*.pt")))
 
     def second_group() -> bool:
         ended = kept / "var/stages.jsonl"

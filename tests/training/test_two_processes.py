@@ -141,7 +141,7 @@ def test_settings_of_accelerate_that_are_not_there_are_named(project):
         policy.run(settings(Path("nowhere.yaml")), "pair")
 
 
-RUN = "from bonesoup import params; from bonesoup.stages import policy; policy.run(params.load(), 'pair')"
+RUN = "from bonesoup.settings import params; from bonesoup.stages import policy; policy.run(params.load(), 'pair')"
 
 
 def test_killed_and_run_again_it_ends_as_if_it_had_not_been(project):
