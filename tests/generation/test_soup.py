@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 from bonesoup.files import write_json
 from bonesoup.generation.sample import encode, sample
 from bonesoup.generation.soup import Soup, SoupModel, merge_adapters
+from bonesoup.weights import mix
 from bonesoup.weights.fold import fold
 
 
@@ -88,3 +89,22 @@ def test_a_scale_per_objective_aims_at_the_scaled_preference(recipe):
 def test_distributions_have_no_adapter(recipe):
     with pytest.raises(ValueError, match="mixes distributions, not weights"):
         merge_adapters(replace(recipe, mixes="distributions"), [0.5, 0.5])
+
+
+def test_named_adapters_answer_each_row_at_its_own_weights(recipe, prompts, tmp_path):
+    """Any base folder and LoRA adapters, without a soup file: rows against the weights that `mix` folds."""
+    folders = {policy.slot: policy.path for policy in recipe.policies}
+    live = SoupModel.of_adapters(recipe.base, folders)
+    inputs = encode(live.tokenizer, prompts[:2])
+    rows = [[1.4, -0.4], [0.0, 0.0]]
+    live.mix(rows)
+    with torch.inference_mode():
+        mixed = live.model(**inputs).logits
+    weights = dict(zip(folders, rows[0], strict=True))
+    fold(recipe.base, mix(recipe.base, folders, weights), tmp_path / "folded")
+    for row, folder in enumerate((tmp_path / "folded", recipe.base)):
+        dense = AutoModelForCausalLM.from_pretrained(folder).eval()
+        with torch.inference_mode():
+            torch.testing.assert_close(mixed[row], dense(**inputs).logits[row], atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match=r"does not exist: not the folder of a Transformers model"):
+        SoupModel.of_adapters(tmp_path / "nowhere", folders)
