@@ -33,6 +33,7 @@ def main() -> None:
         page.locator("body[data-shown]").wait_for()
         page.fill("#prompt", chosen.prompt)
         page.click("#send")
+        page.locator("#swept", has_text="tokens in").wait_for()
         for meta in page.locator(".meta").all():
             meta.filter(has_text="tokens in").wait_for()
         page.screenshot(path=chosen.out, full_page=True)
