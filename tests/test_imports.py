@@ -56,8 +56,8 @@ def digest(copy: Path, module: str) -> str:
 @pytest.mark.parametrize(
     ("trains", "changed"),
     [
-        ("bonesoup.diagnose.short_run", "weights/fold.py"),
-        ("bonesoup.diagnose.short_run", "generation/sample.py"),
+        ("bonesoup.training.from_soup", "weights/fold.py"),
+        ("bonesoup.training.from_soup", "generation/sample.py"),
         ("bonesoup.training.rows", "training/rloo.py"),
         ("bonesoup.stages.ric", "training/ric.py"),
     ],

@@ -9,9 +9,10 @@ RL = load(Path(__file__).parents[2] / "params.yaml").rl
 
 
 def test_a_policy_costs_its_updates_and_their_rollouts():
-    found = training_costs([[0.7, 0.3], [0.3, 0.7]], RL)
-    assert found == {"policies": 2, "updates": 2 * RL.steps, "scored": 2 * RL.steps * RL.prompts * RL.generations}
-    assert training_costs([[1, 0], [1, 0]], RL) == training_costs([[1, 0]], RL)
+    first, second = {"fingerprint": "a", "steps": 40}, {"fingerprint": "b", "steps": 20}
+    found = training_costs([first, second], RL)
+    assert found == {"policies": 2, "updates": 60, "scored": 60 * RL.prompts * RL.generations}
+    assert training_costs([first, first], RL) == training_costs([first], RL)
     assert training_costs([], RL) == {"policies": 0, "updates": 0, "scored": 0}
 
 

@@ -8,10 +8,11 @@ import pytest
 
 from bonesoup.method.basis import circulant
 from bonesoup.method.mappings import MAPPINGS
-from bonesoup.method.methods import METHODS, Plan, method_slots, weight_rows
+from bonesoup.method.methods import METHODS, Plan, Policies, method_slots, trainings
 from bonesoup.settings.schema import Settings
 
 PLAN = Plan.of(circulant(3, 0.7), [[0.2, 0.3, 0.5], [1, 0, 0]])
+KINDS = [("specialist", 3), ("backbone", 3), ("oracle", 2)]
 
 
 def test_settings_take_every_method_of_the_table_and_no_other():
@@ -31,8 +32,8 @@ def test_methods_can_be_told_apart_in_a_figure():
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_a_method_answers_what_it_says(method):
-    rows = weight_rows(PLAN)
-    table = np.array([rows[slot] for slot in method_slots(method.key, PLAN)]).reshape(-1, 3)
+    rows = trainings(METHODS, PLAN, 60)
+    table = np.array([rows[slot].row for slot in method_slots(method.key, PLAN)]).reshape(-1, 3)
     answer = MAPPINGS[method.mapping].coefficients
     if method.answers == "rows":
         for row in table:
@@ -51,3 +52,30 @@ def test_a_method_answers_what_it_says(method):
 def test_what_is_no_single_adapter_is_neither_exported_nor_served():
     assert {key for key, method in METHODS.items() if not method.exportable} == {"sft", "mod", "ric"}
     assert {key for key, method in METHODS.items() if method.exportable and not method.servable} == {"oracle"}
+
+
+def test_without_a_total_every_policy_gets_the_steps():
+    plan = trainings(["rewarded", "bone", "oracle"], PLAN, 60)
+    assert {one.steps for one in plan.values()} == {60}
+    assert list(plan) == [f"{kind}-{k}" for kind, count in KINDS for k in range(1, count + 1)]
+
+
+def test_a_total_is_shared_by_the_policies_of_a_method_and_not_by_oracles():
+    plan = trainings(["rewarded", "bone", "mod", "oracle"], PLAN, 60, total=90)
+    assert {slot.rpartition("-")[0]: one.steps for slot, one in plan.items()} == {
+        "specialist": 30,
+        "backbone": 30,
+        "oracle": 60,
+    }
+    with pytest.raises(ValueError, match=r"100 updates do not divide among 3 policies .* multiple of 3, such as 99"):
+        trainings(["rewarded"], PLAN, 60, total=100)
+
+
+def test_longer_and_shorter_schedules_and_those_that_start_from_a_soup():
+    kind = Policies("x", lambda plan: np.eye(3), lengths=lambda plan: [2, 2, 1], starts=lambda plan: 2)
+    assert [one.steps for one in kind.trainings(PLAN, 60, None).values()] == [60, 60, 30]
+    found = kind.trainings(PLAN, 60, 120)
+    assert [one.steps for one in found.values()] == [48, 48, 24]
+    assert [one.start for one in found.values()] == [(), (), ("x-1", "x-2")]
+    with pytest.raises(ValueError, match="multiple of 5, such as 120"):
+        kind.trainings(PLAN, 60, 121)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pinned import default
 
-from bonesoup.files import file_digest, read_json, write_json
+from bonesoup.files import file_digest, read_json, read_jsonl, write_json
 from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS, SCRATCH
 from bonesoup.settings import params
 from bonesoup.stages import policy
@@ -30,9 +30,29 @@ def settings(repository: Path, **rl):
     return params.check(raw)
 
 
+def plan(rows: dict, steps: int = 2, **starts) -> dict:
+    """A group's file as the stage `basis` writes it."""
+    return {"slots": rows, "steps": dict.fromkeys(rows, steps), "starts": starts}
+
+
+def test_a_policy_starts_from_the_soup_of_others_and_each_has_its_schedule(staged, repository):
+    rows = {"curve-1": [1.0, 0.0], "curve-2": [0.0, 1.0], "curve-3": [0.5, 0.5]}
+    written = plan(rows, steps=2, **{"curve-3": ["curve-1", "curve-2"]})
+    written["steps"]["curve-3"] = 1
+    write_json(ROWS / "curves.json", written)
+    policy.run(settings(repository), "curves")
+    logs = {slot: read_jsonl(POLICIES / "curves" / slot / "steps.jsonl") for slot in rows}
+    assert {slot: len(log) for slot, log in logs.items()} == {"curve-1": 2, "curve-2": 2, "curve-3": 1}
+    facts = read_json(POLICIES / "curves/curve-3/policy.json")
+    assert (facts["start"], facts["steps"], facts["row"]) == (["curve-1", "curve-2"], 1, [0.5, 0.5])
+    # Its own reward leaves the start behind: the divergence from SFT is a reward of its own.
+    assert "reward/drift" in logs["curve-3"][0]
+    assert (POLICIES / "curves/curve-3/adapter_model.safetensors").is_file()
+
+
 def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(staged, repository, capfd):
     rows = {"specialist-1": [1.0, 0.0], "oracle-1": [0.3, 0.7], "oracle-2": [1.0, 0.0]}
-    write_json(ROWS / "oracles.json", {"slots": rows})
+    write_json(ROWS / "oracles.json", plan(rows))
     policy.run(settings(repository), "oracles")
     adapter = {slot: file_digest(POLICIES / "oracles" / slot / "adapter_model.safetensors") for slot in rows}
     assert adapter["specialist-1"] == adapter["oracle-2"] != adapter["oracle-1"]
@@ -63,7 +83,7 @@ def test_a_changed_input_file_changes_the_fingerprint(staged, repository, path):
 
 def test_slots_of_a_group_start_from_the_same_adapter(staged, repository):
     """One seed for all rows: differences between policies are due to their rewards."""
-    write_json(ROWS / "g.json", {"slots": {"a": [1.0, 0.0], "b": [0.0, 1.0]}})
+    write_json(ROWS / "g.json", plan({"a": [1.0, 0.0], "b": [0.0, 1.0]}, steps=1))
     policy.run(settings(repository, steps=1, warmup_steps=1), "g")
     # With one step of warm-up the learning rate of step 1 is zero: both adapters are still the initial one.
     logs = [(POLICIES / "g" / slot / "steps.jsonl").read_text() for slot in "ab"]

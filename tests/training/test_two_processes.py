@@ -101,14 +101,15 @@ def project(staged, monkeypatch) -> Path:
     """Two rewards that any policy can learn: fewer words, and more of them."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     write_json(NORMALISER, {"mean": [-2.0, -2.0], "std": [1.0, 1.0]})
-    write_json(ROWS / "pair.json", {"slots": {"specialist-1": [1.0, 0.0]}})
     return staged
 
 
 def settings(file: Path | None, seed: int = 0, **rl):
     raw = default()
     raw["seed"] = seed
-    raw["rl"] |= {"steps": 4, "prompts": 4, "generations": 4, "micro_batch": 8, "checkpoint_every": 2}
+    raw["rl"] |= {"steps": 4, "prompts": 4, "generations": 4, "micro_batch": 8, "checkpoint_every": 2} | rl
+    steps = {"specialist-1": raw["rl"]["steps"]}
+    write_json(ROWS / "pair.json", {"slots": {"specialist-1": [1.0, 0.0]}, "steps": steps, "starts": {}})
     raw["rl"] |= {"lora": raw["rl"]["lora"] | {"rank": 2}, **rl}
     raw["hardware"]["accelerate"] = str(file) if file else None
     with open("params.yaml", "w") as out:

@@ -78,7 +78,7 @@ def diagnose(
         "prompts": len(sampled.kl),
         "confidence": statistics.confidence,
         "steps": steps,
-        "full_steps": settings.rl.steps,
+        "full_steps": settings.rl.budget(len(objectives)) // len(objectives),
         "rows": rows.tolist(),
         "prediction": {name: _prediction(one) for name, one in predictions.items()},
         "room": {name: statistics.estimate(one).plain() for name, one in rooms.items()},

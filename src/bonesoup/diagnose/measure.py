@@ -3,7 +3,6 @@
 import numpy as np
 
 from bonesoup.diagnose.lines import Sampled, layout
-from bonesoup.diagnose.short_run import short_run, shortened
 from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
 from bonesoup.files import read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
@@ -11,7 +10,11 @@ from bonesoup.method.basis import basis_rows
 from bonesoup.method.methods import BASELINE, Plan, method_slots
 from bonesoup.paths import BETA, NORMALISER, POLICIES, ROWS, SFT
 from bonesoup.settings.schema import Settings
+from bonesoup.training.from_soup import run_from_soup
 from bonesoup.training.rows import task
+
+# Of a policy's steps; what the paper spends on a candidate of its beta search.
+SHARE = 0.2
 
 
 def specialists(settings: Settings) -> tuple[Policy, ...]:
@@ -57,13 +60,15 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
         ValueError: see `specialists`.
     """
     policies, n = specialists(settings), len(settings.objectives)
+    settings = settings.model_copy(update={"rl": settings.rl.lasting(settings.rl.budget(n) // n)})
     plan, common = layout(n), task(settings)
     soup = Soup(BASELINE, SFT, tuple(settings.objectives), "solve", policies, ())
     policy = SoupModel.load(soup, settings.device)
     starts = {"from the even soup": [1 / n] * n} | {
         f"from {one.slot}": np.eye(n)[i].tolist() for i, one in enumerate(policies)
     }
-    runs = [short_run(settings, common, policy, preference, name) for name, preference in starts.items()]
+    short = settings.model_copy(update={"rl": settings.rl.lasting(max(1, round(SHARE * settings.rl.steps)))})
+    runs = [run_from_soup(short, common, policy, preference, name) for name, preference in starts.items()]
     adapters = [one.path for one in policies] + runs
     eye = np.eye(len(adapters))
     ways = tuple(Policy(path.parent.name, path, tuple(row)) for path, row in zip(adapters, eye, strict=True))
@@ -83,4 +88,4 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
 
     gold = table("gold") if f"gold_{settings.objectives[0]}" in found else None
     kl = found["kl"].to_numpy().reshape(len(points), -1).T
-    return Sampled(plan, table("reward"), gold, kl), shortened(settings.rl).steps
+    return Sampled(plan, table("reward"), gold, kl), short.rl.steps

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from bonesoup.settings.schema import Rl
 
 
-def training_costs(rows: Sequence[Sequence[float]], rl: Rl) -> dict[str, int]:
-    """Policies, their updates, and the responses that every reward has scored for them.
+def training_costs(policies: Sequence[dict], rl: Rl) -> dict[str, int]:
+    """Count policies, their updates, and the responses that every reward has scored for them.
 
     Args:
-        rows: weight rows of the policies; a row that comes twice is trained once.
+        policies: policy.json of each; what is trained alike is trained once.
     """
-    policies = len({tuple(row) for row in rows})
-    updates = policies * rl.steps
-    return {"policies": policies, "updates": updates, "scored": updates * rl.prompts * rl.generations}
+    steps = {policy["fingerprint"]: policy["steps"] for policy in policies}
+    updates = sum(steps.values())
+    return {"policies": len(steps), "updates": updates, "scored": updates * rl.prompts * rl.generations}
 
 
 def request_costs(soup: dict) -> dict[str, int]:

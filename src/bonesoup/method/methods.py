@@ -4,7 +4,7 @@ Everything that distinguishes methods reads this table. A new method is one reco
 needs one, and its paragraph in docs/rivals.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,21 +39,77 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Training:
+    """One policy to train.
+
+    Attributes:
+        row: reward weights [objective].
+        steps: optimiser steps of its schedule.
+        start: slots whose soup at this row it starts from; empty for the SFT policy.
+    """
+
+    row: list[float]
+    steps: int
+    start: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Policies:
-    """A kind of policies, trained in the slots <kind>-1, <kind>-2, ...; `rows` gives their rows [policy, objective]."""
+    """A kind of policies, trained in the slots <kind>-1, <kind>-2, ...
+
+    Attributes:
+        rows: the rows [policy, objective] of a plan.
+        lengths: of their schedules [policy], relative to each other; None is all alike.
+        starts: how many of them, the first, start from the SFT policy, and the others from soups of those; None is all.
+        total: whether they share a method's total of updates; if not, each gets a schedule of its own.
+    """
 
     kind: str
     rows: Callable[[Plan], np.ndarray]
+    lengths: Callable[[Plan], list[int]] | None = None
+    starts: Callable[[Plan], int] | None = None
+    total: bool = True
 
-    def slots(self, plan: Plan) -> dict[str, list[float]]:
-        """Name every policy of the kind: slot -> row [objective]."""
+    def slots(self, plan: Plan) -> list[str]:
+        """Name every policy of the kind."""
+        return [f"{self.kind}-{k}" for k in range(1, len(self.rows(plan)) + 1)]
+
+    def trainings(self, plan: Plan, steps: int, total: int | None) -> dict[str, Training]:
+        """Share out the updates: slot -> what to train.
+
+        Args:
+            steps: of the longest schedule, where there is no total.
+            total: updates of all policies together.
+
+        Raises:
+            ValueError: the total does not divide.
+        """
+        slots = self.slots(plan)
+        if not slots:
+            return {}
+        lengths = np.array(self.lengths(plan) if self.lengths else [1] * len(slots))
+        if total is None or not self.total:
+            each = [max(1, round(steps * length / lengths.max())) for length in lengths]
+        else:
+            unit = int(lengths.sum() // np.gcd.reduce(lengths))
+            if total % unit:
+                raise ValueError(
+                    f"{total} updates do not divide among {len(slots)} policies ({slots[0]} to {slots[-1]}): "
+                    f"take a multiple of {unit}, such as {max(1, round(total / unit)) * unit}"
+                )
+            each = (total * lengths // lengths.sum()).tolist()
+        first = self.starts(plan) if self.starts else len(slots)
         # Rounded, so that rows that agree up to float rounding are one policy.
-        return {f"{self.kind}-{k}": np.round(row, 9).tolist() for k, row in enumerate(self.rows(plan), start=1)}
+        rows = np.round(self.rows(plan), 9).tolist()
+        return {
+            slot: Training(row, count, () if k < first else tuple(slots[:first]))
+            for k, (slot, row, count) in enumerate(zip(slots, rows, each, strict=True))
+        }
 
 
 SPECIALISTS = Policies("specialist", lambda plan: np.eye(plan.n))
 BACKBONES = Policies("backbone", lambda plan: plan.backbones)
-ORACLES = Policies("oracle", lambda plan: plan.oracles)
+ORACLES = Policies("oracle", lambda plan: plan.oracles, total=False)
 
 
 @dataclass(frozen=True)
@@ -125,10 +181,10 @@ def title(key: str) -> str:
 def method_slots(key: str, plan: Plan) -> list[str]:
     """List the slots of the policies that a method is made of."""
     policies = METHODS[key].policies
-    return list(policies.slots(plan)) if policies else []
+    return policies.slots(plan) if policies else []
 
 
-def weight_rows(plan: Plan) -> dict[str, list[float]]:
-    """Map every slot that some method needs to its row [objective]."""
-    kinds = dict.fromkeys(method.policies for method in METHODS.values() if method.policies)
-    return {slot: row for policies in kinds for slot, row in policies.slots(plan).items()}
+def trainings(keys: Iterable[str], plan: Plan, steps: int, total: int | None = None) -> dict[str, Training]:
+    """Map every slot that some of the methods need to what is trained there; see `Policies.trainings`."""
+    kinds = dict.fromkeys(METHODS[key].policies for key in keys)
+    return {slot: each for kind in kinds if kind for slot, each in kind.trainings(plan, steps, total).items()}

@@ -7,7 +7,7 @@ hours for their order of magnitude, and the GB for a lower bound with the tenth 
 from dataclasses import dataclass
 
 from bonesoup.method.basis import basis_rows
-from bonesoup.method.methods import METHODS, Method, Plan, method_slots, weight_rows
+from bonesoup.method.methods import METHODS, Method, Plan, trainings
 from bonesoup.method.preferences import lattice
 from bonesoup.settings.schema import Estimate, Settings
 
@@ -64,17 +64,18 @@ def figures(settings: Settings) -> Figures:
         raise ValueError(
             "estimate: null: there are no sizes to calculate with; the full-size profiles have them (docs/full-size.md)"
         )
-    policies = len(_rows(settings))
-    return Figures(_memory(settings, sizes), _sft(settings, sizes), _hours(settings, sizes, policies), policies)
+    steps = _trained(settings)
+    hours = _hours(settings, sizes, sum(steps))
+    return Figures(_memory(settings, sizes), _sft(settings, sizes), hours, len(steps))
 
 
-def _rows(settings: Settings) -> set[tuple[float, ...]]:
+def _trained(settings: Settings) -> list[int]:
+    """List the steps of every policy; coinciding ones are trained once."""
     chosen = settings.basis
     basis = basis_rows(chosen.kind, len(settings.objectives), chosen.beta, chosen.rows)
     plan = Plan.of(basis, settings.oracles)
-    rows = weight_rows(plan)
-    slots = {slot for method in settings.methods for slot in method_slots(method, plan)}
-    return {tuple(rows[slot]) for slot in slots}
+    every = trainings(settings.methods, plan, settings.rl.steps, settings.rl.updates).values()
+    return [distinct[1] for distinct in {(tuple(one.row), one.steps, one.start) for one in every}]
 
 
 def _weights(settings: Settings, sizes: Estimate) -> float:
@@ -108,7 +109,7 @@ def _memory(settings: Settings, sizes: Estimate) -> dict[str, float]:
     }
 
 
-def _hours(settings: Settings, sizes: Estimate, policies: int) -> dict[str, float]:
+def _hours(settings: Settings, sizes: Estimate, steps: int) -> dict[str, float]:
     rl, machine = settings.rl, sizes.machine
     peak = machine.tflops * 1e12 * BUSY
     tokens = sizes.prompt_tokens + settings.generation.max_new_tokens
@@ -125,7 +126,7 @@ def _hours(settings: Settings, sizes: Estimate, policies: int) -> dict[str, floa
     rows = rl.prompts * rl.generations / machine.gpus
     # Forward and backward through frozen weights, the reference's forward pass, and checkpointing's second one.
     update = (2 + 2 + 2 + again) * used(sizes) * rows * tokens / peak
-    one = rl.steps * (sampled(rows) + update)
+    step = sampled(rows) + update
     backward = 2 if settings.sft.lora else 4
     sft = settings.sft.steps * settings.sft.batch * tokens * (2 + backward + again) * used(sizes) / peak
     grid = len(lattice(len(settings.objectives), settings.evaluation.parts))
@@ -137,9 +138,9 @@ def _hours(settings: Settings, sizes: Estimate, policies: int) -> dict[str, floa
     seconds = {
         "sft": sft,
         "normalise": settings.normalise.samples / batch * sampled(batch),
-        "policy, each": one,
-        "policies": policies * one,
-        "probes": probes * one + probed / batch * sampled(batch),
+        "policy, each": rl.steps * step,
+        "policies": steps * step,
+        "probes": probes * rl.steps * step + probed / batch * sampled(batch),
         "front": points * settings.evaluation.samples / batch * sampled(batch),
     }
     return {name: value / 3600 for name, value in seconds.items()}

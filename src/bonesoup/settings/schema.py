@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
-from bonesoup.method.methods import BACKBONES, BASELINE, MAIN, METHODS, Plan, method_slots
+from bonesoup.method.methods import BACKBONES, BASELINE, MAIN, METHODS, Plan, method_slots, trainings
 from bonesoup.method.preferences import parse_weights, preference_faults
 from bonesoup.settings.evaluation import DataGate, Estimate, Evaluation, Gates, Register, Report, RewardGate
 from bonesoup.settings.pins import Pin
@@ -201,6 +201,12 @@ class Settings(Section):
             ]
         if "ric" in methods and info.data.get("sft", ...) is None:
             faults.append("methods: ric trains on SFT texts, with the settings of sft, which is null")
+        if (plan := _plan(info)) and (rl := info.data.get("rl")):
+            for method in methods:
+                try:
+                    trainings([method], plan, rl.steps, rl.updates)
+                except ValueError as error:
+                    faults.append(f"rl.updates: {error} (method {method})")
         if _needed(methods, info) == []:
             faults.append(f"methods: {', '.join(methods)} train no policy: add {BASELINE} or {MAIN}")
         report(info, faults)
@@ -220,6 +226,7 @@ class Settings(Section):
         if missing := [slot for slot in needed if slot not in given]:
             listed = ", ".join(missing)
             faults.append(f"policies: no group trains {listed}; add {{slots: [{listed}]}}, or {again}")
+        faults += _apart(info.data["methods"], groups, info)
         report(info, faults)
         return groups
 
@@ -233,9 +240,9 @@ class Settings(Section):
 
             names, basis, rl, _ = known
             try:
-                phases(basis.backbones(len(names)) * rl.steps, ric.rounds, ric.online)
+                phases(rl.budget(basis.backbones(len(names))), ric.rounds, ric.online)
             except ValueError as error:
-                report(info, [f"ric.rounds: {error}; take fewer, or raise rl.steps"])
+                report(info, [f"ric.rounds: {error}; take fewer, or raise rl.{'updates' if rl.updates else 'steps'}"])
         return ric
 
     @field_validator("hardware")
@@ -330,14 +337,35 @@ def _oracle_faults(rows: list[list[float]], names: list[str], parts: int | None)
 
 def _needed(methods: list[str] | None, info: ValidationInfo) -> list[str] | None:
     """List the slots that the methods are made of; None where it cannot be said."""
+    plan = _plan(info)
+    return None if plan is None or methods is None else _slots(methods, plan)
+
+
+def _apart(methods: list[str], groups: dict[str, Group], info: ValidationInfo) -> list[str]:
+    """Name the policies that start from others of another group: a stage knows no other group's."""
+    where = {slot: name for name, group in groups.items() for slot in group.slots}
+    return [
+        f"policies: {slot} starts from {', '.join(one.start)}, so that it belongs to their group"
+        for slot, one in trainings(methods, _plan(info), 1).items()
+        if one.start and {where.get(slot)} != {where.get(start) for start in one.start}
+    ]
+
+
+def _plan(info: ValidationInfo) -> Plan | None:
+    """Count the rows that the settings ask for; None where it cannot be said."""
     names, basis, oracles = (info.data.get(key) for key in ("objectives", "basis", "oracles"))
-    if None in (methods, names, basis, oracles):
-        return None
-    return slots(methods, len(names), basis, oracles)
+    return None if None in (names, basis, oracles) else _counts(len(names), basis, oracles)
+
+
+def _counts(n: int, basis: Basis, oracles: list[list[float]]) -> Plan:
+    """Return a plan of which only the numbers of rows mean something."""
+    return Plan(np.zeros((basis.backbones(n), n)), np.zeros((len(oracles), n)))
 
 
 def slots(methods: list[str], n: int, basis: Basis, oracles: list[list[float]]) -> list[str]:
     """List the slots that the methods are made of, for n objectives."""
-    # Of the rows only their number matters here.
-    plan = Plan(np.zeros((basis.backbones(n), n)), np.zeros((len(oracles), n)))
+    return _slots(methods, _counts(n, basis, oracles))
+
+
+def _slots(methods: list[str], plan: Plan) -> list[str]:
     return list(dict.fromkeys(slot for method in methods if method in METHODS for slot in method_slots(method, plan)))

@@ -115,7 +115,12 @@ class Limits(Section):
 
 
 class Rl(Section):
-    steps: Count = Field(description="optimiser steps, one batch of rollouts each")
+    steps: Count = Field(description="optimiser steps of a policy, one batch of rollouts each")
+    updates: Count | None = Field(
+        None,
+        description="optimiser steps of all policies of a method together, each with a schedule of its own length, so "
+        "that methods of more policies cost no more; oracles keep `steps`; null gives `steps` to every policy",
+    )
     prompts: Count = Field(description="prompts per step")
     generations: Annotated[int, Field(ge=2)] = Field(description="responses per prompt (the leave-one-out group)")
     micro_batch: Count = Field(description="rows per backward pass, in whole prompts; divides prompts * generations")
@@ -126,6 +131,15 @@ class Rl(Section):
     checkpoint_every: Count = Field(description="steps between resumable checkpoints")
     lora: Lora = Field(description="adapter of every policy")
     limits: Limits = Field(description="when a policy counts as collapsed")
+
+    def lasting(self, steps: int) -> "Rl":
+        """Return the same schedule with another number of steps."""
+        warmup = round(self.warmup_steps * steps / self.steps)
+        return self.model_copy(update={"steps": steps, "warmup_steps": warmup, "updates": None})
+
+    def budget(self, policies: int) -> int:
+        """Return the updates of a method of so many policies."""
+        return self.updates or policies * self.steps
 
     @model_validator(mode="after")
     def _possible(self, info: ValidationInfo) -> Self:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from bonesoup.files import appearing, read_json, write_json
 from bonesoup.method.basis import Conditioning, basis_rows, conditioning
-from bonesoup.method.methods import Plan, weight_rows
+from bonesoup.method.methods import Plan, trainings
 from bonesoup.paths import BETA, METRICS, ROWS
 from bonesoup.settings.schema import Settings
 
@@ -12,17 +12,25 @@ from bonesoup.settings.schema import Settings
 def run(settings: Settings, key: None) -> None:
     wanted, n = settings.basis, len(settings.objectives)
     basis = basis_rows(wanted.kind, n, read_json(BETA)["beta"], wanted.rows)
-    rows = weight_rows(Plan.of(basis, settings.oracles))
+    plan = trainings(settings.methods, Plan.of(basis, settings.oracles), settings.rl.steps, settings.rl.updates)
     found = conditioning(basis)
     _say(settings, found)
     write_json(METRICS / "basis.json", {"rows": basis.tolist()} | asdict(found))
     with appearing(ROWS) as folder:
         folder.mkdir()
         for name, group in settings.policies.items():
-            slots = {slot: rows[slot] for slot in group.slots}
-            write_json(folder / f"{name}.json", {"slots": slots})
-            for slot, row in slots.items():
-                print(f"basis: {name}/{slot} trains on " + _formula(settings.objectives, row))
+            here = {slot: plan[slot] for slot in group.slots}
+            write_json(
+                folder / f"{name}.json",
+                {
+                    "slots": {slot: one.row for slot, one in here.items()},
+                    "steps": {slot: one.steps for slot, one in here.items()},
+                    "starts": {slot: one.start for slot, one in here.items() if one.start},
+                },
+            )
+            for slot, one in here.items():
+                start = f", from the soup of {', '.join(one.start)}" if one.start else ""
+                print(f"basis: {name}/{slot}: {one.steps} steps on {_formula(settings.objectives, one.row)}{start}")
 
 
 def _say(settings: Settings, found: Conditioning) -> None:

@@ -10,5 +10,6 @@ def run(settings: Settings, key: None) -> None:
     n = len(settings.objectives)
     # Rounded as the stage `basis` does: a probe and the full run of a row are one training.
     rows = {str(beta): circulant(n, beta).round(9).tolist() for beta in settings.seek.betas}
-    steps = max(1, round(settings.seek.share * settings.rl.steps))
-    write_json(PROBES / "plan.json", {"rows": rows, "steps": steps, "full": settings.rl.steps})
+    full = settings.rl.budget(n) // n
+    steps = max(1, round(settings.seek.share * full))
+    write_json(PROBES / "plan.json", {"rows": rows, "steps": steps, "full": full})

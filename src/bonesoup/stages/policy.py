@@ -1,12 +1,25 @@
-"""policy@GROUP: train the policies of a group, one after another in this process; each row is trained once."""
+"""policy@GROUP: train the policies of a group in this process; each row is trained once."""
 
 from bonesoup.files import appearing, read_json
+from bonesoup.generation.soup import Policy
 from bonesoup.paths import POLICIES, ROWS
 from bonesoup.settings.schema import Settings
+from bonesoup.training.from_soup import train_from_soup
 from bonesoup.training.rows import train_rows
 
 
 def run(settings: Settings, key: str) -> None:
-    slots = read_json(ROWS / f"{key}.json")["slots"]
+    plan = read_json(ROWS / f"{key}.json")
+    rows, steps, starts = plan["slots"], plan["steps"], plan["starts"]
     with appearing(POLICIES / key) as folder:
-        train_rows(settings, key, slots, folder)
+        for count in dict.fromkeys(steps.values()):
+            slots = {slot: row for slot, row in rows.items() if steps[slot] == count and slot not in starts}
+            if slots:
+                train_rows(_lasting(settings, count), key, slots, folder)
+        for slot, start in starts.items():
+            policies = tuple(Policy(name, folder / name, tuple(rows[name])) for name in start)
+            train_from_soup(_lasting(settings, steps[slot]), key, slot, rows[slot], policies, folder)
+
+
+def _lasting(settings: Settings, steps: int) -> Settings:
+    return settings.model_copy(update={"rl": settings.rl.lasting(steps)})

@@ -1,6 +1,7 @@
 """report: statistics, plots and one HTML page from the kept samples. A new plot regenerates nothing."""
 
 import subprocess
+from pathlib import Path
 
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.compare import evaluate
@@ -66,8 +67,8 @@ def _diagnosis() -> dict | None:
 
 def _costs(settings: Settings, method: str) -> dict[str, int]:
     soup = read_json(SOUPS / f"{method}.json")
-    rows = [policy["row"] for policy in soup["policies"]]
-    return (soup.get("costs") or training_costs(rows, settings.rl)) | request_costs(soup)
+    policies = [read_json(Path(policy["path"]) / "policy.json") for policy in soup["policies"]]
+    return (soup.get("costs") or training_costs(policies, settings.rl)) | request_costs(soup)
 
 
 def _coefficients(method: str) -> dict:

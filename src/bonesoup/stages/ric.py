@@ -45,7 +45,7 @@ def _train(settings: Settings, folder: Path) -> None:
         rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
         normaliser=Normaliser.read(NORMALISER),
         ric=settings.ric,
-        updates=backbones * rl.steps,
+        updates=rl.budget(backbones),
         batch=rl.prompts * rl.generations,
         micro_batch=rl.micro_batch,
         lora=settings.sft.lora,

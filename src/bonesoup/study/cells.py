@@ -68,7 +68,8 @@ def identity(document: dict, data: str | None) -> dict[str, str | None]:
     Settings that came after the first results are left out at the value that changes nothing.
     """
     own = document | {"data": {key: value for key, value in document["data"].items() if key != "path"}}
-    own["model"] = {key: value for key, value in document["model"].items() if (key, value) != ("sha256", None)}
+    for section, later in (("model", "sha256"), ("rl", "updates")):
+        own[section] = {key: value for key, value in document[section].items() if (key, value) != (later, None)}
     return {"settings": digest(own), "data": data}
 
 

@@ -17,7 +17,7 @@ BOUND = (
 ANSWER, LOG = "launched.json", "launch.log"
 
 
-def launch(file: str, name: str, row: list[float], scratch: Path, until: int | None) -> Path:
+def launch(file: str, name: str, row: list[float], scratch: Path, until: int | None, steps: int) -> Path:
     """`train_policy` in the processes that accelerate's settings in `file` describe; returns the adapter's folder.
 
     Raises:
@@ -27,7 +27,7 @@ def launch(file: str, name: str, row: list[float], scratch: Path, until: int | N
     if not Path(file).is_file():
         raise ValueError(f"hardware.accelerate: {file}: no such file; the own ones of the project are in accelerate/")
     (scratch / ANSWER).unlink(missing_ok=True)
-    job = json.dumps({"name": name, "row": row, "scratch": str(scratch), "until": until})
+    job = json.dumps({"name": name, "row": row, "scratch": str(scratch), "until": until, "steps": steps})
     command = [sys.executable, "-c", BOUND, "--config_file", file, "--module", "bonesoup.training.launch", job]
     with open(scratch / LOG, "w") as log:
         status = subprocess.run(command, stderr=log, check=False).returncode
@@ -54,6 +54,7 @@ def main(job: dict) -> None:
 
     die_with_parent()
     settings = params.load()
+    settings = settings.model_copy(update={"rl": settings.rl.lasting(job["steps"])})
     torch.set_num_threads(settings.threads)
     # Before any model: it gives each process a GPU of its own.
     state = PartialState(cpu=settings.device == "cpu")

@@ -112,7 +112,7 @@ def _train(
         return train_policies(common, rows, places, until)
     ((slot, row),) = rows.items()
     if file := settings.hardware.accelerate:
-        return {slot: launch(file, slot, row, places[slot], until)}
+        return {slot: launch(file, slot, row, places[slot], until, settings.rl.steps)}
     return {slot: rloo.train_policy(common, slot, row, places[slot], until)}
 
 

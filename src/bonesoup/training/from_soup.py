@@ -1,50 +1,54 @@
-"""A short run from a Rewarded Soup on a preference's own objective: what it gains is what the soup misses there.
+"""Train from a Rewarded Soup on a preference's own reward: what it gains is what the soup misses there.
 
 The trainer, its schedule and its objective are those of every policy. It starts from the merged soup, which is then
 also its reference, while the objective's penalty is the divergence from the SFT policy. As log(pi / sft) =
 log(pi / soup) + log(soup / sft), and the last term is a known function of the response, it becomes one more reward.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from bonesoup.files import digest, file_digest
+from bonesoup.files import digest, file_digest, write_json
 from bonesoup.generation.sample import Messages, Response, log_probabilities
-from bonesoup.generation.soup import SoupModel, merge_adapters
+from bonesoup.generation.soup import Policy, Soup, SoupModel, merge_adapters
+from bonesoup.paths import SFT
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
-from bonesoup.settings.schema import Rl, Settings
+from bonesoup.settings.schema import Settings
 from bonesoup.training.joint import train_policy
-from bonesoup.training.rows import inputs
+from bonesoup.training.rows import inputs, task
 from bonesoup.training.scratch import scratch
 from bonesoup.training.task import Task
 from bonesoup.weights.fold import fold
 
-# Of a policy's steps; what the paper spends on a candidate of its beta search.
-SHARE = 0.2
+
+def train_from_soup(
+    settings: Settings, group: str, slot: str, row: list[float], policies: tuple[Policy, ...], folder: Path
+) -> None:
+    """Train a slot from the soup of `policies` at its own row [objective] into folder/<slot>."""
+    soup = Soup(slot, SFT, tuple(settings.objectives), "solve", policies, ())
+    adapter = run_from_soup(settings, task(settings), SoupModel.load(soup, settings.device), row, slot)
+    shutil.copytree(adapter, folder / slot)
+    facts = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives}
+    facts |= {"seed": settings.seed, "steps": settings.rl.steps, "fingerprint": adapter.parent.name}
+    write_json(folder / slot / "policy.json", facts | {"start": [policy.slot for policy in policies]})
 
 
-def shortened(rl: Rl) -> Rl:
-    """The same schedule, a fifth as long."""
-    steps = max(1, round(SHARE * rl.steps))
-    return rl.model_copy(update={"steps": steps, "warmup_steps": round(SHARE * rl.warmup_steps)})
-
-
-def short_run(settings: Settings, task: Task, policy: SoupModel, preference: list[float], name: str) -> Path:
+def run_from_soup(settings: Settings, task: Task, policy: SoupModel, preference: list[float], name: str) -> Path:
     """Train from the soup at `preference` [objective]; resumes, and repeats nothing that is finished.
 
     Args:
-        task: of a whole policy.
-        policy: the specialists' soup.
+        task: of a policy.
+        policy: the soup, of specialists.
 
     Returns:
         Folder of an adapter that adds to the soup.
     """
-    short = settings.model_copy(update={"rl": shortened(settings.rl)})
     start = [file_digest(one.path / "adapter_model.safetensors") for one in policy.policies]
-    with scratch(digest("short run", start, preference, inputs(short, __name__))) as own:
+    with scratch(digest("short run", start, preference, inputs(settings, __name__))) as own:
         base = own / "base"
         if not base.is_dir():
             fold(task.base, merge_adapters(policy.soup, preference)[0], base)
@@ -54,13 +58,13 @@ def short_run(settings: Settings, task: Task, policy: SoupModel, preference: lis
             base=base,
             rewards=[*task.rewards, drift(policy, preference, settings)],
             normaliser=Normaliser(np.append(scale.mean, 0), np.append(scale.std, 1)),
-            rl=short.rl,
+            rl=settings.rl,
         )
         return train_policy(task, name, [*preference, settings.rl.kl], own)
 
 
 def drift(policy: SoupModel, preference: list[float], settings: Settings) -> Reward:
-    """-log(soup / sft) of a response, in nats, as a reward."""
+    """Make a reward of -log(soup / sft) of a response, in nats."""
     temperature, limit = settings.generation.temperature, settings.generation.max_new_tokens
 
     def scores(prompts: list[Messages], texts: list[str]) -> np.ndarray:
@@ -78,7 +82,7 @@ def drift(policy: SoupModel, preference: list[float], settings: Settings) -> Rew
 
 
 def _encoded(policy: SoupModel, text: str, limit: int) -> Response:
-    """The tokens of a scored text; an end where there was room for one."""
+    """Return the tokens of a scored text, with an end where there was room for it."""
     ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"][:limit]
     finished = len(ids) < limit
     return Response(text, ids + [policy.tokenizer.eos_token_id] * finished, finished)

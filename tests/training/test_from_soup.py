@@ -10,12 +10,12 @@ from architectures import policy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bonesoup import imports
-from bonesoup.diagnose.short_run import drift, short_run, shortened
 from bonesoup.generation.sample import Response, log_probabilities
 from bonesoup.generation.soup import Policy, Soup, SoupModel, merge_adapters
 from bonesoup.paths import REWARDS
 from bonesoup.settings.params import load
 from bonesoup.settings.schema import Generation
+from bonesoup.training.from_soup import drift, run_from_soup
 from bonesoup.training.rows import task
 from bonesoup.weights.fold import fold
 
@@ -52,12 +52,6 @@ def test_drift_is_the_divergence_of_the_merged_soup_from_sft(tiny_policy, prompt
     np.testing.assert_allclose(reward.score(prompts[:3], TEXTS), -(soup - sft).numpy(), atol=1e-4)
 
 
-def test_a_short_run_is_a_fifth_of_the_schedule(settings):
-    rl = shortened(settings.rl)
-    assert (rl.steps, rl.warmup_steps) == (12, 1)
-    assert shortened(settings.rl.model_copy(update={"steps": 2})).steps == 1
-
-
 def test_a_fix_in_a_module_below_trains_again_and_going_back_takes_what_is_there(
     staged, tiny_policy, monkeypatch, tmp_path_factory
 ):
@@ -74,7 +68,7 @@ def test_a_fix_in_a_module_below_trains_again_and_going_back_takes_what_is_there
         (REWARDS / name).symlink_to((REWARDS / "helpful").absolute())
 
     def trained() -> Path:
-        return short_run(short, task(short), model, [0.5, 0.5], "run").parent
+        return run_from_soup(short, task(short), model, [0.5, 0.5], "run").parent
 
     package = tmp_path_factory.mktemp("copy") / "bonesoup"
     first = trained()
