@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bonesoup.method.basis import lattice_rows
 from bonesoup.method.mappings import MAPPINGS
 
 
@@ -109,6 +110,7 @@ class Policies:
 
 SPECIALISTS = Policies("specialist", lambda plan: np.eye(plan.n))
 BACKBONES = Policies("backbone", lambda plan: plan.backbones)
+LATTICE = Policies("lattice", lambda plan: lattice_rows(plan.n, 2))
 ORACLES = Policies("oracle", lambda plan: plan.oracles, total=False)
 
 
@@ -156,6 +158,9 @@ _TABLE = (
     Method("sft", "SFT", ("#6e6e6e", "#a6a6a6"), "X", None, "none"),
     Method("rewarded", "Rewarded Soup", ("#d55e00", "#f58742"), "s", SPECIALISTS, "solve"),
     Method("bone", "Bone Soup", ("#0072b2", "#5cb2ec"), "o", BACKBONES, "solve"),
+    Method("lattice", "Lattice Soup", ("#7b3fa0", "#c89be8"), "h", LATTICE, "quadratic"),
+    Method("piecewise", "Lattice, piecewise", ("#8c6d31", "#d2b47a"), "<", LATTICE, "piecewise"),
+    Method("least-norm", "Lattice, least norm", ("#5f8700", "#a9d35e"), ">", LATTICE, "solve"),
     Method("unmapped", "Bone Soup, λ = μ", ("#3f8fc2", "#9ad3f5"), "v", BACKBONES, "direct"),
     Method("mod", "MOD", ("#b8588f", "#e39cc4"), "^", SPECIALISTS, "solve", mixes="distributions"),
     Method("ric", "RiC", ("#a86f00", "#f0b840"), "P", None, "context", stage="ric"),
