@@ -111,6 +111,13 @@ class Policies:
 SPECIALISTS = Policies("specialist", lambda plan: np.eye(plan.n))
 BACKBONES = Policies("backbone", lambda plan: plan.backbones)
 LATTICE = Policies("lattice", lambda plan: lattice_rows(plan.n, 2))
+# Specialists first, then a correction for each pair of objectives, half as long.
+CURVE = Policies(
+    "curve",
+    lambda plan: np.vstack([np.eye(plan.n), [row for row in lattice_rows(plan.n, 2) if row.max() < 1]]),
+    lengths=lambda plan: [2] * plan.n + [1] * (plan.n * (plan.n - 1) // 2),
+    starts=lambda plan: plan.n,
+)
 ORACLES = Policies("oracle", lambda plan: plan.oracles, total=False)
 
 
@@ -161,6 +168,7 @@ _TABLE = (
     Method("lattice", "Lattice Soup", ("#7b3fa0", "#c89be8"), "h", LATTICE, "quadratic"),
     Method("piecewise", "Lattice, piecewise", ("#8c6d31", "#d2b47a"), "<", LATTICE, "piecewise"),
     Method("least-norm", "Lattice, least norm", ("#5f8700", "#a9d35e"), ">", LATTICE, "solve"),
+    Method("curved", "Curved Soup", ("#c2185b", "#ff8ab3"), "*", CURVE, "curved"),
     Method("unmapped", "Bone Soup, λ = μ", ("#3f8fc2", "#9ad3f5"), "v", BACKBONES, "direct"),
     Method("mod", "MOD", ("#b8588f", "#e39cc4"), "^", SPECIALISTS, "solve", mixes="distributions"),
     Method("ric", "RiC", ("#a86f00", "#f0b840"), "P", None, "context", stage="ric"),
