@@ -105,7 +105,7 @@ def test_a_policy_that_collapses_is_named_once_the_others_are_trained(staged, re
             raise Collapse("b collapsed at step 1")
 
     monkeypatch.setattr("bonesoup.training.learner.check_step", check)
-    write_json(ROWS / "g.json", {"slots": {"a": [1.0, 0.0], "b": [0.0, 1.0]}})
+    write_json(ROWS / "g.json", plan({"a": [1.0, 0.0], "b": [0.0, 1.0]}))
     with pytest.raises(Collapse, match="^b collapsed at step 1$"):
         policy.run(settings(repository), "g")
     assert not (POLICIES / "g").exists()
