@@ -154,11 +154,10 @@ def test_files_records_and_runs_of_what_goes_are_gone(house):
         [
             "pipeline",
             *(f"register@{v.name}" for v in gone),
-            "soup",
             "report",
-            "front@sft",
-            "front@rewarded",
-            "front@bone",
+            "scale@rewarded",
+            "scale@bone",
+            *(f"front@{method}" for method in ("sft", "rewarded", "bone")),
         ]
         + ["policy@backbone-1", "policy@backbone-2", "policy@specialist-1", "policy@specialist-2"]
     )
