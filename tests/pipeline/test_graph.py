@@ -1,6 +1,7 @@
 """dvc.yaml against the code: every stage depends on exactly the modules it imports and the settings it reads."""
 
 import ast
+import inspect
 import os
 import re
 import subprocess
@@ -63,6 +64,15 @@ def test_every_file_of_the_repository_among_the_deps_exists(stage):
             assert (ROOT / dep).exists(), dep
 
 
+def _fields(section: str, keys: list[str]) -> list[list[str]]:
+    """The keys a chain reads: a method of a section stands for the fields that it reads itself."""
+    kind = schema.Settings.model_fields[section].annotation
+    method = getattr(kind, keys[0], None) if len(keys) == 1 else None
+    if not inspect.isfunction(method):
+        return [keys]
+    return [[field] for field in re.findall(r"self\.(\w+)", inspect.getsource(method)) if field in kind.model_fields]
+
+
 def settings_read(stage: str) -> set[str]:
     """Dotted settings a stage reads: `settings.X.Y`, in its module and in those that it hands its settings to."""
     chains = set()
@@ -86,7 +96,7 @@ def settings_read(stage: str) -> set[str]:
         assert first in names, f"{stage} reads settings.{chain}, which is no setting"
         # Methods of a value are not keys of the file.
         keys = [part for part in rest if part not in {"items", "keys", "values", "get", "model_dump"}]
-        read.add(".".join([names[first], *keys]))
+        read |= {".".join([names[first], *path]) for path in _fields(first, keys)}
     return read
 
 

@@ -263,7 +263,8 @@ def test_the_list_of_versions_is_read_from_tags_alone(league):
     assert list(found["models"]) == ["league-soup", "league-backbone-1", "league-backbone-2", "league-merged-balanced"]
     rows = {row["version"]: row for row in found["models"]["league-soup"]}
     assert list(rows) == [4, 3, 2, 1]
-    assert (rows[1]["aliases"], rows[2]["aliases"]) == (["champion"], [])
+    assert "champion" in rows[1]["aliases"]
+    assert "champion" not in rows[2]["aliases"]
     assert rows[4]["lineage"]["git_dirty"] == "true"
     assert rows[1]["yardstick"] == found["yardstick"] != rows[4]["yardstick"]
     report = read_json(league.root / "out/metrics/report.json")["grids"]["full_grid"]["gold"]["methods"]["bone"]

@@ -116,7 +116,8 @@ def test_the_default_is_valid():
         (
             "methods",
             ["bone", "magic"],
-            "methods.1: Input should be 'sft', 'rewarded', 'bone', 'unmapped', 'mod', 'ric' or 'oracle'",
+            "methods.1: Input should be 'sft', 'rewarded', 'bone', 'lattice', 'piecewise', 'least-norm', 'curved', "
+            "'unmapped', 'mod', 'ric' or 'oracle'",
         ),
         ("ric.keep", 1.5, "ric.keep: Input should be less than or equal to 1"),
         ("data.source", "nowhere", "data.source: Input should be"),
