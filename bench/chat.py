@@ -1,6 +1,6 @@
 """One request and one sweep at the size of a small chat model, against Transformers and the authors' way.
 
-    python bench/chat.py            four minutes
+    python bench/chat.py            both
 
 An untrained Llama of SmolLM2-135M's shape in bfloat16 with two policies of rank 8 on every linear layer, on one thread;
 only time is measured. Bounds, or exit status 1:
