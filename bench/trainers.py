@@ -29,7 +29,7 @@ from bonesoup.settings import params
 from bonesoup.settings.schema import Settings
 from bonesoup.training import rloo
 from bonesoup.training.joint import train_policies
-from bonesoup.training.rows import task
+from bonesoup.training.task import task
 
 RESULTS = Path("var/trainers")
 

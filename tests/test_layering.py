@@ -1,6 +1,7 @@
 """Imports go one way, `flows` stays light, and the folder mlflow/ does not hide the package."""
 
 import ast
+import graphlib
 import importlib.util
 from pathlib import Path
 
@@ -80,6 +81,18 @@ def test_imports_go_one_way():
     files = sorted(PACKAGE.rglob("*.py"))
     assert len(files) > 5
     assert [fault for path in files if path.name != "__main__.py" for fault in upward(path)] == []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        graph[".".join(parts)] = {name for _, name in imported(path, ".".join(parts[:-1]))}
+    inside = {
+        module: {known for name in names for known in (name, name.rpartition(".")[0]) if known in graph} - {module}
+        for module, names in graph.items()
+    }
+    graphlib.TopologicalSorter(inside).prepare()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from bonesoup.paths import REWARDS
 from bonesoup.settings.params import load
 from bonesoup.settings.schema import Generation
 from bonesoup.training.from_soup import drift, run_from_soup
-from bonesoup.training.rows import task
+from bonesoup.training.task import task
 from bonesoup.weights.fold import fold
 
 LIMIT = 4

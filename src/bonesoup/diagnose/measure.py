@@ -11,7 +11,7 @@ from bonesoup.method.methods import BASELINE, Plan, method_slots
 from bonesoup.paths import BETA, NORMALISER, POLICIES, ROWS, SFT
 from bonesoup.settings.schema import Settings
 from bonesoup.training.from_soup import run_from_soup
-from bonesoup.training.rows import task
+from bonesoup.training.task import task
 
 # Of a policy's steps; what the paper spends on a candidate of its beta search.
 SHARE = 0.2

@@ -19,9 +19,9 @@ from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
 from bonesoup.settings.schema import Settings
 from bonesoup.training.joint import train_policy
-from bonesoup.training.rows import inputs, task
+from bonesoup.training.rows import inputs
 from bonesoup.training.scratch import scratch
-from bonesoup.training.task import Task
+from bonesoup.training.task import Task, task
 from bonesoup.weights.fold import fold
 
 

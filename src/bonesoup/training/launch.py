@@ -50,7 +50,7 @@ def main(job: dict) -> None:
     from bonesoup.locks import die_with_parent
     from bonesoup.settings import params
     from bonesoup.training.rloo import train_policy
-    from bonesoup.training.rows import task
+    from bonesoup.training.task import task
 
     die_with_parent()
     settings = params.load()

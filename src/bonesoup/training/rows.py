@@ -5,31 +5,14 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bonesoup.files import digest, file_digest, read_jsonl, write_json
+from bonesoup.files import digest, file_digest, write_json
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
-from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import load_rewards
 from bonesoup.settings.schema import Settings
 from bonesoup.training import rloo
 from bonesoup.training.joint import train_policies
 from bonesoup.training.launch import launch
 from bonesoup.training.scratch import programs, scratch
-from bonesoup.training.task import Collapse, Task
-
-
-def task(settings: Settings) -> Task:
-    """Read what all policies of a run share from the stages before."""
-    return Task(
-        base=SFT,
-        prompts=[row["prompt"] for row in read_jsonl(PROMPTS) if row["split"] == "train"],
-        rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
-        normaliser=Normaliser.read(NORMALISER),
-        rl=settings.rl,
-        generation=settings.generation,
-        hardware=settings.hardware,
-        seed=settings.seed,
-        device=settings.device,
-    )
+from bonesoup.training.task import Collapse, Task, task
 
 
 def inputs(settings: Settings, module: str = __name__) -> list:

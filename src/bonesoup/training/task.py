@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bonesoup.files import read_jsonl
+from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import Messages, Reward
+from bonesoup.rewards.score import Messages, Reward, load_rewards
 from bonesoup.settings import schema
 
 
@@ -33,6 +35,21 @@ class Task:
     hardware: schema.Hardware
     seed: int
     device: str
+
+
+def task(settings: schema.Settings) -> Task:
+    """Read what all policies of a run share from the stages before."""
+    return Task(
+        base=SFT,
+        prompts=[row["prompt"] for row in read_jsonl(PROMPTS) if row["split"] == "train"],
+        rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
+        normaliser=Normaliser.read(NORMALISER),
+        rl=settings.rl,
+        generation=settings.generation,
+        hardware=settings.hardware,
+        seed=settings.seed,
+        device=settings.device,
+    )
 
 
 def check_prompts(task: Task, name: str) -> None:
