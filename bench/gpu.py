@@ -1,4 +1,4 @@
-"""Check the joint trainer and steering on a GPU against the CPU, and measure them: a few minutes of one GPU.
+"""Check the joint trainer and steering on a GPU against the CPU, and measure both.
 
     make gpu                                   # converts the packaged base first, then runs this
     python bench/gpu.py --base out/base        # a converted base, or any folder of a causal language model
