@@ -326,7 +326,17 @@ def played(miniature, empty_store, tmp_path_factory) -> League:
 
 @pytest.fixture
 def league(played):
+    """The league with no champion and nothing decided, whatever the test before it left."""
+    from bonesoup.registry import versions
+
+    client = played.store.client
     with using(played.uri):
+        for model in (played.model, "league-merged-balanced"):
+            for alias in client.get_registered_model(model).aliases:
+                client.delete_registered_model_alias(model, alias)
+        for version in versions.versions(client, played.model):
+            for tag in {versions.DECISION, versions.PREVIOUS} & set(version.tags):
+                client.delete_model_version_tag(played.model, str(version.version), tag)
         yield played
 
 

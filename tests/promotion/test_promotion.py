@@ -28,50 +28,37 @@ RULE = Path(__file__).parents[2] / "mlflow/promotion.yaml"
 
 
 @pytest.fixture
-def fresh(league):
-    """The league with no champion and nothing decided yet."""
-    client = league.store.client
-    for model in (league.model, "league-merged-balanced"):
-        client.delete_registered_model_alias(model, "champion")
-    client.delete_registered_model_alias(league.model, versions.DEMOTED)
-    for version in versions.versions(client, league.model):
-        for tag in {versions.DECISION, versions.PREVIOUS} & set(version.tags):
-            client.delete_model_version_tag(league.model, str(version.version), tag)
-    return league
-
-
-@pytest.fixture
-def decide(fresh, tmp_path):
+def decide(league, tmp_path):
     """decide("2", force=..., ...) as `bonesoup promote` decides."""
 
     def call(version=None, applied=None, echo=lambda line: None, **options):
         applied = applied or rule.load(RULE)
         with tempfile.TemporaryDirectory(dir=tmp_path) as work:
             machine = Machine("cpu", 8, Path(work))
-            return promote(fresh.store, fresh.uri, fresh.prefix, applied, version, machine, echo, **options)
+            return promote(league.store, league.uri, league.prefix, applied, version, machine, echo, **options)
 
     return call
 
 
 @pytest.fixture
-def back(fresh, tmp_path):
+def back(league, tmp_path):
     """back("why") as `bonesoup rollback` goes back."""
 
     def call(reason=None):
         with tempfile.TemporaryDirectory(dir=tmp_path) as work:
-            return champion.rollback(fresh.store, fresh.uri, fresh.prefix, reason, Path(work), lambda line: None)
+            return champion.rollback(league.store, league.uri, league.prefix, reason, Path(work), lambda line: None)
 
     return call
 
 
 @pytest.fixture
-def files(fresh):
+def files(league):
     """files("2"): the folder of a version in the store; what a test does to it is undone."""
     kept = []
 
-    def folder(version: str, model: str = fresh.model) -> Path:
-        name = fresh.store.client.get_model_version(model, version).source.removeprefix("models:/")
-        path = Path(urlsplit(fresh.store.client.get_logged_model(name).artifact_location).path)
+    def folder(version: str, model: str = league.model) -> Path:
+        name = league.store.client.get_model_version(model, version).source.removeprefix("models:/")
+        path = Path(urlsplit(league.store.client.get_logged_model(name).artifact_location).path)
         copy = path.with_name(f"{path.name}.kept")
         shutil.copytree(path, copy)
         kept.append((path, copy))
@@ -105,40 +92,40 @@ def failed(decision) -> list[str]:
     return [check.name for check in decision.checks if not check.passed]
 
 
-def test_the_first_champion_is_judged_against_the_rewarded_soup_of_its_own_run(fresh, decide):
+def test_the_first_champion_is_judged_against_the_rewarded_soup_of_its_own_run(league, decide):
     decision = decide("1")
     assert decision.verdict == champion.PROMOTED
     assert decision.incumbent == "the Rewarded Soup of league-soup/1"
-    assert holder(fresh) == "1"
+    assert holder(league) == "1"
     assert failed(decision) == []
     gain = next(check for check in decision.checks if check.name == "gain in gold/inner_product_interior")
     assert 0 < gain.low < gain.value < gain.high
 
 
-def test_the_merged_models_of_the_run_go_with_it(fresh, decide):
+def test_the_merged_models_of_the_run_go_with_it(league, decide):
     decide("1")
-    assert holder(fresh, "league-merged-balanced") == "1"
+    assert holder(league, "league-merged-balanced") == "1"
     decision = decide("2")
-    assert holder(fresh, "league-merged-balanced") == "2"
+    assert holder(league, "league-merged-balanced") == "2"
     assert decision.merged == ("league-merged-balanced/2 is champion with it",)
 
 
-def test_a_promotion_leaves_its_evidence_with_the_version(fresh, decide):
+def test_a_promotion_leaves_its_evidence_with_the_version(league, decide):
     decide("1")
     decision = decide("2")
     assert decision.incumbent == "league-soup/1"
-    last = evidence(fresh, "2")[-1]
+    last = evidence(league, "2")[-1]
     assert last == json.loads(json.dumps(asdict(decision)))
     assert last["verdict"] == "promoted"
     assert (last["before"], last["after"]) == ("league-soup/1", "league-soup/2")
     assert last["rule"]["gains"][0]["metric"] == "inner_product_interior"
-    assert last["yardstick"] == yardstick.current(fresh.store, "league").tags["digest"]
-    tags = fresh.store.client.get_model_version(fresh.model, "2").tags
+    assert last["yardstick"] == yardstick.current(league.store, "league").tags["digest"]
+    tags = league.store.client.get_model_version(league.model, "2").tags
     assert tags["decision"].startswith("promoted")
     assert tags["previous_champion"] == "1"
 
 
-def test_a_worse_version_is_refused_and_the_refusal_recorded(fresh, decide):
+def test_a_worse_version_is_refused_and_the_refusal_recorded(league, decide):
     decide("2")
     decision = decide("3")
     assert decision.verdict == champion.REFUSED
@@ -147,12 +134,12 @@ def test_a_worse_version_is_refused_and_the_refusal_recorded(fresh, decide):
         "gold/helpful against SFT at the even preference",
         "gold/harmless against SFT at the even preference",
     ]
-    assert holder(fresh) == "2"
-    assert evidence(fresh, "3")[-1] == json.loads(json.dumps(asdict(decision)))
-    assert "refused" in fresh.store.client.get_model_version(fresh.model, "3").tags["decision"]
+    assert holder(league) == "2"
+    assert evidence(league, "3")[-1] == json.loads(json.dumps(asdict(decision)))
+    assert "refused" in league.store.client.get_model_version(league.model, "3").tags["decision"]
 
 
-def test_a_gain_that_may_be_none_is_refused(fresh, decide):
+def test_a_gain_that_may_be_none_is_refused(league, decide):
     """2 beats 1 by about 0.3; the interval has to lie above min_gain, the estimate alone does not do."""
     decide("1")
     applied = rule.load(RULE)
@@ -172,7 +159,7 @@ def test_a_gain_that_may_be_none_is_refused(fresh, decide):
         ({"controllability": {"tolerance": 0.1}}, None),
     ],
 )
-def test_guard_rails(fresh, decide, guards, name):
+def test_guard_rails(league, decide, guards, name):
     applied = rule.load(RULE)
     guarded = rule.Rule.model_validate(
         applied.model_dump(by_alias=True) | {"guards": applied.guards.model_dump() | guards}
@@ -180,7 +167,7 @@ def test_guard_rails(fresh, decide, guards, name):
     assert failed(decide("1", applied=guarded)) == ([name] if name else [])
 
 
-def test_lower_can_be_better(fresh, decide):
+def test_lower_can_be_better(league, decide):
     applied = rule.load(RULE).model_dump(by_alias=True)
     applied["gains"] = [{"metric": "inner_product", "better": "lower", "min_gain": 0}]
     decision = decide("3", applied=rule.Rule.model_validate(applied))
@@ -189,29 +176,29 @@ def test_lower_can_be_better(fresh, decide):
     assert 0 < gain.low < gain.value < gain.high
 
 
-def test_a_metric_the_yardstick_does_not_give_is_named(fresh, decide):
+def test_a_metric_the_yardstick_does_not_give_is_named(league, decide):
     applied = rule.load(RULE).model_dump(by_alias=True)
     applied["gains"][0]["metric"] = "hypervolume@-7"
     with pytest.raises(ValueError, match=r"asks for hypervolume@-7; .* hypervolume@-1, hypervolume@-2"):
         decide("1", applied=rule.Rule.model_validate(applied))
 
 
-def test_force_overrules_and_is_on_record(fresh, decide):
+def test_force_overrules_and_is_on_record(league, decide):
     decide("2")
     with pytest.raises(ValueError, match="--force needs a --reason"):
         decide("3", force=True)
     decision = decide("3", force=True, reason="a demonstration")
     assert decision.verdict == champion.PROMOTED
     assert decision.forced
-    assert holder(fresh) == "3"
-    last = evidence(fresh, "3")[-1]
+    assert holder(league) == "3"
+    last = evidence(league, "3")[-1]
     assert (last["forced"], last["reason"]) == (True, "a demonstration")
-    tag = fresh.store.client.get_model_version(fresh.model, "3").tags["decision"]
+    tag = league.store.client.get_model_version(league.model, "3").tags["decision"]
     assert "by force" in tag
     assert "a demonstration" in tag
 
 
-def test_a_version_of_uncommitted_code_needs_force(fresh, decide):
+def test_a_version_of_uncommitted_code_needs_force(league, decide):
     # Dry: recording it would score the version, which another test must find without scores.
     decision = decide("4", dry_run=True)
     assert "code is committed" in failed(decision)
@@ -219,13 +206,13 @@ def test_a_version_of_uncommitted_code_needs_force(fresh, decide):
     assert decide("4", dry_run=True, force=True, reason="a hotfix").verdict == champion.PROMOTED
 
 
-def test_a_dry_run_decides_and_leaves_no_trace(fresh, decide):
-    count = len(evidence(fresh, "1"))
+def test_a_dry_run_decides_and_leaves_no_trace(league, decide):
+    count = len(evidence(league, "1"))
     decision = decide("1", dry_run=True)
     assert (decision.verdict, decision.dry_run) == (champion.PROMOTED, True)
-    assert holder(fresh) is None
-    assert len(evidence(fresh, "1")) == count
-    assert "decision" not in fresh.store.client.get_model_version(fresh.model, "1").tags
+    assert holder(league) is None
+    assert len(evidence(league, "1")) == count
+    assert "decision" not in league.store.client.get_model_version(league.model, "1").tags
 
 
 def test_a_champion_without_scores_on_the_yardstick_is_scored_first(league, tmp_path):
@@ -246,17 +233,17 @@ def test_a_champion_without_scores_on_the_yardstick_is_scored_first(league, tmp_
     assert scores.scored(client.get_model_version(league.model, "4"), digest) == ["bone", "rewarded", "sft"]
 
 
-def test_the_champion_stays_champion(fresh, decide):
+def test_the_champion_stays_champion(league, decide):
     decide("1")
-    count = len(evidence(fresh, "1"))
-    fresh.store.client.delete_registered_model_alias("league-merged-balanced", "champion")
+    count = len(evidence(league, "1"))
+    league.store.client.delete_registered_model_alias("league-merged-balanced", "champion")
     decision = decide("1")
     assert decision.verdict == champion.KEPT
-    assert len(evidence(fresh, "1")) == count
-    assert holder(fresh, "league-merged-balanced") == "1", "a promotion that was cut short is completed"
+    assert len(evidence(league, "1")) == count
+    assert holder(league, "league-merged-balanced") == "1", "a promotion that was cut short is completed"
 
 
-def test_only_soups_are_promoted(fresh, decide):
+def test_only_soups_are_promoted(league, decide):
     with pytest.raises(ValueError, match="league-merged-balanced/1 is not promoted by itself"):
         decide("league-merged-balanced/1")
     with pytest.raises(ValueError, match=r"league-soup has no 9; it has versions 1, 2, 3, 4"):
@@ -265,7 +252,7 @@ def test_only_soups_are_promoted(fresh, decide):
         decide("../../etc")
 
 
-def test_by_default_the_newest_is_promoted(fresh, decide):
+def test_by_default_the_newest_is_promoted(league, decide):
     assert decide(dry_run=True).version == "league-soup/4"
 
 
@@ -280,38 +267,38 @@ def move_alias(league, version: str) -> None:
     thread.join()
 
 
-def test_a_champion_that_changed_while_it_was_judged_is_not_replaced(fresh, decide):
+def test_a_champion_that_changed_while_it_was_judged_is_not_replaced(league, decide):
     decide("1")
 
     def echo(line):
         if "judged against" in line:
-            move_alias(fresh, "3")
+            move_alias(league, "3")
 
     decision = decide("2", echo=echo)
     assert decision.verdict == champion.REFUSED
     assert "was league-soup/1 when this was decided and is league-soup/3 now: nothing was moved" in decision.note
-    assert holder(fresh) == "3"
-    assert evidence(fresh, "2")[-1]["verdict"] == "refused"
+    assert holder(league) == "3"
+    assert evidence(league, "2")[-1]["verdict"] == "refused"
 
 
-def test_the_loser_of_a_race_reports_it(fresh, decide):
+def test_the_loser_of_a_race_reports_it(league, decide):
     """Somebody moves the alias between the move and the look after it."""
     decide("1")
 
     def echo(line):
         if "reading the alias again" in line:
-            move_alias(fresh, "3")
+            move_alias(league, "3")
 
     decision = decide("2", echo=echo)
     assert decision.verdict == champion.LOST
     assert "somebody else has made it league-soup/3 meanwhile" in decision.note
     assert decision.after == "league-soup/3"
-    assert holder(fresh) == "3"
-    assert evidence(fresh, "2")[-1]["verdict"] == "lost the race"
-    assert "previous_champion" not in fresh.store.client.get_model_version(fresh.model, "2").tags
+    assert holder(league) == "3"
+    assert evidence(league, "2")[-1]["verdict"] == "lost the race"
+    assert "previous_champion" not in league.store.client.get_model_version(league.model, "2").tags
 
 
-def test_the_evidence_is_there_before_the_alias_moves(fresh, decide):
+def test_the_evidence_is_there_before_the_alias_moves(league, decide):
     decide("1")
 
     def echo(line):
@@ -320,86 +307,86 @@ def test_the_evidence_is_there_before_the_alias_moves(fresh, decide):
 
     with pytest.raises(KeyboardInterrupt):
         decide("2", echo=echo)
-    assert holder(fresh) == "1"
-    assert evidence(fresh, "2")[-1]["verdict"] == "unfinished"
+    assert holder(league) == "1"
+    assert evidence(league, "2")[-1]["verdict"] == "unfinished"
 
 
-def test_rollback_goes_back_step_by_step(fresh, decide, back):
+def test_rollback_goes_back_step_by_step(league, decide, back):
     decide("1")
     decide("2")
     decide("3", force=True, reason="a mistake")
     first = back("it was a mistake")
     assert (first.verdict, first.before, first.after) == ("rolled back", "league-soup/3", "league-soup/2")
-    assert (holder(fresh), holder(fresh, "league-merged-balanced")) == ("2", "2")
+    assert (holder(league), holder(league, "league-merged-balanced")) == ("2", "2")
     for version in ("2", "3"):
-        assert evidence(fresh, version)[-1]["reason"] == "it was a mistake"
+        assert evidence(league, version)[-1]["reason"] == "it was a mistake"
     back(None)
-    assert holder(fresh) == "1"
+    assert holder(league) == "1"
     with pytest.raises(ValueError, match="league-soup/1 followed no other champion"):
         back(None)
-    assert holder(fresh) == "1"
+    assert holder(league) == "1"
 
 
-def test_going_back_and_forth_does_not_go_in_circles(fresh, decide, back):
+def test_going_back_and_forth_does_not_go_in_circles(league, decide, back):
     decide("1")
     decide("2")
     decide("1", force=True, reason="again")
     for expected in ("2", "1"):
         back(None)
-        assert holder(fresh) == expected
+        assert holder(league) == expected
     with pytest.raises(ValueError, match="followed no other champion"):
         back(None)
 
 
-def test_rollback_after_a_demotion_takes_it_back_and_then_goes_on_step_by_step(fresh, decide, back):
+def test_rollback_after_a_demotion_takes_it_back_and_then_goes_on_step_by_step(league, decide, back):
     decide("1")
     decide("2")
     decide("3", force=True, reason="a mistake")
-    champion.demote(fresh.store, fresh.uri, "league", "harmful", lambda line: None)
+    champion.demote(league.store, league.uri, "league", "harmful", lambda line: None)
     for after in ("3", "2", "1"):
         decision = back("again")
         assert (decision.verdict, decision.after) == ("rolled back", f"league-soup/{after}")
-        assert (holder(fresh), holder(fresh, "league-merged-balanced")) == (after, after)
-        assert versions.aliased(fresh.store.client, fresh.model, versions.DEMOTED) is None
+        assert (holder(league), holder(league, "league-merged-balanced")) == (after, after)
+        assert versions.aliased(league.store.client, league.model, versions.DEMOTED) is None
     with pytest.raises(ValueError, match="league-soup/1 followed no other champion"):
         back()
 
 
-def test_a_demotion_that_is_taken_back_is_on_record(fresh, decide, back):
+def test_a_demotion_that_is_taken_back_is_on_record(league, decide, back):
     decide("1")
-    champion.demote(fresh.store, fresh.uri, "league", "harmful", lambda line: None)
+    champion.demote(league.store, league.uri, "league", "harmful", lambda line: None)
     decision = back("it was another model")
     assert (decision.version, decision.before) == ("league-soup/1", None)
     assert decision.sentence == "league-soup/1 is champion again: its demotion is taken back."
-    assert evidence(fresh, "1")[-1]["reason"] == "it was another model"
+    assert evidence(league, "1")[-1]["reason"] == "it was another model"
 
 
-def test_a_promotion_ends_the_way_back_to_a_demoted_version(fresh, decide, back):
+def test_a_promotion_ends_the_way_back_to_a_demoted_version(league, decide, back):
     decide("1")
-    champion.demote(fresh.store, fresh.uri, "league", None, lambda line: None)
+    champion.demote(league.store, league.uri, "league", None, lambda line: None)
     decide("2")
-    assert versions.aliased(fresh.store.client, fresh.model, versions.DEMOTED) is None
+    assert versions.aliased(league.store.client, league.model, versions.DEMOTED) is None
     with pytest.raises(ValueError, match="league-soup/2 followed no other champion"):
         back()
-    fresh.store.client.delete_registered_model_alias(fresh.model, "champion")
+    league.store.client.delete_registered_model_alias(league.model, "champion")
     with pytest.raises(ValueError, match="league-soup has no champion"):
         back()
 
 
-def test_a_version_with_changed_files_is_refused_unless_forced(fresh, decide, files):
+def test_a_version_with_changed_files_is_refused_unless_forced(league, decide, files):
     flip(files("2") / "artifacts/backbone-1/adapter_model.safetensors")
     decision = decide("2")
     assert decision.verdict == champion.REFUSED
     assert failed(decision) == ["files are as registered"]
     assert "artifacts/backbone-1/adapter_model.safetensors: changed" in decision.note
-    assert (holder(fresh), evidence(fresh, "2")[-1]["verdict"]) == (None, "refused")
+    assert (holder(league), evidence(league, "2")[-1]["verdict"]) == (None, "refused")
     decision = decide("2", force=True, reason="that adapter is not used")
     assert (decision.verdict, decision.forced) == (champion.PROMOTED, True)
-    assert "damaged" in evidence(fresh, "2")[-1]["note"]
+    assert "damaged" in evidence(league, "2")[-1]["note"]
 
 
 @pytest.mark.parametrize("gone", [".", "artifacts/backbone-1/adapter_model.safetensors", "lineage/manifest.json"])
-def test_a_version_with_missing_files_is_refused_whatever_the_force(fresh, decide, files, gone):
+def test_a_version_with_missing_files_is_refused_whatever_the_force(league, decide, files, gone):
     path = files("2") / gone
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     for options in ({}, {"force": True, "reason": "now"}):
@@ -407,10 +394,10 @@ def test_a_version_with_missing_files_is_refused_whatever_the_force(fresh, decid
         assert decision.verdict == champion.REFUSED
         assert failed(decision) == ["files are as registered"]
         assert "missing), and no force helps: name another version" in decision.note
-    assert holder(fresh) is None
+    assert holder(league) is None
 
 
-def test_a_version_from_before_lists_of_files_needs_force(fresh, decide, back, untagged):
+def test_a_version_from_before_lists_of_files_needs_force(league, decide, back, untagged):
     untagged("1", "manifest")
     decision = decide("1")
     assert decision.verdict == champion.REFUSED
@@ -422,7 +409,7 @@ def test_a_version_from_before_lists_of_files_needs_force(fresh, decide, back, u
     assert "without a list" in back().note
 
 
-def test_a_version_without_list_and_files_is_not_forced(fresh, decide, files, untagged):
+def test_a_version_without_list_and_files_is_not_forced(league, decide, files, untagged):
     untagged("2", "manifest")
     shutil.rmtree(files("2"))
     decision = decide("2", force=True, reason="now")
@@ -430,10 +417,10 @@ def test_a_version_without_list_and_files_is_not_forced(fresh, decide, files, un
     assert "its files in the store: missing" in decision.note
 
 
-def test_rollback_to_a_damaged_version_is_refused_and_moves_nothing(fresh, decide, back, files):
+def test_rollback_to_a_damaged_version_is_refused_and_moves_nothing(league, decide, back, files):
     decide("1")
     decide("2")
-    count = len(evidence(fresh, "2"))
+    count = len(evidence(league, "2"))
     folder = files("1")
     flip(folder / "artifacts/sft/model.safetensors")
     with pytest.raises(
@@ -443,39 +430,39 @@ def test_rollback_to_a_damaged_version_is_refused_and_moves_nothing(fresh, decid
     shutil.rmtree(folder)
     with pytest.raises(ValueError, match=r"league-soup/1 is damaged .*: its files in the store: missing"):
         back()
-    assert (holder(fresh), holder(fresh, "league-merged-balanced")) == ("2", "2")
-    assert len(evidence(fresh, "2")) == count
+    assert (holder(league), holder(league, "league-merged-balanced")) == ("2", "2")
+    assert len(evidence(league, "2")) == count
 
 
 @pytest.fixture
-def untagged(fresh):
+def untagged(league):
     """untagged("1", tag): a version as it was before there was this tag."""
-    client, taken = fresh.store.client, []
+    client, taken = league.store.client, []
 
     def take(version: str, tag: str) -> None:
-        taken.append((version, tag, client.get_model_version(fresh.model, version).tags[tag]))
-        client.delete_model_version_tag(fresh.model, version, tag)
+        taken.append((version, tag, client.get_model_version(league.model, version).tags[tag]))
+        client.delete_model_version_tag(league.model, version, tag)
 
     yield take
     for version, tag, value in taken:
-        client.set_model_version_tag(fresh.model, version, tag, value)
+        client.set_model_version_tag(league.model, version, tag, value)
 
 
-def test_a_champion_of_an_unknown_run_leaves_merged_models_alone(fresh, decide, untagged):
+def test_a_champion_of_an_unknown_run_leaves_merged_models_alone(league, decide, untagged):
     decide("2")
     untagged("1", "pipeline")
     decision = decide("1", force=True, reason="older")
-    assert holder(fresh) == "1"
-    assert holder(fresh, "league-merged-balanced") == "2"
+    assert holder(league) == "1"
+    assert holder(league, "league-merged-balanced") == "2"
     (line,) = decision.merged
     assert line.startswith("merged models are left as they are: league-soup/1 has no tag `pipeline`")
 
 
 @pytest.fixture
-def neighbours(fresh):
+def neighbours(league):
     """Models of projects whose names begin with `league`, each the champion of its own."""
-    client = fresh.store.client
-    source = client.get_model_version(fresh.model, "1")
+    client = league.store.client
+    source = client.get_model_version(league.model, "1")
     made = {
         "league-7b-soup": "soup",
         "league-7b-merged-balanced": "merged",
@@ -493,43 +480,43 @@ def neighbours(fresh):
         client.delete_registered_model(name)
 
 
-def test_models_of_a_project_with_a_longer_name_are_not_touched(fresh, decide, neighbours):
+def test_models_of_a_project_with_a_longer_name_are_not_touched(league, decide, neighbours):
     decide("1")
-    champion.demote(fresh.store, fresh.uri, "league", None, lambda line: None)
-    assert [holder(fresh, name) for name in neighbours] == ["1"] * len(neighbours)
-    listed = list(listing(fresh.store, "league")["models"])
+    champion.demote(league.store, league.uri, "league", None, lambda line: None)
+    assert [holder(league, name) for name in neighbours] == ["1"] * len(neighbours)
+    listed = list(listing(league.store, "league")["models"])
     assert listed == ["league-soup", "league-backbone-1", "league-backbone-2", "league-merged-balanced"]
-    assert list(listing(fresh.store, "league-merged-x")["models"]) == [
+    assert list(listing(league.store, "league-merged-x")["models"]) == [
         "league-merged-x-soup",
         "league-merged-x-merged-y",
     ]
 
 
-def test_demote_takes_the_alias_away(fresh, decide):
+def test_demote_takes_the_alias_away(league, decide):
     decide("1")
-    decision = champion.demote(fresh.store, fresh.uri, "league", "harmful answers", lambda line: None)
+    decision = champion.demote(league.store, league.uri, "league", "harmful answers", lambda line: None)
     assert (decision.before, decision.after) == ("league-soup/1", None)
     assert decision.merged == ("league-merged-balanced/1 is no longer champion: no soup is",)
-    assert (holder(fresh), holder(fresh, "league-merged-balanced")) == (None, None)
-    assert evidence(fresh, "1")[-1]["reason"] == "harmful answers"
+    assert (holder(league), holder(league, "league-merged-balanced")) == (None, None)
+    assert evidence(league, "1")[-1]["reason"] == "harmful answers"
     with pytest.raises(ValueError, match="league-soup has no champion"):
-        champion.demote(fresh.store, fresh.uri, "league", None, lambda line: None)
+        champion.demote(league.store, league.uri, "league", None, lambda line: None)
 
 
-def test_other_objectives_are_refused_whatever_the_force(fresh, decide):
-    client = fresh.store.client
-    client.set_model_version_tag(fresh.model, "2", "objectives", "helpful,humor")
+def test_other_objectives_are_refused_whatever_the_force(league, decide):
+    client = league.store.client
+    client.set_model_version_tag(league.model, "2", "objectives", "helpful,humor")
     try:
         decision = decide("2", force=True, reason="try")
     finally:
-        client.set_model_version_tag(fresh.model, "2", "objectives", "helpful,harmless")
+        client.set_model_version_tag(league.model, "2", "objectives", "helpful,harmless")
     assert decision.verdict == champion.REFUSED
     assert "league-soup/2 is about helpful, humor, the yardstick" in decision.note
-    assert evidence(fresh, "2")[-1]["note"] == decision.note
+    assert evidence(league, "2")[-1]["note"] == decision.note
 
 
-def test_the_command_prints_one_json_object_and_its_status_tells_the_verdict(fresh, monkeypatch):
-    monkeypatch.chdir(fresh.root)
+def test_the_command_prints_one_json_object_and_its_status_tells_the_verdict(league, monkeypatch):
+    monkeypatch.chdir(league.root)
     runner = CliRunner()
     done = runner.invoke(app, ["promote", "2", "--json"])
     assert done.exit_code == 0, done.stderr
@@ -582,7 +569,7 @@ def test_a_missing_rule_is_named(tmp_path):
         rule.load(tmp_path / "nowhere.yaml")
 
 
-def test_the_gold_score_cannot_judge_where_it_is_not_known(fresh, decide):
+def test_the_gold_score_cannot_judge_where_it_is_not_known(league, decide):
     empty = np.zeros((2, 1, 2))
     front = Front("bone", ("a", "b"), ("x", "y"), np.ones((1, 2)) / 2, empty, None, empty[..., 0], empty[..., 0])
     applied = rule.load(RULE)
