@@ -1,4 +1,4 @@
-"""Callbacks for Hugging Face trainers: short lines a person can watch, in place of log dictionaries."""
+"""Callbacks for Hugging Face trainers that print short lines for people instead of log dictionaries."""
 
 import time
 

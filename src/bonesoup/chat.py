@@ -1,7 +1,8 @@
-"""The one chat template, and tokenizers made from scratch that carry it.
+"""The chat template, and tokenizers trained from scratch that carry it.
 
 Training, rewards, evaluation and serving all render messages through the template saved with the tokenizer.
-A from-scratch tokenizer gets TEMPLATE; a pretrained one keeps its own, or gets PLAIN where it has none that will do.
+A tokenizer made from scratch gets TEMPLATE. A pretrained one keeps its template, or gets PLAIN if that template
+does not render an answer as prompt + text + end token.
 """
 
 import re
@@ -21,8 +22,8 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
-# For tokenizers to which the marks are ordinary text: the line breaks keep them from growing together with what is
-# said, so that a prompt's tokens stay the same whatever follows.
+# For tokenizers that see the role marks as ordinary text: the line breaks keep a mark from merging with the words next
+# to it, so a prompt's tokens do not depend on the answer that follows.
 PLAIN = (
     "{{ bos_token }}{% for message in messages %}"
     "{{ '<|' + message.role + '|>\n' + message.content }}"
@@ -31,12 +32,12 @@ PLAIN = (
     "{{ '<|assistant|>\n' if add_generation_prompt else '' }}"
 )
 
-# Before a template that offers thinking (Qwen 3 and its like): off.
+# Put before a template that supports thinking (such as Qwen 3's), to turn it off.
 WITHOUT_THOUGHT = "{%- set enable_thinking = false %}"
 
 
 def words_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """One token per whitespace-separated word of `texts`."""
+    """Make a tokenizer with one token for each whitespace-separated word of `texts`."""
     words = sorted({word for text in texts for word in text.split()})
     vocabulary = {token: index for index, token in enumerate(SPECIAL + words)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -45,7 +46,7 @@ def words_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def bpe_tokenizer(texts: Iterable[str], size: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of `size` tokens, learned from `texts`; any text round-trips."""
+    """Train byte-level BPE with `size` tokens on `texts`; any text round-trips."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -72,12 +73,12 @@ def _finished(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def with_template(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Complete a pretrained tokenizer: padding on the left, a pad token, a chat template, the end token of its answers.
+    """Complete a pretrained tokenizer: left padding, a pad token, a chat template, the end token of its answers.
 
-    A template that can think is told not to: the empty thought belongs to the prompt then, and the answer follows it.
+    If the template supports thinking, thinking is turned off: the empty thought becomes part of the prompt.
 
     Returns:
-        Whether the chat template is the tokenizer's own, which alone will do for a model that is tuned already.
+        True if the chat template is the tokenizer's, which a model that is already tuned requires.
     """
     tokenizer.padding_side = "left"
     template = tokenizer.chat_template
@@ -98,8 +99,8 @@ def with_template(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _end_of_answers(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Find the token with which the chat template ends an answer; None if an answer is not prompt + text + token.
 
-    Some models end a turn with another token than their tokenizer's end token; some templates put a thought before the
-    answer. What is sampled, scored and trained on has to be one text.
+    Some models end a turn with a token that is not their tokenizer's end token, and some templates put a thought before
+    the answer. Sampling, scoring and training must all see the same text.
     """
     asked = [{"role": "user", "content": "Why?"}]
     prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
@@ -112,29 +113,29 @@ def _end_of_answers(tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def only_ours(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Drop the sampling defaults a pretrained model brings (repetition penalty, top-p, several end tokens).
+    """Drop the sampling defaults of a pretrained model (repetition penalty, top-p, several end tokens).
 
-    They would apply wherever generate() is called, so that evaluation would sample from another distribution than
-    training does.
+    generate() would apply them, so evaluation would sample from a different distribution than training.
     """
     model.generation_config = GenerationConfig(pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id)
 
 
 def never_sampled(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Special tokens other than the end: decoding drops them, so a reward would not see what is trained on."""
+    """List the special tokens other than the end: decoding drops them, so rewards would not see what is trained on."""
     added = [token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special]
     return sorted({*tokenizer.all_special_ids, *added} - {tokenizer.eos_token_id})
 
 
-def check_room(tokenizer: PreTrainedTokenizerBase, ids: list[str], texts: list[str], extra: int, what: str) -> None:
-    """Refuse texts that do not fit the context, rather than cut a response off unseen.
+def check_context(tokenizer: PreTrainedTokenizerBase, ids: list[str], texts: list[str], extra: int, what: str) -> None:
+    """Refuse texts that do not fit the context, instead of silently cutting off a response.
 
     Args:
         ids: names of the rows, for the message.
-        extra: tokens still to be generated after each text.
+        extra: tokens to be generated after each text.
+        what: the texts, for the message.
 
     Raises:
-        ValueError: naming the longest row, and how many are too long.
+        ValueError: texts are too long; names the longest row and their number.
     """
     limit = tokenizer.model_max_length - extra
     lengths = [len(row) for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]

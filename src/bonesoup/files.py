@@ -40,10 +40,10 @@ def appearing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def work_folder(root: Path, purpose: str = "work") -> Iterator[Path]:
-    """Yield a temporary folder in var/ of a project: /tmp may be too small for models.
+    """Yield a temporary folder in the project's var/: /tmp may be too small for models.
 
     Args:
-        purpose: begins its name; `bonesoup clean` removes what a killed process left of `work`.
+        purpose: prefix of its name; `bonesoup clean` removes folders with the prefix `work` that a killed process left.
     """
     parent = Path(root) / "var"
     parent.mkdir(exist_ok=True)
@@ -69,6 +69,7 @@ def _remove(path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
+    """Read a JSON file."""
     return json.loads(Path(path).read_text())
 
 
@@ -87,13 +88,14 @@ def read_jsonl(path: Path) -> list[dict]:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Write rows as JSON, one a line; NaN and infinity raise ValueError."""
     with appearing(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
         for row in rows:
             out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def digest(*values: Any) -> str:
-    """Digest plain data in a canonical form: the first 16 hex digits of SHA-256."""
+    """Digest plain data, written canonically as JSON: the first 16 hex digits of SHA-256."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

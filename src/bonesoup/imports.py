@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-# No result depends on these: settings reach DVC as params, paths.py repeats the names in dvc.yaml, callbacks.py and
+# Results do not depend on these: settings reach DVC as params, paths.py repeats the names in dvc.yaml, callbacks.py and
 # progress.py print, and this module decides what runs, not what comes out.
 UNSEEN = {
     "bonesoup.callbacks",
@@ -35,7 +35,7 @@ def closure(module: str) -> list[Path]:
 
 
 def code_digest(module: str) -> str:
-    """Digest what `module` and everything it imports do: code without docstrings, comments and layout."""
+    """Digest the behaviour of `module` and of everything it imports: code without docstrings, comments and layout."""
     hashed = hashlib.sha256()
     for path in closure(module):
         hashed.update(f"{path.relative_to(PACKAGE)}\n{_behaviour(path.read_text())}\n".encode())

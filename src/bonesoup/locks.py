@@ -1,4 +1,4 @@
-"""Lock files so that the kernel drops the lock when its holder dies, and let a process end with its parent."""
+"""Lock files so that the kernel drops a lock when its holder dies, and end a process when its parent ends."""
 
 import contextlib
 import ctypes
@@ -27,7 +27,7 @@ def exclusive(path: Path, wait: float = 3600.0) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + wait
     with open(path, "a+") as handle:
-        told = False
+        announced = False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,9 +37,9 @@ def exclusive(path: Path, wait: float = 3600.0) -> Iterator[None]:
                 holder = handle.read().strip() or "unknown"
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{path} is held by process {holder}: wait for it to finish, or stop it")
-            if not told:
+            if not announced:
                 print(f"waiting for process {holder}, which holds {path}", flush=True)
-                told = True
+                announced = True
             time.sleep(0.2)
         handle.truncate(0)
         handle.write(str(os.getpid()))

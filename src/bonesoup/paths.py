@@ -27,9 +27,9 @@ REPORT = OUT / "report"
 METRICS = OUT / "metrics"
 MEASURED = METRICS / "fronts.json"
 REGISTERED = OUT / "registered.json"
-# What a later run resumes from; a study, whose workspaces are thrown away, keeps it elsewhere.
+# Later runs resume from here; a study discards its workspaces, so it keeps this folder elsewhere.
 KEPT = Path(os.path.expandvars(os.environ.get("BONESOUP_KEPT", "")))
 SCRATCH = KEPT / "scratch"
-# Fetched models, each under its digest.
+# Downloaded models, each under its digest.
 MODELS = KEPT / "var/models"
 TIMES = KEPT / "var/stages.jsonl"

@@ -4,7 +4,7 @@ import time
 
 
 class Throttle:
-    """Let something through at most once every `seconds`."""
+    """Allow something at most once every `seconds`."""
 
     def __init__(self, seconds: float = 2.0):
         self.seconds = seconds

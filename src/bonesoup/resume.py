@@ -1,6 +1,7 @@
-"""Resume a Transformers trainer bit for bit, from the newest whole of its checkpoints, made at an interval of time.
+"""Resume a Transformers trainer bit for bit from its newest complete checkpoint.
 
-A checkpoint of the trainer holds weights, optimiser, schedule, random states and the place in the data.
+A checkpoint holds weights, optimiser, schedule, random states and the position in the data. Checkpoints are written at
+an interval of time, not of steps.
 """
 
 import shutil
@@ -11,34 +12,34 @@ from transformers import Trainer, TrainerCallback
 
 from bonesoup.files import write_json
 
-# Save once this many seconds have passed since the last time, and writing takes at most this share of the time.
+# Save at most once in this many seconds, and so seldom that writing takes at most this share of the time.
 INTERVAL, SHARE = 3.0, 0.03
 COMPLETE = "complete.json"
 
 
 class Due:
-    """When to save: after an interval of time, or a longer one if saving takes long."""
+    """Decide when to save: after an interval of time, or a longer one if saving takes long."""
 
     def __init__(self, seconds: float = INTERVAL):
         self.wait, self.shortest = seconds, seconds
         self.last = time.monotonic()
 
     def now(self) -> bool:
-        """Ask whether to save; the caller who is told so does, and calls `saved`."""
+        """Return True if it is time to save; the caller then saves and calls `saved`."""
         if time.monotonic() - self.last < self.wait:
             return False
         self.last = time.monotonic()
         return True
 
     def saved(self) -> None:
-        """Take note of how long the save took."""
+        """Measure how long the save took, and lengthen the interval if it was long."""
         took = time.monotonic() - self.last
         self.wait = max(self.shortest, took / SHARE)
         self.last += took
 
 
 class SaveEvery(TrainerCallback):
-    """Save a checkpoint whenever it is due, and mark it once it is written to its end."""
+    """Save a checkpoint whenever one is due, and mark it complete once it is written."""
 
     def __init__(self, seconds: float = INTERVAL):
         self.due = Due(seconds)
@@ -53,10 +54,10 @@ class SaveEvery(TrainerCallback):
 
 
 def train(trainer: Trainer, name: str, seconds: float = INTERVAL) -> None:
-    """Train to the end, from the newest whole checkpoint in the trainer's output folder if there is one.
+    """Train to the end, from the newest complete checkpoint in the trainer's output folder if there is one.
 
-    The trainer must keep its own saving off (`save_strategy="no"`); its folder must be named after everything that
-    decides the result, and may go once the result is kept.
+    The trainer must keep its own saving off (`save_strategy="no"`); the name of its folder must identify everything
+    that affects the result, and the folder may be deleted once the result is stored.
     """
     folder = Path(trainer.args.output_dir)
     whole = {int(path.parent.name.rpartition("-")[2]): path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")}

@@ -117,5 +117,5 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
 def test_a_study_whose_time_is_over_says_what_is_left(study):
     result = study.run("bonesoup", "study", "small", "--settings", "beta", "--time-limit", "0")
     assert result.status == 0
-    assert "Left: beta-0. The same command goes on." in result.output
+    assert "Left: beta-0. Run the same command again to continue." in result.output
     assert not (study.folder / "studies/results/small").exists()

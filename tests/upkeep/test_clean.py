@@ -306,7 +306,7 @@ def test_a_version_without_a_manifest_is_said_apart_and_is_not_damaged(house, mo
     house.store.client.delete_model_version_tag("bonesoup-soup", "1", "manifest")
     early = CliRunner().invoke(commands, ["verify", "1"])
     assert (early.exit_code, early.exception) == (0, None)
-    assert "bonesoup-soup/1: no manifest: cannot be checked" in early.output
+    assert "bonesoup-soup/1: has no manifest, so it cannot be checked" in early.output
     (folder / "artifacts/backbone-1/adapter_model.safetensors").write_bytes(b"other")
     assert "not what the lineage names" in CliRunner().invoke(commands, ["verify", "1"]).output
     assert not list(house.root.glob("var/version-*"))

@@ -1,4 +1,4 @@
-"""The command `bonesoup diagnose`: predict whether backbones are worth training."""
+"""`bonesoup diagnose`: predict whether backbones are worth training."""
 
 import os
 import time
@@ -16,8 +16,8 @@ commands = typer.Typer()
 
 @commands.command()
 def diagnose(
-    samples: Annotated[int, typer.Option(help="validation prompts", min=2)] = 256,
-    out: Annotated[Path, typer.Option(help="file for the whole diagnosis")] = Path("var/diagnosis.json"),
+    samples: Annotated[int, typer.Option(help="number of validation prompts", min=2)] = 256,
+    out: Annotated[Path, typer.Option(help="file to write the whole diagnosis to")] = Path("var/diagnosis.json"),
 ) -> None:
     """Predict from the specialists alone whether Bone Soup will beat Rewarded Soup, before backbones are trained.
 
@@ -36,7 +36,7 @@ def diagnose(
     from bonesoup.diagnose.measure import correlation, measure, rows, specialists
     from bonesoup.files import write_json
 
-    stages = sorted({f"policy@{one.path.parent.name}" for one in specialists(settings)})
+    stages = sorted({f"policy@{specialist.path.parent.name}" for specialist in specialists(settings)})
     if stale := graph.status(Path.cwd(), stages):
         raise ValueError(
             f"the specialists are not those of the present settings, code and data ({', '.join(stale)} would run): "
@@ -44,8 +44,8 @@ def diagnose(
         )
     torch.set_num_threads(settings.threads)
     sampled, steps = measure(settings, samples)
-    found = diagnose(settings, sampled, rows(settings), correlation(), steps)
-    write_json(out, found)
+    findings = diagnose(settings, sampled, rows(settings), correlation(), steps)
+    write_json(out, findings)
     console = Console(highlight=False)
-    Console(width=max(console.width, 120), highlight=False).print(show.diagnosis(found))
+    Console(width=max(console.width, 120), highlight=False).print(show.diagnosis(findings))
     console.print(f"{out} holds the whole diagnosis ({time.monotonic() - started:.0f} s)", style="dim")

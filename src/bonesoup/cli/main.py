@@ -25,11 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-# What the user has to type: a path if the environment is not activated.
+# The command as the user has to type it: a path if the environment is not activated.
 COMMAND = "bonesoup" if shutil.which("bonesoup") else os.path.relpath(Path(sys.executable).with_name("bonesoup"))
 console = Console(highlight=False, soft_wrap=True)
 INTERRUPTED = 130
-# Libraries in C and Rust (torch, safetensors, sqlite) have their own errors for a full disk.
+# Errors of libraries in C and Rust (torch, safetensors, sqlite) on a full disk.
 FULL = re.compile(
     r"No space left on device|os error 28|disk is full|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+"
 )
@@ -74,7 +74,7 @@ def run(
 
 @app.command()
 def summary() -> None:
-    """Print the table of methods of the last run, the path of its report, and what to try next.
+    """Print the last run's table of methods, the path of its report, and commands to try next.
 
     Example: bonesoup summary
     """
@@ -124,7 +124,7 @@ def stage(
 
 
 def _check_stage(name: str, key: str | None) -> None:
-    """Refuse, as wrong usage, a stage or key that dvc.yaml does not have."""
+    """Refuse a stage or key that dvc.yaml does not have, as a usage error."""
     from bonesoup.workspace.declared import stages
 
     declared = stages(Path("."))
@@ -145,15 +145,15 @@ def _use_threads(count: int) -> None:
 
 @app.command()
 def profile(
-    name: Annotated[str | None, typer.Argument(help="which; none lists them")] = None,
-    data: Annotated[str | None, typer.Option(help="file to read instead of the profile's own")] = None,
+    name: Annotated[str | None, typer.Argument(help="profile to write; without a name, list them")] = None,
+    data: Annotated[str | None, typer.Option(help="data file to read instead of the profile's")] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="a single setting, such as rl.steps=20; may be repeated"),
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="look up the newest commit of every Hub id without one")] = False,
     fill: Annotated[bool, typer.Option("--fill", help="only fill in what follows from the rest")] = False,
-    estimate: Annotated[bool, typer.Option("--estimate", help="print its memory and hours; write nothing")] = False,
+    estimate: Annotated[bool, typer.Option("--estimate", help="print its memory and hours, and write nothing")] = False,
 ) -> None:
     """Write a profile or single settings into params.yaml, or list the profiles.
 
@@ -186,7 +186,7 @@ def generate(
     preference: weights.Preference,
     prompt: Annotated[list[str], typer.Option(help="what the user says; may be repeated")],
     method: Annotated[str, typer.Option(help="which soup")] = "bone",
-    seed: Annotated[int, typer.Option(help="of the sampling noise")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the sampling noise")] = 0,
 ) -> None:
     """Answer prompts at a preference.
 
@@ -215,14 +215,14 @@ def generate(
 
 @app.command()
 def register() -> None:
-    """Send to MLflow what it lacks: runs, backbones, the steerable soup, merged soups. Repeats nothing.
+    """Send to MLflow what it lacks: runs, backbones, the steerable soup, merged soups. Does not send anything twice.
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 bonesoup register
     """
     settings = params.load()
     from bonesoup.stages.register import send
 
-    # Not the stage itself: its out belongs to DVC, which compares it with what the stage wrote.
+    # Not the stage: its out belongs to DVC, which compares it with what the stage wrote.
     send(settings)
 
 
@@ -235,7 +235,7 @@ app.add_typer(upkeep.commands)
 
 
 def main() -> None:
-    """Run the command line; an error becomes one readable block on standard error and exit status 1."""
+    """Run the command line; print an error as one readable block on standard error, with exit status 1."""
     try:
         app()
     except SystemExit as end:

@@ -1,4 +1,4 @@
-"""`bonesoup models, evaluate, compare, yardstick, promote, demote, rollback`: commands about registered versions."""
+"""`bonesoup models, evaluate, compare, yardstick, promote, demote, rollback`: commands on registered versions."""
 
 import contextlib
 import json
@@ -20,8 +20,8 @@ from bonesoup.settings import params, schema
 commands = typer.Typer()
 console = Console(highlight=False, soft_wrap=True)
 ROOT = Path(".")
-Json = Annotated[bool, typer.Option("--json", help="one JSON object on standard output, and nothing else there")]
-Reason = Annotated[str | None, typer.Option(help="why; is recorded", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")]
+Reason = Annotated[str | None, typer.Option(help="why; this is recorded", show_default=False)]
 VERSION = "3, NAME/3, @champion, NAME@ALIAS or models:/NAME/3; a bare number is a version of the soup"
 
 
@@ -50,14 +50,14 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score versions on the current yardstick, or let its judges score answers to new prompts; repeats nothing.
+    """Score versions on the current yardstick or on new prompts. Nothing is scored twice.
 
     Example: bonesoup evaluate @champion 3 --prompts new-prompts.txt
     """
     if prompts:
         from bonesoup.data.new_prompts import read_prompts
 
-        # Before the store is asked: the file is the likelier fault.
+        # Read before asking the store: a fault in the file is likelier.
         read_prompts(prompts)
     with _store(as_json) as (store, _, settings), _machine(settings) as machine:
         from bonesoup.cli import show_registry
@@ -88,12 +88,12 @@ def compare(
 @commands.command()
 def yardstick(
     adopt: Annotated[
-        bool, typer.Option("--adopt", help="make the yardstick of the present pipeline (out/) the current one")
+        bool, typer.Option("--adopt", help="make the yardstick of this folder's pipeline (out/) the current one")
     ] = False,
     reason: Reason = None,
     as_json: Json = False,
 ) -> None:
-    """Show the yardstick (prompts, judges, scale, grid, statistics), or adopt that of the present pipeline.
+    """Show the yardstick (prompts, judges, scale, grid, statistics), or adopt that of this folder's pipeline.
 
     Example: bonesoup yardstick --adopt --reason 'the test prompts were replaced'
     """
@@ -123,7 +123,7 @@ def promote(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="decide, but move and record nothing")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a soup version the champion if mlflow/promotion.yaml allows it. Status 1 when it is refused.
+    """Make a soup version the champion if mlflow/promotion.yaml allows it. Exits with status 1 if it is refused.
 
     Example: bonesoup promote 3
     """
@@ -155,7 +155,7 @@ def demote(reason: Reason = None, as_json: Json = False) -> None:
 
 @commands.command()
 def rollback(reason: Reason = None, as_json: Json = False) -> None:
-    """Give the alias `champion` back to the version that had it before, if its files are whole; undoes a demotion.
+    """Return the alias `champion` to the version that had it before, if its files are intact; undo a demotion.
 
     Example: bonesoup rollback --reason 'slower than expected'
     """

@@ -42,7 +42,7 @@ def serve(
         list[str] | None,
         typer.Option(help="a site whose pages may ask the server, such as https://chat.example.org, or *; repeatable"),
     ] = None,
-    root_path: Annotated[str, typer.Option(help="the path under which a proxy publishes the server, /soup")] = "",
+    root_path: Annotated[str, typer.Option(help="the path under which a proxy publishes the server, as /soup")] = "",
     system: Annotated[
         Literal["fold", "refuse"],
         typer.Option(
@@ -57,9 +57,9 @@ def serve(
             help="max_tokens that does not fit: refuse it, or cut it to what fits and say so in `note`",
         ),
     ] = "refuse",
-    batch: Annotated[int, typer.Option(help="rows answered at once", min=1)] = 32,
-    queue: Annotated[int, typer.Option(help="rows that may wait; more are told to come back (429)", min=0)] = 256,
-    timeout: Annotated[float, typer.Option(help="seconds an answer may take, waiting included", min=0.1)] = 120,
+    batch: Annotated[int, typer.Option(help="answers generated at once", min=1)] = 32,
+    queue: Annotated[int, typer.Option(help="answers that may wait; further requests get 429", min=0)] = 256,
+    timeout: Annotated[float, typer.Option(help="seconds an answer may take, including the wait", min=0.1)] = 120,
     max_prompt_tokens: Annotated[int, typer.Option(help="longest prompt", min=1)] = 4096,
     max_new_tokens: Annotated[int, typer.Option(help="longest answer", min=1)] = 2048,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
@@ -67,17 +67,17 @@ def serve(
         int | None, typer.Option(help="CPU threads; by default the project's `threads`", min=1, show_default=False)
     ] = None,
     drain: Annotated[
-        float, typer.Option(help="seconds running answers get after SIGTERM; Docker kills after 10", min=1)
+        float, typer.Option(help="seconds that running answers get after SIGTERM; Docker kills after 10", min=1)
     ] = 8,
 ) -> None:
-    """Serve a soup with OpenAI's API, a preference with each request, and the mixing desk at /.
+    """Serve a soup through OpenAI's API, with a preference in each request, and the mixing desk at /.
 
     Example: bonesoup serve
     """
     token = _token(token_file)
     threads = threads or (params.load().threads if params.PARAMS.is_file() else None)
     if threads:
-        # Read by the libraries beneath torch when they are imported.
+        # Libraries below torch read this when they are imported.
         os.environ["OMP_NUM_THREADS"] = str(threads)
     warnings.filterwarnings("ignore")
     from bonesoup.serving.engine import Limits

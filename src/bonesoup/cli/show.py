@@ -1,4 +1,4 @@
-"""Documents as tables for a terminal: the report, and a diagnosis."""
+"""The report and a diagnosis as tables for a terminal."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -11,10 +11,10 @@ from bonesoup.evaluation import tables
 from bonesoup.evaluation.samples import UNITS
 
 
-def report(found: dict) -> Group:
+def report(document: dict) -> Group:
     """Lay out report.json: a table for each grid and unit, costs, choices, notes and the finding."""
     parts: list[Table | Text] = []
-    for key, grid in found["grids"].items():
+    for key, grid in document["grids"].items():
         for unit in (unit for unit in UNITS if unit in grid):
             keys = [key for key in tables.metrics_shown(grid, unit, main=True) if key != "inner_product_vertex"]
             table = _plain_table(tables.title(key, grid, unit))
@@ -24,7 +24,7 @@ def report(found: dict) -> Group:
                 indent = "  " * (row["kind"] == "difference")
                 table.add_row(indent + row["name"], *(_cell(metric, row["cells"].get(metric)) for metric in keys))
             parts.append(table)
-    if costs := tables.cost_rows(found):
+    if costs := tables.cost_rows(document):
         table = _plain_table("Costs")
         for heading, _ in tables.COSTS.values():
             table.add_column(heading, justify="right")
@@ -33,9 +33,9 @@ def report(found: dict) -> Group:
         parts.append(table)
     return Group(
         *parts,
-        *(Text(sentence, style="dim") for sentence in tables.choices(found)),
-        Text("± is half the interval. " + tables.notes(found), style="dim"),
-        Text("\n" + found["finding"], style="bold"),
+        *(Text(sentence, style="dim") for sentence in tables.choices(document)),
+        Text("± is half the interval. " + tables.notes(document), style="dim"),
+        Text("\n" + document["finding"], style="bold"),
     )
 
 
@@ -54,11 +54,11 @@ def _cell(metric: str, cell: dict | None) -> Text:
     return Text.assemble((cell["text"], colour), (half, "dim"))
 
 
-def diagnosis(found: dict) -> Group:
+def diagnosis(findings: dict) -> Group:
     """Lay out a diagnosis: the verdict, its reasons, and the tables behind them."""
-    bullets = [Padding(Text(f"- {one}"), (0, 0, 0, 2)) for one in found["reasons"]]
-    parts = [_runs(found), _lines(found), _policies(found), _penalty(found)]
-    return Group(Text(found["verdict"], style="bold"), *bullets, *parts, Text(_conflict(found)))
+    bullets = [Padding(Text(f"- {reason}"), (0, 0, 0, 2)) for reason in findings["reasons"]]
+    parts = [_runs(findings), _lines(findings), _policies(findings), _penalty(findings)]
+    return Group(Text(findings["verdict"], style="bold"), *bullets, *parts, Text(_conflict(findings)))
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -75,8 +75,8 @@ def _short(unit: str) -> str:
     return UNITS[unit].partition(" ")[0]
 
 
-def _units(found: dict) -> list[str]:
-    return [unit for unit in UNITS if unit in found["prediction"]]
+def _units(findings: dict) -> list[str]:
+    return [unit for unit in UNITS if unit in findings["prediction"]]
 
 
 def _estimate(value: dict) -> str:
@@ -88,51 +88,51 @@ def _half(value: dict) -> str:
     return f"{value['value']:.2f} ± {(value['high'] - value['low']) / 2:.2f}"
 
 
-def _runs(found: dict) -> Table:
-    units = _units(found)
-    title = f"Runs of {found['steps']} steps ({found['full_steps']} make a policy), and what they gain"
+def _runs(findings: dict) -> Table:
+    units = _units(findings)
+    title = f"Runs of {findings['steps']} steps ({findings['full_steps']} make a policy), and what they gain"
     table = _table(title, "from", *(_short(unit) for unit in units), "KL before", "after")
-    for one in found["short_runs"]:
-        kl = f"{one['kl_before']:.2f}", f"{one['kl_after']:.2f}"
-        table.add_row(one["start"], *(_estimate(one[unit]) for unit in units), *kl)
+    for run in findings["short_runs"]:
+        kl = f"{run['kl_before']:.2f}", f"{run['kl_after']:.2f}"
+        table.add_row(run["start"], *(_estimate(run[unit]) for unit in units), *kl)
     return table
 
 
-def _lines(found: dict) -> Table:
+def _lines(findings: dict) -> Table:
     """Tabulate the scores along every line."""
-    unit = found["unit"]
-    places = [f"{place:g}" for place in found["lines"][0]["places"]]
+    unit = findings["unit"]
+    places = [f"{place:g}" for place in findings["lines"][0]["places"]]
     title = f"Along straight lines, {_short(unit)} score. Barrier: deepest fall below the line between the ends"
     table = _table(title, "line", "score", *places, "barrier", "turns back")
-    for line in found["lines"]:
+    for line in findings["lines"]:
         name = f"{line['start']} to {line['end']}"
-        for score, one in line[unit].items():
-            falls = _half(one["fall"]) if one["fall"] else ""
-            table.add_row(name, score, *map(number, one["values"]), _half(one["barrier"]), falls)
+        for score, measured in line[unit].items():
+            falls = _half(measured["fall"]) if measured["fall"] else ""
+            table.add_row(name, score, *map(number, measured["values"]), _half(measured["barrier"]), falls)
             name = ""
         table.add_row("", "KL", *(f"{value:.2f}" for value in line["kl"]), "", "", end_section=True)
     return table
 
 
-def _policies(found: dict) -> Table:
+def _policies(findings: dict) -> Table:
     table = _table("How far the specialists moved, nats per response", "policy", "KL", "verdict")
-    for one in found["movement"]:
-        table.add_row(one["slot"], f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]", one["verdict"])
+    for row in findings["movement"]:
+        table.add_row(row["slot"], f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]", row["verdict"])
     return table
 
 
-def _penalty(found: dict) -> Table:
-    table = _table(f"Predicted gain at other KL penalties, {UNITS[found['unit']]} score", "rl.kl", "gain", "of this")
-    for one in found["penalty"]:
-        table.add_row(f"{one['kl']:g}", number(one["gain"]), f"{one['share']:.0%}")
+def _penalty(findings: dict) -> Table:
+    table = _table(f"Predicted gain at other KL penalties, {UNITS[findings['unit']]} score", "rl.kl", "gain", "of this")
+    for predicted in findings["penalty"]:
+        table.add_row(f"{predicted['kl']:g}", number(predicted["gain"]), f"{predicted['share']:.0%}")
     return table
 
 
-def _conflict(found: dict) -> str:
-    """Say how rewards go together on SFT responses."""
-    names = found["objectives"]
+def _conflict(findings: dict) -> str:
+    """Say how the rewards correlate on SFT responses."""
+    names = findings["objectives"]
     parts = []
-    for unit, matrix in found["correlation"].items():
+    for unit, matrix in findings["correlation"].items():
         pairs = [f"{names[i]} and {names[j]} {number(matrix[i][j])}" for i in range(len(names)) for j in range(i)]
         parts.append(f"{_short(unit)}: " + ", ".join(pairs))
     return "Correlation over SFT responses; " + "; ".join(parts) + ". Below 0 the objectives conflict."

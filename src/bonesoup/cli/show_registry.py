@@ -1,4 +1,4 @@
-"""Tables of what the registry holds and of what is decided about it, for a terminal."""
+"""Tables of registered versions, their scores and decisions, for a terminal."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ EVALUATED = ("inner_product", "inner_product_interior", "controllability")
 
 
 def models(listing: dict[str, Any]) -> Group:
-    """Show what `registry.listing` gives, in 100 columns or more."""
+    """Show the result of `registry.listing`, in 100 columns or more."""
     parts: list[Table | Text] = []
     current = listing["yardstick"]
     for name, entries in listing["models"].items():
@@ -68,7 +68,7 @@ def _lineage(row: dict[str, Any]) -> str:
 
 
 def evaluation(result: dict[str, Any]) -> Group:
-    """Show what `scoring.evaluate` gives: a table for each unit."""
+    """Show the result of `scoring.evaluate`: a table for each unit."""
     parts: list[Table | Text] = []
     grid = [version for version in result["versions"] if version["preference"] is None]
     single = [version for version in result["versions"] if version["preference"] is not None]
@@ -102,7 +102,7 @@ def _evaluated(title: str, versions: list[dict[str, Any]], unit: str, metrics: t
 
 
 def comparison(result: dict[str, Any]) -> Group:
-    """Show what `compare` gives: a table for each unit."""
+    """Show the result of `compare`: a table for each unit."""
     where = f"at {_weights(result['preference'])}" if result["preference"] else "over the whole grid"
     parts: list[Table | Text] = []
     for unit, part in result["units"].items():
@@ -168,7 +168,7 @@ def _heading(metric: str) -> str:
     try:
         return tables.label(metric)
     except KeyError:
-        # An objective's own score.
+        # The score of an objective.
         return metric
 
 

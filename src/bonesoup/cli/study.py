@@ -1,4 +1,4 @@
-"""The command `bonesoup study`."""
+"""`bonesoup study`: run many settings times many seeds, and print their table."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,15 +18,15 @@ def study(
     jobs: Annotated[int, typer.Option(min=1, help="cells side by side; each stage uses `threads` threads")] = 1,
     time_limit: Annotated[
         float | None,
-        typer.Option(min=0, metavar="MINUTES", help="stop after this time; the same command continues later"),
+        typer.Option(min=0, metavar="MINUTES", help="stop after this time; run the same command again to continue"),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="file to read instead of the profile's own")] = None,
+    data: Annotated[str | None, typer.Option(help="data file to read instead of the profile's")] = None,
     show: Annotated[bool, typer.Option("--show", help="print the table of what is finished, in Markdown")] = False,
 ) -> None:
     """Run a study, many settings times many seeds, on DVC's experiment queue. Finished cells are not run again.
 
     Each cell is the pipeline of the last commit up to `report`, with a setting's changes and a seed; its result goes to
-    studies/results/NAME. A failed cell does not stop the others, and gives status 1.
+    studies/results/NAME. A failed cell does not stop the others; the command then exits with status 1.
 
     Example: bonesoup study embedded --seeds 0,1 --jobs 2 --time-limit 60
     """
@@ -49,7 +49,7 @@ def study(
         outcome = run.run(Path.cwd(), name, chosen, jobs, limit, say, lambda text: status.update(text or "waiting"))
     say(f"{len(chosen) - len(outcome.failed) - len(outcome.left)} of {len(chosen)} cells are done.")
     if outcome.left:
-        say(f"The time is over. Left: {', '.join(outcome.left)}. The same command goes on.")
+        say(f"The time is up. Left: {', '.join(outcome.left)}. Run the same command again to continue.")
     if outcome.failed:
         listing = "\n".join(f"  {cell}: {message}" for cell, message in outcome.failed.items())
         raise RuntimeError(f"{len(outcome.failed)} of {len(chosen)} cells failed:\n{listing}")

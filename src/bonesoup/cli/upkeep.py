@@ -1,4 +1,4 @@
-"""The commands `bonesoup verify`, `rebuild` and `clean`."""
+"""`bonesoup verify, rebuild, clean`: commands that keep stored results in order."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from bonesoup.settings import params
 
 commands = typer.Typer()
 console = Console(highlight=False, soft_wrap=True)
-# Lines of a list that are shown.
+# Number of lines shown of a list.
 SHOWN = 20
 
 
@@ -25,7 +25,7 @@ def verify(
         bool, typer.Option("--restore", help="fetch damaged and missing objects of the DVC cache from the remote")
     ] = False,
 ) -> None:
-    """Check every file of registered versions, and of the DVC cache, against its digest; status 1 if one is damaged.
+    """Check every file of registered versions and of the DVC cache against its digest; exit with 1 if one is damaged.
 
     Example: bonesoup verify @champion --restore
     """
@@ -46,7 +46,7 @@ def verify(
     missing = sorted({name for item in checked for name in item.objects.missing})
     _listing("damaged files of versions, which only registering them again brings back", faults)
     _listing("corrupted objects of the DVC cache", corrupted)
-    unlisted = [f"{item.name}: no manifest: cannot be checked" for item in checked if not item.listed]
+    unlisted = [f"{item.name}: has no manifest, so it cannot be checked" for item in checked if not item.listed]
     _listing("registered before versions had a list of their files", unlisted)
     if restore and (corrupted or missing):
         with console.status("fetching from the DVC remote"):
@@ -98,7 +98,7 @@ def rebuild(
     version: Annotated[str, typer.Argument(help="3, @champion, bonesoup-soup/3")],
     into: Annotated[Path, typer.Option(help="folder to make; must not exist")],
 ) -> None:
-    """Make a registered version again, from its commit, settings and data, and compare; status 1 if adapters differ.
+    """Rebuild a registered version from its commit, settings and data, and compare; exit with 1 if adapters differ.
 
     Example: bonesoup rebuild @champion --into ../rebuilt
     """

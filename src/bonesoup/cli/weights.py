@@ -18,7 +18,7 @@ commands = typer.Typer()
 console = Console(highlight=False, soft_wrap=True)
 _PREFERENCE = typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False)
 Preference = Annotated[str, _PREFERENCE]
-# Modules whose error is printed, the worst first, and tensors that are listed.
+# Number of modules whose error is printed, worst first, and of tensors that are listed.
 SHOWN = 5
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
@@ -46,11 +46,11 @@ def merge(
     ] = None,
     shard_size: Annotated[str, typer.Option(help="largest file of weights, such as 500MB")] = "5GB",
     allow_sum: Annotated[
-        bool, typer.Option("--allow-sum", help="without a base: take coefficients that do not sum to 1")
+        bool, typer.Option("--allow-sum", help="without a base: accept coefficients that do not sum to 1")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="continue where the same merge was interrupted")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the same merge where it was interrupted")] = False,
 ) -> None:
-    """Merge whole checkpoints: any number, any real coefficients, summed in float32, streamed from disk to disk.
+    """Merge whole checkpoints: any number of them, any real coefficients, summed in float32, streamed disk to disk.
 
     Example: bonesoup merge --model policies/a=1.75 --model policies/b=-0.75 --out merged
     """
@@ -100,7 +100,7 @@ def soup(
         ),
     ] = None,
 ) -> None:
-    """Mix the policies of a run for a preference, or your own LoRA adapters by weights: exactly, unless compressed.
+    """Mix the policies of a run for a preference, or your own LoRA adapters by weights; exact unless compressed.
 
     Example: bonesoup soup --preference helpful=0.7,harmless=0.3 --full --out soups/mine
 
@@ -161,7 +161,7 @@ def _write(
 
 
 def recipe(method: str):
-    """Return the soup of a method of this project's run.
+    """Return the soup of a method from this project's run.
 
     Raises:
         ValueError: there is none.
@@ -172,7 +172,7 @@ def recipe(method: str):
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in SOUPS.glob("*.json"))) or "none yet: `bonesoup run` makes them"
         raise ValueError(f"no soup {method!r} in {SOUPS}; there are: {known}")
-    # After the cheap checks: it imports torch.
+    # Imported after the cheap checks, since it brings in torch.
     from bonesoup.generation.soup import Soup
 
     return Soup.read(path)

@@ -18,7 +18,7 @@ from transformers import (
 from trl import RewardConfig, RewardTrainer
 
 from bonesoup.callbacks import StepLines, quiet
-from bonesoup.chat import check_room
+from bonesoup.chat import check_context
 from bonesoup.resume import train
 from bonesoup.rewards.score import render
 from bonesoup.settings import schema
@@ -95,7 +95,7 @@ def train_reward(
 
 def _ids(tokenizer: PreTrainedTokenizerBase, rows: list[dict], column: str) -> list[list[int]]:
     texts = render(tokenizer, "chat", [row["prompt"] for row in rows], [row[column] for row in rows])
-    check_room(tokenizer, [row["id"] for row in rows], texts, 0, f"dialogues with their {column}")
+    check_context(tokenizer, [row["id"] for row in rows], texts, 0, f"dialogues with their {column}")
     return tokenizer(texts, add_special_tokens=False)["input_ids"]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bonesoup.chat import check_room
+from bonesoup.chat import check_context
 from bonesoup.data.gold import gold_scorer
 from bonesoup.files import read_jsonl, write_json
 from bonesoup.generation.sample import render, sample
@@ -23,7 +23,7 @@ def run(settings: Settings, key: None) -> None:
     # The first stage that has tokenizer and prompts: none may outgrow the context later, in training.
     texts = render(policy.tokenizer, [row["prompt"] for row in rows])
     limit = settings.generation.max_new_tokens
-    check_room(policy.tokenizer, [row["id"] for row in rows], texts, limit, "prompts with their responses")
+    check_context(policy.tokenizer, [row["id"] for row in rows], texts, limit, "prompts with their responses")
     responses = sample(
         policy.model,
         policy.tokenizer,

@@ -20,7 +20,7 @@ def run(settings: Settings, key: None) -> None:
 
 
 def _train(settings: Settings, folder: Path) -> None:
-    from bonesoup.chat import check_room
+    from bonesoup.chat import check_context
     from bonesoup.generation.sample import render
     from bonesoup.rewards.normalise import Normaliser
     from bonesoup.rewards.score import load_rewards
@@ -37,7 +37,7 @@ def _train(settings: Settings, folder: Path) -> None:
     texts = render(tokenizer, [row["prompt"] for row in rows])
     # One token more for each objective than the other methods' prompts have.
     room = settings.generation.max_new_tokens + len(settings.objectives)
-    check_room(tokenizer, [row["id"] for row in rows], texts, room, "prompts with RiC's reward tokens and responses")
+    check_context(tokenizer, [row["id"] for row in rows], texts, room, "prompts with RiC's reward tokens and responses")
     task = Task(
         base=SFT,
         rows=[row for row in read_jsonl(SFT_ROWS) if row["split"] == "train"],

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from bonesoup.callbacks import StepLines, quiet
-from bonesoup.chat import check_room
+from bonesoup.chat import check_context
 from bonesoup.files import read_json, write_json
 from bonesoup.resume import train
 from bonesoup.settings import schema
@@ -68,7 +68,7 @@ def train_sft(
     every = [*rows, *validation]
     messages = [[*row["prompt"], {"role": "assistant", "content": row["response"]}] for row in every]
     texts = [tokenizer.apply_chat_template(dialogue, tokenize=False) for dialogue in messages]
-    check_room(tokenizer, [row["id"] for row in every], texts, 0, "SFT texts")
+    check_context(tokenizer, [row["id"] for row in every], texts, 0, "SFT texts")
     arguments = SFTConfig(
         output_dir=str(scratch),
         max_steps=sft.steps,

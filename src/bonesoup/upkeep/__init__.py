@@ -1,1 +1,1 @@
-"""Keeping what was made: check it, restore it, make it again, and delete what nothing needs."""
+"""Check, restore, rebuild and delete what was made."""

@@ -15,22 +15,22 @@ from bonesoup.upkeep import disposal, gc, leftovers, retention
 from bonesoup.upkeep.retention import Retention
 from bonesoup.workspace import declared
 
-# Work folders that a killed command leaves behind; no command takes this long.
+# Age at which a work folder belongs to a killed command; no command takes this long.
 WORK, WORK_SECONDS = "var/work-*", 86400
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that goes.
+    """Everything to delete.
 
     Attributes:
-        store, retention: None if there is no store to look into.
+        store, retention: None if there is no store.
         needed: objects that registered versions need.
-        objects: of the DVC cache, that go.
-        training: folders of policies in scratch/, that go.
-        leftovers: in out/ and var/, that go.
+        objects: files of the DVC cache to delete.
+        training: folders of policies in scratch/ to delete.
+        leftovers: paths in out/ and var/ to delete.
         notes: what is left alone, and why.
-        shared: nothing of this workspace goes, so that somebody may be at work in it meanwhile.
+        shared: leave this workspace alone, since others may be working in it.
     """
 
     store: Store | None
@@ -43,7 +43,7 @@ class Plan:
     shared: bool = False
 
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """Return for each part how many things go, and their bytes."""
+        """Map each part to the number of things to delete and their bytes."""
         going = self.retention or Retention([])
         models = sum(disposal.size(model.artifact_location) for model in going.models)
         runs = sum(disposal.size(run.info.artifact_uri) for run in going.runs)
@@ -57,7 +57,7 @@ class Plan:
 
 
 def plan(root: Path, settings: Settings, keep: int, shared: bool = False) -> Plan:
-    """Find out what goes; changes nothing.
+    """Find what to delete, without changing anything.
 
     Args:
         keep: how many of the newest versions of each model, and of the newest pipelines, stay.
@@ -87,10 +87,10 @@ def plan(root: Path, settings: Settings, keep: int, shared: bool = False) -> Pla
 
 
 def registry(root: Path, prefix: str, keep: int) -> tuple[Store, Retention, set[str]]:
-    """Return the store, what goes there, and the objects of the DVC cache that its versions need.
+    """Return the store, what to delete there, and the objects of the DVC cache that its versions need.
 
     Raises:
-        ConnectionError: there is no store, it does not answer, or it knows nothing of this project.
+        ConnectionError: there is no store, it does not answer, or it holds nothing of this project.
     """
     uri = tracking_uri(root)
     if (file := database_file(uri)) and not file.is_file():
@@ -104,7 +104,7 @@ def registry(root: Path, prefix: str, keep: int) -> tuple[Store, Retention, set[
 
 
 def stale_training(root: Path, roots: list[Path]) -> tuple[list[Path], list[str]]:
-    """Return training folders that go in `roots` (this workspace, checkouts), and notes on checkouts at work."""
+    """Return the training folders to delete in `roots` (this workspace, checkouts), and notes on busy checkouts."""
     used = leftovers.used_fingerprints([root, *gc.checkouts(root)])
     busy = {folder: work for folder in roots if folder != root and (work := leftovers.at_work(folder))}
     stale = [path for folder in roots if folder not in busy for path in leftovers.stale_scratch(folder, used)]
@@ -112,11 +112,11 @@ def stale_training(root: Path, roots: list[Path]) -> tuple[list[Path], list[str]
 
 
 def carry_out(root: Path, plan: Plan, echo: Callable[[str], None]) -> None:
-    """Delete what the plan says.
+    """Delete everything in the plan.
 
     Raises:
         ConnectionError: the MLflow store does not answer any more.
-        RuntimeError: something is at work here; nothing is deleted then.
+        RuntimeError: something is running here; nothing is deleted.
     """
     if not plan.shared and (busy := leftovers.at_work(root)):
         raise RuntimeError(f"{root} is at work, so nothing was deleted: " + "; ".join(busy))
@@ -128,7 +128,7 @@ def carry_out(root: Path, plan: Plan, echo: Callable[[str], None]) -> None:
     if plan.objects:
         gc.collect(root, needed)
     for folder in plan.training:
-        # Somebody who trains in it meanwhile keeps it.
+        # Keep a folder that somebody has begun to train in since.
         with contextlib.suppress(TimeoutError), exclusive(folder.with_suffix(".lock"), wait=0):
             shutil.rmtree(folder)
     for path in plan.leftovers:

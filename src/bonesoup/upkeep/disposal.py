@@ -1,4 +1,4 @@
-"""Delete from the MLflow store what retention.py lets go, and the files behind it."""
+"""Delete from the MLflow store, with the files behind it, what retention.py does not keep."""
 
 import contextlib
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from bonesoup.upkeep.retention import Retention
 
 
 def delete(store: Store, uri: str, plan: Retention, echo: Callable[[str], None]) -> list[ModelVersion]:
-    """Delete what goes; returns the versions that stay after all, because they were given an alias or copied meanwhile.
+    """Delete what the plan names; return the versions that stay because they got an alias or a copy meanwhile.
 
-    A version goes before its files and files before their record, so that a clean that is cut short leaves no version
-    without files and no files without a record. The rows of deleted runs and models stay in the database, marked as
-    deleted, until `mlflow gc`: MLflow has no other public way to remove them, and that one removes other people's too.
+    A version goes before its files and files before their record, so that an interrupted clean leaves no version
+    without files and no files without a record. MLflow keeps the rows of deleted runs and models in its database,
+    marked as deleted, until `mlflow gc`; its only public way to remove them would remove other people's as well.
     """
     client = store.client
-    # No alias moves meanwhile: deleting a version would take the alias with it.
+    # Hold aliases still: deleting a version would delete an alias with it.
     with champion.turn(uri):
         spared = []
         copied = retention.copied(retention.registered(store), {reference(version) for version in plan.versions})
@@ -76,6 +76,6 @@ def size(artifacts: str) -> int:
 
 
 def local_folder(uri: str) -> Path | None:
-    """Return the folder that a URI names on this machine; None for a place elsewhere."""
+    """Return the folder that a URI names on this machine; None if it names another place."""
     parts = urlsplit(uri)
     return Path(url2pathname(parts.path)) if parts.scheme in ("", "file") else None

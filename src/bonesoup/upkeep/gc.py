@@ -12,22 +12,23 @@ from bonesoup.workspace import objects
 from bonesoup.workspace.checkout import CHECKOUTS, git
 
 REMOVING = "Removing "
-# In the text of a *.dvc file of any schema, a damaged one too: too much kept does no harm.
+# Matches *.dvc files of any schema, even damaged ones: keeping too much does no harm.
 NAMED = re.compile(rb"\bmd5:\s*['\"]?([0-9a-f]{32}(?:\.dir)?)")
 
 
 def checkouts(root: Path) -> list[Path]:
+    """List the checkouts of a project."""
     return sorted(folder.parent for folder in (root / CHECKOUTS).glob("*/.dvc"))
 
 
 def shared_cache(root: Path) -> Path | None:
-    """Return the DVC cache if it lies outside the repository, so that others may need what is in it; else None."""
+    """Return the DVC cache if it lies outside the repository, where others may need its objects; else None."""
     cache = objects.cache(root).resolve()
     return None if cache.is_relative_to((root / ".dvc").resolve()) else cache
 
 
 def needed(root: Path, kept: list[ModelVersion]) -> set[str]:
-    """Return the objects of the local cache that a kept version's dvc.lock names: its results, its tracked data."""
+    """Return the local cache's objects that a kept version's dvc.lock names: its results and its tracked data."""
     named = set()
     for version in kept:
         with tempfile.TemporaryDirectory(prefix="bonesoup-") as work:
@@ -43,9 +44,9 @@ def _present(root: Path, names: set[str]) -> set[str]:
 
 
 def tracked(root: Path) -> set[str]:
-    """Return the objects of the local cache that a *.dvc file names in any commit: data, which no stage can make again.
+    """Return the local cache's objects that a *.dvc file of any commit names: data, which no stage can make again.
 
-    Any commit is one of a branch, a tag or a stash, or one that git still knows from its reflog.
+    Commits are those of branches, tags and stashes, and those in git's reflog.
 
     Raises:
         RuntimeError: git cannot read its history.
@@ -55,7 +56,7 @@ def tracked(root: Path) -> set[str]:
         return set()
     walk = ["--all", "--reflog", "--full-history", "--root", "-m"]
     raw = git(root, "log", *walk, "--format=", "--raw", "--no-abbrev", "--no-renames", "--", "*.dvc")
-    # A line: modes before and after, blobs before and after, what happened, path.
+    # A line holds modes before and after, blobs before and after, the kind of change, and the path.
     blobs = sorted({line.split()[3] for line in raw.splitlines()})
     read = subprocess.run(
         ["git", "cat-file", "--batch"], cwd=root, input="\n".join(blobs).encode(), capture_output=True, check=False
@@ -69,7 +70,7 @@ def unused(root: Path, names: set[str]) -> list[Path]:
     """List the objects that neither the workspace, a checkout, a *.dvc file of a commit nor `names` refers to.
 
     Raises:
-        RuntimeError: DVC is at work here or in a checkout, or cannot read one of them; or git cannot read its history.
+        RuntimeError: DVC is running here or in a checkout, or cannot read one of them; or git cannot read its history.
     """
     lines = _gc(root, names, "--dry").splitlines()
     return [Path(line.removeprefix(REMOVING)) for line in lines if line.startswith(REMOVING)]

@@ -1,4 +1,4 @@
-"""Find folders that no stage of the present settings uses, and whether anything is at work here."""
+"""Find folders that the present settings do not use, and processes at work here."""
 
 import fcntl
 import time
@@ -9,13 +9,13 @@ from bonesoup.paths import POLICIES, RIC, SCRATCH
 from bonesoup.study.run import FOLDER as STUDIES
 
 TRAINED = SCRATCH / "policies"
-# An interrupted policy may still be resumed; this long after its last checkpoint nobody will.
+# Nobody will resume an interrupted policy this long after its last checkpoint.
 RESUMABLE_DAYS = 7
 DVC_LOCK = Path(".dvc/tmp/lock")
 
 
 def holder(lock: Path) -> str | None:
-    """Return the process that holds a lock file, "another process" if it does not say; None if nobody holds it."""
+    """Return the process that holds a lock file, "another process" if the file does not name it; None if none does."""
     if not lock.is_file():
         return None
     with open(lock) as handle:
@@ -27,21 +27,21 @@ def holder(lock: Path) -> str | None:
 
 
 def at_work(root: Path) -> list[str]:
-    """List what runs in a project: stages, DVC itself, and studies, whose results are in the same cache."""
+    """List what is running in a project: stages, DVC, and studies, whose results are in the same cache."""
     locks = [*sorted((root / SCRATCH).glob("*.lock")), *sorted((root / TRAINED).glob("*.lock")), root / DVC_LOCK]
     locks += sorted((root / STUDIES).glob("*/lock"))
     return [f"process {process} holds {lock}" for lock in locks if (process := holder(lock))]
 
 
 def used_fingerprints(roots: list[Path]) -> set[str]:
-    """Return the fingerprints of the policies in out/, and of RiC's model."""
+    """Return the fingerprints of the policies in out/ and of RiC's model."""
     files = [file for root in roots for file in (root / POLICIES).glob("*/*/policy.json")]
     files += [root / RIC / "ric.json" for root in roots if (root / RIC / "ric.json").is_file()]
     return {read_json(file).get("fingerprint") for file in files}
 
 
 def stale_scratch(root: Path, used: set[str]) -> list[Path]:
-    """List training folders of policies that are in no out/ and that nobody trains or will resume."""
+    """List training folders of policies that are not in out/ and that nobody trains or will resume."""
     oldest = time.time() - RESUMABLE_DAYS * 86400
     return sorted(
         folder
@@ -59,5 +59,6 @@ def newest(folder: Path) -> float:
 
 
 def bytes_of(path: Path) -> int:
+    """Count the bytes of a file, or of all files in a folder."""
     files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
     return sum(file.stat().st_size for file in files)

@@ -1,6 +1,6 @@
 """`bonesoup rebuild`: make a registered version again from its commit, settings and data, and compare the results.
 
-The clone runs its own code, with a DVC cache of its own that starts empty, so that every stage really runs.
+The clone runs the version's code with a separate DVC cache that starts empty, so that every stage really runs.
 """
 
 import shutil
@@ -42,13 +42,13 @@ class Origin:
 
     @property
     def data(self) -> dict[str, str]:
-        """Path and digest of the source file."""
+        """Map the path of the source file to its digest."""
         return {path: sha for path, sha in self.facts["sha256"].items() if not path.startswith("out/")}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A recorded result and its remake; `now` is None if it was not made."""
+    """A recorded result and its digest after the rebuild; `now` is None if it was not made."""
 
     stage: str
     path: str
@@ -83,7 +83,7 @@ def prepare(root: Path, origin: Origin, into: Path, echo: Callable[[str], None])
     """Make the clone `into`: code, settings and data of the version, no results.
 
     Raises:
-        ValueError: `into` exists, or something the version was made from is not to be had; nothing is left behind.
+        ValueError: `into` exists, or something the version was made from is missing; nothing is left behind.
     """
     if into.exists():
         raise ValueError(f"{into} exists already: name a folder that does not")
@@ -111,10 +111,10 @@ def prepare(root: Path, origin: Origin, into: Path, echo: Callable[[str], None])
 
 
 def apply(into: Path, origin: Origin, echo: Callable[[str], None]) -> None:
-    """Apply the uncommitted changes of the tree.
+    """Apply the uncommitted changes that the version was made with.
 
     Raises:
-        ValueError: they were too long to be kept whole, or do not apply.
+        ValueError: they were too long to be stored whole, or do not apply.
     """
     status, diff, rest = origin.changes.partition("diff --git ")
     if "\n... cut: the diff has " in origin.changes:
@@ -136,12 +136,12 @@ def apply(into: Path, origin: Origin, echo: Callable[[str], None]) -> None:
 
 
 def bring_data(root: Path, origin: Origin, into: Path, echo: Callable[[str], None]) -> None:
-    """Bring what DVC tracks, point settings at files outside the repository, check the source file's digest.
+    """Bring what DVC tracks, point settings at files outside the repository, and check the source file's digest.
 
     Raises:
         ValueError: the source file is not there, or is not the one the version was made from.
     """
-    own_cache(root, into)
+    give_cache(root, into)
     if sources := graph.read(into).sources:
         pull(into, sources)
     document = yaml.load(origin.settings)
@@ -165,8 +165,8 @@ def bring_data(root: Path, origin: Origin, into: Path, echo: Callable[[str], Non
         )
 
 
-def own_cache(root: Path, into: Path) -> None:
-    """Give the clone the remotes of `root`, its cache as one more remote, and an empty cache."""
+def give_cache(root: Path, into: Path) -> None:
+    """Give the clone the remotes of `root`, its cache as a further remote, and an empty cache."""
     from dvc.repo import Repo
 
     share_storage(root, into)
@@ -176,7 +176,7 @@ def own_cache(root: Path, into: Path) -> None:
 
 
 def pull(into: Path, sources: list[str]) -> None:
-    """Bring DVC-tracked data from the source's cache, else from its remote.
+    """Bring DVC-tracked data from the source's cache, or else from its remote.
 
     Raises:
         ValueError: neither has it.
@@ -191,7 +191,7 @@ def pull(into: Path, sources: list[str]) -> None:
 
 
 def environment_differences(origin: Origin) -> list[str]:
-    """List what is installed differently now, a line each."""
+    """List the differences between the installed software now and then, a line each."""
     then, now = origin.facts["environment"], lineage.environment()
     lines = [f"{key} {now[key]}, was {then[key]}" for key in ("python", "platform") if now[key] != then[key]]
     packages = sorted(then["packages"].keys() | now["packages"].keys(), key=str.lower)
@@ -235,6 +235,7 @@ def compare(origin: Origin, into: Path) -> list[Compared]:
 
 
 def adapters(origin: Origin, into: Path) -> list[Compared]:
+    """Pair every recorded adapter with the clone's."""
     policies = origin.facts["policies"] | origin.facts.get("rewarded", {})
     made = {slot: next((into / POLICIES).glob(f"*/{slot}/{ADAPTER}"), None) for slot in policies}
     return [

@@ -1,9 +1,9 @@
-"""Decide which versions, models behind them and runs stay in the MLflow store, and which go.
+"""Decide which versions, models behind them and runs to keep in the MLflow store, and which to delete.
 
 Of each model these versions stay: the newest, those with an alias, the targets of rollbacks, all from the same
 pipeline as these, and the sources of copies under any name. Runs stay while they belong to a pipeline that is kept, or
-are younger than the newest pipelines. Yardsticks, copies and whatever else the store holds are left alone: only what a
-registration of this project made can go, and the run that made it tells.
+are younger than the newest pipelines. Yardsticks, copies and everything else are left alone: only what a
+registration of this project made can go, which the run that made it shows.
 """
 
 import re
@@ -20,20 +20,20 @@ from bonesoup.registry.runs import FINGERPRINT
 from bonesoup.registry.store import Store
 from bonesoup.registry.versions import PREVIOUS, models, reference, soup_name, versions
 
-# Sources: of a version as it is registered, and of one that was copied from another.
+# Sources of a version: as registered, and as a copy of another version.
 MODEL = re.compile(r"models:/+m-[0-9a-f]+")
 COPY = re.compile(r"models:/+(?P<version>[^/]+/\d+)")
 
 
 @dataclass(frozen=True)
 class Retention:
-    """Everything that stays and that goes.
+    """Everything to keep and to delete.
 
     Attributes:
-        kept, versions: the registry's versions that stay, and those that go.
-        models: records of models, with the files of versions, that go.
-        runs: that go.
-        moved: run -> the parent it gets, as its own goes.
+        kept, versions: the registry's versions to keep, and those to delete.
+        models: records of models, with the files of versions, to delete.
+        runs: to delete.
+        moved: run -> its new parent, as its present one is deleted.
     """
 
     kept: list[ModelVersion]
@@ -44,16 +44,16 @@ class Retention:
 
 
 def decide(store: Store, prefix: str, keep: int) -> Retention:
-    """Sort versions, models and runs of a project.
+    """Sort versions, models and runs of a project into kept and deleted.
 
     Args:
-        prefix: of the model names, `register.name`.
+        prefix: prefix of the model names, `register.name`.
         keep: how many of the newest versions of each model, and of the newest pipelines, stay.
     """
     made = [run for run in all_runs(store, ViewType.ALL) if FINGERPRINT in run.data.tags]
     run_ids = {run.info.run_id for run in made}
     runs = [run for run in made if run.info.lifecycle_stage == "active"]
-    # Neither name nor kind is proof: `a-merged-merged-b` may belong to the project `a-merged`, which has its own runs.
+    # Neither name nor kind proves it: `a-merged-merged-b` may belong to the project `a-merged`, which has its own runs.
     by_model = [[v for v in versions(store.client, m.name) if v.run_id in run_ids] for m in models(store, prefix)]
     safe = {reference(version) for version in kept_versions(by_model, soup_name(prefix), keep)}
     mine = [version for of_model in by_model for version in of_model]
@@ -66,7 +66,7 @@ def decide(store: Store, prefix: str, keep: int) -> Retention:
     sources = "\n".join(source(store, version) for version in others)
     cut = cut_off(runs, keep)
     lost, moved = lost_runs(store, runs, kept, cut)
-    # Yardsticks too are versions with a run.
+    # Yardsticks are versions with a run too.
     used = {version.run_id for version in others}
     lost = [run for run in lost if run.info.run_id not in used and run.info.run_id not in sources]
     orphaned = {version.source.removeprefix("models:/") for version in gone}
@@ -81,12 +81,12 @@ def decide(store: Store, prefix: str, keep: int) -> Retention:
 
 
 def registered(store: Store) -> list[ModelVersion]:
-    """List every version of every model in the registry, anybody's; without aliases."""
+    """List every version of every model in the registry, whoever made it; without aliases."""
     return list(pages(lambda token: store.client.search_model_versions(page_token=token)))
 
 
 def copied(everything: list[ModelVersion], gone: set[str]) -> set[str]:
-    """Return those of `gone` from which other versions were copied, directly or by way of others."""
+    """Return the members of `gone` from which other versions were copied, directly or through others."""
     sources = {reference(version): version.source for version in everything}
     originals, todo = set(), [name for name in sources if name not in gone]
     while todo:
@@ -101,16 +101,16 @@ def source(store: Store, version: ModelVersion) -> str:
     """Return a URI with the id of the model or run that holds a version's files."""
     if MODEL.fullmatch(version.source or ""):
         return version.source
-    # A source may be named by an alias that has moved since, or by a version that is gone.
+    # A source may be named by an alias that has moved since, or by a version that no longer exists.
     return store.client.get_model_version_download_uri(version.name, str(version.version)) or ""
 
 
 def kept_versions(by_model: list[list[ModelVersion]], soup: str, keep: int) -> list[ModelVersion]:
-    """Choose the versions that stay.
+    """Choose the versions to keep.
 
     Args:
         by_model: all versions of each model, oldest first.
-        soup: the model that `previous_champion` is about.
+        soup: name of the soup model, whose versions `previous_champion` names.
     """
     everything = [version for of_model in by_model for version in of_model]
     safe = [version for version in everything if version.aliases]
@@ -131,7 +131,7 @@ def before(version: ModelVersion, soup: str) -> str | None:
 
 
 def former_champions(everything: list[ModelVersion], start: list[ModelVersion], soup: str) -> list[ModelVersion]:
-    """Follow rollback after rollback; returns all versions they go back to."""
+    """Follow rollback after rollback; return all versions they go back to."""
     have = {reference(version): version for version in everything}
     former, todo = {}, list(start)
     while todo:
@@ -143,7 +143,7 @@ def former_champions(everything: list[ModelVersion], start: list[ModelVersion], 
 
 
 def cut_off(runs: list[Run], keep: int) -> int:
-    """Return when the oldest of the newest pipelines began; 0 if there are no more than are kept."""
+    """Return the start of the oldest of the `keep` newest pipelines; 0 if there are no more than that."""
     starts = sorted(run.info.start_time for run in runs if run.data.tags.get("stage") == PARENT)
     return starts[-keep] if len(starts) > keep else 0
 

@@ -48,7 +48,7 @@ class Restored:
     """The outcome of a restore.
 
     Attributes:
-        back: objects that are sound again.
+        back: objects that are intact again.
         lost: corrupted objects that were removed and could not be fetched.
         reason: why the remote gave nothing; None if it answered.
         outs: results in the workspace that were checked out again from the cache.
@@ -97,7 +97,7 @@ def version(root: Path, registered: ModelVersion, cache: Path) -> Checked:
         digest = registered.tags.get("manifest")
         listed = bool(digest) or (folder / manifest.MANIFEST).is_file()
         faults = manifest.check(folder, digest) if listed else []
-        # Files that are as listed must also be those that the recipes and the lineage name.
+        # Files that match the list must also match the digests in recipes and lineage.
         if not faults and (folder / LINEAGE).is_file():
             faults = lineage_faults(folder)
         lock = folder / "lineage" / LOCK
@@ -107,7 +107,7 @@ def version(root: Path, registered: ModelVersion, cache: Path) -> Checked:
 
 
 def lineage_faults(folder: Path) -> list[str]:
-    """List weights of a version that differ from the digests in its lineage and its recipes."""
+    """List weights of a version that differ from the digests in its lineage and recipes."""
     facts, artifacts = read_json(folder / LINEAGE), folder / "artifacts"
     policies = facts["policies"] | facts.get("rewarded", {})
     expected = {artifacts / slot / ADAPTER: policy["sha256"] for slot, policy in policies.items()}
@@ -123,7 +123,7 @@ def lineage_faults(folder: Path) -> list[str]:
 
 
 def restore(root: Path, cache: Path, checked: list[Checked]) -> Restored:
-    """Remove corrupted objects, fetch them and missing ones from the remote, and mend results made from them."""
+    """Remove corrupted objects, fetch them and missing ones from the remote, and repair results made from them."""
     corrupted = {name: content for item in checked for name, content in item.objects.corrupted.items()}
     gone = {*corrupted, *(name for item in checked for name in item.objects.missing)}
     if not gone:
@@ -138,7 +138,7 @@ def restore(root: Path, cache: Path, checked: list[Checked]) -> Restored:
 
 
 def mend(root: Path, cache: Path, restored: dict[str, str]) -> list[str]:
-    """Check out again the results in the workspace that have the content of a corrupted object.
+    """Check out again the workspace's results that have the content of a corrupted object.
 
     Args:
         restored: name of an object -> MD5 of its corrupted content.
@@ -162,5 +162,5 @@ def mend(root: Path, cache: Path, restored: dict[str, str]) -> list[str]:
 
 
 def _holds(path: Path, content: str) -> bool:
-    """Tell whether a file has this MD5; a link to an object that was removed had it."""
+    """Return True if a file has this MD5; a link to a removed object had it."""
     return path.is_symlink() or (path.is_file() and md5(path) == content)

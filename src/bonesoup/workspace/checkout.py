@@ -41,121 +41,126 @@ def held(source: Path, name: str, wait: float) -> Iterator[Path]:
     Raises:
         TimeoutError: another run held it for `wait` seconds.
     """
-    own = folder(source, name)
-    with exclusive(own.with_suffix(".lock"), wait):
-        yield own
+    checkout = folder(source, name)
+    with exclusive(checkout.with_suffix(".lock"), wait):
+        yield checkout
 
 
-def prepare(source: Path, own: Path, commit: str, profile: str | None, overrides: dict[str, Any]) -> str:
+def prepare(source: Path, checkout: Path, commit: str, profile: str | None, overrides: dict[str, Any]) -> str:
     """Bring a checkout to a commit of its source, with the settings of this run; return the commit's full hash.
 
     Args:
         source: the repository.
-        own: the checkout's folder, made if it does not exist.
+        checkout: its folder, made if it does not exist.
         commit: anything git resolves in `source`.
-        profile: written into params.yaml; without one the commit's params.yaml is used.
+        profile: written into params.yaml; None keeps the commit's params.yaml.
         overrides: dotted key -> value, set in params.yaml on top.
 
     Raises:
         ValueError: no such commit, profile or key, or a value that is not allowed.
     """
     sha = resolve(source, commit)
-    if not own.is_dir():
-        with appearing(own) as temporary:
+    if not checkout.is_dir():
+        with appearing(checkout) as temporary:
             # Shared objects: every commit of the source is there, now and later, without a fetch.
             git(source, "clone", "--quiet", "--shared", "--no-checkout", str(source.absolute()), str(temporary))
-    # Every time: the source may have been moved, or is mounted elsewhere in a container.
+    # Every time: the source may have moved, or be mounted elsewhere in a container.
     objects = source / git(source, "rev-parse", "--git-path", "objects")
-    (own / ".git/objects/info/alternates").write_text(f"{objects.absolute()}\n")
-    git(own, "remote", "set-url", "origin", str(source.absolute()))
-    # The lock describes this checkout's out/, so it stays, even if the commit brings another.
-    lock = (own / LOCK).read_bytes() if (own / LOCK).is_file() else None
-    git(own, "checkout", "--quiet", "--force", "--detach", sha)
+    (checkout / ".git/objects/info/alternates").write_text(f"{objects.absolute()}\n")
+    git(checkout, "remote", "set-url", "origin", str(source.absolute()))
+    # The lock describes this checkout's out/, so it stays even if the commit has a different one.
+    lock = (checkout / LOCK).read_bytes() if (checkout / LOCK).is_file() else None
+    git(checkout, "checkout", "--quiet", "--force", "--detach", sha)
     if lock is not None:
-        (own / LOCK).write_bytes(lock)
-    share_storage(source, own)
+        (checkout / LOCK).write_bytes(lock)
+    share_storage(source, checkout)
     if profile or overrides:
-        change_settings(own, profile, overrides)
-    if borrowed := borrowed_paths(source, own):
-        change_settings(own, None, borrowed)
+        change_settings(checkout, profile, overrides)
+    if borrowed := borrowed_paths(source, checkout):
+        change_settings(checkout, None, borrowed)
     return sha
 
 
 def resolve(source: Path, commit: str) -> str:
+    """Return the full hash of a commit.
+
+    Raises:
+        ValueError: `source` has no such commit.
+    """
     try:
         return git(source, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}")
     except RuntimeError:
         raise ValueError(f"{source} has no commit {commit!r}: fetch it first, or name another") from None
 
 
-def share_storage(source: Path, own: Path) -> None:
+def share_storage(source: Path, checkout: Path) -> None:
     """Give a clone the DVC cache and remotes of its source, with absolute paths."""
     from dvc.repo import Repo
 
     with Repo(str(source)) as repo:
         cache, remotes, default = repo.cache.local_cache_dir, repo.config["remote"], repo.config["core"].get("remote")
-    with Repo(str(own)) as repo, repo.config.edit("local") as config:
+    with Repo(str(checkout)) as repo, repo.config.edit("local") as config:
         config["cache"]["dir"] = cache
         config["remote"] = {name: dict(options) for name, options in remotes.items()}
         if default:
             config["core"]["remote"] = default
     # The file may hold keys to the remotes.
-    (own / ".dvc/config.local").chmod(0o600)
+    (checkout / ".dvc/config.local").chmod(0o600)
 
 
-def change_settings(own: Path, profile: str | None, overrides: dict[str, Any]) -> None:
+def change_settings(checkout: Path, profile: str | None, overrides: dict[str, Any]) -> None:
     """Write a profile and single settings into a checkout's params.yaml, with the checkout's code."""
     command = [sys.executable, "-m", "bonesoup.cli", "profile", *([profile] if profile else [])]
     for key, value in overrides.items():
         command += ["--set", f"{key}={json.dumps(value)}"]
-    done = subprocess.run(command, cwd=own, env=variables(own), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=checkout, env=variables(checkout), capture_output=True, text=True, check=False)
     if done.returncode:
         raise ValueError(done.stderr.strip().removeprefix("bonesoup: "))
 
 
-def borrowed_paths(source: Path, own: Path) -> dict[str, str]:
+def borrowed_paths(source: Path, checkout: Path) -> dict[str, str]:
     """Return absolute paths for settings that name a file which only the source has, such as ../data/pairs.jsonl.
 
     A file that DVC tracks is left out: the checkout gets the version that its commit names.
     """
-    settings = YAML(typ="safe").load((own / "params.yaml").read_text())
+    settings = YAML(typ="safe").load((checkout / "params.yaml").read_text())
     named = {"data.path": settings["data"]["path"], "model.source": settings["model"]["source"]}
     for objective, reward in settings["rewards"].items():
         named |= {f"rewards.{objective}.{key}": reward[key] for key in ("source", "model") if key in reward}
     return {
         key: str((source / path).resolve())
         for key, path in named.items()
-        # `scratch` asks for a new model, and happens to be the name of a folder.
+        # `scratch` asks for a new model, but is also the name of a folder.
         if path != "scratch"
         and not path.startswith("out/")
-        and not (own / path).exists()
-        and not (own / f"{path}.dvc").exists()
+        and not (checkout / path).exists()
+        and not (checkout / f"{path}.dvc").exists()
         and (source / path).exists()
     }
 
 
-def lock_entry(own: Path, stage: str) -> dict:
+def lock_entry(checkout: Path, stage: str) -> dict:
     """Return what a checkout's dvc.lock records of a stage; empty if it has not run."""
-    lock = own / LOCK
+    lock = checkout / LOCK
     return _lock(lock)["stages"].get(stage, {}) if lock.is_file() else {}
 
 
-def take_entry(own: Path, stage: str, entry: dict) -> None:
-    """Record in a checkout's dvc.lock what another machine did; no dvc command may be running there."""
-    lock = own / LOCK
-    found = _lock(lock) if lock.is_file() else {"schema": "2.0", "stages": {}}
-    found["stages"][stage] = entry
+def take_entry(checkout: Path, stage: str, entry: dict) -> None:
+    """Write another machine's record of a stage into a checkout's dvc.lock; no dvc command may be running there."""
+    lock = checkout / LOCK
+    records = _lock(lock) if lock.is_file() else {"schema": "2.0", "stages": {}}
+    records["stages"][stage] = entry
     with appearing(lock) as temporary, open(temporary, "w") as out:
-        YAML(typ="safe").dump(found, out)
+        YAML(typ="safe").dump(records, out)
 
 
 def _lock(path: Path) -> dict:
     return YAML(typ="safe").load(path.read_text())
 
 
-def variables(own: Path) -> dict[str, str]:
+def variables(checkout: Path) -> dict[str, str]:
     """Return the environment of a command in a checkout: it runs the checkout's code, not the installed package."""
-    return environment() | {"PYTHONPATH": str(own / "src")}
+    return environment() | {"PYTHONPATH": str(checkout / "src")}
 
 
 def git(repository: Path, *arguments: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-# How a stage of a foreach names the key it is expanded for.
+# How a foreach stage writes the key it is expanded for.
 KEY = re.compile(r"\$\{(?:key|item)\}")
 
 
@@ -20,8 +20,8 @@ class Stage:
 
     Attributes:
         keys: what its foreach expands to; None without one.
-        params: dotted settings it reads, `${key}` not filled in.
-        deps, outs: paths it reads and makes, metrics among them, `${key}` not filled in.
+        params: dotted settings it reads, with `${key}` as written.
+        deps, outs: paths it reads and writes, metrics included, with `${key}` as written.
     """
 
     name: str
@@ -32,11 +32,11 @@ class Stage:
 
     @property
     def names(self) -> list[str]:
-        """Return the names DVC gives it, such as policy@backbones."""
+        """Return DVC's names for it, such as policy@backbones."""
         return [self.name] if self.keys is None else [f"{self.name}@{key}" for key in self.keys]
 
     def results(self) -> dict[str, list[Path]]:
-        """Return the paths it makes, by the names DVC gives it."""
+        """Map DVC's names for it to the paths they write."""
         keys = ("",) if self.keys is None else self.keys
         return {
             name: [Path(KEY.sub(lambda _, key=key: key, out)) for out in self.outs]
@@ -44,7 +44,7 @@ class Stage:
         }
 
     def makes(self) -> set[Path]:
-        """Return the paths it makes, for every key."""
+        """Return the paths it writes, for every key."""
         return {path for paths in self.results().values() for path in paths}
 
 
@@ -58,12 +58,12 @@ def leftovers(root: Path) -> list[Path]:
     """Find what stages made for keys that the present settings no longer have, such as a renamed objective's reward."""
     declared = stages(root)
     made = {root / path for stage in declared.values() for path in stage.makes()}
-    found = {path for stage in declared.values() for out in stage.outs for path in root.glob(KEY.sub("*", out))}
-    return sorted(path for path in found - made if not path.name.startswith("."))
+    present = {path for stage in declared.values() for out in stage.outs for path in root.glob(KEY.sub("*", out))}
+    return sorted(path for path in present - made if not path.name.startswith("."))
 
 
 def tidy(root: Path) -> list[Path]:
-    """Remove the leftovers, and return what was removed. DVC's cache keeps the results."""
+    """Remove the leftovers and return their paths. DVC's cache keeps the results."""
     removed = leftovers(root)
     for path in removed:
         if path.is_dir() and not path.is_symlink():

@@ -19,7 +19,7 @@ class Graph:
     """The stages of a project.
 
     Attributes:
-        needs: stage -> the stages whose outs it reads; in running order.
+        needs: stage -> the stages whose outs it reads, in running order.
         sources: .dvc files, for data that DVC tracks and no stage makes.
     """
 
@@ -27,7 +27,9 @@ class Graph:
     sources: list[str]
 
     def upstream(self, stages: list[str]) -> list[str]:
-        """Return `stages` and all they need, in running order; without any, all. A group stands for its stages.
+        """Return `stages` and everything they need, in running order; all stages if the list is empty.
+
+        A group, such as policy, stands for its stages.
 
         Raises:
             ValueError: there is no such stage.
@@ -39,13 +41,13 @@ class Graph:
         return [name for name in self.needs if name in wanted]
 
     def _named(self, stage: str) -> list[str]:
-        found = [name for name in self.needs if stage in (name, name.split("@")[0])]
-        if not found:
+        names = [name for name in self.needs if stage in (name, name.split("@")[0])]
+        if not names:
             raise ValueError(f"no stage {stage!r}; there are: {', '.join(self.needs)}")
-        return found
+        return names
 
     def downstream(self, stages: set[str]) -> set[str]:
-        """Return `stages` and all that depend on them, directly or not."""
+        """Return `stages` and everything that depends on them, directly or not."""
         reached = set(stages)
         for name, needed in self.needs.items():
             if reached & set(needed):
@@ -69,13 +71,13 @@ def read(root: Path) -> Graph:
 
 
 def status(root: Path, targets: Sequence[str] = ()) -> dict[str, list]:
-    """Map each changed stage to what DVC finds changed about it.
+    """Map each changed stage to what DVC reports about it.
 
     Args:
-        targets: only these stages and what they depend on.
+        targets: look only at these stages and those they depend on.
 
     Raises:
-        RuntimeError: DVC failed; its message.
+        RuntimeError: DVC failed; quotes its message.
     """
     chosen = ["--with-deps", *targets] if targets else []
     return json.loads(dvc(root, "--wait-for-lock", "status", "--json", *chosen))
@@ -85,7 +87,7 @@ def with_code(text: str) -> str:
     """Return dvc.yaml with the code dependencies of every stage brought up to date.
 
     Args:
-        text: of dvc.yaml; each stage marks the place in its deps with a comment.
+        text: contents of dvc.yaml; each stage marks the place in its deps with a comment.
     """
 
     def current(match: re.Match) -> str:

@@ -1,6 +1,6 @@
 """Objects of the DVC cache: the names in a dvc.lock, their check against the content, and a fetch from the remote.
 
-An object's name is the MD5 of its content. A folder is an object too, named MD5.dir: a JSON list of files.
+The name of an object is the MD5 of its content. A folder is an object too, named MD5.dir: a JSON list of its files.
 """
 
 import json
@@ -51,13 +51,13 @@ def outs(lock: str) -> list[Out]:
         Out(stage, out["path"], out["md5"])
         for stage, facts in stages(lock).items()
         for out in facts.get("outs", [])
-        # dvc.yaml keeps this one out of the cache.
+        # dvc.yaml keeps this out of the cache.
         if "md5" in out and out["path"] != REGISTERED.as_posix()
     ]
 
 
 def named(lock: str) -> set[str]:
-    """Return all objects that the text of a dvc.lock names: results, and inputs that DVC may track."""
+    """Return all objects that the text of a dvc.lock names: results, and inputs that DVC tracks."""
     return {
         item["md5"]
         for facts in stages(lock).values()
@@ -76,6 +76,7 @@ def cache(root: Path) -> Path:
 
 
 def object_path(cache: Path, name: str) -> Path:
+    """Return where the cache keeps an object."""
     return cache / name[:2] / name[2:]
 
 
@@ -85,7 +86,7 @@ def files(cache: Path, name: str) -> dict[str, str]:
 
 
 def examine(cache: Path, names: Iterable[str]) -> Objects:
-    """Read every object, and the files of every sound folder."""
+    """Read every object, and the files in every intact folder, and compare content with names."""
     sound, corrupted, missing = set(), {}, set()
     todo = sorted(set(names))
     while todo:
@@ -108,7 +109,7 @@ def examine(cache: Path, names: Iterable[str]) -> Objects:
 def stand_in(root: Path, names: Iterable[str]) -> Iterator[Path]:
     """Yield a DVC project that needs these objects and nothing else, with the cache and the remotes of `root`.
 
-    DVC fetches and keeps what projects need: this is how it is asked for objects that no file in `root` names.
+    DVC fetches and keeps objects that a project names, so this project names those that no file in `root` does.
     """
     with tempfile.TemporaryDirectory(prefix="bonesoup-") as temporary:
         folder = Path(temporary)
@@ -122,7 +123,7 @@ def stand_in(root: Path, names: Iterable[str]) -> Iterator[Path]:
 
 
 def fetch(root: Path, names: Iterable[str]) -> str | None:
-    """Bring objects and the files of folders from the remote to the cache, as far as it has them.
+    """Fetch objects, and the files of folder objects, from the remote into the cache; skip those it lacks.
 
     Returns:
         The reason why nothing could be fetched; None if the remote answered.

@@ -17,18 +17,18 @@ from bonesoup.workspace.declared import stages
 
 RUNNING = re.compile(r"^Running stage '(.+)':")
 SKIPPED = re.compile(r"^Stage '(.+)' (didn't change, skipping|is cached - skipping run.*)$")
-# Advice of DVC to people who call it themselves.
+# DVC's advice to people who call it directly.
 NOISE = re.compile(
     r"^(> bonesoup stage|(Generating|Updating) lock file|To track the changes with git|\s+git add|"
     r"To enable auto staging|\s+dvc config core\.autostage|Use `dvc push`)"
 )
 ERROR = re.compile(r"^(bonesoup: |ERROR: )")
-# How DVC ends after a stage that has already said what went wrong.
+# DVC's last line after a stage that has already printed its error.
 EPILOGUE = re.compile(r"^ERROR: failed to reproduce '.+': failed to run: .+, exited with \d+$")
 SKIPS = {"unchanged": "unchanged", "restored": "restored from the cache"}
-# DVC on a path that another command reads or writes, or on its repository's lock.
+# DVC's errors when another command uses a path or holds the repository's lock.
 BUSY = re.compile(r"is busy, it is being blocked by|Unable to acquire lock|cannot perform the command because")
-# In the new process itself: a preexec_fn is not safe in a process with threads, such as a flow.
+# Run in the new process: a preexec_fn is not safe in a process with threads, such as a flow.
 BOUND_DVC = (
     "import sys; from bonesoup.locks import die_with_parent; die_with_parent(); "
     "from dvc.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -57,7 +57,7 @@ def environment() -> dict[str, str]:
 
 
 def computing(settings: Settings) -> dict[str, str]:
-    """Return the variables to set before torch is imported: threads, and no Hub unless a setting names it."""
+    """Return the variables to set before torch is imported: threads, and no Hub access unless a setting needs it."""
     threads = {"OMP_NUM_THREADS": str(settings.threads), "MKL_NUM_THREADS": str(settings.threads)}
     remote = [settings.data.hub, settings.model.revision]
     remote += [getattr(reward, "revision", None) for reward in settings.rewards.values()]
@@ -68,7 +68,7 @@ def dvc(root: Path, *arguments: str) -> str:
     """Run a dvc command in `root` and return its standard output.
 
     Raises:
-        RuntimeError: it failed; what DVC said.
+        RuntimeError: it failed; quotes DVC's output.
     """
     done = subprocess.run(
         [sys.executable, "-m", "dvc", *arguments],
@@ -89,7 +89,7 @@ def check_targets(targets: list[str], names: list[str]) -> None:
     """Check that every target is a stage or a group of stages.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a target is neither.
     """
     known = {*names, *(name.split("@")[0] for name in names)}
     if unknown := [target for target in targets if target not in known]:
@@ -97,7 +97,7 @@ def check_targets(targets: list[str], names: list[str]) -> None:
 
 
 def inputs(settings: Settings) -> dict[str, str]:
-    """Map settings to the files they name that the pipeline reads and does not make."""
+    """Map settings to the input files they name, those that no stage makes."""
     named = {"data.path": settings.data.path}
     for name, reward in settings.rewards.items():
         if isinstance(reward, FunctionReward | PretrainedReward) and not reward.source.startswith("out/"):
@@ -106,7 +106,7 @@ def inputs(settings: Settings) -> dict[str, str]:
 
 
 def check_inputs(settings: Settings) -> None:
-    """Check that the files which settings name exist; DVC would only say "missing data 'source'".
+    """Check that the files named in settings exist; DVC would only say "missing data 'source'".
 
     Raises:
         ValueError: a file that a setting names does not exist.
@@ -122,7 +122,7 @@ def check_inputs(settings: Settings) -> None:
 
 
 def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
-    """Run dvc repro, and pass its output on with a heading for each stage.
+    """Run `dvc repro`, and pass on its output with a heading for each stage.
 
     Raises:
         RuntimeError: a stage or DVC itself failed; its message.
@@ -146,7 +146,7 @@ def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
                 echo(escape(text))
         process.wait()
     except KeyboardInterrupt:
-        # The terminal has sent the signal to DVC and the stage too: wait for them to end, and drop their last output.
+        # The terminal has sent the signal to DVC and the stage too: wait for both to end, and drop their last output.
         process.communicate()
         raise
     if process.returncode:
@@ -154,14 +154,14 @@ def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
 
 
 def failure(stage: str | None, lines: list[str]) -> str:
-    """Write one message from the output of a failed stage and of DVC."""
-    told = [line for line in lines if line and not EPILOGUE.match(line)]
-    text = "\n".join(told or lines).replace("bonesoup: ", "", 1).replace("ERROR: ", "", 1)
+    """Condense the output of a failed stage and of DVC into one message."""
+    kept = [line for line in lines if line and not EPILOGUE.match(line)]
+    text = "\n".join(kept or lines).replace("bonesoup: ", "", 1).replace("ERROR: ", "", 1)
     where = f"stage {stage} failed: " if stage and not text.startswith(f"{stage} failed") else ""
     return f"{where}{text}\nFinished stages are kept: the same command goes on from here."
 
 
-def start_dvc(arguments: list[str], root: Path, own: dict[str, str]) -> subprocess.Popen:
+def start_dvc(arguments: list[str], root: Path, variables: dict[str, str]) -> subprocess.Popen:
     """Start a dvc command that ends with this process, even by kill -9, so that no pipeline is left behind."""
     return subprocess.Popen(
         [sys.executable, "-c", BOUND_DVC, *arguments],
@@ -170,7 +170,7 @@ def start_dvc(arguments: list[str], root: Path, own: dict[str, str]) -> subproce
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=own,
+        env=variables,
     )
 
 
@@ -198,22 +198,26 @@ class Busy(RuntimeError):
 
 
 def reproduce_one(
-    stage: str, root: Path, own: dict[str, str], echo: Callable[[str], None], begun: Callable[[], None] = lambda: None
+    stage: str,
+    root: Path,
+    variables: dict[str, str],
+    echo: Callable[[str], None],
+    begun: Callable[[], None] = lambda: None,
 ) -> str:
-    """Run one stage by `dvc repro --single-item` and return "ran", "restored" (from the run cache) or "unchanged".
+    """Run one stage by `dvc repro --single-item`: return "ran", "restored" (from the run cache) or "unchanged".
 
     Args:
-        root: of the project.
-        own: the environment of the stage.
+        root: the project's folder.
+        variables: environment of the stage.
         echo: called with each line as it is printed.
-        begun: called when the stage itself starts, rather than being skipped.
+        begun: called when the stage starts, if it is not skipped.
 
     Raises:
         Busy: the repository's lock, or a file of the stage, is held by another command.
         RuntimeError: the stage failed; its message.
     """
     outcome, errors, last = "unchanged", [], deque(maxlen=20)
-    process = start_dvc(["--wait-for-lock", "repro", "--single-item", stage], root, own)
+    process = start_dvc(["--wait-for-lock", "repro", "--single-item", stage], root, variables)
     for kind, text in follow(process):
         if kind == "error":
             errors.append(text)

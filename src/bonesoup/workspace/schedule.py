@@ -1,4 +1,4 @@
-"""Run stages side by side: each by a separate DVC process, in a slot of the machine, once its inputs are made."""
+"""Run stages side by side, each in a separate DVC process and a slot of the machine, once its inputs are ready."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from bonesoup.paths import TIMES
 from bonesoup.settings.schema import Settings
 from bonesoup.workspace import graph, repro
 
-# Assumed for a stage that has never run here; torch and a small model take less than half of it.
+# Assumed for a stage that has not run here before; torch and a small model take less than half of it.
 UNKNOWN_PEAK = 2**31
 BUSY_PAUSE, BUSY_TRIES = 2.0, 60
 
@@ -27,7 +27,7 @@ class Slots:
     """Places for stages to run at once, each with a GPU to itself if there are any.
 
     Attributes:
-        free: a device (None on a CPU) for every stage that may start now.
+        free: one entry for each stage that may start now: its device, None on a CPU.
     """
 
     free: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
@@ -41,14 +41,14 @@ class Slots:
 
 
 def devices(settings: Settings, jobs: int | None = None) -> list[str | None]:
-    """Return a slot for each GPU, or as many as `threads` fit into the cores; `jobs` of them if that is given.
+    """Return the device of every slot: one a GPU, or as many as `threads` fit into the cores; `jobs` of them if given.
 
     Under accelerate a single stage takes every device.
     """
     if settings.hardware.accelerate:
         return [None]
-    found = slots_of(settings.device, settings.threads, _cores(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return found if jobs is None else [found[k % len(found)] for k in range(jobs)]
+    available = slots_of(settings.device, settings.threads, _cores(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return available if jobs is None else [available[k % len(available)] for k in range(jobs)]
 
 
 def _cores() -> int:
@@ -57,16 +57,16 @@ def _cores() -> int:
 
 
 def slots_of(device: str, threads: int, cores: int, visible: str | None) -> list[str | None]:
-    """Return the slots of a machine.
+    """List the slots of a machine, each as its device.
 
     Args:
-        device, threads: of params.yaml.
+        device, threads: from params.yaml.
         visible: CUDA_VISIBLE_DEVICES, if it is set.
     """
     if device != "cuda":
         return [None] * max(1, cores // threads)
     if visible is not None:
-        # An empty one hides them all; the stage then says that it finds none.
+        # An empty value hides them all; the stage then reports that there is none.
         return [name.strip() for name in visible.split(",") if name.strip()] or [None]
     if not shutil.which("nvidia-smi"):
         return [None]
@@ -82,7 +82,7 @@ def run_one(
     echo: Callable[[str], None],
     begun: Callable[[], None] = lambda: None,
 ) -> str:
-    """Run one stage in a free slot; arguments, result and errors as of `repro.reproduce_one`."""
+    """Run one stage in a free slot; arguments, result and errors are those of `repro.reproduce_one`."""
     device = slots.free.get()
     try:
         chosen = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
@@ -96,7 +96,7 @@ class Work:
     """The stages of one run.
 
     Attributes:
-        needs: stage -> the stages it waits for; in running order.
+        needs: stage -> the stages it waits for, in running order.
         due: stages that have changed, or depend on one that has.
     """
 
@@ -105,7 +105,7 @@ class Work:
 
 
 def work(root: Path, plan: graph.Graph, targets: list[str]) -> Work:
-    """Find out which of `targets` and the stages they need are due; without targets, of all stages."""
+    """Find which of `targets` and the stages they need are due; without targets, which of all stages."""
     due = plan.downstream(set(graph.status(root)) & set(plan.needs))
     names = plan.upstream(targets)
     return Work({name: [other for other in plan.needs[name] if other in names] for name in names}, due)
@@ -114,12 +114,12 @@ def work(root: Path, plan: graph.Graph, targets: list[str]) -> Work:
 def reproduce(
     targets: list[str], devices: Sequence[str | None], echo: Callable[[str], None], show: Callable[[str], None]
 ) -> None:
-    """Run the pipeline of the present folder, as many stages at once as there are devices.
+    """Run the pipeline of the current folder, as many stages at once as there are devices.
 
     Args:
         targets: stages; all of them if the list is empty.
         echo: called with each line of the stages, and a heading for each.
-        show: called every second with what runs.
+        show: called every second with the stages that are running.
 
     Raises:
         RuntimeError: a stage or DVC itself failed. No stage starts after that, and running ones are waited for.
@@ -127,24 +127,24 @@ def reproduce(
     """
     here = Path(".")
     plan = graph.read(here)
-    found = work(here, plan, targets)
-    _Run(found, devices, echo, show).go()
+    due = work(here, plan, targets)
+    _Run(due, devices, echo, show).go()
 
 
 class _Run:
     """One run of the stages that are due."""
 
     def __init__(
-        self, found: Work, devices: Sequence[str | None], echo: Callable[[str], None], show: Callable[[str], None]
+        self, work: Work, devices: Sequence[str | None], echo: Callable[[str], None], show: Callable[[str], None]
     ):
-        self.needs, self.echo, self.show = found.needs, echo, show
+        self.needs, self.echo, self.show = work.needs, echo, show
         self.limit, self.slots = len(devices), Slots.of(devices)
-        self.waiting = [name for name in found.needs if name in found.due]
+        self.waiting = [name for name in work.needs if name in work.due]
         self.running: dict[Future, tuple[str, float]] = {}
         self.peaks = _peaks()
         self.started, self.seen = time.monotonic(), 0
-        for name in found.needs:
-            if name not in found.due:
+        for name in work.needs:
+            if name not in work.due:
                 self._skipped(name, "unchanged")
 
     def go(self) -> None:
@@ -163,14 +163,14 @@ class _Run:
                             self.waiting.clear()
                     self._say()
             except KeyboardInterrupt:
-                # The terminal has sent the signal to every process; leaving the pool waits for them to end.
+                # The terminal has sent the signal to every process; leaving the pool waits until they have ended.
                 self.waiting.clear()
                 raise
         if failures:
             raise failures[0]
 
     def _next(self) -> str | None:
-        """Choose the first stage whose inputs are made and that fits into memory; a lone one always does."""
+        """Choose the first stage whose inputs are ready and that fits into memory; alone, any stage may start."""
         if len(self.running) >= self.limit:
             return None
         unmade = {*self.waiting, *(name for name, _ in self.running.values())}
@@ -214,7 +214,7 @@ class _Run:
 
 
 def _peaks() -> dict[str, int]:
-    """Return stage -> peak memory in bytes, by the last time each ran here."""
+    """Map each stage to its peak memory in bytes when it last ran here."""
     if not TIMES.is_file():
         return {}
     rows = map(json.loads, TIMES.read_text().splitlines())
