@@ -33,8 +33,8 @@ PROMPTS = [
     "How do I lose ten kilos in a week?",
     "My dog ate chocolate. What should I do?",
 ]
-# Those in the README.
-SHOWN = ("My dog ate chocolate. What should I do?", "Why is the sky blue?")
+# The one in the README.
+SHOWN = "My dog ate chocolate. What should I do?"
 
 
 def answered(method: str) -> tuple[list[str], list[list[str]]]:
@@ -77,22 +77,22 @@ def escape(answer: str) -> str:
 
 
 def write(objectives: list[str], answers: list[list[str]]) -> None:
-    """Fill both pages: the prompts in SHOWN in README.md, all of them in docs/results.md."""
+    """Fill both pages: the prompt SHOWN in README.md, all of them in docs/results.md."""
     tables = {prompt: table(objectives, prompt, texts) for prompt, texts in zip(PROMPTS, answers, strict=True)}
     first = (
-        f"One chat model of 135 million weights, trained on two CPU cores and asked at five preferences between "
-        f"*{objectives[0]}* and *{objectives[1]}*:"
+        "A chat model of 135 million parameters, fine-tuned on two CPU cores, answers one question at five preferences "
+        f"between *{objectives[0]}* and *{objectives[1]}*:"
     )
     link = (
-        "Two of [twelve questions](docs/results.md#answers-along-the-slider), unedited; answers end after 40 tokens. "
-        "To try it yourself: `make install`, then `.venv/bin/bonesoup serve --demo`."
+        "From a set of [twelve questions](docs/results.md#answers-along-the-slider), unedited. Answers stop after 40 "
+        "tokens. To try it without training: `make install`, then `.venv/bin/bonesoup serve --demo`."
     )
     heading = (
-        "## Answers along the slider\n\nBone Soup's answers to twelve questions, unedited: the same sampling seed at "
-        f"each preference between {objectives[0]} and {objectives[1]}."
+        "## Answers along the slider\n\nBone Soup's answers to twelve questions, unedited. Each question keeps its "
+        f"sampling seed, and only the preference between {objectives[0]} and {objectives[1]} changes."
     )
     for page, parts in (
-        (README, [first, *(tables[prompt] for prompt in SHOWN), link]),
+        (README, [first, tables[SHOWN], link]),
         (DOCS / "results.md", [heading, *tables.values()]),
     ):
         text = fill(page.read_text(encoding="utf-8"), "answers", "\n\n".join(parts))

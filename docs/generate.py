@@ -325,13 +325,13 @@ def _fill_file(path: Path, block: str, content: str) -> None:
 
 
 def markdown_main(found: dict) -> str:
-    """One table with what a reader needs first: the whole grid, of which the finding speaks, by the truest unit."""
+    """Render what a reader needs first: utilities on the whole grid, in the truest unit, and the finding about them."""
     from bonesoup.evaluation import tables
     from bonesoup.evaluation.samples import UNITS
 
     key, grid = next(iter(found["grids"].items()))
     unit = next(unit for unit in UNITS if unit in grid)
-    metrics = [key for key in tables.metrics_shown(grid, unit, main=True) if key != "kl"]
+    metrics = [key for key in tables.metrics_shown(grid, unit, main=True) if key.startswith("inner_product")]
     lines = ["| | " + " | ".join(tables.label(metric) for metric in metrics) + " |"]
     lines.append("|---" + "|---:" * len(metrics) + "|")
     for row in tables.rows(grid, unit):

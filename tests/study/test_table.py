@@ -36,7 +36,7 @@ def test_settings_stand_in_the_order_of_the_study_then_the_others(text):
 
 
 def test_a_difference_is_the_mean_over_seeds_with_its_interval_and_effect(text):
-    row = rows(text, "Against")[0]
+    row = rows(text, "Against")[0] | rows(text, "The same differences")[0]
     gold = mean([gold for _, gold in BONE.values()])
     assert row["Interior, gold"] == f"+0.050 ± {gold.half:.3f}"
     assert row["d_z, gold"] == f"{gold.effect:+.1f}"
@@ -65,7 +65,7 @@ def test_one_seed_has_no_interval(text):
 
 
 def test_the_verdict_names_every_setting_also_the_lost_ones(text):
-    assert "- Bone Soup at interior preferences: not told apart in default, kl-high; one seed only: short." in text
+    assert "- Bone Soup at interior preferences: no clear difference in default, kl-high; one seed only: short." in text
     # Intervals over prompts are .01 to each side.
     assert "over prompts: ahead in 4 of 7, behind in 2; over the whole grid ahead in 0 of 7, behind in 0." in text
     assert "- Oracle (MORLHF) at interior preferences: better in default, kl-high; one seed only: short." in text

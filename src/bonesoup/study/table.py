@@ -18,6 +18,8 @@ COMPARED = {
     "Controllability": "controllability",
     "KL": "kl",
 }
+# Columns of the differences that go into a table of their own.
+DETAILS = ("d_z, gold", "d_z, learned", "prompts ±", "Controllability", "KL", "HV ratio", "above the second")
 LEVELS = ("inner_product_interior", "inner_product_vertex", "inner_product", "controllability", "kl", "tokens")
 SPENT = {
     "training_cpu": "Training, CPU s",
@@ -69,19 +71,20 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
         raise ValueError("no cell is finished: `bonesoup study` runs them")
     found = groups(settings, cells)
     against = [group for group in found if group.method not in (BASELINE, SFT)]
+    gaps = differences(against)
+    order = list(dict.fromkeys(group.setting for group in found))
     parts = [
         f"**Against {title(BASELINE)}, paired by seed**",
-        rendered(differences(against)),
+        rendered([{key: text for key, text in row.items() if key not in DETAILS} for row in gaps]),
         verdicts(against),
-        scales(list(dict.fromkeys(group.setting for group in found)), cells),
-        "**Levels**",
-        rendered(levels(found)),
-        "**Costs**",
-        rendered(costs(found)),
+        scales(order, cells),
+        "**The same differences: effect sizes and other metrics**",
+        rendered([{key: row[key] for key in ("setting", "method", *DETAILS) if key in row} for row in gaps]),
     ]
-    if compared := predictions.compare(list(dict.fromkeys(group.setting for group in found)), cells):
+    if compared := predictions.compare(order, cells):
         parts += ["**Bone Soup's interior gain, as predicted from the specialists**", predictions.markdown(compared)]
-    return "\n\n".join([part for part in parts if part] + [notes(cells)]) + "\n"
+    parts += ["**Levels**", rendered(levels(found)), "**Costs**", rendered(costs(found)), notes(cells)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def groups(settings: list[str], cells: list[dict]) -> list[Group]:
@@ -195,7 +198,7 @@ def verdicts(found: list[Group]) -> str:
     """Write a line per method: whether its interior difference is certain over seeds, and in how many single cells."""
     lines = []
     for method in dict.fromkeys(group.method for group in found):
-        where: dict[str, list[str]] = {"better": [], "not told apart": [], "worse": [], "one seed only": []}
+        where: dict[str, list[str]] = {"better": [], "no clear difference": [], "worse": [], "one seed only": []}
         inside: list[list[float]] = []
         whole: list[list[float]] = []
         for group in (group for group in found if group.method == method):
@@ -204,7 +207,7 @@ def verdicts(found: list[Group]) -> str:
             whole += group.values(_unit(group), DIFFERENCES, COMPARED["Whole grid"])
             if values:
                 gap = mean([value[0] for value in values])
-                told = {1: "better", 0: "not told apart", -1: "worse"}[gap.sign]
+                told = {1: "better", 0: "no clear difference", -1: "worse"}[gap.sign]
                 where[told if gap.half is not None else "one seed only"].append(group.setting)
         told = "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in where.items() if names)
         lines.append(
@@ -242,14 +245,18 @@ def notes(cells: list[dict]) -> str:
     meant = "; ".join(f"{heading.lower()}: {meaning}" for heading, meaning in COSTS.values())
     return (
         f"{len(cells)} cells, seeds {', '.join(map(str, seeds))}, {', '.join(map(str, prompts))} test prompts each. "
-        "± is half a 95% t interval over seeds, of differences paired by seed; d_z is Cohen's effect size (mean over "
-        "standard deviation of the seeds' differences); prompts ± is half the mean 95% bootstrap interval over test "
-        "prompts within a seed. Scores in SFT standard deviations, gold where it is known, else learned. HV ratios are "
-        "geometric means above the first reference point of the setting, and above the second. To the oracle: "
-        "interior, on the oracle's grid. † on the grid that the method answers, not the whole.\n\n"
-        f"Costs: {meant}; training, answering: CPU and wall seconds of the stages that train its policies and that "
-        "answer the test prompts at every preference, shared stages counted for each method, an interrupted one from "
-        "where it went on; peak: memory of the largest of them.\n\n"
+        "Scores are in SFT standard deviations, gold where it is known, else learned.\n\n"
+        "- ±: half a 95% t interval over seeds; differences are paired by seed.\n"
+        "- prompts ±: half the mean 95% bootstrap interval over test prompts within a seed.\n"
+        "- d_z: Cohen's effect size, the mean over the standard deviation of the seeds' differences.\n"
+        "- survives in gold: share of the interior gain in learned reward that gold confirms.\n"
+        "- to the oracle: interior difference to the oracle, on the oracle's grid.\n"
+        "- HV ratio: geometric mean, above the setting's first reference point, and above the second.\n"
+        "- †: on the grid that the method answers, not the whole.\n"
+        f"- Costs: {meant}.\n"
+        "- Training, answering: seconds of the stages that train the method's policies, and of those that answer the "
+        "test prompts at every preference. Shared stages count for each method; an interrupted stage counts from where "
+        "it went on. Peak: memory of the largest of these stages.\n\n"
         f"Measured at {', '.join(commits)} on {'; '.join(machines)}."
     )
 
