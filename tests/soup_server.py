@@ -91,6 +91,7 @@ def fronts(objectives: list[str], grid: list[list[float]]) -> dict:
             "mean": mean,
             "low": [value - 0.1 for value in mean],
             "high": [value + 0.1 for value in mean],
+            "floor": [value - 0.2 for value in mean],
         }
 
     methods = {
@@ -98,7 +99,7 @@ def fronts(objectives: list[str], grid: list[list[float]]) -> dict:
         "rewarded": [point(preference, 0.2) for preference in grid],
         "bone": [point(preference, 0.6) for preference in grid],
     }
-    return {"unit": "gold", "confidence": 0.95, "objectives": objectives, "methods": methods}
+    return {"unit": "gold", "confidence": 0.95, "prompts": 100, "objectives": objectives, "methods": methods}
 
 
 @dataclass

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import typer
 from ruamel.yaml import YAML
-from soup_server import make_version
+from soup_server import fronts, make_version
 
+from bonesoup.cli import weights
 from bonesoup.cli.main import app, main
+from bonesoup.files import write_json
+from bonesoup.settings import params
 from bonesoup.workspace.repro import check_targets, failure
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +142,11 @@ def test_bad_usage_is_status_2_and_goes_to_stderr(words, said, project, bonesoup
         (["soup", "--preference", "balanced", "--out", "x"], "no soup 'bone' in out/soups; there are: none yet"),
         (["generate", "--preference", "balanced", "--prompt", "x"], "`bonesoup run` makes them"),
         (["summary"], "`bonesoup run` makes it"),
+        (["soup", "--preference", "harmless>=0.2", "--out", "x"], "names no objective to maximize"),
+        (
+            ["generate", "--preference", "harmless>=0.2,maximize=helpful", "--prompt", "x"],
+            "out/metrics/fronts.json does not exist: an outcome needs a measured front",
+        ),
     ],
 )
 def test_a_failure_is_status_1_and_one_block_on_stderr(words, said, project, bonesoup):
@@ -272,3 +280,16 @@ def test_a_stage_that_said_nothing_is_still_named():
     killed = "ERROR: failed to reproduce 'sft': failed to run: bonesoup stage sft, exited with -9"
     assert failure("sft", [killed]).startswith("stage sft failed: failed to reproduce 'sft'")
     assert "-9" in failure("sft", [killed])
+
+
+def test_an_outcome_becomes_the_weights_that_promise_it_and_says_so_on_stderr(project, monkeypatch, capsys):
+    monkeypatch.chdir(project)
+    Path("out/metrics").mkdir(parents=True)
+    grid = [[i / 4, 1 - i / 4] for i in range(5)]
+    write_json(Path("out/metrics/fronts.json"), fronts(["helpful", "harmless"], grid))
+    settings = params.load()
+    assert weights.weights_of(settings, "harmless>=0.4,maximize=helpful", "bone") == [0.25, 0.75]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("helpful=0.25,harmless=0.75: helpful >= -0.476, harmless >= 0.524; scores are the gold")
+    assert weights.weights_of(settings, "helpful=0.7,harmless=0.3", "bone") == [0.7, 0.3]

@@ -14,6 +14,7 @@ from pinned import default
 from ruamel.yaml import YAML
 
 from bonesoup.cli.main import app
+from bonesoup.evaluation.outcomes import is_outcome, read_outcome
 from bonesoup.settings import params, profiles
 from bonesoup.workspace import repro
 from bonesoup.workspace.declared import stages
@@ -77,7 +78,10 @@ def check_bonesoup(arguments: list[str]) -> None:
     given = command.make_context(name, rest, parent=context).params
     settings = params.check(default())
     if given.get("preference"):
-        settings.preference(given["preference"])
+        if is_outcome(given["preference"]):
+            read_outcome(given["preference"], settings.objectives)
+        else:
+            settings.preference(given["preference"])
     if given.get("method"):
         assert given["method"] in settings.methods
     if name == "profile" and given["name"] and given["name"] != "mine":  # `mine` is written on the page

@@ -35,7 +35,7 @@ def blocks(language: str) -> list[str]:
 def test_every_curl_command_is_answered(url):
     shown = "\n".join(blocks("bash")).replace("\\\n", " ")
     commands = [line for line in shown.splitlines() if line.startswith("curl") and "8000" in line]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         line = command.replace("localhost:8000", url.removeprefix("http://"))
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)

@@ -64,6 +64,10 @@ def test_generate_and_soup_answer_as_the_end_of_a_run_suggests(project):
     answered = project.run("bonesoup", "generate", "--preference", "balanced", "--prompt", "Please explain baking")
     assert answered.status == 0, answered.output
     assert len(answered.output.splitlines()) == 1, answered.output
+    outcome = ("--preference", "maximize=helpful", "--prompt", "Please explain baking")
+    answered = project.run("bonesoup", "generate", *outcome)
+    assert answered.status == 0, answered.output
+    assert "scores are the" in answered.output
     written = "helpful=0.7,harmless=0.3"
     for kind, lines in (("full", 1), ("adapter", 2)):
         made = project.run("bonesoup", "soup", "--preference", written, f"--{kind}", "--out", f"soups/{kind}")

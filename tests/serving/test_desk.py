@@ -231,6 +231,28 @@ def test_the_answer_follows_the_slider_and_both_are_in_view(two, visit):
             assert part["y"] + part["height"] <= size["height"]
 
 
+def test_a_preference_is_found_by_outcome_and_an_unreachable_one_is_told(two, visit):
+    page = visit(f"{two}/#at=helpful=1,harmless=0&beside=none&points=0")
+    shown(page, "helpful=1,harmless=0")
+    page.get_by_text("By outcome").click()
+    bound = page.get_by_label("harmless at least")
+    assert bound.get_attribute("placeholder") == "up to 0.8"
+    assert page.get_by_label("helpful at least").is_hidden()
+    bound.fill("0.4")
+    bound.press("Enter")
+    shown(page, "helpful=0.25,harmless=0.75")
+    note = page.locator("#outcome .note")
+    assert "harmless at least 0.52, with 95 % confidence" in plain(note.inner_text())
+    bound.fill("3")
+    bound.press("Enter")
+    page.locator("#outcome .note.wrong", has_text="the nearest that can is harmless >= 0.8").wait_for()
+    shown(page, "helpful=0.25,harmless=0.75")
+    page.get_by_label("As much as possible").select_option("harmless")
+    assert bound.is_hidden()
+    page.get_by_role("button", name="Find").click()
+    shown(page, "helpful=0,harmless=1")
+
+
 def test_shift_enter_starts_a_line_and_a_wrong_field_is_shown(two, visit):
     page = visit(f"{two}/#at=helpful=0.5,harmless=0.5")
     shown(page, "helpful=0.5,harmless=0.5")

@@ -191,9 +191,11 @@ def generate(
     """Answer prompts at a preference.
 
     Example: bonesoup generate --preference careful --prompt 'Please explain baking'
+
+    Example: bonesoup generate --preference 'harmless>=0.5,maximize=helpful' --prompt 'Please explain baking'
     """
     settings = params.load()
-    asked_for = settings.preference(preference)
+    asked_for = weights.weights_of(settings, preference, method)
     recipe = weights.recipe(method)
     warnings.filterwarnings("ignore")
     from bonesoup.generation.reward_context import contexts

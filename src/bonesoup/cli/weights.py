@@ -13,10 +13,14 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from bonesoup.settings import params
+from bonesoup.settings.schema import Settings
 
 commands = typer.Typer()
 console = Console(highlight=False, soft_wrap=True)
-_PREFERENCE = typer.Option(help="a named preference of params.yaml, or helpful=0.7,harmless=0.3", show_default=False)
+_PREFERENCE = typer.Option(
+    help="a named preference of params.yaml, helpful=0.7,harmless=0.3, or an outcome: 'harmless>=0.5,maximize=helpful'",
+    show_default=False,
+)
 Preference = Annotated[str, _PREFERENCE]
 # Number of modules whose error is printed, worst first, and of tensors that are listed.
 SHOWN = 5
@@ -121,11 +125,11 @@ def soup(
     if out.exists():
         raise ValueError(f"{out} exists already: choose another folder, or remove it")
     if preference:
-        objectives = params.load().preference(preference)
+        asked_for = weights_of(params.load(), preference, method)
         chosen = recipe(method)
         from bonesoup.generation.soup import merge_adapters
 
-        mixed, values = merge_adapters(chosen, objectives)
+        mixed, values = merge_adapters(chosen, asked_for)
         base = chosen.base
         coefficients = {policy.slot: float(value) for policy, value in zip(chosen.policies, values, strict=True)}
     else:
@@ -158,6 +162,27 @@ def _write(
     if errors:
         worst = sorted(errors.items(), key=lambda item: -item[1])[:SHOWN]
         console.print("relative error: " + ", ".join(f"{module} {error:.2%}" for module, error in worst))
+
+
+def weights_of(settings: Settings, preference: str, method: str) -> list[float]:
+    """Read a preference as weights in the order of the objectives; solve an outcome on the method's measured front.
+
+    Raises:
+        ValueError: neither a name, nor weights, nor an outcome that can be promised.
+    """
+    from bonesoup.evaluation.outcomes import is_outcome, read_outcome, solve
+    from bonesoup.files import read_json
+    from bonesoup.paths import MEASURED
+
+    if preference in settings.preferences or not is_outcome(preference):
+        return settings.preference(preference)
+    outcome = read_outcome(preference, settings.objectives)
+    if not MEASURED.is_file():
+        raise ValueError(f"{MEASURED} does not exist: an outcome needs a measured front, `bonesoup run` makes it")
+    promise = solve(outcome, read_json(MEASURED), method)
+    # Standard output is for answers.
+    typer.echo(promise.text, err=True)
+    return list(promise.preference.values())
 
 
 def recipe(method: str):

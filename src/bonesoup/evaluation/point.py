@@ -59,22 +59,28 @@ def measured(fronts: Sequence[Front], statistics: Statistics) -> dict:
     """Summarise every point of every front: small enough to travel with a model.
 
     Returns:
-        {"unit": the best that all fronts have, "confidence", "objectives", "methods": {method: [{"preference", "mean",
-        "low", "high": [objective]}]}}, means and percentile intervals in SFT standard deviations.
+        {"unit": the best that all fronts have, "confidence", "prompts", "objectives", "methods": {method:
+        [{"preference", "mean", "low", "high", "floor": [objective]}]}}, in SFT standard deviations: means, percentile
+        intervals of each alone, and lower limits that hold for all points and objectives of a method at once, None for
+        none (`Statistics.lower_limits`).
     """
     unit = shared_units(fronts)[0]
-    weights = statistics.weights(len(fronts[0].prompts))
+    prompts = len(fronts[0].prompts)
+    weights = statistics.weights(prompts)
     methods = {}
     for front in fronts:
-        means = resampled_means(weights, front.scores(unit))
-        columns = (front.preferences, means[0], *statistics.interval(means))
+        scores = front.scores(unit)
+        means = resampled_means(weights, scores)
+        floors = statistics.lower_limits(scores)
+        columns = (front.preferences, means[0], *statistics.interval(means), np.where(np.isinf(floors), None, floors))
+        names = ("preference", "mean", "low", "high", "floor")
         methods[front.method] = [
-            dict(zip(("preference", "mean", "low", "high"), map(np.ndarray.tolist, point), strict=True))
-            for point in zip(*columns, strict=True)
+            dict(zip(names, map(np.ndarray.tolist, point), strict=True)) for point in zip(*columns, strict=True)
         ]
     return {
         "unit": unit,
         "confidence": statistics.confidence,
+        "prompts": prompts,
         "objectives": list(fronts[0].objectives),
         "methods": methods,
     }

@@ -67,6 +67,31 @@ class Statistics:
         tail = (1 - self.confidence) / 2
         return np.quantile(draws[1:], [tail, 1 - tail], axis=0)
 
+    def lower_limits(self, scores: np.ndarray) -> np.ndarray:
+        """Return lower limits of the means over prompts of scores [prompt, ...], which hold for all of them at once.
+
+        One multiple of the standard error is subtracted from every mean: the quantile, over resamples, of the largest
+        studentised error among the means. A choice made by looking at the limits is therefore covered too. Scores
+        that are the same for every prompt show no noise: their limit is their mean. -inf where the prompts are too few.
+
+        Source: Hall 1988 (Theoretical comparison of bootstrap confidence intervals); Romano and Wolf 2005 (Stepwise
+        multiple testing as formalized data snooping), for the largest of several errors.
+        """
+        flat = scores.reshape(len(scores), -1)
+        varies = np.ptp(flat, axis=0) > 0
+        limits = flat.mean(axis=0)
+        if varies.any():
+            centred = flat[:, varies] - limits[varies]
+            weights = self.weights(len(flat))[1:]
+            shifts = weights @ centred
+            spreads = np.sqrt(np.maximum(weights @ centred**2 - shifts**2, 0))
+            # A resample of equal scores has no spread: its error is infinite, or 0 / 0 where its mean is exact.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                errors = np.nan_to_num(shifts / spreads, nan=0, posinf=np.inf, neginf=-np.inf)
+            largest = np.quantile(errors.max(axis=1), self.confidence, method="higher")
+            limits[varies] -= largest * centred.std(axis=0)
+        return limits.reshape(scores.shape[1:])
+
     def estimate(self, draws: np.ndarray) -> Estimate:
         """Summarise draws [1 + resamples], the sample's own value first."""
         low, high = self.interval(draws)

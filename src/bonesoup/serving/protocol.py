@@ -113,10 +113,10 @@ Stops = Annotated[
     one_of("stop must be a text, or a list of at most 4 texts, each of 1 to 256 characters"),
 ]
 Preference = Annotated[
-    dict[str, float] | str | None,
+    Annotated[dict[str, float] | dict[str, str] | str | None, Field(union_mode="left_to_right")],
     one_of(
-        'preference must be a mapping of objectives to weights, such as {"helpful": 0.7, "harmless": 0.3}, or the name '
-        "of a preference"
+        'preference must be a mapping of objectives to weights, such as {"helpful": 0.7, "harmless": 0.3}, an outcome '
+        'such as {"harmless": ">= 0.5", "maximize": "helpful"}, or the name of a preference'
     ),
 ]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
@@ -135,7 +135,9 @@ class Steered(Strict):
 
     model: str = Field(description="as /v1/models lists it; NAME@helpful:0.7+harmless:0.3 carries a preference")
     preference: Preference = Field(
-        None, description="weights that sum to 1 over all objectives, or a preference's name; by default the version's"
+        None,
+        description="weights that sum to 1 over all objectives; or an outcome, lower bounds on mean scores and the "
+        "objective to maximize; or a preference's name; by default the version's",
     )
     preferences: Annotated[list[Preference], Field(min_length=1, max_length=64)] | None = Field(
         None, description="instead of `preference`: answer at each of these, in one batch and from the same noise"

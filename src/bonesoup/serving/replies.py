@@ -15,23 +15,33 @@ class Usage(BaseModel):
     total_tokens: int
 
 
-class Completed(BaseModel):
+class Outcome(BaseModel):
+    """What was measured at the preference that was chosen for an outcome; see `evaluation.outcomes.Promise`."""
+
+    asked: str
+    mean: Weights
+    floor: dict[str, float | None]
+    unit: str
+    confidence: float
+    prompts: int
+
+
+class Steered(BaseModel):
+    """How a request, or one of its several preferences, was answered."""
+
+    preference: Weights | None = None
+    coefficients: Weights | None = None
+    outcome: Outcome | None = None
+
+
+class Completed(Steered):
     """The fields that both kinds of completion share."""
 
     id: str
     created: int
     model: str
     usage: Usage
-    preference: Weights | None = None
-    coefficients: Weights | None = None
     note: str | None = None
-
-
-class Steered(BaseModel):
-    """How one of several preferences was answered."""
-
-    preference: Weights | None = None
-    coefficients: Weights | None = None
 
 
 class Likely(BaseModel):
@@ -139,6 +149,7 @@ class Scored(BaseModel):
     answer: int
     preference: Weights
     coefficients: Weights
+    outcome: Outcome | None = None
     logprob: float
     tokens: int
     logprobs: list[LikelyToken] | None
@@ -220,6 +231,7 @@ class Meaning(BaseModel):
 
     preference: Weights
     coefficients: Weights
+    outcome: Outcome | None = None
     sum: float
     l1: float
     expected: Expected | None

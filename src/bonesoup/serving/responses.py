@@ -9,7 +9,7 @@ from bonesoup.serving import errors
 from bonesoup.serving.completions import Job, event, follow
 from bonesoup.serving.errors import ApiError
 from bonesoup.serving.protocol import ResponseBody
-from bonesoup.serving.replies import Weights
+from bonesoup.serving.replies import Outcome, Weights
 
 
 class OutputText(BaseModel):
@@ -42,6 +42,7 @@ class Response(BaseModel):
     usage: dict | None
     preference: Weights
     coefficients: Weights
+    outcome: Outcome | None = None
     note: str | None = None
 
 
@@ -82,7 +83,7 @@ def _response(head: dict, body: ResponseBody, text: str | None, reason: str | No
         "tools": [],
         "top_p": body.top_p,
         "truncation": "disabled",
-    } | {name: head[name] for name in ("preference", "coefficients", "note") if name in head}
+    } | {name: head[name] for name in ("preference", "coefficients", "outcome", "note") if name in head}
 
 
 def _message(head: dict, text: str, status: str) -> dict:

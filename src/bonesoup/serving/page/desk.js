@@ -3,6 +3,7 @@
 import { answer } from "./answer.js";
 import { legend, NAMES, planes, table } from "./front.js";
 import { bars, sum, why } from "./mix.js";
+import { layOut as layOutOutcome } from "./outcome.js";
 import { control, make, parse, text, weighed } from "./preference.js";
 import { layOut as layOutSweep, points, sweep } from "./sweep.js";
 import { call, curl, json, python, Refused } from "./talk.js";
@@ -274,6 +275,11 @@ function layOut() {
     });
     $("named").append(chip);
   }
+  layOutOutcome($("outcome"), soup, (weights) => {
+    state.weights = weights;
+    show(weights);
+    moved();
+  }, failed);
   for (const example of soup.examples) {
     const chip = make("button", { type: "button", textContent: example });
     chip.addEventListener("click", () => {
