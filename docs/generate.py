@@ -43,11 +43,13 @@ RULES = """\
 ## Rules that span keys
 
 - `objectives` repeats no name, and `rewards` has exactly one entry for each.
-- `basis.beta` lies in (1/n, 1] for n objectives. At 1/n all backbones would be the same policy.
+- `basis.beta` lies in (1/n, 1] for n objectives. At 1/n all backbones would be the same policy. It, every one of
+  `seek.betas` and `basis.rows` are refused if the L1 norm of the coefficients passes 10 at some preference.
+- `basis.beta: auto` needs a circulant basis, and preferences in `basis.distribution` that are not all even.
 - Every preference (`preferences.<name>`, and each row of `oracles`) has one weight per objective, none negative, with
   sum 1. A row of `oracles` lies on the evaluation grid: its weights are multiples of 1/`evaluation.parts`. No row is
   repeated.
-- `register.merged` names keys of `preferences`.
+- `register.merged` names keys of `preferences`, and `register.method` is one of `methods`.
 - `policies` trains each slot that `methods` needs exactly once, and no other: `rewarded` needs specialist-1 to -n,
   `bone` backbone-1 to -n, `oracle` one slot for each row of `oracles`.
 - `rl.micro_batch` divides `rl.prompts` * `rl.generations`. `rl.lora.dropout` is 0: RLOO switches dropout off, so

@@ -154,7 +154,7 @@ def make_soups(out: Path, seed: int = 0) -> None:
             lora = LoraConfig(r=2, lora_alpha=4, target_modules="all-linear", init_lora_weights=False)
             folder = out / "policies" / group / slot
             get_peft_model(base, lora).save_pretrained(folder)
-            facts = {"slot": slot, "group": group, "row": row, "objectives": OBJECTIVES, "seed": seed}
+            facts = {"slot": slot, "group": group, "row": row, "objectives": OBJECTIVES, "seed": seed, "steps": 5}
             write_json(folder / "policy.json", facts)
             steps = [{"step": s, "reward/helpful": 0.1 * s, "kl": 0.5 * s, "length": 9.0} for s in range(1, 6)]
             write_jsonl(folder / "steps.jsonl", steps)

@@ -74,6 +74,26 @@ def test_exact_curvatures_give_their_asymmetry_and_the_scalar_theorys_gain(setti
     assert pair["kl_curvature"] == pytest.approx(2.0**2)
 
 
+def test_every_soup_is_predicted_with_what_a_total_of_updates_leaves_its_policies(settings):
+    """A middle policy recovers all that Rewarded Soup misses, to second order; between policies piecewise misses some.
+
+    Rewarded Soup's regret at mu goes with (1 - x^2)^2, piecewise interpolation's with (|x| (1 - |x|))^2: x = 2 mu - 1.
+    """
+    document = found(settings, sampled((1, 1), 0.2))
+    soups = {one["method"]: one for one in document["soups"]}
+    assert list(soups) == ["bone", "lattice", "piecewise", "least-norm", "curved"]
+    assert soups["bone"]["reward"] == document["prediction"]["reward"]
+    assert [soups[method]["steps"] for method in ("bone", "lattice", "curved")] == [[60, 60], [40] * 3, [48, 48, 24]]
+    room, x = document["room"]["reward"]["value"], np.linspace(-1, 1, 11)
+    grid = {method: one["reward"]["grid"]["value"] / room for method, one in soups.items()}
+    assert grid["lattice"] == grid["curved"] == pytest.approx(((1 - x**2) ** 2).mean())
+    left = (np.abs(x) * (1 - np.abs(x))) ** 2
+    assert grid["piecewise"] == pytest.approx(((1 - x**2) ** 2 - left).mean())
+    assert grid["least-norm"] < grid["bone"] < grid["piecewise"] < grid["lattice"]
+    for method in ("lattice", "piecewise", "curved"):
+        assert soups[method]["reward"]["vertices"]["value"] == pytest.approx(0, abs=1e-12)
+
+
 def test_what_short_runs_gain_decides_the_verdict(settings):
     assert found(settings, sampled((1, 1), 0.2))["prediction"]["reward"]["verdict"] == "win"
     unfinished = found(settings, sampled((1, 1), 0.2, unfinished=0.2))

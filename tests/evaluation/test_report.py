@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,13 @@ import pytest
 from rich.console import Console
 
 from bonesoup.cli import show
-from bonesoup.evaluation import tables
+from bonesoup.evaluation import report, tables
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts
 from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import write_json
+from bonesoup.method.methods import METHODS
 
 NAMES = {2: ["helpful", "harmless"], 3: ["helpful", "harmless", "humor"]}
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
@@ -52,6 +54,7 @@ def written(request, tmp_path_factory, make_samples, make_coefficients, make_tra
         results,
         tables.document(results) | chosen,
         tmp_path / "report",
+        main="bone",
         examples=read_examples({"bone": paths["bone"]} | paths, names, 2),
         coefficients=make_coefficients(n),
         normaliser={
@@ -201,6 +204,15 @@ def test_finding_says_what_the_interval_allows():
     assert "nothing to compare" in tables.finding(nothing)
 
 
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_the_page_draws_every_marker(method):
+    """A shape that the script does not know would become a circle, which is Bone Soup's."""
+    script = Path(report.__file__).with_name("page").joinpath("report.js").read_text()
+    shapes = script[script.index("shapes = {") : script.index("};", script.index("shapes = {"))]
+    drawn = re.search(rf'^    "?{re.escape(method.marker)}"?: `', shapes, re.MULTILINE)
+    assert bool(drawn) == (method.marker != "o")
+
+
 def test_report_without_gold_baseline_or_logs(samples, tmp_path):
     """A real run may know no gold score, skip Rewarded Soup and use computed rewards."""
     paths = {method: samples[method] for method in ("sft", "bone")}
@@ -211,6 +223,7 @@ def test_report_without_gold_baseline_or_logs(samples, tmp_path):
         results,
         tables.document(results),
         tmp_path / "report",
+        main="bone",
         examples=read_examples(paths, NAMES[2], 1),
         coefficients={},
         normaliser={"correlation": [[1, -0.5], [-0.5, 1]], "gold": None},

@@ -1,13 +1,18 @@
 """The whole method on whole runs: seek by probes, custom basis rows, every rival, five objectives."""
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from bonesoup.files import read_json
+from bonesoup.generation.soup import Soup
+from bonesoup.method.methods import METHODS
+from bonesoup.serving.source import from_folder
 
 pytestmark = pytest.mark.slow
 
 RIVALS = ["sft", "rewarded", "bone", "unmapped", "mod", "oracle"]
+SOUPS = ["rewarded", "bone", "lattice", "piecewise", "least-norm", "curved"]
 # Two more objectives, computed; with the task's own three they make five.
 EXTRA = '''
 """Computed rewards."""
@@ -81,6 +86,49 @@ def test_every_rival_on_the_same_prompts_with_its_costs(project):
     assert answer.status == 0, answer.output
 
 
+def test_every_soup_of_one_total_of_updates_from_training_to_the_server(project):
+    """The policies of each share the total. The soup that the settings name is registered with its mapping."""
+    counts = {"specialist": 2, "backbone": 2, "lattice": 3, "curve": 3}
+    project.set(
+        methods=["sft", *SOUPS],
+        oracles=[],
+        basis__beta="auto",
+        basis__distribution="uniform",
+        rl__updates=30,
+        register__method="curved",
+        policies={f"{kind}s": {"slots": [f"{kind}-{k + 1}" for k in range(n)]} for kind, n in counts.items()},
+    )
+    done = project.run("bonesoup", "run")
+    assert done.status == 0, done.output
+    assert read_json(project.folder / "out/beta.json")["beta"] == 0.7887
+    assert "curves/curve-3: 6 steps on 0.5 helpful + 0.5 harmless, from the soup of curve-1, curve-2" in done.output
+    assert "lattices/lattice-2: 10 steps on 0.5 helpful + 0.5 harmless" in done.output
+    costs = report(project)["costs"]
+    assert {costs[method]["updates"] for method in SOUPS} == {30}
+    assert {costs[method]["scored"] for method in SOUPS} == {480}
+    page = (project.folder / "out/report/index.html").read_text()
+    assert "Unequal budgets" not in page
+    assert "Curved Soup against Rewarded Soup" in page
+    assert all(METHODS[method].title in page for method in SOUPS)
+    middle = {m: read_json(project.folder / f"out/fronts/{m}/front.json")["coefficients"][1] for m in SOUPS}
+    for method in ("lattice", "piecewise"):
+        np.testing.assert_allclose(middle[method], [0, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(middle["least-norm"], [1 / 3, 1 / 3, 1 / 3])
+    np.testing.assert_allclose(middle["curved"], [0.5, 0.5, 1])
+    models = read_json(project.folder / "out/registered.json")["models"]
+    assert set(models) == {f"bonesoup-{name}" for name in ("curve-1", "curve-2", "soup", "merged-balanced")}
+    (version,) = [file.parents[1] for file in (project.folder / "var").rglob("rewarded.json")]
+    assert list(from_folder(version).soups) == ["curved", "rewarded", "sft"]
+    stored = Soup.read(version / "artifacts/soup.json", version / "artifacts")
+    np.testing.assert_allclose(stored.coefficients([0.2, 0.8]), [0.2, 0.8, 0.64])
+    card = (version / "README.md").read_text()
+    assert "| curve-3 | 0.5 helpful + 0.5 harmless, from the even soup of curve-1, curve-2 | 6 |" in card
+    asked = ["bonesoup", "generate", "--preference", "careful", "--prompt", "Please explain baking"]
+    answer = project.run(*asked)
+    assert answer.status == 0, answer.output
+    assert answer.output == project.run(*asked, "--method", "curved").output
+
+
 def test_more_policies_than_objectives(project):
     project.set(
         basis={"kind": "rows", "beta": 0.7, "rows": [[0.8, 0.2], [0.5, 0.5], [0.2, 0.8]]},
@@ -95,9 +143,9 @@ def test_more_policies_than_objectives(project):
 
 
 def test_a_loud_basis_is_warned_about(project):
-    project.set(basis__beta=0.52)
+    project.set(basis__beta=0.56)
     done = project.run("bonesoup", "run", "basis")
-    assert "WARNING: coefficients of norm 25 amplify" in done.output
+    assert "WARNING: coefficients of norm 8.33 amplify" in done.output
 
 
 @pytest.mark.parametrize("n", [4, 5])

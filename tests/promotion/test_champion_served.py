@@ -71,7 +71,7 @@ def test_the_champion_is_followed_without_losing_a_request(league, folder, crown
 
 def test_without_a_champion_and_a_run_it_says_what_to_do(folder, league):
     with (
-        pytest.raises(AssertionError, match="has no soup to serve: `bonesoup run` makes it"),
+        pytest.raises(AssertionError, match="has no soup bone to serve: `bonesoup run` makes it"),
         serving(cwd=folder, env={"MLFLOW_TRACKING_URI": league.uri}),
     ):
         pass

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,6 +65,18 @@ def test_registration_brings_the_scores_of_its_own_evaluation(league, held, mach
     assert found.front.gold[:, 0, 0].tolist() == samples[samples["point"] == 0]["gold_helpful"].tolist()
     report = read_json(league.root / "out/metrics/report.json")["grids"]["full_grid"]["gold"]["methods"]
     assert found.evidence["rewarded"]["gold/inner_product"] == report["rewarded"]["inner_product"]
+
+
+@pytest.mark.parametrize(("mapping", "points"), [("solve", 3), ("quadratic", 3), ("curved", 3), ("single", 1)])
+def test_a_soup_is_run_at_every_preference_that_its_mapping_answers(
+    league, held, tmp_path, monkeypatch, mapping, points
+):
+    """Whatever the method's name: a version may hold any soup, and merged weights answer their own preference."""
+    soup = sampling.read_recipes(version(league, "1"), tmp_path)["bone"]
+    asked = []
+    monkeypatch.setattr(sampling, "front_rows", lambda policy, *arguments: asked.extend(policy.soup.preferences))
+    sampling.run(replace(soup, mapping=mapping, preferences=((0.5, 0.5),)), held, "cpu", 8)
+    assert len(asked) == points
 
 
 def test_a_version_scored_from_its_files_answers_as_its_soup_does(league, held, tmp_path):

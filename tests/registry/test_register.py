@@ -238,7 +238,7 @@ def test_the_soup_carries_the_metrics_of_the_report(client, project):
 def test_cards_hold_recipe_metrics_and_licence(downloaded, client):
     card = (downloaded["bonesoup-merged-balanced"] / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")
-    assert "| backbone-1 | 0.7 helpful + 0.3 harmless | 0.5 |" in card
+    assert "| backbone-1 | 0.7 helpful + 0.3 harmless | 5 | 0.5 |" in card
     assert "| gold/helpful |" in card
     assert "AutoModelForCausalLM" in card
     assert "held-out accuracy 0.900" in card
@@ -247,7 +247,7 @@ def test_cards_hold_recipe_metrics_and_licence(downloaded, client):
         assert text.count("```") % 2 == 0
         assert client.get_model_version(name, "1").description in text
     steerable = (downloaded["bonesoup-soup"] / "README.md").read_text()
-    assert "| backbone-1 | 0.7 helpful + 0.3 harmless |\n" in steerable
+    assert "| backbone-1 | 0.7 helpful + 0.3 harmless | 5 |\n" in steerable
     assert 'params={"named": "balanced"}' in steerable
 
 

@@ -149,6 +149,8 @@ def test_a_change_brings_what_follows_from_it(written):
     document = written(methods=["sft", "bone"], basis__beta=0.8)
     assert document["policies"] == {"backbones": {"slots": ["backbone-1", "backbone-2"]}}
     assert written(seek__betas=[0.6])["seek"]["betas"] == [0.6, 0.8]
+    assert written(seek__betas=[0.6], basis__beta="auto")["seek"]["betas"] == [0.6, 0.7]
+    assert written(seek__betas=[0.6], basis__beta=0.8)["seek"]["betas"] == [0.6, 0.8]
     assert written(extrapolation__scales=[1.5])["extrapolation"]["scales"] == [1.0, 1.5]
     rows = [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5]]
     document = written(seek__betas=[], basis={"kind": "rows", "beta": 0.8, "rows": rows})

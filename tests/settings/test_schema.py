@@ -70,6 +70,10 @@ def test_the_default_is_valid():
         ("basis.beta", math.nan, "basis.beta: must be in (1/2, 1] for 2 objectives, found nan"),
         ("basis.beta", -math.inf, "basis.beta: must be in (1/2, 1]"),
         ("basis.beta", "big", "basis.beta: Input should be a valid number"),
+        ("basis.beta", 0.52, "basis.beta: the coefficients reach an L1 norm of 25"),
+        ("basis.distribution", {"dirichlet": 0}, "basis.distribution.dirichlet: Input should be greater than 0"),
+        ("basis.distribution", "normal", "basis.distribution: Input should be 'interior' or 'uniform', found 'normal'"),
+        ("seek.betas", [0.7, 0.51], "seek.betas.2: the coefficients reach an L1 norm of 50"),
         ("seek.betas", [0.6, 0.8], "seek.betas: [0.6, 0.8] must hold basis.beta = 0.7"),
         ("seek.betas", [0.7, 0.4], "seek.betas.2: must be in (1/2, 1] for 2 objectives, found 0.4"),
         ("seek.betas", [0.7, 0.7], "seek.betas: [0.7, 0.7] repeats a value"),
@@ -105,6 +109,8 @@ def test_the_default_is_valid():
         ("preferences.odd", {"helpful": math.nan, "harmless": 1}, "preferences.odd: weights must be finite"),
         ("preferences.odd", {"helpful": 1}, "preferences.odd: no weight for harmless"),
         ("preferences.odd", {"helpful": 0.5, "harmless": 0.5, "fun": 0}, "preferences.odd: unknown objectives fun"),
+        ("register.method", "lattice", "register.method: lattice is not among methods: add it, or register rewarded"),
+        ("register.method", "mod", "register.method: Input should be 'rewarded', 'bone', 'lattice', "),
         ("register.merged", ["evn"], "register.merged: 'evn' is no named preference"),
         ("oracles", [[0.5, 0.4]], "oracles.1: weights sum to 0.9, not 1"),
         ("oracles", [[0.5, 0.25, 0.25]], "oracles.1: has 3 weights for 2 objectives"),
@@ -259,10 +265,48 @@ def test_beta_is_accepted_exactly_inside_its_interval(beta, n):
         "register": {"name": "soup", "merged": []},
         "basis": {"beta": beta},
     }
-    if 1 / n < beta <= 1:
+    # Just above 1/n the L1 norm of the coefficients is past the 10 that is accepted; s is the inset of the rows.
+    s = (n * beta - 1) / (n - 1)
+    if 1 / n < beta <= 1 and (1 + (n - 2) * (1 - s) / n) / s <= 10:
         assert params.check(raw).basis.beta == beta
     else:
         assert [line.split(":")[0] for line in faults(raw)] == ["basis.beta"]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "beta"),
+    [
+        ("interior", 0.7),
+        ("uniform", 0.7887),
+        ({"dirichlet": 1.0}, 0.7887),
+        ({"dirichlet": 4.0}, round((1 + 1 / 3) / 2, 4)),
+        ([{"preference": [1, 0]}, {"preference": [0.5, 0.5], "share": 3}], 0.75),
+    ],
+)
+def test_beta_auto_follows_from_the_stated_preferences(distribution, beta):
+    """For two objectives (1 + sqrt(E x^2)) / 2, x = 2 mu - 1; of a Dirichlet distribution E x^2 = 1 / (2 a + 1)."""
+    raw = changed("basis", DEFAULT["basis"] | {"beta": "auto", "distribution": distribution})
+    assert params.check(raw).beta == beta
+    raw["seek"]["betas"] = [0.6]
+    assert faults(raw) == [
+        f"seek.betas: [0.6] must hold basis.beta = {beta:g}, which is kept where none is better; {schema.FILL}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("basis", "fault"),
+    [
+        ({"distribution": [{"preference": [0.5, 0.6]}]}, "basis.beta: auto has no answer for basis.distribution: pref"),
+        ({"distribution": [{"preference": [0.5, 0.5]}]}, "basis.beta: auto has no answer for basis.distribution: pref"),
+        ({"distribution": [{"preference": [0.5]}]}, "basis.beta: auto has no answer for basis.distribution: pref"),
+        ({"distribution": [{"preference": [1, 0]}, {"preference": [1]}]}, "basis.beta: auto has no answer for basis"),
+        ({"distribution": []}, "basis.distribution: Input should be 'interior' or 'uniform', found []"),
+        ({"kind": "identity"}, "basis.beta: auto is for a circulant basis, basis.kind is identity; write a number"),
+    ],
+)
+def test_preferences_that_choose_no_beta_are_refused(basis, fault):
+    found = faults(changed("basis", DEFAULT["basis"] | {"beta": "auto"} | basis))
+    assert any(line.startswith(fault) for line in found), found
 
 
 @given(st.lists(st.floats(-2, 2), min_size=2, max_size=2))

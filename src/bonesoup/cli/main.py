@@ -185,7 +185,7 @@ def profile(
 def generate(
     preference: weights.Preference,
     prompt: Annotated[list[str], typer.Option(help="what the user says; may be repeated")],
-    method: Annotated[str, typer.Option(help="which soup")] = "bone",
+    method: weights.Method = None,
     seed: Annotated[int, typer.Option(help="seed of the sampling noise")] = 0,
 ) -> None:
     """Answer prompts at a preference.
@@ -195,6 +195,7 @@ def generate(
     Example: bonesoup generate --preference 'harmless>=0.5,maximize=helpful' --prompt 'Please explain baking'
     """
     settings = params.load()
+    method = method or settings.register_.method
     asked_for = weights.weights_of(settings, preference, method)
     recipe = weights.recipe(method)
     warnings.filterwarnings("ignore")

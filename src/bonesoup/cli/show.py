@@ -1,5 +1,7 @@
 """The report and a diagnosis as tables for a terminal."""
 
+from collections import Counter
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.padding import Padding
@@ -9,6 +11,7 @@ from rich.text import Text
 from bonesoup.diagnose.findings import interval, number
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.samples import UNITS
+from bonesoup.method.methods import title
 
 
 def report(document: dict) -> Group:
@@ -57,7 +60,7 @@ def _cell(metric: str, cell: dict | None) -> Text:
 def diagnosis(findings: dict) -> Group:
     """Lay out a diagnosis: the verdict, its reasons, and the tables behind them."""
     bullets = [Padding(Text(f"- {reason}"), (0, 0, 0, 2)) for reason in findings["reasons"]]
-    parts = [_runs(findings), _lines(findings), _policies(findings), _penalty(findings)]
+    parts = [_soups(findings), _runs(findings), _lines(findings), _policies(findings), _penalty(findings)]
     return Group(Text(findings["verdict"], style="bold"), *bullets, *parts, Text(_conflict(findings)))
 
 
@@ -86,6 +89,19 @@ def _estimate(value: dict) -> str:
 def _half(value: dict) -> str:
     """Show a size that is never negative, with half the width of its interval."""
     return f"{value['value']:.2f} ± {(value['high'] - value['low']) / 2:.2f}"
+
+
+def _soups(findings: dict) -> Table:
+    """Tabulate what every kind of soup is predicted to gain."""
+    unit = findings["unit"]
+    heading = f"Predicted gain over Rewarded Soup by policies of {findings['full_steps']} steps, {UNITS[unit]}"
+    table = _table(heading, "soup", "policies", "steps at its total", "interior", "whole grid", "vertices")
+    for one in findings["soups"]:
+        steps = ", ".join(f"{count} x {of}" for of, count in Counter(one["steps"] or []).items()) or "do not divide"
+        gain, others = one[unit], (one[unit][part]["value"] for part in ("grid", "vertices"))
+        inside = f"{number(gain['gain'])} {interval(gain)}"
+        table.add_row(title(one["method"]), str(one["policies"]), steps, inside, *map(number, others))
+    return table
 
 
 def _runs(findings: dict) -> Table:

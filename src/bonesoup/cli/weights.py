@@ -22,6 +22,10 @@ _PREFERENCE = typer.Option(
     show_default=False,
 )
 Preference = Annotated[str, _PREFERENCE]
+Method = Annotated[
+    str | None,
+    typer.Option(help="which soup of the run; by default that of `register.method`", show_default=False),
+]
 # Number of modules whose error is printed, worst first, and of tensors that are listed.
 SHOWN = 5
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -93,7 +97,7 @@ def soup(
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full/--adapter-only", help="write a whole model, or a PEFT adapter")] = False,
-    method: Annotated[str, typer.Option(help="with --preference: which soup of the run")] = "bone",
+    method: Method = None,
     rank: Annotated[
         int | None, typer.Option(help="compress the adapter to this rank", min=1, show_default=False)
     ] = None,
@@ -125,7 +129,9 @@ def soup(
     if out.exists():
         raise ValueError(f"{out} exists already: choose another folder, or remove it")
     if preference:
-        asked_for = weights_of(params.load(), preference, method)
+        settings = params.load()
+        method = method or settings.register_.method
+        asked_for = weights_of(settings, preference, method)
         chosen = recipe(method)
         from bonesoup.generation.soup import merge_adapters
 

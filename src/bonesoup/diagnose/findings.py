@@ -18,6 +18,7 @@ from bonesoup.diagnose.forecast import (
 )
 from bonesoup.diagnose.lines import PLACES, Layout, Line, Sampled
 from bonesoup.evaluation.statistics import Statistics, resampled_means
+from bonesoup.method.methods import BASELINE, METHODS, Plan
 from bonesoup.method.preferences import interior, lattice
 from bonesoup.method.quadratic import asymmetry, penalised_share, regret_bone, regret_rewarded, win_region
 from bonesoup.settings.schema import Settings
@@ -81,6 +82,7 @@ def diagnose(
         "full_steps": settings.rl.budget(len(objectives)) // len(objectives),
         "rows": rows.tolist(),
         "prediction": {name: _prediction(one) for name, one in predictions.items()},
+        "soups": _soups(settings, missed, rows, grid),
         "room": {name: statistics.estimate(one).plain() for name, one in rooms.items()},
         "short_runs": _short_runs(sampled, draws, statistics),
         "lines": [_line(line, sampled, draws, objectives, statistics) for line in plan.lines],
@@ -95,6 +97,35 @@ def diagnose(
         },
     }
     return {"verdict": verdict(found), "reasons": reasons(found)} | found
+
+
+def _soups(settings: Settings, missed: dict[str, np.ndarray], rows: np.ndarray, grid: np.ndarray) -> list[dict]:
+    """Predict every soup that could be trained: its policies, what a total of updates leaves each, and its gain.
+
+    The gain is that of policies trained as long as the specialists; fewer updates a policy cost what no theory here
+    knows.
+    """
+    statistics, plan, rl = Statistics.of(settings), Plan.of(rows, []), settings.rl
+    listed = []
+    for method in METHODS.values():
+        # The ablation that takes the preference for the coefficients is no soup to train.
+        if not method.servable or method.key == BASELINE or method.mapping == "direct":
+            continue
+        policies = np.array(method.policies.rows(plan))
+        try:
+            total = rl.budget(len(settings.objectives))
+            steps = [one.steps for one in method.policies.trainings(plan, rl.steps, total).values()]
+        except ValueError:
+            steps = None
+        predictions = {
+            unit: predict(room, policies, grid, settings.evaluation.interior, statistics, method.mapping)
+            for unit, room in missed.items()
+        }
+        listed.append(
+            {"method": method.key, "policies": len(policies), "steps": steps}
+            | {unit: _prediction(one) for unit, one in predictions.items()}
+        )
+    return listed
 
 
 def _prediction(one: Prediction) -> dict:

@@ -24,10 +24,11 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Prediction:
-    """What Bone Soup gains over Rewarded Soup, in mean utility (preference times score), with its interval.
+    """What a soup gains over Rewarded Soup, in mean utility (preference times score), with its interval.
 
     Attributes:
         gain, low, high: averaged over interior preferences.
+        grid: averaged over the whole grid.
         even, vertices: at the even preference, and averaged over the vertices.
         region: share of the grid's preferences at which it gains.
     """
@@ -35,6 +36,7 @@ class Prediction:
     gain: float
     low: float
     high: float
+    grid: Estimate
     even: Estimate
     vertices: Estimate
     region: float
@@ -50,31 +52,38 @@ class Prediction:
 
 
 def predict(
-    room: np.ndarray, rows: ArrayLike, preferences: ArrayLike, threshold: float, statistics: Statistics
+    room: np.ndarray,
+    rows: ArrayLike,
+    preferences: ArrayLike,
+    threshold: float,
+    statistics: Statistics,
+    mapping: str = "solve",
 ) -> Prediction:
     """The gain of a soup of `rows`, from what Rewarded Soup misses at the even preference.
 
     Args:
         room: draws [1 + resamples] of Rewarded Soup's regret at the even preference; in gold it may be negative, where
             what training still finds is over-optimised.
-        rows: [policy, objective] of the backbones.
+        rows: [policy, objective] of the policies, trained as long as the specialists.
         preferences: [grid, objective].
         threshold: a preference is interior when no weight is below it; the even one stands in where none is.
+        mapping: from a preference to coefficients, a key of MAPPINGS.
     """
     n = np.shape(rows)[1]
     even = np.full((1, n), 1 / n)
     preferences = np.asarray(preferences, float)
     inside = interior(preferences, threshold)
-    profile = relative_gain(rows, preferences)
+    profile = relative_gain(rows, preferences, mapping)
     shares = [
-        relative_gain(rows, preferences[inside] if inside.any() else even).mean(),
-        relative_gain(rows, even)[0],
-        relative_gain(rows, np.eye(n)).mean(),
+        relative_gain(rows, preferences[inside] if inside.any() else even, mapping).mean(),
+        profile.mean(),
+        relative_gain(rows, even, mapping)[0],
+        relative_gain(rows, np.eye(n), mapping).mean(),
     ]
-    mean, middle, vertices = (statistics.estimate(room * share) for share in shares)
+    mean, whole, middle, vertices = (statistics.estimate(room * share) for share in shares)
     # A rounding away from 0, as with rows that are the identity's, is no gain.
     gains = np.sign(room[0]) * profile > 1e-9
-    return Prediction(mean.value, mean.low, mean.high, middle, vertices, float(gains.mean()))
+    return Prediction(mean.value, mean.low, mean.high, whole, middle, vertices, float(gains.mean()))
 
 
 def room(even: np.ndarray, unfinished: np.ndarray) -> np.ndarray:

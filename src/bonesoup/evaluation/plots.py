@@ -17,7 +17,7 @@ from scipy.stats import chi2
 from bonesoup.evaluation.compare import Block, Results, regions
 from bonesoup.evaluation.samples import UNITS
 from bonesoup.files import appearing
-from bonesoup.method.methods import BASELINE, MAIN, METHODS, SFT, title
+from bonesoup.method.methods import BASELINE, METHODS, SFT, title
 
 _OBJECTIVES = ("#cc79a7", "#56b4e9", "#e69f00", "#444444")
 _STYLE = {
@@ -43,11 +43,15 @@ _STYLE = {
 }
 
 
-def write_plots(results: Results, training: Mapping[str, Sequence[dict]], out: Path) -> list[Path]:
-    """Write fronts.png, utility.png and, where there are logs, training.png into the folder `out`."""
+def write_plots(results: Results, training: Mapping[str, Sequence[dict]], out: Path, main: str) -> list[Path]:
+    """Write fronts.png, utility.png and, where there are logs, training.png into the folder `out`.
+
+    Args:
+        main: the method on whose front preferences are named.
+    """
     with matplotlib.rc_context(_STYLE):
         figures = {
-            "fronts": fronts(results),
+            "fronts": fronts(results, main),
             "utility": utility(results),
             "training": training_curves(training),
         }
@@ -71,7 +75,7 @@ def methods_of(results: Results) -> tuple[str, ...]:
     return results.blocks[-1].methods
 
 
-def fronts(results: Results) -> Figure:
+def fronts(results: Results, main: str) -> Figure:
     """Mean scores of every method with ellipses of the mean: learned and gold, each pair of objectives."""
     pairs = list(combinations(range(len(results.objectives)), 2))
     units = results.units
@@ -81,14 +85,20 @@ def fronts(results: Results) -> Figure:
     figure = Figure(figsize=(4.9 * shape[1] if across else 4.0 * shape[1], 4.3 * shape[0]))
     axes = figure.subplots(*shape, squeeze=False)
     for ax, (unit, pair) in zip(axes.flat, product(units, pairs), strict=True):
-        _front(ax, results, unit, pair)
+        _front(ax, results, unit, pair, main)
         ax.set_title(UNITS[unit].capitalize())
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    _legend(figure, axes[0, 0])
     return figure
 
 
-def _front(ax: Axes, results: Results, unit: str, pair: tuple[int, int]) -> None:
+def _legend(figure: Figure, ax: Axes) -> None:
+    """Name what is drawn above all panels, five names a line at most."""
+    handles, labels = ax.get_legend_handles_labels()
+    lines = max(1, -(-len(labels) // 5))
+    figure.legend(handles, labels, loc="outside upper center", ncols=max(1, -(-len(labels) // lines)))
+
+
+def _front(ax: Axes, results: Results, unit: str, pair: tuple[int, int], main: str) -> None:
     i, j = pair
     radius = np.sqrt(chi2.ppf(results.confidence, 2))
     for method in methods_of(results):
@@ -114,16 +124,16 @@ def _front(ax: Axes, results: Results, unit: str, pair: tuple[int, int]) -> None
             label=title(method),
             zorder=4 if method == SFT else 3,
         )
-    _label_points(ax, results, unit, pair)
+    _label_points(ax, results, unit, pair, main)
     ax.set_xlabel(f"{results.objectives[i]}  (SFT standard deviations)")
     ax.set_ylabel(f"{results.objectives[j]}  (SFT standard deviations)")
 
 
-def _label_points(ax: Axes, results: Results, unit: str, pair: tuple[int, int]) -> None:
+def _label_points(ax: Axes, results: Results, unit: str, pair: tuple[int, int], main: str) -> None:
     """Name the preference at the ends and the middle of one front; two objectives only."""
     if len(results.objectives) > 2:
         return
-    method = next(m for m in (MAIN, *methods_of(results)) if m in methods_of(results) and m != SFT)
+    method = next(m for m in (main, *methods_of(results)) if m in methods_of(results) and m != SFT)
     block = home(results, method)
     points = block.points[unit][method][:, pair]
     middle, last = len(points) // 2, len(points) - 1
@@ -156,8 +166,7 @@ def utility(results: Results) -> Figure | None:
         ax.axhline(0, color=METHODS[BASELINE].colours[0], lw=1.4)
         ax.set_title(UNITS[unit].capitalize())
     axes[0].set_ylabel(f"utility gained over {title(BASELINE)}")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=max(len(labels), 1))
+    _legend(figure, axes[0])
     return figure
 
 
@@ -184,13 +193,14 @@ def _gain_lines(ax: Axes, results: Results, unit: str) -> None:
 def _gain_bars(ax: Axes, results: Results, unit: str) -> None:
     names = ("interior", "edge", "vertex")
     rivals = _rivals(results)
+    step = min(0.28, 0.84 / max(len(rivals), 1))
     for place, method in enumerate(rivals):
         found = home(results, method).differences[unit][method]
         for x, region in enumerate(names):
             if (e := found.get(f"inner_product_{region}")) is None:
                 continue
-            at, colour = x + (place - (len(rivals) - 1) / 2) * 0.28, METHODS[method].colours[0]
-            ax.bar(at, e.value, 0.25, color=colour, label=title(method) if x == 0 else None)
+            at, colour = x + (place - (len(rivals) - 1) / 2) * step, METHODS[method].colours[0]
+            ax.bar(at, e.value, 0.9 * step, color=colour, label=title(method) if x == 0 else None)
             ax.plot([at, at], [e.low, e.high], color="#222222", lw=1.2)
     ax.set_xticks(range(3), names)
     ax.grid(axis="x", visible=False)
@@ -233,6 +243,5 @@ def training_curves(training: Mapping[str, Sequence[dict]]) -> Figure | None:
     for kl in axes[1::2].flat:
         kl.tick_params(labelbottom=True)
         kl.set_xlabel("step")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    _legend(figure, axes[0, 0])
     return figure

@@ -14,7 +14,7 @@ from bonesoup.evaluation.compare import Results, regions
 from bonesoup.evaluation.plots import home, methods_of, write_plots
 from bonesoup.evaluation.samples import UNITS, Example
 from bonesoup.files import appearing
-from bonesoup.method.methods import BASELINE, MAIN, METHODS, ORACLE, SFT, title
+from bonesoup.method.methods import BASELINE, METHODS, ORACLE, SFT, title
 
 
 def write_report(
@@ -22,6 +22,7 @@ def write_report(
     found: dict,
     out: Path,
     *,
+    main: str,
     examples: Sequence[Example],
     coefficients: Mapping[str, dict],
     normaliser: dict,
@@ -36,6 +37,7 @@ def write_report(
         results: from `evaluate`.
         found: report.json: `tables.document` of the results, with basis, seek, scales and costs where there are any.
         out: folder, made if absent.
+        main: the method that the headline is about.
         examples: from `read_examples`; responses are untrusted text and shown as text.
         coefficients: {method: {"policies": [slot], "preferences": [point, objective], "coefficients":
             [point, slot]}}: out/fronts/<method>/front.json plus the slots of out/soups/<method>.json.
@@ -47,7 +49,7 @@ def write_report(
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    images = {path.stem: path for path in write_plots(results, training, out)}
+    images = {path.stem: path for path in write_plots(results, training, out, main)}
     _write_csv(results, out / "front.csv")
     _write_utility(results, out / "utility.csv")
     page = _template().render(
@@ -56,7 +58,7 @@ def write_report(
         known=METHODS,
         unit_titles=UNITS,
         compared=(SFT, BASELINE),
-        headline=_headline(found),
+        headline=_headline(found, main),
         units=results.units,
         objectives=results.objectives,
         methods=methods_of(results),
@@ -68,7 +70,7 @@ def write_report(
             stem: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
             for stem, path in images.items()
         },
-        data=_page_data(results, examples, coefficients, training),
+        data=_page_data(results, main, examples, coefficients, training),
     )
     with appearing(out / "index.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -87,12 +89,12 @@ def _template():
     return environment.get_template("report.html")
 
 
-def _headline(found: dict) -> list[dict]:
-    """The few numbers shown large: Bone Soup (or the oracle) against Rewarded Soup on the full grid."""
+def _headline(found: dict, main: str) -> list[dict]:
+    """The few numbers shown large: the method `main` (or the oracle) against Rewarded Soup on the full grid."""
     grid = found["grids"]["full_grid"]
     unit = next(unit for unit in UNITS if unit in grid)
     row = next(
-        (r for r in tables.rows(grid, unit) if r["kind"] == "difference" and r["method"] in (MAIN, ORACLE)),
+        (r for r in tables.rows(grid, unit) if r["kind"] == "difference" and r["method"] in (main, ORACLE)),
         None,
     )
     if row is None:
@@ -116,6 +118,7 @@ def _headline(found: dict) -> list[dict]:
 
 def _page_data(
     results: Results,
+    main: str,
     examples: Sequence[Example],
     coefficients: Mapping[str, dict],
     training: Mapping[str, Sequence[dict]],
@@ -126,7 +129,7 @@ def _page_data(
         "objectives": results.objectives,
         "units": [{"key": unit, "name": UNITS[unit]} for unit in results.units],
         "baseline": BASELINE,
-        "main": MAIN,
+        "main": main,
         "confidence": results.confidence,
         "grid": grid.tolist(),
         "interior": regions(grid, results.interior)["interior"].tolist(),

@@ -16,8 +16,12 @@ _NEUTRAL = ("kl", "tokens", "cardinality", "sparsity", "spacing")
 _DIGITS = {"cardinality": 0, "kl": 2, "tokens": 1}
 
 
-def document(results: Results) -> dict:
-    """Results as nested plain data without NaN, which `dvc metrics` and every function below can read."""
+def document(results: Results, main: str = MAIN) -> dict:
+    """Results as nested plain data without NaN, which `dvc metrics` and every function below can read.
+
+    Args:
+        main: the method that the finding is about.
+    """
     found = {
         "objectives": list(results.objectives),
         "references": list(results.references),
@@ -27,7 +31,7 @@ def document(results: Results) -> dict:
         "prompts": results.prompts,
         "grids": {block.name.replace(" ", "_"): _block(block, results) for block in results.blocks},
     }
-    return {"finding": finding(found)} | found
+    return {"finding": finding(found, main)} | found
 
 
 def _block(block: Block, results: Results) -> dict:
@@ -76,12 +80,12 @@ def interval(metric: str, found: dict, signed: bool = False) -> str:
     return f"[{number(metric, found['low'], signed)}, {number(metric, found['high'], signed)}]"
 
 
-def finding(found: dict) -> str:
-    """What the numbers say about Bone Soup, in one sentence; says so where they do not tell methods apart."""
+def finding(found: dict, main: str = MAIN) -> str:
+    """Say in one sentence how the method `main` compares with Rewarded Soup, or that no difference is certain."""
     grid = found["grids"]["full_grid"]
     unit = "gold" if "gold" in grid else "reward"
     differences = grid[unit][f"difference_to_{BASELINE}"]
-    method = next((m for m in (MAIN, *differences) if m in differences and m != SFT), None)
+    method = next((m for m in (main, *differences) if m in differences and m != SFT), None)
     if method is None:
         return "There is nothing to compare: the whole grid needs Rewarded Soup and one more method."
     metric = "inner_product_interior" if "inner_product_interior" in differences[method] else "inner_product"

@@ -39,11 +39,7 @@ class Soup:
     """How preferences become coefficients over policies.
 
     Attributes:
-        mapping: `solve` finds lambda with rows^T lambda = preference (Bone Soup; Rewarded Soup, where the rows
-            are the identity, gets lambda = preference); `direct` takes lambda = preference whatever the rows (the
-            ablation); `lookup` answers only preferences that are a row (oracles); `single` is one policy whatever
-            the preference; `context` has no policies: the base reads the preference in its prompt (RiC); `none` is
-            the base alone.
+        mapping: how a preference becomes coefficients, a key of MAPPINGS.
         mixes: what lambda mixes: the `weights` of the policies, or their next-token `distributions` (MOD).
         scale: extrapolation per objective; None is 1 everywhere.
         reach: `context` only: the lowest and the highest reward that its prompts ask for, each [objective].

@@ -17,6 +17,8 @@ from bonesoup.method.preferences import lattice
 _MAX_CONDITION = 1e12
 # The circulant of the smallest beta that the paper tries, .6 for two objectives, has an L1 norm of 5.
 LOUD = 5.0
+# Twice as much is refused: at 10 an error of a tenth in every policy is as large as a policy.
+DEAFENING = 10.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,16 @@ class Conditioning:
     def loud(self) -> bool:
         """Whether the merge amplifies noise more than any published setting does."""
         return self.l1 > LOUD + 1e-9
+
+    @property
+    def fault(self) -> str | None:
+        """Why a soup of these rows is refused; None if it is not."""
+        if self.l1 <= DEAFENING + 1e-9:
+            return None
+        return (
+            f"the coefficients reach an L1 norm of {self.l1:.3g}, and what is wrong with the policies is amplified as "
+            f"much; at most {DEAFENING:g} is accepted: take a larger beta, or rows that point further apart"
+        )
 
 
 def conditioning(rows: ArrayLike, degree: int = 1, noise: float = 0.0) -> Conditioning:

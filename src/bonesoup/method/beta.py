@@ -5,6 +5,37 @@ from numpy.polynomial import Polynomial
 from numpy.typing import ArrayLike
 
 from bonesoup.method.arrays import check_objectives, finite, matrix
+from bonesoup.method.preferences import interior, lattice
+
+
+def beta_for(
+    n: int, distribution: str | float | list[tuple[list[float], float]], parts: int, threshold: float
+) -> float:
+    """Choose beta for a stated distribution of preferences, rounded to four digits, within which the loss is flat.
+
+    Args:
+        n: objectives.
+        distribution: `uniform` over the simplex; `interior`, the points of the lattice of `parts` with no weight below
+            `threshold`, alike; a number, the concentration of a symmetric Dirichlet distribution; or preferences
+            [objective] with how often each is asked for.
+
+    Raises:
+        ValueError: as `best_beta` and `best_beta_dirichlet`, or the lattice has no interior point.
+    """
+    if distribution == "uniform":
+        beta = best_beta_dirichlet(n)
+    elif distribution == "interior":
+        grid = lattice(n, parts)
+        inside = grid[interior(grid, threshold)]
+        if not len(inside):
+            raise ValueError(f"no preference in {parts} parts gives each of {n} objectives {threshold:g} or more")
+        beta = best_beta(n, inside)
+    elif isinstance(distribution, list):
+        preferences, weights = zip(*distribution, strict=True)
+        beta = best_beta(n, preferences, weights)
+    else:
+        beta = best_beta_dirichlet(n, distribution)
+    return round(beta, 4)
 
 
 def best_beta(n: int, preferences: ArrayLike, weights: ArrayLike | None = None) -> float:

@@ -18,11 +18,13 @@ class Mapping:
 
     Attributes:
         coefficients: the rule.
+        words: what the coefficients lambda do for a preference mu, for readers.
         answers: the preferences it can answer: `any`, those that are a row of a policy (`rows`), or `one` answer for
             all of them.
     """
 
     coefficients: Rule
+    words: str
     answers: Literal["any", "rows", "one"] = "any"
 
 
@@ -101,15 +103,19 @@ def fixed(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = N
 
 
 MAPPINGS = {
-    "solve": Mapping(basis.coefficients),
-    "quadratic": Mapping(quadratic),
-    "piecewise": Mapping(piecewise),
-    "curved": Mapping(curved),
-    "direct": Mapping(direct),
-    "lookup": Mapping(lookup, "rows"),
-    "single": Mapping(fixed, "one"),
-    # No policies: the base reads the preference in its prompt.
-    "context": Mapping(fixed),
-    # No policies: the base alone.
-    "none": Mapping(fixed, "one"),
+    "solve": Mapping(basis.coefficients, "solve rows^T lambda = mu"),
+    "quadratic": Mapping(
+        quadratic, "solve rows^T lambda = mu and, for the rows b_j, sum_j lambda_j b_j b_j^T = mu mu^T"
+    ),
+    "piecewise": Mapping(piecewise, "interpolate linearly between the policies nearest to mu"),
+    "curved": Mapping(
+        curved, "are mu_i for the specialist of objective i, and 4 mu_i mu_j for the correction of i and j"
+    ),
+    "direct": Mapping(direct, "are mu itself"),
+    "lookup": Mapping(lookup, "choose the policy that was trained for mu", "rows"),
+    "single": Mapping(fixed, "are 1", "one"),
+    # The base reads the preference in its prompt.
+    "context": Mapping(fixed, "are none: there are no policies"),
+    # The base alone.
+    "none": Mapping(fixed, "are none: there are no policies", "one"),
 }

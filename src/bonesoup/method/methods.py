@@ -180,7 +180,7 @@ METHODS = {method.key: method for method in _TABLE}
 SFT = "sft"
 # What differences and ratios are taken against.
 BASELINE = "rewarded"
-# What a run is about: the headline's method, and the one that is registered.
+# What a run is about unless register.method says so: the headline's method, and the one that is registered.
 MAIN = "bone"
 # What a preference gets from a policy trained for it alone.
 ORACLE = "oracle"

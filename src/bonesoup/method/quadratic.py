@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bonesoup.method.arrays import matrix
-from bonesoup.method.basis import coefficients
+from bonesoup.method.mappings import MAPPINGS
 
 
 def asymmetry(k1: ArrayLike, k2: ArrayLike) -> np.ndarray:
@@ -47,7 +47,7 @@ def win_region(k1: ArrayLike, k2: ArrayLike, beta: float) -> np.ndarray:
     return np.sqrt((1 + c * b**2) / (1 + c))
 
 
-def error_shape(rows: ArrayLike, preferences: ArrayLike) -> np.ndarray:
+def error_shape(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve") -> np.ndarray:
     """Expected regret of a soup of the policies of `rows`, up to one factor that all soups and preferences share.
 
     To leading order the policy of a row w is off the straight combination of the specialists by the sum over pairs
@@ -58,12 +58,13 @@ def error_shape(rows: ArrayLike, preferences: ArrayLike) -> np.ndarray:
     Args:
         rows: [policy, objective]; the identity is Rewarded Soup.
         preferences: [grid, objective].
+        mapping: from a preference to coefficients, a key of MAPPINGS.
 
     Returns:
         [grid]; for two objectives and a circulant (b^2 - x^2)^2 / 16, with b = 2 beta - 1 and x = 2 mu - 1.
     """
     rows, preferences = matrix(rows, "rows"), matrix(preferences, "preferences")
-    weights = coefficients(rows, preferences)
+    weights = np.array([MAPPINGS[mapping].coefficients(rows, each, None) for each in preferences])
     first, second = np.triu_indices(rows.shape[1], 1)
     missed = preferences[:, first] * preferences[:, second] - weights @ (rows[:, first] * rows[:, second])
     pairs = np.stack([first, second])
@@ -72,14 +73,14 @@ def error_shape(rows: ArrayLike, preferences: ArrayLike) -> np.ndarray:
     return np.einsum("gp,pq,gq->g", missed, agreement, missed)
 
 
-def relative_gain(rows: ArrayLike, preferences: ArrayLike) -> np.ndarray:
+def relative_gain(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve") -> np.ndarray:
     """What a soup of `rows` wins over Rewarded Soup, as shares [grid] of Rewarded Soup's regret at the even preference.
 
     Negative where it loses: at the vertices the specialists are optimal by construction.
     """
     n = matrix(rows, "rows").shape[1]
     even = error_shape(np.eye(n), np.full((1, n), 1 / n))[0]
-    return (error_shape(np.eye(n), preferences) - error_shape(rows, preferences)) / even
+    return (error_shape(np.eye(n), preferences) - error_shape(rows, preferences, mapping)) / even
 
 
 def penalised_share(curvature: ArrayLike, extra: ArrayLike) -> np.ndarray:

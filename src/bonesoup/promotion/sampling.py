@@ -14,6 +14,7 @@ from bonesoup.evaluation.front_rows import Scorer, front_rows
 from bonesoup.files import file_digest, read_json
 from bonesoup.generation.sample import render
 from bonesoup.generation.soup import Soup, SoupModel
+from bonesoup.method.mappings import MAPPINGS
 from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.method.preferences import lattice
 from bonesoup.registry.manifest import download
@@ -45,7 +46,7 @@ def run(soup: Soup, yardstick: Yardstick, device: str, batch: int) -> pd.DataFra
     Raises:
         ValueError: a prompt that does not fit the model, or a judge that has changed.
     """
-    if soup.mapping == "solve" or soup.method == SFT:
+    if MAPPINGS[soup.mapping].answers == "any" or soup.method == SFT:
         grid = lattice(len(yardstick.objectives), yardstick.parts)
         soup = replace(soup, preferences=tuple(map(tuple, grid.tolist())))
     policy = SoupModel.load(soup, device)

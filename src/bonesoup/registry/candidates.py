@@ -12,10 +12,11 @@ from bonesoup.evaluation.samples import read_front
 from bonesoup.evaluation.statistics import Statistics, resampled_means
 from bonesoup.files import digest, file_digest, read_json
 from bonesoup.generation.soup import Soup
-from bonesoup.method.methods import BASELINE, MAIN
+from bonesoup.method.methods import BASELINE
 from bonesoup.paths import FRONTS, SOUPS
 from bonesoup.registry.scores import BESIDE, Evidence, key_of, report_evidence
 from bonesoup.registry.versions import soup_name
+from bonesoup.settings.schema import Register
 from bonesoup.weights.adapter_files import load
 from bonesoup.weights.adapters import concatenate
 from bonesoup.weights.fold import fold
@@ -56,22 +57,22 @@ class Candidate:
 def candidates(
     root: Path,
     settings: dict,
-    prefix: str,
-    merged: list[str],
+    register: Register,
     objectives: list[str],
     preferences: dict[str, dict[str, float]],
     yardstick: str | None,
 ) -> list[Candidate]:
-    """Return the candidates of the pipeline in `root`; empty while its Bone Soup is not made.
+    """Return the candidates of the pipeline in `root`; empty while the soup to register is not made.
 
     Args:
-        merged: named preferences that get merged weights.
+        register: which soup, its name, and the named preferences that get merged weights.
         yardstick: digest of the yardstick that the run was evaluated on.
     """
-    if not (root / SOUPS / f"{MAIN}.json").is_file():
+    prefix, method = register.name, register.method
+    if not (root / SOUPS / f"{method}.json").is_file():
         return []
-    raw, soup = _recipe(root, MAIN)
-    at = _evidence_at(root, settings, objectives)
+    raw, soup = _recipe(root, method)
+    at = _evidence_at(root, method, settings, objectives)
     base = {soup.base.name: soup.base}
     adapter_folders = {policy.slot: policy.path for policy in soup.policies}
 
@@ -80,6 +81,9 @@ def candidates(
 
     listed = []
     for k, (policy, item) in enumerate(zip(soup.policies, raw["policies"], strict=True)):
+        if item.get("start"):
+            # A correction adds to a soup of others, and is no policy by itself.
+            continue
         recipe = raw | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
         folders = base | {policy.slot: policy.path}
         name = f"{prefix}-{policy.slot}"
@@ -90,15 +94,15 @@ def candidates(
 
     even = dict.fromkeys(objectives, 1 / len(objectives))
     folders, rewarded = base | adapter_folders, None
-    if BASELINE in settings["methods"] and (root / SOUPS / f"{BASELINE}.json").is_file():
+    if method != BASELINE and BASELINE in settings["methods"] and (root / SOUPS / f"{BASELINE}.json").is_file():
         rewarded, specialists = _recipe(root, BASELINE)
         folders |= {policy.slot: policy.path for policy in specialists.policies}
-    evidence = report_evidence(root, MAIN)
-    fronts = {m: root / FRONTS / m / "samples.parquet" for m in (MAIN, *BESIDE) if m in settings["methods"]}
-    fronts = {method: path for method, path in fronts.items() if path.is_file()}
+    evidence = report_evidence(root, method)
+    fronts = {m: root / FRONTS / m / "samples.parquet" for m in (method, *BESIDE) if m in settings["methods"]}
+    fronts = {m: path for m, path in fronts.items() if path.is_file()}
     name = soup_name(prefix)
     listed.append(Candidate(name, "soup", raw, folders, even, False, {}, evidence, rewarded, fronts))
-    for name in merged:
+    for name in register.merged:
         row = tuple(float(preferences[name][objective]) for objective in objectives)
         slots = dict(zip(adapter_folders, soup.coefficients(row).tolist(), strict=True))
         recipe = raw | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
@@ -106,7 +110,7 @@ def candidates(
     # Of the weights alone: PEFT writes the module names of adapter_config.json in any order.
     weights = [file_digest(soup.base), [policy["digest"] for policy in raw["policies"]], rewarded]
     answers = [settings["generation"], preferences, __version__]
-    judged = [yardstick, {method: file_digest(path) for method, path in fronts.items()}, evidence]
+    judged = [yardstick, {m: file_digest(path) for m, path in fronts.items()}, evidence]
     return [
         replace(c, fingerprint=digest(c.name, c.soup, c.coefficients, c.evidence, weights, answers, judged))
         for c in listed
@@ -121,19 +125,19 @@ def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
     return raw | {"base": soup.base.name, "policies": policies}, soup
 
 
-def merge(root: Path, coefficients: dict[str, float], out: Path) -> None:
-    """Fold the Bone Soup at these coefficients into plain weights."""
-    soup = Soup.read(root / SOUPS / f"{MAIN}.json", root)
+def merge(root: Path, method: str, coefficients: dict[str, float], out: Path) -> None:
+    """Fold a method's soup at these coefficients into plain weights."""
+    soup = Soup.read(root / SOUPS / f"{method}.json", root)
     parts = [(load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
     fold(soup.base, concatenate(parts), out)
 
 
-def _evidence_at(root: Path, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:
+def _evidence_at(root: Path, method: str, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:
     """Return a function: preference [objective] -> the soup's mean scores there; empty off the evaluation grid."""
-    file = root / FRONTS / MAIN / "samples.parquet"
+    file = root / FRONTS / method / "samples.parquet"
     if not file.is_file():
         return lambda preference: {}
-    front = read_front(file, MAIN, objectives)
+    front = read_front(file, method, objectives)
     evaluation = settings["evaluation"]
     statistics = Statistics(evaluation["bootstrap"], evaluation["confidence"], settings["seed"])
     weights = statistics.weights(len(front.prompts))

@@ -7,13 +7,16 @@ from jinja2 import Environment, StrictUndefined, TemplateSyntaxError, UndefinedE
 
 import bonesoup
 from bonesoup.files import read_json
-from bonesoup.paths import METRICS, SUMMARY
+from bonesoup.method.mappings import MAPPINGS
+from bonesoup.method.methods import BACKBONES, METHODS
+from bonesoup.paths import METRICS, SOUPS, SUMMARY
 from bonesoup.registry.candidates import CHECKPOINT, Candidate
 from bonesoup.registry.package import Origin, policies
 
 TEMPLATE = Path("mlflow/model-card.md")
 # Size of the registry's description column.
 DESCRIPTION_CHARACTERS = 5000
+PAPER = "arXiv 2502.10762"
 LICENCE = "apache-2.0"
 LICENCE_TEXT = (
     "The code here is under Apache-2.0. Weights trained from scratch on the embedded data are too; otherwise "
@@ -53,14 +56,24 @@ def values(candidate: Candidate, origin: Origin) -> dict[str, Any]:
     for name in objectives:
         measured = root / METRICS / f"reward-{name}.json"
         rewards[name] = settings["rewards"][name] | (read_json(measured) if measured.is_file() else {})
+    made = read_json(root / SOUPS / f"{soup['method']}.json")
+    folders = {policy["slot"]: root / policy["path"] for policy in made["policies"]}
     recipe = [
-        {"slot": slot, "row": dict(zip(objectives, facts["row"], strict=True))}
+        {
+            "slot": slot,
+            "row": dict(zip(objectives, facts["row"], strict=True)),
+            "steps": read_json(folders[slot] / "policy.json")["steps"],
+            "start": facts.get("start"),
+        }
         for slot, facts in policies(candidate, origin).items()
     ]
     summary = root / SUMMARY
     return {
         "name": candidate.name,
         "kind": candidate.kind,
+        "title": METHODS[soup["method"]].title,
+        "paper": PAPER if METHODS[soup["method"]].policies is BACKBONES else None,
+        "mapping": MAPPINGS[made["mapping"]].words,
         "version": bonesoup.__version__,
         "objectives": objectives,
         "recipe": recipe,

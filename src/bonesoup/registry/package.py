@@ -12,7 +12,7 @@ from mlflow.types.schema import Object, Property
 
 import bonesoup
 from bonesoup.files import read_json, write_json
-from bonesoup.method.methods import BASELINE, MAIN
+from bonesoup.method.methods import BASELINE
 from bonesoup.method.preferences import preference_faults
 from bonesoup.paths import MEASURED, METRICS, SOUPS
 from bonesoup.registry import lineage, manifest
@@ -59,7 +59,7 @@ def build(candidate: Candidate, origin: Origin, card: str, identity: Model, work
         write_json(recipes[BASELINE], candidate.rewarded)
     folders = candidate.folders
     if candidate.kind == "merged":
-        merge(origin.root, candidate.coefficients, work / CHECKPOINT)
+        merge(origin.root, candidate.soup["method"], candidate.coefficients, work / CHECKPOINT)
         (work / CHECKPOINT / "README.md").write_text(card)
         folders = {CHECKPOINT: work / CHECKPOINT}
     folder = work / "model"
@@ -112,14 +112,18 @@ def signature(candidate: Candidate, origin: Origin) -> ModelSignature:
 
 
 def policies(candidate: Candidate, origin: Origin) -> dict[str, dict]:
-    """Return row and digest of every policy of the Bone Soup that a version uses, by slot."""
-    every = _facts(read_json(origin.root / SOUPS / f"{MAIN}.json"))
+    """Return row and digest of every policy that a version uses, by slot, and the soup that it starts from, if any."""
+    every = _facts(read_json(origin.root / SOUPS / f"{candidate.soup['method']}.json"))
     used = candidate.coefficients.keys() | candidate.folders.keys()
     return {slot: facts for slot, facts in every.items() if slot in used}
 
 
 def _facts(soup: dict) -> dict[str, dict]:
-    return {policy["slot"]: {"row": policy["row"], "sha256": policy["digest"]} for policy in soup["policies"]}
+    return {
+        policy["slot"]: {"row": policy["row"], "sha256": policy["digest"]}
+        | ({"start": policy["start"]} if "start" in policy else {})
+        for policy in soup["policies"]
+    }
 
 
 def write_lineage(candidate: Candidate, origin: Origin, folder: Path) -> None:

@@ -41,7 +41,7 @@ def register_all(
     Args:
         root: of the project; files are read from its out/.
         settings_text: params.yaml, valid.
-        register: name of experiment and models; the preferences that get merged weights.
+        register: the soup to register, the name of experiment and models, the preferences that get merged weights.
         preferences: named preferences over `objectives`.
         echo: called with each line of progress.
 
@@ -61,7 +61,7 @@ def register_all(
     stages, missing = mirror.stage_runs(root)
     measure = _yardstick(root, settings, echo)
     measure_digest = measure.digest if measure else None
-    wanted = candidates(root, settings, register.name, register.merged, objectives, preferences, measure_digest)
+    wanted = candidates(root, settings, register, objectives, preferences, measure_digest)
     code = lineage.code(root)
     models = {}
     with nothing_lost(uri):

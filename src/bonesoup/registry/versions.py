@@ -7,6 +7,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
+from bonesoup.method.methods import METHODS
 from bonesoup.registry.store import Store
 
 # MLflow allows letters, digits, _ and - in an alias, in any case.
@@ -16,8 +17,9 @@ REFERENCE = re.compile(rf"(?:(?P<model>{MODEL})(?:/(?P<of>{NUMBER})|@(?P<at>{ALI
 # Aliases and tags that a promotion writes; a demoted version has its alias until there is another champion.
 CHAMPION, DEMOTED = "champion", "demoted"
 DECISION, PREVIOUS = "decision", "previous_champion"
-# What follows the project's name, by the kind of the model.
-FORMS = {"soup": "soup", "backbone": r"backbone-\d+", "merged": "merged-.+"}
+# What follows the project's name, by the kind of the model. A model of one policy has the name of its slot.
+_SLOTS = sorted({method.policies.kind for method in METHODS.values() if method.servable})
+FORMS = {"soup": "soup", "backbone": rf"(?:{'|'.join(_SLOTS)})-\d+", "merged": "merged-.+"}
 
 
 def soup_name(prefix: str) -> str:

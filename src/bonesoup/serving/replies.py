@@ -205,6 +205,7 @@ class SoupReply(BaseModel):
     version: str | None
     objectives: list[str]
     beta: float | None
+    mapping: str
     policies: dict[str, Weights]
     default: Weights
     preferences: dict[str, Weights]

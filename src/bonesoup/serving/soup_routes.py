@@ -40,6 +40,7 @@ async def soup(now: Now):
         "version": source.version,
         "objectives": list(source.objectives),
         "beta": source.beta,
+        "mapping": source.soup.mapping,
         "policies": {policy.slot: named(policy.row) for policy in source.soup.policies},
         "default": source.default,
         "preferences": source.preferences,

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from bonesoup.files import read_json, read_jsonl
 from bonesoup.generation.soup import Soup
 from bonesoup.method.basis import circulant
-from bonesoup.method.methods import BASELINE, MAIN, SFT
+from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.paths import MEASURED, PROMPTS, SOUPS
 from bonesoup.settings import params
 
@@ -68,16 +68,17 @@ class Source:
 
 
 def from_project(root: Path) -> Source:
-    """Read the soup of a project's own run.
+    """Read the soup of a project's own run that `register.method` names.
 
     Raises:
         ValueError: there is no run to serve.
     """
-    if not (root / SOUPS / f"{MAIN}.json").is_file():
-        raise ValueError(f"{root / SOUPS} has no soup to serve: `bonesoup run` makes it")
     settings = params.load(root / params.PARAMS)
-    main = Soup.read(root / SOUPS / f"{MAIN}.json", root)
-    soups = {MAIN: main} | _beside(main, root / SOUPS / f"{BASELINE}.json", root)
+    method = settings.register_.method
+    if not (root / SOUPS / f"{method}.json").is_file():
+        raise ValueError(f"{root / SOUPS} has no soup {method} to serve: `bonesoup run` makes it")
+    main = Soup.read(root / SOUPS / f"{method}.json", root)
+    soups = {method: main} | _beside(main, root / SOUPS / f"{BASELINE}.json", root)
     weights = 1 / len(main.objectives)
     return Source(
         name=f"{settings.register_.name}-soup",

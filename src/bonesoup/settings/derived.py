@@ -67,13 +67,25 @@ def _module(function: Any) -> str:
 def _candidates(settings: Mapping[str, Any]) -> dict[str, list[float]]:
     """Put basis.beta among the values it is compared with, and 1 among the scales."""
     found = {}
-    beta, betas = (_section(settings, key).get(name) for key, name in (("basis", "beta"), ("seek", "betas")))
+    beta, betas = _beta(settings), _section(settings, "seek").get("betas")
     if isinstance(beta, float) and _numbers(betas) and beta not in betas:
         found["seek.betas"] = sorted([*betas, beta])
     scales = _section(settings, "extrapolation").get("scales")
     if (_numbers(scales) or scales == []) and 1 not in scales:
         found["extrapolation.scales"] = sorted([1.0, *scales])
     return found
+
+
+def _beta(settings: Mapping[str, Any]) -> Any:
+    """Return basis.beta, as a number if it is `auto`; None if the settings it follows from are wrong."""
+    beta, evaluation = _section(settings, "basis").get("beta"), _section(settings, "evaluation")
+    if beta != "auto":
+        return beta
+    try:
+        basis = Basis.model_validate(settings["basis"])
+        return basis.resolved(len(settings["objectives"]), evaluation["parts"], evaluation["interior"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _numbers(values: Any) -> bool:

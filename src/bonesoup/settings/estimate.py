@@ -72,7 +72,7 @@ def figures(settings: Settings) -> Figures:
 def _trained(settings: Settings) -> list[int]:
     """List the steps of every policy; coinciding ones are trained once."""
     chosen = settings.basis
-    basis = basis_rows(chosen.kind, len(settings.objectives), chosen.beta, chosen.rows)
+    basis = basis_rows(chosen.kind, len(settings.objectives), settings.beta, chosen.rows)
     plan = Plan.of(basis, settings.oracles)
     every = trainings(settings.methods, plan, settings.rl.steps, settings.rl.updates).values()
     return [distinct[1] for distinct in {(tuple(one.row), one.steps, one.start) for one in every}]

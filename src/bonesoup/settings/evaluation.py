@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from bonesoup.method.methods import MAIN, METHODS
 from bonesoup.settings.section import Count, Name, Part, Positive, Section, Share
 
 
@@ -40,6 +41,9 @@ class Report(Section):
 
 class Register(Section):
     name: Name = Field(description="prefix of the registered model names")
+    method: Literal[*(key for key, method in METHODS.items() if method.servable)] = Field(
+        MAIN, description="the soup that is registered, served and put into the report's headline; one of `methods`"
+    )
     merged: list[str] = Field(description="named preferences whose merged weights are also registered")
 
 

@@ -6,6 +6,7 @@ The field descriptions are the source of docs/settings.md.
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from bonesoup.method.methods import BACKBONES, BASELINE, MAIN, METHODS, Plan, method_slots, trainings
@@ -99,12 +100,12 @@ class Settings(Section):
     rewards: dict[Name, Reward] = Field(description="one reward per objective")
     generation: Generation
     normalise: Normalise
+    evaluation: Evaluation
     basis: Basis
     seek: Seek = Field(Seek(), description="the search for beta")
     extrapolation: Extrapolation = Field(
         Extrapolation(), description="scaling beyond the merge, for every method alike"
     )
-    evaluation: Evaluation
     oracles: list[list[float]] = Field(description="preferences for which a policy of their own is trained")
     rl: Rl
     methods: list[Literal[*METHODS]] = Field(min_length=1, description="methods to evaluate (docs/rivals.md)")
@@ -154,8 +155,7 @@ class Settings(Section):
     @classmethod
     def _reaches_every_preference(cls, basis: Basis, info: ValidationInfo) -> Basis:
         if names := info.data.get("objectives"):
-            faults = [] if _within(basis.beta, len(names)) else [_outside("basis.beta", basis.beta, len(names))]
-            report(info, faults + _row_faults(basis, len(names)))
+            report(info, _beta_faults("basis.beta", _beta(basis, info), len(names)) + _row_faults(basis, len(names)))
         return basis
 
     @field_validator("seek")
@@ -163,18 +163,15 @@ class Settings(Section):
     def _comparable(cls, seek: Seek, info: ValidationInfo) -> Seek:
         faults = []
         if names := info.data.get("objectives"):
-            n = len(names)
-            faults += [
-                _outside(f"seek.betas.{k}", beta, n)
-                for k, beta in enumerate(seek.betas, start=1)
-                if not _within(beta, n)
-            ]
+            for k, beta in enumerate(seek.betas, start=1):
+                faults += _beta_faults(f"seek.betas.{k}", beta, len(names))
         if seek.betas and (basis := info.data.get("basis")):
             if basis.kind != "circulant":
                 faults.append(f"seek.betas: only a circulant basis has a beta to look for, basis.kind is {basis.kind}")
-            if basis.beta not in seek.betas:
+            kept = _beta(basis, info)
+            if isinstance(kept, float) and kept not in seek.betas:
                 faults.append(
-                    f"seek.betas: {seek.betas} must hold basis.beta = {basis.beta:g}, which is kept where none is "
+                    f"seek.betas: {seek.betas} must hold basis.beta = {kept:g}, which is kept where none is "
                     f"better; {FILL}"
                 )
         report(info, faults)
@@ -262,10 +259,14 @@ class Settings(Section):
 
     @field_validator("register_")
     @classmethod
-    def _of_named_preferences(cls, register: Register, info: ValidationInfo) -> Register:
+    def _of_what_is_made(cls, register: Register, info: ValidationInfo) -> Register:
         if (named := info.data.get("preferences")) is not None:
             unknown = [key for key in register.merged if key not in named]
             report(info, [f"register.merged: {key!r} is no named preference" for key in unknown])
+        methods = info.data.get("methods")
+        if methods is not None and register.method not in methods:
+            served = ", ".join(method for method in methods if METHODS[method].servable)
+            report(info, [f"register.method: {register.method} is not among methods: add it, or register {served}"])
         return register
 
     @field_validator("estimate")
@@ -277,6 +278,11 @@ class Settings(Section):
                 [f"estimate.rewards: has sizes for {', '.join(estimate.rewards)}, objectives are {', '.join(names)}"],
             )
         return estimate
+
+    @property
+    def beta(self) -> float:
+        """basis.beta as a number."""
+        return self.basis.resolved(len(self.objectives), self.evaluation.parts, self.evaluation.interior)
 
     def pins(self) -> list[Pin]:
         """Return everything on the Hugging Face Hub that the settings name."""
@@ -298,12 +304,29 @@ class Settings(Section):
         return [float(weights[name]) for name in self.objectives]
 
 
-def _within(beta: float, n: int) -> bool:
-    return 1 / n < beta <= 1
+def _beta(basis: Basis, info: ValidationInfo) -> float | str | None:
+    """Return beta as a number; why there is none if `auto` has no answer; None where it cannot be said."""
+    names, evaluation = info.data.get("objectives"), info.data.get("evaluation")
+    if basis.beta != "auto":
+        return basis.beta
+    if basis.kind != "circulant" or not names or not evaluation:
+        return None
+    try:
+        return basis.resolved(len(names), evaluation.parts, evaluation.interior)
+    except ValueError as error:
+        return str(error)
 
 
-def _outside(key: str, beta: float, n: int) -> str:
-    return f"{key}: must be in (1/{n}, 1] for {n} objectives, found {beta}"
+def _beta_faults(key: str, beta: float | str | None, n: int) -> list[str]:
+    if beta is None:
+        return []
+    if isinstance(beta, str):
+        return [f"{key}: auto has no answer for basis.distribution: {beta}"]
+    if not 1 / n < beta <= 1:
+        return [f"{key}: must be in (1/{n}, 1] for {n} objectives, found {beta}"]
+    from bonesoup.method.basis import circulant
+
+    return _loud(key, circulant(n, beta))
 
 
 def _row_faults(basis: Basis, n: int) -> list[str]:
@@ -312,13 +335,18 @@ def _row_faults(basis: Basis, n: int) -> list[str]:
     rows = basis.rows or []
     if any(len(row) != n for row in rows):
         return [f"basis.rows: every row needs {n} weights, one per objective, found {rows}"]
-    from bonesoup.method.basis import coefficients
+    return _loud("basis.rows", rows)
+
+
+def _loud(key: str, rows: ArrayLike) -> list[str]:
+    """Say why rows are refused: they reach no preference, or amplify too much."""
+    from bonesoup.method.basis import conditioning
 
     try:
-        coefficients(rows, [[1 / n] * n])
+        fault = conditioning(rows).fault
     except ValueError as error:
-        return [f"basis.rows: {error}"]
-    return []
+        fault = str(error)
+    return [f"{key}: {fault}"] if fault else []
 
 
 def _oracle_faults(rows: list[list[float]], names: list[str], parts: int | None) -> list[str]:

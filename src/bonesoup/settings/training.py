@@ -6,6 +6,7 @@ from pydantic import Field, ValidationInfo, model_validator
 from pydantic.functional_validators import BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from bonesoup.method.beta import beta_for
 from bonesoup.settings.section import FILL, Count, Part, Positive, Section, Share, report
 
 
@@ -37,21 +38,62 @@ class Normalise(Section):
     samples: Count = Field(description="responses to sample from the SFT policy on training prompts")
 
 
+class Dirichlet(Section):
+    dirichlet: Positive = Field(
+        description="concentration of a symmetric Dirichlet distribution: 1 is uniform, more is nearer to the middle"
+    )
+
+
+class Asked(Section):
+    preference: list[float] = Field(description="a preference: one weight per objective")
+    share: Positive = Field(1.0, description="how often it is asked for, relative to the others")
+
+
 class Basis(Section):
     kind: Literal["circulant", "identity", "rows"] = Field(
         "circulant",
         description="reward weights of the backbones: `circulant` with `beta`, `identity` (Rewarded Soup's), or `rows`",
     )
-    beta: float = Field(description="diagonal of the circulant basis, in (1/n, 1]; 1 is Rewarded Soup")
+    beta: float | Literal["auto"] = Field(
+        description="diagonal of the circulant basis, in (1/n, 1]; 1 is Rewarded Soup; `auto` calculates it for "
+        "`distribution` (docs/method.md)"
+    )
     rows: list[list[float]] | None = Field(
         None, description="kind `rows` only: one list of weights per backbone, at least as many as objectives"
+    )
+    distribution: Literal["interior", "uniform"] | Dirichlet | Annotated[list[Asked], Field(min_length=1)] = Field(
+        "interior",
+        description="the preferences that people ask for, by which beta `auto` is calculated: the `interior` of the "
+        "evaluation grid, `uniform` over all, a Dirichlet distribution, or a list such as `[{preference: [0.8, 0.2], "
+        "share: 2.0}, {preference: [0.5, 0.5]}]`",
     )
 
     @model_validator(mode="after")
     def _rows_of_their_kind(self, info: ValidationInfo) -> Self:
         if self.kind != "rows" and self.rows:
             report(info, [f"basis.rows: only kind rows takes rows, basis.kind is {self.kind}; set it to null"])
+        if self.kind != "circulant" and self.beta == "auto":
+            report(info, [f"basis.beta: auto is for a circulant basis, basis.kind is {self.kind}; write a number"])
         return self
+
+    @property
+    def asked(self) -> str | float | list[tuple[list[float], float]]:
+        """The distribution as `beta_for` takes it."""
+        if isinstance(self.distribution, list):
+            return [(one.preference, one.share) for one in self.distribution]
+        return self.distribution.dirichlet if isinstance(self.distribution, Dirichlet) else self.distribution
+
+    def resolved(self, n: int, parts: int, interior: float) -> float:
+        """Return beta as a number.
+
+        Args:
+            n: objectives.
+            parts, interior: those of `evaluation`.
+
+        Raises:
+            ValueError: beta is `auto`, and the distribution is none, or asks for one policy alone.
+        """
+        return beta_for(n, self.asked, parts, interior) if self.beta == "auto" else self.beta
 
     def backbones(self, n: int) -> int:
         """Return the number of backbones for n objectives."""

@@ -26,7 +26,8 @@ def run(settings: Settings, key: None) -> None:
         for group in settings.policies
         for slot in read_json(ROWS / f"{group}.json")["slots"]
     }
-    found = tables.document(results) | {
+    main = settings.register_.method
+    found = tables.document(results, main) | {
         "basis": read_json(METRICS / "basis.json"),
         "seek": _seek(settings),
         "diagnosis": _diagnosis(),
@@ -38,6 +39,7 @@ def run(settings: Settings, key: None) -> None:
             results,
             found,
             folder,
+            main=main,
             examples=read_examples(samples, settings.objectives, settings.report.prompts),
             coefficients={method: _coefficients(method) for method in settings.methods},
             normaliser=read_json(NORMALISER),

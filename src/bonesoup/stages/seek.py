@@ -1,18 +1,23 @@
 """seek: keep the beta whose probes have the largest hypervolume on validation prompts (Bone Soups, section 3).
 
-With no candidates basis.beta passes through. It also stays where no other is distinguishable from it.
+With no candidates basis.beta passes through, calculated if it is `auto`. It also stays where no other is
+distinguishable from it.
 """
 
 from bonesoup.evaluation.choices import compare_betas
 from bonesoup.evaluation.samples import read_fronts
 from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import read_json, write_json
+from bonesoup.method.beta import beta_for
 from bonesoup.paths import BETA, PROBES
 from bonesoup.settings.schema import Settings
 
 
 def run(settings: Settings, key: None) -> None:
-    kept = settings.basis.beta
+    kept, chosen = settings.basis.beta, settings.evaluation
+    if kept == "auto":
+        kept = beta_for(len(settings.objectives), settings.basis.asked, chosen.parts, chosen.interior)
+        print(f"seek: beta {kept:g}: misses least to second order, in the mean over the stated preferences")
     if not settings.seek.betas:
         write_json(BETA, {"beta": kept, "candidates": []})
         return

@@ -48,10 +48,12 @@ def _context() -> dict:
 
 def _policy(name: str) -> dict:
     path = POLICIES / name
+    facts = read_json(path / "policy.json")
+    start = {"start": facts["start"]} if "start" in facts else {}
     return {
         "slot": path.name,
         "path": str(path),
-        "row": read_json(path / "policy.json")["row"],
+        "row": facts["row"],
         # Makes the readers of a soup file depend on the very weights it names.
         "digest": file_digest(path / "adapter_model.safetensors"),
-    }
+    } | start

@@ -20,6 +20,13 @@ from bonesoup.settings import params, profiles
 from bonesoup.settings.schema import Name
 
 STUDIES = Path("studies")
+# Settings that came after the first results, with the value that changes nothing.
+LATER = (
+    ["model", "sha256", None],
+    ["rl", "updates", None],
+    ["basis", "distribution", "interior"],
+    ["register", "method", "bone"],
+)
 
 
 class Plan(BaseModel):
@@ -65,11 +72,11 @@ class Cell:
 def identity(document: dict, data: str | None) -> dict[str, str | None]:
     """Digest the settings of a params.yaml, apart from the path of the data, and the data itself by MD5, as DVC does.
 
-    Settings that came after the first results are left out at the value that changes nothing.
+    Settings of LATER are left out at their value there.
     """
     own = document | {"data": {key: value for key, value in document["data"].items() if key != "path"}}
-    for section, later in (("model", "sha256"), ("rl", "updates")):
-        own[section] = {key: value for key, value in document[section].items() if (key, value) != (later, None)}
+    for section, *later in LATER:
+        own[section] = {key: value for key, value in document[section].items() if [key, value] != later}
     return {"settings": digest(own), "data": data}
 
 

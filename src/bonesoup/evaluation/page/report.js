@@ -25,6 +25,10 @@ function marker(key, x, y, size, extra = {}) {
     D: `M0 ${-1.35 * s}L${1.35 * s} 0L0 ${1.35 * s}L${-1.35 * s} 0Z`,
     v: `M${-1.2 * s} ${-s}H${1.2 * s}L0 ${1.2 * s}Z`,
     "^": `M${-1.2 * s} ${s}H${1.2 * s}L0 ${-1.2 * s}Z`,
+    "<": `M${s} ${-1.2 * s}V${1.2 * s}L${-1.2 * s} 0Z`,
+    ">": `M${-s} ${-1.2 * s}V${1.2 * s}L${1.2 * s} 0Z`,
+    h: `M${0.0 * s} ${-1.25 * s}L${1.08 * s} ${-0.63 * s}L${1.08 * s} ${0.62 * s}L${0.0 * s} ${1.25 * s}L${-1.08 * s} ${0.63 * s}L${-1.08 * s} ${-0.63 * s}Z`,
+    "*": `M${0.0 * s} ${-1.6 * s}L${0.38 * s} ${-0.53 * s}L${1.52 * s} ${-0.49 * s}L${0.62 * s} ${0.2 * s}L${0.94 * s} ${1.29 * s}L${0.0 * s} ${0.65 * s}L${-0.94 * s} ${1.29 * s}L${-0.62 * s} ${0.2 * s}L${-1.52 * s} ${-0.49 * s}L${-0.38 * s} ${-0.53 * s}Z`,
     P: `M${-0.4 * s} ${-1.2 * s}H${0.4 * s}V${-0.4 * s}H${1.2 * s}V${0.4 * s}H${0.4 * s}V${1.2 * s}H${-0.4 * s}V${0.4 * s}H${-1.2 * s}V${-0.4 * s}H${-0.4 * s}Z`,
     X: `M${-s} ${-s}L${s} ${s}M${-s} ${s}L${s} ${-s}`,
   };
@@ -136,7 +140,7 @@ function bars(box, unit, rivals) {
   const all = [0, ...rivals.flatMap((m) => Object.values(found[m.key]).flatMap((e) => [e.low, e.high]))];
   const { svg, x, y } = frame(box, { x: [-0.5, 2.5], y: padded(all, 0.06) }, { height: 290, yLabel: "utility gained", xTicks: [0, 1, 2], names });
   svg.setAttribute("aria-label", "Utility gained over Rewarded Soup by region");
-  const wide = (x(1) - x(0)) * 0.25;
+  const wide = (x(1) - x(0)) * Math.min(0.25, 0.75 / rivals.length);
   rivals.forEach((method, k) => names.forEach((name, at) => {
     const e = found[method.key][name];
     if (!e) return;

@@ -123,8 +123,10 @@ async function look() {
   if (state.beside === "second") asks.splice(1, 0, ["second", soup.methods[0], state.second]);
   const found = await Promise.all(asks.map(([, method, weights]) => meaning(soup.models[method], weights)));
   bars($("mix"), soup.policies, found[0].coefficients);
-  $("sum").textContent = soup.objectives.length > 3 ? "" : sum(soup.policies, found[0].coefficients);
-  $("why").textContent = why(soup.policies, found[0]);
+  // Corrections come on top: the rows of a curved soup do not add up to the preference.
+  const equation = soup.objectives.length < 4 && soup.mapping !== "curved";
+  $("sum").textContent = equation ? sum(soup.policies, found[0].coefficients) : "";
+  $("why").textContent = why(soup.policies, found[0], soup.mapping);
   if (soup.front) {
     const here = Object.fromEntries(asks.map(([kind], i) => [kind, found[i].expected]));
     legend($("front").firstElementChild, [...new Set([...asks.map(([kind]) => kind), ...Object.keys(soup.front.methods)])]);

@@ -2,7 +2,11 @@
 
 import { make, number, shape, weighed } from "./preference.js";
 
-export const NAMES = { bone: "Bone Soup", rewarded: "Rewarded Soup", sft: "SFT model", oracle: "Oracle (MORLHF)", second: "Second preference" };
+export const NAMES = {
+  bone: "Bone Soup", rewarded: "Rewarded Soup", sft: "SFT model", oracle: "Oracle (MORLHF)", second: "Second preference",
+  lattice: "Lattice Soup", piecewise: "Lattice, piecewise", "least-norm": "Lattice, least norm", curved: "Curved Soup",
+  unmapped: "Bone Soup, λ = μ",
+};
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 8, 24, 42];
 
 // Every pair of objectives for up to three; more are in the table alone.

@@ -41,7 +41,11 @@ export function sum(policies, coefficients) {
   return `${terms.join("")} =\u00a0${vector(total)}`;
 }
 
-export function why(policies, { coefficients, sum: total, l1 }) {
+export function why(policies, { coefficients, sum: total, l1 }, mapping) {
+  const size = `They sum to ${number(total)}; the larger their sizes (${number(l1)} in all), the further the soup goes beyond what was trained.`;
+  if (mapping === "curved") {
+    return `Policies of one objective are mixed as you ask. What was trained from the even mixture of two is added on top: most in the middle between them, nothing at the ends. ${size}`;
+  }
   const mixed = Object.values(policies).some((row) => Object.values(row).filter((weight) => weight > 0).length > 1);
   const negative = Object.values(coefficients).some((value) => value < -5e-4);
   const weight = (slot) => Object.values(policies[slot]).reduce((a, b) => a + b, 0);
@@ -50,6 +54,6 @@ export function why(policies, { coefficients, sum: total, l1 }) {
   return [
     `Each policy was trained on ${mixed ? "a mix of objectives" : "one objective"}. The coefficients are those with which ${mixed ? "the mixes add" : "these add"} up to exactly what you ask for${stretched}`,
     negative ? ": beyond a policy's own mix, part of another is taken away again, hence the minus. " : ". ",
-    `They sum to ${number(total)}; the larger their sizes (${number(l1)} in all), the further the soup goes beyond what was trained.`,
+    size,
   ].join("");
 }
