@@ -1,6 +1,7 @@
 """The application in process: its health when the engine is broken, and the headers on every answer."""
 
 import asyncio
+import gc
 from dataclasses import replace
 
 import httpx
@@ -12,10 +13,12 @@ from bonesoup.method.preferences import lattice
 from bonesoup.serving import completions, replies, responses, steering
 from bonesoup.serving.app import application
 from bonesoup.serving.engine import Engine, Limits
+from bonesoup.serving.errors import ApiError
 from bonesoup.serving.live import Bounds, Live
 from bonesoup.serving.metrics import Metrics
 from bonesoup.serving.middleware import Access
 from bonesoup.serving.source import from_folder
+from bonesoup.serving.text import plain_tokens
 
 
 @pytest.fixture(scope="module")
@@ -360,3 +363,33 @@ def test_an_answer_is_of_the_schema_it_declares(live, metrics):
         model.model_validate(ask(app, "GET", path).json(), strict=True)
     schemas = ask(app, "GET", "/openapi.json").json()["paths"]
     assert "ChatCompletion" in str(schemas["/v1/chat/completions"]["post"]["responses"]["200"])
+
+
+def test_the_tokenizer_can_be_used_from_elsewhere(live, metrics):
+    app = application(lambda: live, metrics)
+    info = ask(app, "GET", "/tokenizer_info").json()
+    assert info["eos_token"] == live.tokenizer.eos_token
+    assert info["chat_template"] == live.tokenizer.chat_template
+    # As lm-evaluation-harness asks.
+    body = {"prompt": "bake mixed", "add_special_tokens": False}
+    assert ask(app, "POST", "/tokenize", json=body).json()["tokens"] == plain_tokens(live.tokenizer, "bake mixed")
+    assert ask(app, "POST", "/tokenize", json=body | {"add_special_tokens": True}).status_code == 400
+
+
+def test_a_client_that_goes_away_leaves_no_failure_that_nobody_asked_for(caplog):
+    """Waits for answers end with the client, and asyncio has nothing to report about them."""
+
+    class Gone:
+        async def receive(self) -> dict:
+            return {"type": "http.disconnect"}
+
+    async def run() -> None:
+        released = []
+        with pytest.raises(ApiError, match="went away"):
+            await completions.unless_gone(Gone(), [asyncio.sleep(60), asyncio.sleep(60)], lambda: released.append(1))
+        assert released == [1]
+
+    with caplog.at_level("ERROR", logger="asyncio"):
+        asyncio.run(run())
+        gc.collect()
+    assert caplog.records == []

@@ -121,7 +121,7 @@ def test_the_row_of_a_client_that_goes_away_is_freed(server):
                 head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
                 client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
                 time.sleep(0.05)
-        assert settled(server.url, 3)
+        assert settled(server.url, 30)
     assert gauge(server.url, cancelled) - before > 20
     assert not [line for line in server.lines if "Traceback" in line or "never retrieved" in line]
     assert ask(server.url).status_code == 200
@@ -180,7 +180,8 @@ def test_an_answer_that_takes_too_long_is_a_504_or_the_last_event(version, here)
 
 
 def test_sigterm_under_load_finishes_every_answer_and_exits_0(version, here):
-    with serving(version, cwd=here) as running:
+    # Longer than a busy machine may need: what runs is not to be cut.
+    with serving(version, "--drain", "60", cwd=here) as running:
         expected = {seed: ask(running.url, seed=seed, max_tokens=60).json()["choices"][0] for seed in range(24)}
 
         async def everybody() -> list:
@@ -198,7 +199,7 @@ def test_sigterm_under_load_finishes_every_answer_and_exits_0(version, here):
 
         answers = asyncio.run(everybody())
         assert [answer.json()["choices"][0] for answer in answers] == list(expected.values())
-        assert running.process.wait(30) == 0
+        assert running.process.wait(60) == 0
         assert running.lines[-1] == "stopped"
 
 

@@ -61,6 +61,7 @@ def test_a_field_that_changes_nothing_is_accepted(name):
             "images",
         ),
         (ChatBody, {"messages": [{"role": "user", "content": None}]}, "messages.0.content", "must have text"),
+        (ChatBody, {"messages": [{"role": "user"}]}, "messages.0.content", "must have text"),
         (
             ChatBody,
             {"messages": [{"role": "assistant", "tool_calls": [{}]}]},
@@ -104,5 +105,14 @@ def test_a_response_is_a_chat():
     assert (chat.model, chat.limit, chat.seed) == ("m@careful", 9, 4)
     parts = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "bake"}]}]
     assert ResponseBody(model="m", input=json.loads(json.dumps(parts))).chat().messages[0].content == "bake"
+    for change, param in (
+        ({"input": ""}, "input"),
+        ({"input": [{"role": "user"}]}, "input"),
+        ({"instructions": " "}, "instructions"),
+        ({"instructions": "be brief", "input": " "}, "input"),
+    ):
+        with pytest.raises(ValidationError, match="must have text") as caught:
+            ResponseBody(**({"model": "m", "input": "bake"} | change))
+        assert caught.value.errors()[0]["ctx"]["param"] == param
     with pytest.raises(ValidationError, match="structured output"):
         ResponseBody(model="m", input="a", text={"format": {"type": "json_schema"}})

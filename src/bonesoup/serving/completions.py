@@ -246,8 +246,10 @@ async def unless_gone(http: HttpRequest, waits: list, release) -> list:
         raise ApiError(503, text, code="unavailable") from None
     finally:
         release()
-        for task in (*tasks, every, gone):
+        for task in (*tasks, gone):
             task.cancel()
+        # asyncio reports every failure that nobody asked for, on standard error.
+        await asyncio.gather(*tasks, every, gone, return_exceptions=True)
 
 
 async def _disconnected(http: HttpRequest) -> None:

@@ -118,6 +118,13 @@ async def create_response(body: ResponseBody, http: HttpRequest, preference: Pre
     return JSONResponse(responses.convert(await whole(job, http), body))
 
 
+@router.get("/tokenizer_info", **answers(replies.TokenizerInfo))
+async def tokenizer_info(now: Now):
+    """Describe the tokenizer, as vLLM does; with /tokenize it stands for a tokenizer in lm-evaluation-harness."""
+    names = ("bos_token", "eos_token", "pad_token", "unk_token", "chat_template")
+    return {name: getattr(now.tokenizer, name) for name in names} | {"model_max_length": now.context}
+
+
 @router.post("/tokenize", **answers(replies.TokenIds))
 @router.post("/v1/tokenize", include_in_schema=False)
 async def tokenize(body: TokenizeBody, now: Now):

@@ -45,6 +45,7 @@ UNSUPPORTED = {
     "mirostat": (0, None),
     "prompt_logprobs": (None,),
     "add_generation_prompt": (True, None),
+    "add_special_tokens": (False, None),
     "continue_final_message": (False, None),
     "chat_template": (None,),
     "truncate_prompt_tokens": (None,),
@@ -219,6 +220,9 @@ class Turn(BaseModel):
 class Message(Turn):
     """One turn of a chat."""
 
+    # A turn without content is no better than an empty one.
+    model_config = ConfigDict(extra="allow", validate_default=True)
+
     name: str | None = None
 
     @field_validator("content")
@@ -373,6 +377,12 @@ class ResponseBody(Strict):
         style = (self.text or {}).get("format")
         if style is not None and style != {"type": "text"}:
             raise refused("text", "text must leave the format at text: structured output is not supported")
+        try:
+            self.chat()
+        except ValidationError as error:
+            fault = error.errors()[0]
+            first = bool(self.instructions) and fault["loc"][:2] == ("messages", 0)
+            raise refused("instructions" if first else "input", fault["msg"]) from None
         return self
 
     def chat(self) -> ChatBody:

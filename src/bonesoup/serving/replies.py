@@ -173,6 +173,17 @@ class TokenIds(BaseModel):
     max_model_len: int | None
 
 
+class TokenizerInfo(BaseModel):
+    """The control tokens and the chat template, for clients that have no tokenizer of their own."""
+
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None
+    unk_token: str | None
+    chat_template: str | None
+    model_max_length: int | None
+
+
 class Text(BaseModel):
     """The text of tokens."""
 
