@@ -20,6 +20,7 @@ LAYERS = [
     ["chat"],
     ["rewards"],
     ["generation"],
+    ["export"],
     ["training"],
     ["evaluation"],
     ["diagnose"],

@@ -262,9 +262,9 @@ def test_another_base_is_noticed(bases, tmp_path):
 def test_names_and_weights_must_match(bases, tmp_path):
     write(tmp_path / "a", 0, 2, 2.0, {}, {}, False, MODULES)
     for weights, message in [
-        ({"a": 1.0, "b": 1.0}, "no adapter is named 'b'; there are: a"),
+        ({"a": 1.0, "b": 1.0}, "no adapter 'b'; there are: a"),
         ({}, "adapter a has no weight; 0 leaves it out"),
-        ({"a": math.inf}, "is inf: every coefficient must be finite"),
+        ({"a": math.inf}, "the weight of a is inf, expected a finite number"),
     ]:
         with pytest.raises(ValueError, match=message):
             mix(bases["llama"], {"a": tmp_path / "a"}, weights)

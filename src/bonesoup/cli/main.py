@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bonesoup.cli import diagnose, registry, serve, study, upkeep, weights
+from bonesoup.cli import diagnose, export, registry, serve, study, upkeep, weights
 from bonesoup.settings import params
 
 app = typer.Typer(
@@ -230,6 +230,7 @@ def register() -> None:
 
 
 app.add_typer(weights.commands)
+app.add_typer(export.commands)
 app.add_typer(registry.commands)
 app.add_typer(serve.commands)
 app.add_typer(study.commands)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from bonesoup.cli import weights
 from bonesoup.settings import params
 
 commands = typer.Typer()
@@ -19,10 +20,22 @@ def serve(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="models:/NAME@champion, models:/NAME/3, a project, or a version's files; by default the project's "
-            "champion or, if it has none, its own run",
+            help="models:/NAME@champion, models:/NAME/3, a project, a version's files, or a soup file (soup.yaml); by "
+            "default the project's champion or, if it has none, its own run",
             show_default=False,
         ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(help="serve your own adapters on this model: a Transformers folder", show_default=False),
+    ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=DIR", help="a LoRA adapter of that model; may be repeated", show_default=False),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="with --base: the model's name for clients; by default the folder's", show_default=False),
     ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="serve the small soup that ships with bonesoup; its base is downloaded once")
@@ -72,14 +85,24 @@ def serve(
 ) -> None:
     """Serve a soup through OpenAI's API, with a preference in each request, and the mixing desk at /.
 
+    Your own LoRA adapters are served in the same way, with a weight for each adapter in each request.
+
     Example: bonesoup serve
+
+    Example: bonesoup serve --base MODEL --adapter calm=DIR --adapter bold=DIR
     """
     token = _token(token_file)
+    pairs = weights.pairs(adapter, "--adapter", "calm=adapters/calm")
+    if bool(base) != bool(pairs) or (name and not base):
+        raise typer.BadParameter("your own adapters need --base and --adapter; --name is for them alone")
+    if base and (source or demo or follow):
+        raise typer.BadParameter("--base and --adapter say what is served: give no source, no --demo and no --follow")
     threads = threads or (params.load().threads if params.PARAMS.is_file() else None)
     if threads:
         # Libraries below torch read this when they are imported.
         os.environ["OMP_NUM_THREADS"] = str(threads)
     warnings.filterwarnings("ignore")
+    from bonesoup.generation import soup_file
     from bonesoup.serving.engine import Limits
     from bonesoup.serving.live import Bounds
     from bonesoup.serving.server import Options
@@ -90,7 +113,11 @@ def serve(
     root_path = root_path.rstrip("/") and f"/{root_path.strip('/')}"
     hosts, origins = tuple(allowed_host or ()), tuple(allowed_origin or ())
     options = Options(host, port, token, hosts, limits, bounds, device, drain, origins, root_path)
-    run(options, source, follow, Path("."), console.print, demo)
+    own = None
+    if base:
+        raw = {"name": name or base.absolute().name, "base": base, "adapters": pairs}
+        own = soup_file.check(raw, "--base and --adapter")
+    run(options, source, follow, Path("."), console.print, demo, own)
 
 
 @commands.command("demo-pack")

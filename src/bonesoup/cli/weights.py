@@ -82,6 +82,10 @@ def merge(
 @commands.command()
 def soup(
     out: Annotated[Path, typer.Option(help="folder to write; must not exist")],
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="a soup file (soup.yaml) with your own adapters, in place of --base", show_default=False),
+    ] = None,
     preference: Annotated[str | None, _PREFERENCE] = None,
     base: Annotated[
         Path | None, typer.Option(help="the model of your own adapters: a Transformers folder", show_default=False)
@@ -93,7 +97,9 @@ def soup(
     weight: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=WEIGHT,...", help="the adapters' weights, such as calm=1.4,bold=-0.4", show_default=False
+            metavar="NAME=WEIGHT,...",
+            help="the adapters' weights, such as calm=1.4,bold=-0.4, or a preset of the soup file",
+            show_default=False,
         ),
     ] = None,
     full: Annotated[bool, typer.Option("--full/--adapter-only", help="write a whole model, or a PEFT adapter")] = False,
@@ -114,21 +120,22 @@ def soup(
 
     Example: bonesoup soup --base MODEL --adapter calm=DIR --adapter bold=DIR --weight calm=1.4,bold=-0.4 --out mixed
     """
-    adapters = [named(text, "--adapter", "calm=adapters/calm") for text in adapter or []]
-    weights = [_number(text) for words in weight or [] for text in words.split(",")]
-    if bool(preference) == bool(base or adapters or weights):
+    adapters = pairs(adapter, "--adapter", "calm=adapters/calm")
+    if file and (base or adapters):
+        raise typer.BadParameter("the soup file says which adapters are mixed: give no --base and no --adapter")
+    if file and bool(preference) == bool(weight):
+        raise typer.BadParameter("a soup file needs --weight, or --preference if it has rows")
+    if not file and bool(preference) == bool(base or adapters or weight):
         raise typer.BadParameter("give --preference, or --base with --adapter and --weight")
-    if not preference and not (base and adapters and weights):
+    if not file and not preference and not (base and adapters and weight):
         raise typer.BadParameter("your own adapters need --base, --adapter and --weight")
-    for option, pairs in (("--adapter", adapters), ("--weight", weights)):
-        names = [name for name, _ in pairs]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise typer.BadParameter(f"{option} names {twice[0]} twice")
     if full and not (rank is None and max_error is None):
         raise ValueError("--rank and --max-error compress an adapter; with --full there is none")
     if out.exists():
         raise ValueError(f"{out} exists already: choose another folder, or remove it")
-    if preference:
+    if file:
+        base, mixed, coefficients = _from_file(file, preference, weight)
+    elif preference:
         settings = params.load()
         method = method or settings.register_.method
         asked_for = weights_of(settings, preference, method)
@@ -141,10 +148,32 @@ def soup(
     else:
         from bonesoup.weights.mixing import mix
 
-        coefficients = dict(weights)
-        mixed = mix(base, {name: Path(folder) for name, folder in adapters}, coefficients)
+        coefficients = _weights(weight)
+        mixed = mix(base, adapters, coefficients)
     console.print(f"{out}: {', '.join(f'{name} {value:+.4f}' for name, value in coefficients.items())}")
     _write(mixed, base, out, full, rank, max_error, coefficients, preference)
+
+
+def _from_file(file: Path, preference: str | None, weight: list[str] | None) -> tuple:
+    """Mix the adapters of a soup file; return its base, the mixed adapter, and {adapter: coefficient}."""
+    from bonesoup.generation import soup_file
+    from bonesoup.method.preferences import parse_weights, preference_faults
+    from bonesoup.weights.mixing import mix
+
+    read = soup_file.read(file)
+    if preference is None:
+        chosen = read.mixtures[weight[0]] if len(weight) == 1 and weight[0] in read.mixtures else _weights(weight)
+        coefficients = dict.fromkeys(read.adapters, 0.0) | chosen
+    else:
+        if not read.rows:
+            raise ValueError(f"{file} has no rows, which say what a preference means: give --weight")
+        known = read.preferences
+        chosen = known[preference] if preference in known else parse_weights(preference, sorted(known))
+        if faults := preference_faults(chosen, list(read.soup.objectives)):
+            raise ValueError(f"preference {preference}: {'; '.join(faults)}")
+        values = read.soup.coefficients([chosen[name] for name in read.soup.objectives])
+        coefficients = dict(zip(read.adapters, values.tolist(), strict=True))
+    return read.base, mix(read.base, read.adapters, coefficients), coefficients
 
 
 def _write(
@@ -221,12 +250,28 @@ def named(text: str, option: str, example: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _number(text: str) -> tuple[str, float]:
-    name, value = named(text, "--weight", "calm=1.4")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise typer.BadParameter(f"the weight of {name} is {value!r}, expected a number") from None
+def pairs(texts: list[str] | None, option: str, example: str) -> dict[str, str]:
+    """Split several NAME=VALUE.
+
+    Raises:
+        typer.BadParameter: naming the option, if a part is missing or a name comes twice.
+    """
+    split: dict[str, str] = {}
+    for name, value in (named(text, option, example) for text in texts or []):
+        if name in split:
+            raise typer.BadParameter(f"{option} names {name} twice")
+        split[name] = value
+    return split
+
+
+def _weights(texts: list[str]) -> dict[str, float]:
+    weights = {}
+    for name, value in pairs([part for text in texts for part in text.split(",")], "--weight", "calm=1.4").items():
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"the weight of {name} is {value!r}, expected a number") from None
+    return weights
 
 
 def _weighted(text: str) -> tuple[Path, float]:

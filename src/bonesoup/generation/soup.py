@@ -87,13 +87,24 @@ class Soup:
         )
 
     @classmethod
-    def of_adapters(cls, base: str | Path, adapters: Mapping[str, str | Path]) -> "Soup":
-        """Return the soup of named adapters {name: folder}, whose preferences are the adapters' weights."""
-        rows = np.eye(len(adapters)).tolist()
-        policies = [
-            Policy(name, Path(path), tuple(row)) for (name, path), row in zip(adapters.items(), rows, strict=True)
-        ]
-        return cls("adapters", Path(base), tuple(adapters), "direct", tuple(policies), ())
+    def of_adapters(
+        cls,
+        base: str | Path,
+        adapters: Mapping[str, str | Path],
+        rows: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> "Soup":
+        """Return the soup of named adapters {name: folder}.
+
+        Args:
+            rows: {adapter: {objective: weight}}; every adapter has one. Without rows there are no objectives, and a
+                preference is the adapters' weights themselves.
+        """
+        objectives = tuple(next(iter(rows.values()))) if rows else ()
+        policies = tuple(
+            Policy(name, Path(path), tuple(rows[name][each] for each in objectives) if rows else ())
+            for name, path in adapters.items()
+        )
+        return cls("adapters", Path(base), objectives, "solve" if rows else "direct", policies, ())
 
     def coefficients(self, preference) -> np.ndarray:
         """Return the coefficients lambda [policy] of a preference [objective].
@@ -101,7 +112,7 @@ class Soup:
         Raises:
             ValueError: a `lookup` soup has no policy for this preference.
         """
-        rows = np.array([policy.row for policy in self.policies]).reshape(-1, len(self.objectives))
+        rows = np.array([policy.row for policy in self.policies]).reshape(len(self.policies), len(self.objectives))
         scale = None if self.scale is None else np.array(self.scale)
         try:
             return MAPPINGS[self.mapping].coefficients(rows, np.asarray(preference, float), scale)
@@ -228,5 +239,10 @@ def merge_adapters(soup: Soup, preference) -> tuple[Adapter, np.ndarray]:
     if soup.mixes != "weights":
         raise ValueError(f"soup {soup.method} mixes {soup.mixes}, not weights: there is no adapter to merge")
     values = soup.coefficients(preference)
-    parts = [(load(policy.path), value) for policy, value in zip(soup.policies, values.tolist(), strict=True)]
-    return concatenate(parts), values
+    return mixed(soup, values), values
+
+
+def mixed(soup: Soup, coefficients: np.ndarray) -> Adapter:
+    """Return the policies of a soup, mixed with coefficients [policy], as one exact adapter."""
+    pairs = zip(soup.policies, coefficients, strict=True)
+    return concatenate([(load(policy.path), float(value)) for policy, value in pairs])

@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Collection
+from difflib import get_close_matches
 from itertools import combinations
 
 import numpy as np
@@ -89,4 +91,17 @@ def preference_faults(weights: dict[str, float], objectives: list[str]) -> list[
         faults.append("weights must be finite and not negative")
     elif abs(sum(values) - 1) > 1e-6:
         faults.append(f"weights sum to {sum(values):.9g}, not 1")
+    return faults
+
+
+def adapter_faults(weights: dict[str, float], adapters: Collection[str]) -> list[str]:
+    """Why `weights` are no weights of `adapters`; empty when they are. Any real numbers will do, of any adapters."""
+    faults = []
+    for name, value in weights.items():
+        if name not in adapters:
+            near = get_close_matches(name, adapters, 1, 0.6)
+            hint = f": did you mean {near[0]}?" if near else f"; there are: {', '.join(adapters) or 'none'}"
+            faults.append(f"no adapter {name!r}{hint}")
+        elif not math.isfinite(value):
+            faults.append(f"the weight of {name} is {value}, expected a finite number")
     return faults

@@ -96,7 +96,7 @@ def submit(live: Live, body: ChatBody | CompletionBody, header: str | None = Non
         ApiError: 400 or 404 for what is wrong with the body, 429 when the queue is full, 503 when the engine is down.
     """
     chat = isinstance(body, ChatBody)
-    choices = steering.choose_all(live.source, body.model, header, body.preference, body.preferences)
+    choices = steering.choose_all(live.source, body, header)
     prompts = [live.chat_prompt(body.messages)] if chat else [live.plain_prompt(prompt) for prompt in body.prompts]
     limit, note = live.limit(max(map(len, prompts)), body.limit, "messages" if chat else "prompt")
     scored = not chat and bool(body.echo) and body.alternatives is not None

@@ -46,9 +46,9 @@ def answers(model, *, events: bool = False) -> dict:
 
 @router.get("/v1/models", **answers(replies.Models))
 async def models(now: Now):
-    """List the models: the soup at its default and at each named preference, and the baselines next to it."""
+    """List the models: the soup at its default and at each name of a preference or mixture, and the baselines."""
     main, *others = now.source.models.values()
-    names = [main, *(f"{main}@{preset}" for preset in now.source.preferences), *others]
+    names = [main, *(f"{main}@{preset}" for preset in (*now.source.preferences, *now.source.presets)), *others]
     return {"object": "list", "data": [_model(now, name) for name in names]}
 
 
@@ -68,7 +68,8 @@ def _model(now: Live, name: str) -> dict:
         "version": source.version,
         "objectives": list(source.objectives),
         "preferences": list(source.preferences),
-        "preference": choice.preference,
+        "adapters": list(choice.coefficients),
+        **choice.steered,
         "context_length": now.context,
         # vLLM's name for it.
         "max_model_len": now.context,

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     StringConstraints,
     ValidationError,
     WrapValidator,
@@ -120,6 +121,10 @@ Preference = Annotated[
         'such as {"harmless": ">= 0.5", "maximize": "helpful"}, or the name of a preference'
     ),
 ]
+Adapters = Annotated[
+    dict[str, FiniteFloat] | None,
+    one_of('adapters must be a mapping of adapters to finite weights, such as {"calm": 1.4, "bold": -0.4}'),
+]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Tokens = Annotated[list[Token], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -139,6 +144,9 @@ class Steered(Strict):
         None,
         description="weights that sum to 1 over all objectives; or an outcome, lower bounds on mean scores and the "
         "objective to maximize; or a preference's name; by default the version's",
+    )
+    adapters: Adapters = Field(
+        None, description="instead of a preference: weights of adapters, of any sign; those not named have weight 0"
     )
     preferences: Annotated[list[Preference], Field(min_length=1, max_length=64)] | None = Field(
         None, description="instead of `preference`: answer at each of these, in one batch and from the same noise"
@@ -354,6 +362,7 @@ class ResponseBody(Strict):
 
     model: str
     preference: Preference = None
+    adapters: Adapters = None
     input: Annotated[
         str | Annotated[list[Item], Field(min_length=1)],
         one_of("input must be text or a list of messages of text: tools, images and files are not taken"),
@@ -392,7 +401,6 @@ class ResponseBody(Strict):
             messages.append({"role": "user", "content": self.input})
         else:
             messages += [{"role": item.role, "content": item.content} for item in self.input]
-        shared = {
-            name: getattr(self, name) for name in ("model", "preference", "temperature", "top_p", "top_k", "seed")
-        }
+        same = ("model", "preference", "adapters", "temperature", "top_p", "top_k", "seed")
+        shared = {name: getattr(self, name) for name in same}
         return ChatBody(messages=messages, max_tokens=self.max_output_tokens, stream=self.stream, **shared)

@@ -117,7 +117,8 @@ class Model(BaseModel):
     """A model as /v1/models lists it.
 
     `context_length` counts prompt and answer together; `system_messages` says whether the template knows them, they
-    are folded into the user's turn, or they are refused.
+    are folded into the user's turn, or they are refused. Without `preference` the model is the adapters mixed with
+    `coefficients`.
     """
 
     id: str
@@ -127,7 +128,9 @@ class Model(BaseModel):
     version: str | None
     objectives: list[str]
     preferences: list[str]
-    preference: Weights
+    adapters: list[str]
+    preference: Weights | None = None
+    coefficients: Weights
     context_length: int | None
     max_model_len: int | None
     max_prompt_tokens: int
@@ -147,7 +150,7 @@ class Scored(BaseModel):
 
     index: int
     answer: int
-    preference: Weights
+    preference: Weights | None = None
     coefficients: Weights
     outcome: Outcome | None = None
     logprob: float
@@ -220,6 +223,7 @@ class SoupReply(BaseModel):
     policies: dict[str, Weights]
     default: Weights
     preferences: dict[str, Weights]
+    presets: dict[str, Weights]
     grid: list[Weights]
     examples: list[str]
     methods: list[str]
@@ -241,7 +245,7 @@ class Expected(BaseModel):
 class Meaning(BaseModel):
     """A preference's coefficients and the scores to expect."""
 
-    preference: Weights
+    preference: Weights | None = None
     coefficients: Weights
     outcome: Outcome | None = None
     sum: float

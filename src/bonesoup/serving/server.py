@@ -9,6 +9,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,12 @@ import uvicorn
 from starlette.middleware.cors import CORSMiddleware
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from bonesoup.chat import with_template
+from bonesoup.files import work_folder
+from bonesoup.generation import soup_file
 from bonesoup.generation.batch import Request, RunningBatch
 from bonesoup.generation.soup import SoupModel
+from bonesoup.generation.soup_file import SoupFile
 from bonesoup.serving import source as sources
 from bonesoup.serving.app import application
 from bonesoup.serving.demo import unpack
@@ -85,6 +90,8 @@ def start(source: Source, options: Options, metrics: Metrics) -> Live:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     main, *others = source.soups.values()
     policy = SoupModel.load(main, device, beside=others)
+    # The pipeline's own tokenizers are complete already.
+    with_template(policy.tokenizer)
     # The first forward pass of a process is slow, and a model that cannot be batched fails here.
     prompt = plain_tokens(policy.tokenizer, "a") or [0]
     batch = RunningBatch(policy)
@@ -142,27 +149,41 @@ class Following:
 
 
 def serve(
-    options: Options, reference: str | None, follow: bool, root: Path, say: Callable[[str], None], demo: bool = False
+    options: Options,
+    reference: str | None,
+    follow: bool,
+    root: Path,
+    say: Callable[[str], None],
+    demo: bool = False,
+    adapters: SoupFile | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish what runs.
 
     Args:
-        reference: a version of the registry (`models:/NAME@champion`), a folder, or None for the project's champion
-            or, if it has none, its own run.
+        reference: a version of the registry (`models:/NAME@champion`), a folder, a soup file, or None for the
+            project's champion or, if it has none, its own run.
         say: prints a line for people.
         demo: serve the soup that ships with the package.
+        adapters: serve these.
 
     Raises:
-        ValueError: nothing to serve, or an address that would be open to everybody.
+        ValueError: nothing to serve, adapters that do not fit their base, or an address that would be open to
+            everybody.
     """
     check(options)
     # The imported modules stay for good: collections while serving, and the last at the end, need not visit them.
     gc.freeze()
     if demo and (reference or follow):
         raise ValueError("--demo serves the soup that ships with the package: give neither a source nor --follow")
-    (home := root / "var").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="serve-", dir=home) as work:
-        source, registered = (unpack(say), False) if demo else _find(reference, root, Path(work))
+    # Only a registry's files need a place, in the project.
+    remote = not (demo or adapters) and (reference is None or reference.startswith("models:/"))
+    with work_folder(root, "serve") if remote else nullcontext() as work:
+        if demo:
+            source, registered = unpack(say), False
+        elif adapters:
+            source, registered = sources.from_adapters(adapters, f"adapters on {adapters.base.absolute()}"), False
+        else:
+            source, registered = _find(reference, root, work)
         if follow and (not registered or reference and not reference.endswith("@champion")):
             raise ValueError(
                 f"--follow takes every new champion of the registry, and this is {reference or source.place}: "
@@ -183,15 +204,17 @@ def serve(
             for line in greeting(source, options, listener.getsockname()[1]):
                 say(line)
             if follow:
-                _follow(following, source.name, root, Path(work), options, metrics, say)
+                _follow(following, source.name, root, work, options, metrics, say)
             _run(app, listener, options)
             following.stop()
             following.live.engine.close()
             say("stopped")
 
 
-def _find(reference: str | None, root: Path, work: Path) -> tuple[Source, bool]:
+def _find(reference: str | None, root: Path, work: Path | None) -> tuple[Source, bool]:
     """The source, and whether it is a version of the registry."""
+    if reference and reference.endswith((".yaml", ".yml")):
+        return sources.from_adapters(soup_file.read(Path(reference)), f"the soup of {reference}"), False
     if reference and not reference.startswith("models:/"):
         return sources.from_folder(Path(reference)), False
     registered = sources.from_registry(root, reference, work)
@@ -240,7 +263,7 @@ def greeting(source: Source, options: Options, port: int) -> Iterable[str]:
     host = f"[{options.host}]" if ":" in options.host else options.host
     address = f"http://{host}:{port}"
     token = " -H 'Authorization: Bearer ...'" if options.token else ""
-    named = next(iter(source.preferences), None)
+    named = next(iter(source.preferences), None) or next(iter(source.presets), None)
     model = f"{source.name}@{named}" if named else source.name
     yield f"serving {source.place} as {source.name}"
     yield f"the mixing desk:  {address}/"

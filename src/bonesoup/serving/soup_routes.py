@@ -12,7 +12,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response
 
 from bonesoup.generation.batch import GivenText
-from bonesoup.generation.soup import merge_adapters
+from bonesoup.generation.soup import mixed
 from bonesoup.serving import replies, steering
 from bonesoup.serving.completions import next_event, queue, unless_gone
 from bonesoup.serving.errors import ApiError
@@ -44,6 +44,7 @@ async def soup(now: Now):
         "policies": {policy.slot: named(policy.row) for policy in source.soup.policies},
         "default": source.default,
         "preferences": source.preferences,
+        "presets": source.presets,
         "grid": [named(preference) for preference in source.soup.preferences],
         "examples": list(source.examples),
         "methods": list(source.soups),
@@ -71,12 +72,13 @@ async def coefficients(now: Now, preference: str | None = None, model: str | Non
 
 @router.get("/v1/soup/adapter", response_class=Response)
 async def adapter(now: Now, preference: str | None = None, model: str | None = None):
-    """Download the exact soup of a preference as a PEFT adapter, zipped."""
+    """Download the exact soup of a preference, or of adapters' weights, as a PEFT adapter, zipped."""
     choice = _choice(now, preference, model)
     if not choice.soup.policies:
         raise ApiError(400, f"{now.source.models[choice.method]} is the base alone: it has no adapter", "model")
     packed = await asyncio.to_thread(_zip, now, choice)
-    shown = steering.shown(choice.preference).replace("=", "-").replace(",", "-")
+    asked = choice.coefficients if choice.preference is None else choice.preference
+    shown = steering.shown(asked).replace("=", "-").replace(",", "-")
     title = f"{now.source.name.replace('/', '-')}-{shown}.zip"
     headers = {"Content-Disposition": f'attachment; filename="{title}"'}
     return Response(packed, media_type="application/zip", headers=headers)
@@ -87,7 +89,7 @@ def _choice(now: Live, preference: str | None, model: str | None) -> Choice:
 
 
 def _zip(now: Live, choice: Choice) -> bytes:
-    merged, _ = merge_adapters(choice.soup, list(choice.preference.values()))
+    merged = mixed(choice.soup, list(choice.coefficients.values()))
     with tempfile.TemporaryDirectory() as folder, io.BytesIO() as out:
         save(merged, Path(folder) / "adapter", str(now.source.soup.base))
         with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -131,10 +133,11 @@ async def score(body: ScoreBody, http: HttpRequest, preference: Preference = Non
 
 def _submit_scores(live: Live, body: ScoreBody, header: str | None):
     preferences = body.preferences
-    if preferences is None and body.preference is None and header is None and "@" not in body.model:
+    given = (preferences, body.preference, body.adapters, header)
+    if given == (None,) * len(given) and "@" not in body.model:
         names = live.source.objectives
         preferences = [dict(zip(names, weights, strict=True)) for weights in live.source.soup.preferences] or None
-    choices = steering.choose_all(live.source, body.model, header, body.preference, preferences)
+    choices = steering.choose_all(live.source, body.model_copy(update={"preferences": preferences}), header)
     prompt = live.chat_prompt(body.messages) if body.messages else live.plain_prompt(body.prompt)
     ends = body.messages is not None if body.end is None else body.end
     end = [live.tokenizer.eos_token_id] if ends else []

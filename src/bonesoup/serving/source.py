@@ -1,6 +1,6 @@
 """The soup to serve, from a registered version or a project's run: recipes, defaults and measured fronts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from bonesoup.files import read_json, read_jsonl
 from bonesoup.generation.soup import Soup
+from bonesoup.generation.soup_file import SoupFile
 from bonesoup.method.basis import circulant
 from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.paths import MEASURED, PROMPTS, SOUPS
@@ -25,10 +26,11 @@ class Source:
         name: the model's name for clients.
         version: its number in the registry; None for a project's own run.
         soups: by method: the soup itself, the Rewarded Soup of its run if there is one, and `sft`, the base alone.
-        default: the preference of a request that names none.
+        default: the preference of a request that names none; empty without objectives, where it is the base alone.
         front: the scores of every method at every preference, with intervals; None if it was not measured.
         place: where it comes from, for people.
         examples: prompts of the test split, to try it with.
+        presets: mixtures of policies that have a name.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Source:
     front: dict | None
     place: str
     examples: tuple[str, ...] = ()
+    presets: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def soup(self) -> Soup:
@@ -120,6 +123,27 @@ def from_version(folder: Path, name: str, version: str | None) -> Source:
         max_new_tokens=config["max_new_tokens"],
         front=_front(folder / "lineage" / MEASURED.name),
         place=f"version {version} of {name}" if version else f"the files in {folder.absolute()}",
+    )
+
+
+def from_adapters(file: SoupFile, place: str) -> Source:
+    """Make a source of people's own adapters, to mix by weights and, if they have rows, by preferences.
+
+    Args:
+        place: where they come from, for people.
+    """
+    soup = file.soup
+    return Source(
+        name=file.name,
+        version=None,
+        soups={soup.method: soup},
+        preferences=file.preferences,
+        default={name: 1 / len(soup.objectives) for name in soup.objectives},
+        temperature=file.temperature,
+        max_new_tokens=file.max_new_tokens,
+        front=None,
+        place=place,
+        presets=file.mixtures,
     )
 
 

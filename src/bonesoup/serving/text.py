@@ -138,7 +138,8 @@ def fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """Write one token as text, with its leading space; a part of a character as the vocabulary writes it."""
-    written = tokenizer.convert_ids_to_tokens(token)
+    # A model may have more rows than its tokenizer has tokens.
+    written = tokenizer.convert_ids_to_tokens(token) or ""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
     if _BROKEN in text or not text:
         return written

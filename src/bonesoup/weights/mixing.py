@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from bonesoup.method.preferences import adapter_faults
 from bonesoup.weights import checkpoint
 from bonesoup.weights.adapter_files import check_copies, load
 from bonesoup.weights.adapters import Adapter, concatenate, fitted
@@ -29,8 +30,8 @@ def mix(base: str | Path, adapters: Mapping[str, str | Path], weights: Mapping[s
         ValueError: a name with only an adapter or only a weight, a weight that is not finite, an adapter that is
             more than plain LoRA (see `adapter_files.load`) or that does not fit the base.
     """
-    if strange := sorted(weights.keys() - adapters.keys()):
-        raise ValueError(f"no adapter is named {strange[0]!r}; there are: {', '.join(adapters)}")
+    if faults := adapter_faults(dict(weights), adapters):
+        raise ValueError("; ".join(faults))
     if missing := sorted(adapters.keys() - weights.keys()):
         raise ValueError(f"adapter {missing[0]} has no weight; 0 leaves it out")
     on_base = read_on(Path(base), adapters)
