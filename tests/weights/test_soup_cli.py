@@ -1,14 +1,18 @@
 """`bonesoup soup` on people's own adapters: the folder it writes, and words that make no sense."""
 
+from pathlib import Path
+
 import architectures
 import pytest
 import torch
 from peft import PeftModel
+from ruamel.yaml import YAML
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from bonesoup.cli.main import app
 from bonesoup.weights import mix
+from bonesoup.weights.fold import fold
 
 IDS = torch.arange(12)[None]
 
@@ -42,6 +46,36 @@ def test_an_adapter_and_a_whole_model_answer_alike(words, tmp_path):
     torch.testing.assert_close(logits(mixed), logits(whole), atol=1e-4, rtol=1e-4)
     assert (logits(whole) - logits(AutoModelForCausalLM.from_pretrained(base))).abs().max() > 0.1
     assert "| calm | 1.4 |" in (tmp_path / "adapter/README.md").read_text()
+
+
+def test_a_soup_file_is_mixed_by_weights_by_a_preset_or_by_a_preference(words, tmp_path):
+    base = Path(words[2])
+    content = {
+        "base": str(base),
+        "adapters": {name: str(base.parent / name) for name in ("calm", "bold")},
+        "rows": {"calm": {"kind": 0.7, "brief": 0.3}, "bold": {"kind": 0.3, "brief": 0.7}},
+        "presets": {"wild": {"bold": 1.5}},
+        "preferences": {"gentle": {"kind": 0.9, "brief": 0.1}},
+    }
+    with open(tmp_path / "soup.yaml", "w") as out:
+        YAML().dump(content, out)
+    for place, (option, value, shown) in enumerate(
+        [
+            ("--weight", "calm=1.4,bold=-0.4", "calm +1.4000, bold -0.4000"),
+            ("--weight", "wild", "calm +0.0000, bold +1.5000"),
+            ("--preference", "gentle", "calm +1.5000, bold -0.5000"),
+            ("--preference", "kind=0.5,brief=0.5", "calm +0.5000, bold +0.5000"),
+        ]
+    ):
+        out = tmp_path / str(place)
+        done = CliRunner().invoke(app, ["soup", str(tmp_path / "soup.yaml"), option, value, "--out", str(out)])
+        assert done.exit_code == 0, (done.output, done.exception)
+        assert shown in done.output
+    mixed = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "2")
+    weights = {"calm": 1.5, "bold": -0.5}
+    fold(base, mix(base, content["adapters"], weights), tmp_path / "folded")
+    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "folded")
+    torch.testing.assert_close(logits(mixed), logits(whole), atol=1e-4, rtol=1e-4)
 
 
 def test_compressed_to_a_rank(words, tmp_path):

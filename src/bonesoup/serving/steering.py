@@ -130,10 +130,7 @@ def _asked(source: Source, method: str, place: str, value: Given) -> Asked:
     """
     adapters = [policy.slot for policy in source.soups[method].policies]
     try:
-        if place == "adapters":
-            asked = Asked("adapters", value)
-        else:
-            asked = _read(source, method, adapters, value)
+        asked = Asked("adapters", value) if place == "adapters" else _read(source, method, adapters, value)
         if asked.over == "adapters":
             if asked.weights and not adapters:
                 raise ValueError(f"{source.models[method]} is the base alone: it has no adapters")
