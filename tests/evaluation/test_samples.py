@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bonesoup.evaluation.samples import read_examples, read_fronts
+from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
+from bonesoup.files import write_jsonl
 
 OBJECTIVES = ["helpful", "harmless"]
 
@@ -81,3 +82,12 @@ def test_examples_pair_the_same_prompt_across_methods(samples):
     expected = rows[rows["prompt_id"] == "test-0032"].sort_values("point")["response"].tolist()
     assert [response.text for response in examples[1].responses["oracle"]] == expected
     assert len(examples[0].responses["sft"]) == 1
+
+
+def test_the_log_of_a_correction_shows_its_kl_to_the_sft_policy(tmp_path):
+    """It is trained against its soup, with -log(soup / sft) as a reward more."""
+    plain = {"step": 1, "reward/helpful": 0.5, "kl": 2.0}
+    write_jsonl(tmp_path / "plain.jsonl", [plain])
+    write_jsonl(tmp_path / "curve.jsonl", [plain | {"kl": 0.5, "reward/drift": -1.5}])
+    logs = read_training({"specialist-1": tmp_path / "plain.jsonl", "curve-3": tmp_path / "curve.jsonl"})
+    assert logs == {"specialist-1": [plain], "curve-3": [plain]}

@@ -14,6 +14,8 @@ from bonesoup.files import read_jsonl
 
 # What scores are of, the most trustworthy first: the task's true score, and the learned rewards that stand for it.
 UNITS = {"gold": "gold (true) score", "reward": "learned reward"}
+# Logged by a policy that starts from a soup (training/from_soup.py).
+DRIFT = "reward/drift"
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,5 +211,14 @@ def _responses(rows: pd.DataFrame, prompt_id: str, objectives: Sequence[str]) ->
 
 
 def read_training(logs: Mapping[str, Path]) -> dict[str, list[dict]]:
-    """Read {slot: steps.jsonl}: the per-step log of every policy."""
-    return {slot: read_jsonl(path) for slot, path in logs.items()}
+    """Read {slot: steps.jsonl}: the per-step log of every policy, with its KL to the SFT policy."""
+    return {slot: [_towards_sft(row) for row in read_jsonl(path)] for slot, path in logs.items()}
+
+
+def _towards_sft(row: dict) -> dict:
+    """Turn the KL of a correction, which is to the soup it starts from, into the one to the SFT policy.
+
+    log(pi / sft) = log(pi / soup) + log(soup / sft), and the drift reward is minus the last term.
+    """
+    kept = {key: value for key, value in row.items() if key != DRIFT}
+    return kept | {"kl": row["kl"] - row[DRIFT]} if DRIFT in row else row
