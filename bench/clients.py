@@ -26,6 +26,10 @@ INTRO = """\
 Written by `bench/clients.py`, which installs each client in an environment of its own and lets it ask a real server.
 An answer counts only if it equals the server's answer to a plain request, and if the answers at two preferences differ.
 
+```bash
+python bench/clients.py http://localhost:8000
+```
+
 | client | version | works | does not |
 |---|---|---|---|
 """
@@ -107,11 +111,15 @@ def _node(client: Client, folder: Path) -> tuple[list[str], str]:
 def row(result: Result) -> str:
     """Write a client's row of the table."""
     works = ", ".join(each["what"] for each in result.tried if each["works"])
-    fails = "; ".join(
-        f"{each['what']}: {each['why'] or 'another answer'}" for each in result.tried if not each["works"]
-    )
+    fails = "; ".join(f"{each['what']}: {_reason(each['why'])}" for each in result.tried if not each["works"])
     cells = [result.client.title, result.version, works, fails]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _reason(why: str) -> str:
+    """Keep the server's own message of an error that a client wraps."""
+    message = re.search(r"'message': '([^']*)'", why)
+    return message.group(1) if message else why or "another answer"
 
 
 def section(client: Client) -> str:
@@ -142,7 +150,8 @@ def main() -> int:
 NOTES = """
 Below, `URL` is `http://localhost:8000/v1`, and a preference is text such as `helpful:0.3+harmless:0.7`, a name, a
 mapping of weights, or an outcome ([steering.md](steering.md)). Typed output and tools are refused on purpose
-([serving.md](serving.md#request-fields)).
+([serving.md](serving.md#request-fields)). Not tried: LiteLLM's proxy, and clients with a page of their own such as
+Open WebUI.
 """
 
 if __name__ == "__main__":
