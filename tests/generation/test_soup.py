@@ -59,6 +59,16 @@ def test_oracles_answer_only_their_own_preferences(recipe):
         soup.coefficients([0.5, 0.5])
 
 
+def test_a_preference_may_weigh_more_adapters_than_there_are_objectives(recipe):
+    """The diagnosis mixes specialists and short runs: the objectives are scored, the adapters are weighed."""
+    rows = np.eye(4)
+    ways = tuple(replace(recipe.policies[0], slot=f"way-{k}", row=tuple(row)) for k, row in enumerate(rows))
+    weights = [0.5, 0.5, 1.0, -0.2]
+    np.testing.assert_allclose(
+        Soup("diagnose", recipe.base, ("a", "b"), "solve", ways, ()).coefficients(weights), weights
+    )
+
+
 @pytest.mark.parametrize("path", ["/etc", "../other", "a/../../other"])
 @pytest.mark.parametrize("where", ["base", "policy"])
 def test_a_path_out_of_the_soups_folder_is_refused(tmp_path, path, where):

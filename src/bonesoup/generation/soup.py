@@ -112,7 +112,8 @@ class Soup:
         Raises:
             ValueError: a `lookup` soup has no policy for this preference.
         """
-        rows = np.array([policy.row for policy in self.policies]).reshape(len(self.policies), len(self.objectives))
+        # As long as the preference, which for the diagnosis has a weight for each adapter.
+        rows = np.array([policy.row for policy in self.policies]).reshape(len(self.policies), len(preference))
         scale = None if self.scale is None else np.array(self.scale)
         try:
             return MAPPINGS[self.mapping].coefficients(rows, np.asarray(preference, float), scale)
