@@ -117,7 +117,8 @@ def test_every_soup_of_one_total_of_updates_from_training_to_the_server(project)
     np.testing.assert_allclose(middle["curved"], [0.5, 0.5, 1])
     models = read_json(project.folder / "out/registered.json")["models"]
     assert set(models) == {f"bonesoup-{name}" for name in ("curve-1", "curve-2", "soup", "merged-balanced")}
-    (version,) = [file.parents[1] for file in (project.folder / "var").rglob("rewarded.json")]
+    recipes = (project.folder / "var").rglob("artifacts/rewarded.json")
+    (version,) = [file.parents[1] for file in recipes if file.with_name("soup.json").is_file()]
     assert list(from_folder(version).soups) == ["curved", "rewarded", "sft"]
     stored = Soup.read(version / "artifacts/soup.json", version / "artifacts")
     np.testing.assert_allclose(stored.coefficients([0.2, 0.8]), [0.2, 0.8, 0.64])
