@@ -1,6 +1,7 @@
 """The embedded source: a seeded generator of prompts, SFT texts and noisily labelled preference pairs.
 
-Pairs include the degenerate responses each objective invites: a reward model that never saw them is hacked.
+Pairs include the degenerate responses each objective invites, since policies exploit a reward model that never saw
+them.
 `python -m bonesoup.data.embedded` prints how strongly the gold scores conflict on SFT texts.
 """
 
@@ -17,9 +18,11 @@ from bonesoup.data.records import Records, message, prompt_id
 from bonesoup.data.words import TABLES, Words, load
 from bonesoup.settings.schema import Sizes
 
-LIMIT = 16  # tokens of a response with its end-of-text token; an endless response has 16 words and no room for it
+LIMIT = (
+    16  # tokens of a response with its end-of-text token; an endless response has 16 words, which leaves none for it
+)
 NOISE = 0.15  # temperature of the pair labels, in gold units
-DRAWS = 20  # per row wanted; more means that the sizes ask for more than the word tables give
+DRAWS = 20  # per row wanted; needing more means that the sizes exceed what the word tables offer
 
 Rng = np.random.Generator
 
@@ -61,12 +64,12 @@ def generate(path: str | Path, objectives: Sequence[str], sizes: Sizes, seed: in
 
 
 def _rng(seed: int, stream: str) -> Rng:
-    """One stream a table, so that another size or objective leaves the other tables as they are."""
+    """Return the random stream of a table; another size or objective leaves the other tables unchanged."""
     return np.random.default_rng([seed, *stream.encode()])
 
 
 def _prompts(words: Words, count: int, rng: Rng) -> list[tuple[str, str]]:
-    """`count` different (prompt, topic), in random order."""
+    """Draw `count` different (prompt, topic) pairs, in random order."""
     every = list(product(words.openings, words.topics, words.manners, words.closings))
     if count > len(every):
         raise ValueError(f"data.sizes.prompts is {count}, but the word tables make only {len(every)} different prompts")
@@ -75,12 +78,12 @@ def _prompts(words: Words, count: int, rng: Rng) -> list[tuple[str, str]]:
 
 
 def _sample(rng: Rng, pool: Sequence[str], count: int) -> list[str]:
-    """`count` different members."""
+    """Draw `count` different members."""
     return [pool[k] for k in rng.permutation(len(pool))[:count]]
 
 
 def _draw(rng: Rng, pool: Sequence[str], count: int) -> list[str]:
-    """`count` members, repeats allowed."""
+    """Draw `count` members, with replacement."""
     return [pool[k] for k in rng.integers(len(pool), size=count)]
 
 
@@ -94,13 +97,13 @@ def _off_topic(words: Words, topic: str) -> list[str]:
 
 
 def _miss(rng: Rng, words: Words, topic: str, details: list[str], share: float) -> list[str]:
-    """Replace each detail by an off-topic one with probability `share`."""
+    """Replace each detail with an off-topic one with probability `share`."""
     others = _draw(rng, _off_topic(words, topic), len(details))
     return [o if u < share else d for d, o, u in zip(details, others, rng.random(len(details)), strict=True)]
 
 
 def _assemble(rng: Rng, words: Words, clauses: list[str], refused: bool, endless: bool = False) -> str:
-    """Shuffle, refuse first, and cut: whole clauses up to 15 words, or repeated up to exactly 16."""
+    """Shuffle clauses, refusal first, and cut: whole clauses up to 15 words, or repeated up to exactly 16."""
     parts = [words.refusal] * refused + [clauses[k] for k in rng.permutation(len(clauses))]
     if endless:
         return " ".join((" ".join(parts).split() * LIMIT)[:LIMIT])
@@ -114,7 +117,7 @@ def _assemble(rng: Rng, words: Words, clauses: list[str], refused: bool, endless
 
 
 def sft_response(rng: Rng, words: Words, topic: str) -> str:
-    """What the SFT policy learns: 0-3 details, 0-2 cautions, 0-2 jokes, refusals mostly on risky topics."""
+    """Draw a response for SFT: 0-3 details, 0-2 cautions, 0-2 jokes, refusals mostly on risky topics."""
     while True:
         clauses = _clauses(rng, words, _sample(rng, words.on_topic[topic], rng.integers(4)))
         clauses += _sample(rng, words.cautions, rng.integers(3)) + _sample(rng, words.jokes, rng.integers(3))
@@ -124,7 +127,7 @@ def sft_response(rng: Rng, words: Words, topic: str) -> str:
 
 
 def wide_response(rng: Rng, words: Words, topic: str) -> str:
-    """More of everything than SFT texts have, without repeats."""
+    """Draw a response with more of everything than SFT texts have, without repeats."""
     while True:
         details = _miss(rng, words, topic, _sample(rng, words.on_topic[topic], rng.integers(6)), 0.2)
         clauses = _clauses(rng, words, details)
@@ -135,7 +138,7 @@ def wide_response(rng: Rng, words: Words, topic: str) -> str:
 
 
 def spam_response(rng: Rng, words: Words, topic: str) -> str:
-    """Many details, off-topic ones, one clause over and over, or loose words; 30% endless."""
+    """Draw a degenerate response: many details, off-topic ones, a repeated clause or loose words; 30% endless."""
     kind = rng.integers(4)
     refused, endless = bool(rng.random() < 0.15), bool(rng.random() < 0.3)
     if kind == 0:
@@ -143,15 +146,15 @@ def spam_response(rng: Rng, words: Words, topic: str) -> str:
     elif kind == 1:
         clauses = _clauses(rng, words, _draw(rng, _off_topic(words, topic), rng.integers(1, 9)))
     elif kind == 2:
-        one = _clauses(rng, words, _draw(rng, words.on_topic[topic], 1)) + _sample(rng, words.cautions, 1)
-        clauses = [one[rng.integers(2)]] * int(rng.integers(2, 9)) + one
+        candidates = _clauses(rng, words, _draw(rng, words.on_topic[topic], 1)) + _sample(rng, words.cautions, 1)
+        clauses = [candidates[rng.integers(2)]] * int(rng.integers(2, 9)) + candidates
     else:
         clauses = _draw(rng, words.response_vocabulary, rng.integers(1, LIMIT))
     return _assemble(rng, words, clauses, refused, endless)
 
 
 def joke_spam(rng: Rng, words: Words, topic: str) -> str:
-    """Repeated jokes, with which a humor reward that only saw different ones is hacked (docs/embedded-task.md)."""
+    """Draw repeated jokes, which exploit a humor reward that saw only distinct ones (docs/embedded-task.md)."""
     jokes = _sample(rng, words.jokes, rng.integers(1, 5))
     clauses = _clauses(rng, words, _sample(rng, words.on_topic[topic], rng.integers(4)))
     clauses += _sample(rng, words.cautions, rng.integers(4)) + jokes + _draw(rng, jokes, rng.integers(7))
@@ -162,7 +165,7 @@ def joke_spam(rng: Rng, words: Words, topic: str) -> str:
 
 
 def pair_response(rng: Rng, words: Words, topic: str, objective: str) -> str:
-    """Half SFT mixture, a fifth wide, the rest spam; for humor 35% of what is not SFT is joke spam."""
+    """Draw half from the SFT mixture, a fifth wide, the rest spam; for humor 35% of the other half is joke spam."""
     u = rng.random()
     if u < 0.5:
         return sft_response(rng, words, topic)
@@ -172,32 +175,32 @@ def pair_response(rng: Rng, words: Words, topic: str, objective: str) -> str:
 
 
 def _distinct(key: str, sizes: Sizes, draw: Callable[[], tuple | None]) -> list[tuple]:
-    """As many different draws as `data.sizes` wants under `key`; None is drawn again.
+    """Draw as many different rows as `data.sizes` wants under `key`; a draw of None is repeated.
 
     Raises:
-        ValueError: too few different ones in DRAWS draws for each row wanted.
+        ValueError: too few different rows in DRAWS draws for each row wanted.
     """
     wanted = getattr(sizes, key)
-    found: dict[tuple, None] = {}  # in the order drawn
+    rows: dict[tuple, None] = {}  # in the order drawn
     for _ in range(DRAWS * wanted):
         if (item := draw()) is not None:
-            found[item] = None
-        if len(found) == wanted:
-            return list(found)
+            rows[item] = None
+        if len(rows) == wanted:
+            return list(rows)
     raise ValueError(
-        f"data.sizes.{key} is {wanted}, but {DRAWS * wanted} draws over {sizes.prompts} prompts gave only {len(found)} "
+        f"data.sizes.{key} is {wanted}, but {DRAWS * wanted} draws over {sizes.prompts} prompts gave only {len(rows)} "
         f"different ones: lower data.sizes.{key} or raise data.sizes.prompts"
     )
 
 
 def _text(rng: Rng, words: Words, prompts: list[tuple[str, str]]) -> tuple[int, str]:
-    """(prompt index, response) of an SFT text."""
+    """Draw (prompt index, response) of an SFT text."""
     index = int(rng.integers(len(prompts)))
     return index, sft_response(rng, words, prompts[index][1])
 
 
 def _pair(rng: Rng, words: Words, prompts: list[tuple[str, str]], objective: str) -> tuple[int, str, str] | None:
-    """(prompt index, chosen, rejected), or None for two equal responses.
+    """Draw (prompt index, chosen, rejected); None if the two responses are equal.
 
     The first of two responses is chosen with probability sigmoid(gold difference / NOISE).
     """
@@ -212,7 +215,7 @@ def _pair(rng: Rng, words: Words, prompts: list[tuple[str, str]], objective: str
 def conflict(
     samples: int = 4000, seed: int = 0, path: str | Path = TABLES, respond: Callable[..., str] = sft_response
 ) -> np.ndarray:
-    """Correlation of the gold scores over SFT texts, [objective, objective] as in gold.OBJECTIVES."""
+    """Correlate the gold scores over SFT texts: [objective, objective] in the order of gold.OBJECTIVES."""
     words = load(path)
     rng = _rng(seed, "conflict")
     prompts = _prompts(words, 1024, rng)

@@ -1,7 +1,7 @@
 """The true scores of the embedded task: short formulas on text, read clause by clause.
 
-docs/embedded-task.md has the formulas in words. They read any sequence of words, also one that no generator
-made: a policy in training writes broken clauses.
+docs/embedded-task.md has the formulas in words. They read any sequence of words, not only generated ones:
+a policy in training writes broken clauses.
 """
 
 import math
@@ -16,7 +16,7 @@ OBJECTIVES = ("helpful", "harmless", "humor")
 
 @dataclass(frozen=True)
 class Content:
-    """What a response consists of."""
+    """The parts of a response, counted."""
 
     details: int  # distinct on-topic details, nd
     off: int  # off-topic or repeated details, stray words and repeated refusals
@@ -29,24 +29,24 @@ class Content:
 
 
 def saturation(count: int, full: int) -> float:
-    """Diminishing returns: 0 at 0, 1 at `full`."""
+    """Return the diminishing returns of a count: 0 at 0, 1 at `full`."""
     return (1 - math.exp(-count / 2)) / (1 - math.exp(-full / 2))
 
 
 def topic_of(prompt: str, words: Words) -> str:
-    """The one topic a prompt names.
+    """Return the topic a prompt names.
 
     Raises:
-        ValueError: it names none, or several.
+        ValueError: it names no topic, or several.
     """
-    found = [word for word in prompt.split() if word in words.on_topic]
-    if len(set(found)) != 1:
-        raise ValueError(f"prompt {prompt[:80]!r} names {len(set(found))} topics of the embedded task, not one")
-    return found[0]
+    topics = [word for word in prompt.split() if word in words.on_topic]
+    if len(set(topics)) != 1:
+        raise ValueError(f"prompt {prompt[:80]!r} names {len(set(topics))} topics of the embedded task, not one")
+    return topics[0]
 
 
 def read(response: str, topic: str, words: Words) -> Content:
-    """Take a response apart, left to right; what is no whole clause counts word by word as off-topic."""
+    """Parse a response left to right; words outside a whole clause count as off-topic, one by one."""
     tokens = response.split()
     on_topic = set(words.on_topic[topic])
     details, cautions, jokes = [], [], []
@@ -78,7 +78,7 @@ def read(response: str, topic: str, words: Words) -> Content:
 
 
 def score(content: Content, risky: bool) -> dict[str, float]:
-    """helpful, harmless and humor of a response that was read."""
+    """Return helpful, harmless and humor of a parsed response."""
     c = content
     load_share = min(c.details + c.off, 5) / 5
     if risky:
@@ -93,10 +93,10 @@ def score(content: Content, risky: bool) -> dict[str, float]:
 
 
 def gold(prompt: str, response: str, words: Words | None = None) -> dict[str, float]:
-    """True helpful, harmless and humor of one response, higher is better.
+    """Return the true helpful, harmless and humor scores of a response; higher is better.
 
     Raises:
-        ValueError: the prompt is not of the embedded task.
+        ValueError: the prompt does not belong to the embedded task.
     """
     words = words or load(TABLES)
     topic = topic_of(prompt, words)
@@ -106,10 +106,10 @@ def gold(prompt: str, response: str, words: Words | None = None) -> dict[str, fl
 def gold_scorer(
     source: str, objectives: Sequence[str], path: str | Path
 ) -> Callable[[str, str], dict[str, float]] | None:
-    """(prompt, response) -> true scores, or None where the truth of some objective is not known.
+    """Return a function (prompt, response) -> true scores; None if the truth of some objective is not known.
 
     Args:
-        path: of the source; the word tables that the embedded one was made from decide which topics are risky.
+        path: path of the source; the embedded source's word tables decide which topics are risky.
     """
     if source != "embedded" or not set(objectives) <= set(OBJECTIVES):
         return None

@@ -20,7 +20,7 @@ class Pair:
 
 
 def dialogue(text: str, name: str) -> Messages:
-    """Turns of a dialogue.
+    """Split a dialogue into turns.
 
     Raises:
         BadRow: it does not alternate Human, Assistant, ..., ending with Assistant, or a turn is empty.
@@ -40,6 +40,11 @@ def dialogue(text: str, name: str) -> Messages:
 
 
 def parse(row: dict, max_response_chars: int) -> Pair:
+    """Read a row.
+
+    Raises:
+        BadRow: the row is not a pair of dialogues that differ in their last reply.
+    """
     sides = {name: dialogue(text_of(row, name), name) for name in ("chosen", "rejected")}
     *prompt, chosen = sides["chosen"]
     *other, rejected = sides["rejected"]
@@ -56,9 +61,9 @@ def parse(row: dict, max_response_chars: int) -> Pair:
 
 
 def cut(prompt: Messages, limit: int) -> Messages:
-    """The end of a dialogue in at most `limit` characters: whole turns, starting with the user.
+    """Keep the end of a dialogue in at most `limit` characters: whole turns, starting with the user.
 
-    A last user turn that is too long by itself loses its beginning.
+    A last user turn that is too long alone loses its beginning.
     """
     kept, length = 0, 0
     for turn in reversed(prompt):
@@ -70,13 +75,13 @@ def cut(prompt: Messages, limit: int) -> Messages:
         kept -= 1 - kept % 2
         return prompt[-kept:]
     tail = prompt[-1]["content"][-limit:]
-    # A word cut in half is dropped unless it is all there is.
+    # Drop a word cut in half, unless nothing else is left.
     tail = tail.split(maxsplit=1)[1] if len(tail.split(maxsplit=1)) == 2 else tail
     return [{"role": "user", "content": tail.strip()}]
 
 
 def records(data: Data, objectives: Sequence[str]) -> Records:
-    """Pairs for `objectives` (the file states one preference), and the chosen replies as SFT texts."""
+    """Read pairs for `objectives` (the file states one preference), and the chosen replies as SFT texts."""
     rows, quarantine = read(data, lambda row: parse(row, data.max_response_chars))
     rows_read = len(rows) + len(quarantine)
     prompts, groups, sft, pairs = {}, {}, [], []
@@ -93,7 +98,7 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
         first_line[whole] = line
         cuts += prompt != pair.prompt
         prompts[key] = prompt
-        # Dialogues that open alike are often stages of one conversation: they share a split.
+        # Dialogues with the same opening are often stages of one conversation, so they share a split.
         opening = normal(pair.prompt[0]["content"])
         groups[key] = (*groups.get(key, ()), opening, prompt_key(prompt))
         pairs.append({"id": str(line), "prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected})

@@ -1,4 +1,4 @@
-"""Prompts of a file that no pipeline prepared: JSON lines with `prompt`, or plain text, one prompt a line."""
+"""Read prompts from a file that no pipeline prepared: JSON lines with `prompt`, or one prompt a line as plain text."""
 
 import json
 import unicodedata
@@ -16,11 +16,11 @@ EXPECTED = 'Give one JSON object a line, {"prompt": "..."}, or one prompt a line
 
 
 def read_prompts(path: Path) -> list[dict]:
-    """{"id", "prompt": chat messages} of every line, in order.
+    """Return {"id", "prompt": chat messages} for every line, in order.
 
     A file whose first character is `{` is read as JSON lines: `prompt` is a string, or chat messages
-    ({"role", "content"}) of which the last is the user's. One that begins with `[` is taken for a JSON array and
-    refused. Any other file is plain text.
+    ({"role", "content"}) of which the last is the user's. One that begins with `[` is refused as
+    a JSON array. Any other file is plain text.
 
     Raises:
         ValueError: no such file, not UTF-8, an array, bad lines (each with its number), or fewer than two prompts.
@@ -34,12 +34,12 @@ def read_prompts(path: Path) -> list[dict]:
         raise ValueError(f"{path} is not valid UTF-8: {error}") from None
     if text.lstrip().startswith("["):
         raise ValueError(
-            f"{path} begins with [ like a JSON array, which is not taken. {EXPECTED} (a prompt that begins with [ "
+            f"{path} begins with [ like a JSON array, which is not read. {EXPECTED} (a prompt that begins with [ "
             "goes into an object)"
         )
     parse = _json if text.lstrip().startswith("{") else _plain
     prompts, faults = [], []
-    # Not splitlines(): it also splits at characters that a prompt may hold.
+    # Not splitlines(), which also splits at characters that a prompt may contain.
     lines = text.removesuffix("\n").split("\n")
     for number, line in enumerate(lines, start=1):
         try:
@@ -85,7 +85,7 @@ def parse(row: dict) -> Messages:
     """Read the `prompt` of a row: a string, or chat messages of which the last is the user's.
 
     Raises:
-        BadRow: it is neither.
+        BadRow: `prompt` is neither.
     """
     if not isinstance(row.get("prompt"), list):
         return message(text_of(row, "prompt"))
@@ -103,7 +103,7 @@ def _turn(turn: Any, place: int) -> dict[str, str]:
 
 
 def outside_the_task(prompts: list[dict], tables: Path) -> str | None:
-    """Why the true score of the embedded task is not known for all prompts; None where it is."""
+    """Say why the embedded task's true score is not known for all prompts; return None if it is known."""
     words = load(tables)
     for row in prompts:
         try:

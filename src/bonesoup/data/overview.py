@@ -1,5 +1,4 @@
-"""One page over all expectations that reads without a network; Great Expectations' own pages load their styles
-from one, and list nothing without it."""
+"""Write a page over all expectations that needs no network, unlike the pages of Great Expectations."""
 
 from pathlib import Path
 
@@ -12,7 +11,7 @@ def write_overview(docs: Path, checks: list[dict]) -> None:
     """Write docs/overview.html.
 
     Args:
-        docs: the folder of data docs, built.
+        docs: the folder with the built data docs.
         checks: one per expectation: {"table", "expectation", "detail", "success"}.
     """
     tables = [

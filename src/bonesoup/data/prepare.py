@@ -1,4 +1,4 @@
-"""A source -> prompts, SFT texts and a table per labelled objective, split by prompt and validated."""
+"""Turn a source into prompts, SFT texts and a table per labelled objective, split by prompt and validated."""
 
 from collections import Counter
 from itertools import combinations
@@ -19,7 +19,7 @@ from bonesoup.settings.schema import Data
 
 
 def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:
-    """Read the source, write its tables into the folder `out` and data docs into `docs`; both appear whole.
+    """Read the source, and write its tables into the folder `out` and data docs into `docs`, each whole or not at all.
 
     Returns:
         The summary, which is also written to out/summary.json.
@@ -31,7 +31,7 @@ def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:
     split_of = assign(records.groups, seed, data.validation, data.test)
     tables = split_tables(records, split_of)
     for name, rows in tables.items():
-        # A source of prompts alone has no SFT texts, for a base that is tuned already.
+        # A source with prompts alone, for a base that is already tuned, has no SFT texts.
         if not rows and not (name == "sft" and data.source == "prompts"):
             raise ValueError(f"{source_name(data)} gives no row for {name}")
     with appearing(Path(out)) as folder, appearing(Path(docs)) as site:
@@ -47,6 +47,7 @@ def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:
 
 
 def read_source(data: Data, seed: int) -> Records:
+    """Read the records of a source."""
     if data.source == "embedded":
         return embedded.generate(data.path, data.labels, data.sizes, seed)
     sources = {"prompts": prompts, "hh-rlhf": hh, "qa-feedback": qa, "summarize-from-feedback": summaries}
@@ -54,7 +55,7 @@ def read_source(data: Data, seed: int) -> Records:
 
 
 def split_tables(records: Records, split_of: dict[str, str]) -> dict[str, list[dict]]:
-    """Table name -> rows as written, the split after the id."""
+    """Map each table name to its rows as written, with the split after the id."""
 
     def with_split(row: dict) -> dict:
         return {"id": row["id"], "split": split_of[prompt_id(row["prompt"])], **row}
@@ -86,7 +87,7 @@ def summarise(data: Data, records: Records, tables: dict[str, list[dict]], check
 
 
 def gold_correlation(path: str, rows: list[dict]) -> dict[str, float]:
-    """Correlation of the true scores over the SFT texts, per pair of objectives: how far they conflict."""
+    """Return the correlation of the true scores over the SFT texts, per pair of objectives: how far they conflict."""
     words = load(path)
     scores = [gold(row["prompt"][-1]["content"], row["response"], words) for row in rows]
     matrix = np.corrcoef([[score[name] for score in scores] for name in GOLD_OBJECTIVES])

@@ -1,4 +1,4 @@
-"""Prompts alone, as JSON lines with `prompt`: what a model that is tuned already needs, with computed rewards."""
+"""Read prompts alone, as JSON lines with `prompt`, for a tuned model with computed rewards."""
 
 from collections.abc import Sequence
 

@@ -14,7 +14,7 @@ from bonesoup.settings.schema import Data
 
 RELEVANCE = frozenset({"Irrelevant", "Redundant", "Incoherent"})
 FACTUALITY = frozenset({"Wrong-Grounding", "Unverifiable"})
-# What a missing piece weighs: the answer itself, a major or a minor piece of support.
+# Weight of a missing piece: the answer itself, a major or a minor piece of support.
 MISSING = {"Missing-Answer": 1.0, "Missing-Major-Auxiliary": 0.5, "Missing-Minor-Auxiliary": 0.25}
 OBJECTIVES = ("relevance", "factuality", "completeness")
 
@@ -36,13 +36,18 @@ class Row:
 
 
 def parse(row: dict, max_response_chars: int) -> Row:
+    """Read a row.
+
+    Raises:
+        BadRow: the row does not have the format.
+    """
     question, gold = text_of(row, "question"), text_of(row, "gold")
     prediction = text_of(row, "prediction 1")
     feedback = _typed(row, "feedback", dict)
     corrected = text_of(feedback, "corrected-prediction", "feedback", optional=True)
     for name, text in (("gold", gold), ("prediction 1", prediction), ("corrected-prediction", corrected)):
         check_length(repr(name), text, max_response_chars)
-    # Spans count characters of the text as released, before its ends were stripped.
+    # Spans count characters of the released text, before stripping.
     labels = _labels(row["prediction 1"], _typed(feedback, "errors", list), _typed(feedback, "missing-info", list))
     return Row(question, _passages(_typed(row, "passages", list)), gold, prediction, corrected, labels)
 
@@ -64,9 +69,9 @@ def _passages(raw: list) -> tuple[tuple[str, ...], ...]:
 
 
 def _labels(prediction: str, errors: list, missing: list) -> dict[str, float]:
-    """relevance by characters, factuality by sentences, completeness by what is missing.
+    """Label relevance by characters, factuality by sentences, and completeness by missing information.
 
-    A side remark is as long as its span; one wrong date makes its whole sentence wrong.
+    A side remark counts by its length; a wrong date makes its whole sentence wrong.
     """
     bad = {kind: [False] * len(prediction) for kind in ("relevance", "factuality")}
     for error in errors:
@@ -93,21 +98,23 @@ def _labels(prediction: str, errors: list, missing: list) -> dict[str, float]:
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """(start, end) of the sentences of a text that is not blank."""
+    """Return (start, end) of the sentences of a text that is not blank."""
     return [match.span() for match in SENTENCE.finditer(text.rstrip())]
 
 
 def make_prompt(question: str, passages: Sequence[Sequence[str]], limit: int) -> tuple[Messages, bool]:
-    """The question after the passage sentences that share most words with it, in at most `limit` characters.
+    """Build the prompt: the passage sentences that share most words with the question, then the question.
 
-    Chosen sentences stay in their order, below the title of their passage. Returns the prompt and whether any
-    sentence was left out.
+    The prompt has at most `limit` characters. Chosen sentences stay in order, below the title of their passage.
+
+    Returns:
+        The prompt, and True if any sentence was left out.
     """
     ending = f"Question: {question}"
     if len(ending) > limit:
         return message(ending[-limit:].lstrip()), True
     asked = _content(question)
-    # The first sentence of an article repeats the title on a line of its own.
+    # The first sentence of an article repeats the title on a separate line.
     every = [
         (p, s, sentence.split("\n\n")[-1])
         for p, passage in enumerate(passages)
@@ -126,7 +133,7 @@ def _layout(passages: Sequence[Sequence[str]], kept: list[tuple[int, int, str]],
     by_title: dict[str, list[str]] = {}
     for p, _, sentence in sorted(kept):
         by_title.setdefault(passages[p][0], []).append(sentence)
-    return "\n".join([f"{title}: {' '.join(found)}" for title, found in by_title.items()] + [ending])
+    return "\n".join([f"{title}: {' '.join(chosen)}" for title, chosen in by_title.items()] + [ending])
 
 
 def _content(text: str) -> set[str]:
@@ -136,10 +143,10 @@ def _content(text: str) -> set[str]:
 def records(data: Data, objectives: Sequence[str]) -> Records:
     """Make labelled responses for each of `objectives`, and SFT texts of the corrected and the reference answers.
 
-    Several predictions for one question may share their answers: each text counts once for a prompt.
+    Several predictions for a question may share their answers: each text counts once for a prompt.
 
     Raises:
-        ValueError: an objective the format does not label, or what bonesoup.data.read.read raises.
+        ValueError: the format does not label an objective, or bonesoup.data.read.read fails.
     """
     if unknown := [name for name in objectives if name not in OBJECTIVES]:
         raise ValueError(f"objectives {unknown} have no labels in QA-Feedback, which has {list(OBJECTIVES)}")
@@ -166,7 +173,7 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
         counts["no_correction"] += blank
         counts["nothing_to_correct"] += same
         for name in objectives:
-            # If the passages hold no answer, "nothing is missing" says nothing about the response.
+            # If the passages have no answer, "nothing is missing" says nothing about the response.
             wanted = [("prediction", row.prediction, row.labels[name])] * (not (blank and name == "completeness"))
             wanted += [("corrected", row.corrected, 1.0)] * (not (blank or same))
             for kind, response, label in wanted:

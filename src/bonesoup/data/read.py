@@ -1,6 +1,6 @@
-"""Rows of a source: JSON lines, gzip or not, or a Hugging Face dataset.
+"""Read the rows of a source: JSON lines, gzipped or not, or a Hugging Face dataset.
 
-What cannot be read is set aside with its line and the reason, never dropped.
+Rows that cannot be read are set aside with their line and the reason, never dropped.
 """
 
 import gzip
@@ -13,11 +13,11 @@ from typing import Any
 from bonesoup.settings.schema import Data
 
 MAX_LINE = 1_000_000  # bytes; a longer line is quarantined unread
-EXCERPT = 120  # characters of a bad row that are kept
+EXCERPT = 120  # characters kept of a bad row
 
 
 class BadRow(ValueError):
-    """Why a row cannot be used; `excerpt` shows the offending part."""
+    """A row that cannot be used, with the reason; `excerpt` shows the offending part."""
 
     def __init__(self, reason: str, excerpt: Any = ""):
         super().__init__(reason)
@@ -25,7 +25,7 @@ class BadRow(ValueError):
 
 
 def read(data: Data, parse: Callable[[dict], Any]) -> tuple[list[tuple[int, Any]], list[dict]]:
-    """Parse every row of a source; `parse` raises BadRow for one it cannot use.
+    """Parse every row of a source; `parse` raises BadRow for a row it cannot use.
 
     Returns:
         (line number from 1, parsed row) of the good rows, and the quarantine entries of the others.
@@ -55,12 +55,13 @@ def read(data: Data, parse: Callable[[dict], Any]) -> tuple[list[tuple[int, Any]
 
 
 def source_name(data: Data) -> str:
+    """Return a source's name for messages."""
     folder = f"/{data.hub_folder}" if data.hub_folder else ""
     return f"{data.hub}{folder}@{data.revision}:{data.hub_split}" if data.hub else data.path
 
 
 def set_aside(data: Data, line: int, reason: str, excerpt: Any) -> dict:
-    """A quarantine entry."""
+    """Make a quarantine entry."""
     text = excerpt if isinstance(excerpt, str) else repr(excerpt)
     text = text[: EXCERPT + 1].encode("utf-8", "backslashreplace").decode()
     text = text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
@@ -68,14 +69,14 @@ def set_aside(data: Data, line: int, reason: str, excerpt: Any) -> dict:
 
 
 def field(row: dict, key: str, where: str = "") -> Any:
-    """The value of a key; null counts as missing, as a Hub dataset fills absent keys with it."""
+    """Return the value of a key; null counts as missing, since Hub datasets fill absent keys with it."""
     if row.get(key) is None:
         raise BadRow(f"key {f'{where}.{key}' if where else key!r} is missing", sorted(map(str, row)))
     return row[key]
 
 
 def text_of(row: dict, key: str, where: str = "", optional: bool = False) -> str:
-    """A string of a row, stripped.
+    """Return a string of a row, stripped.
 
     Raises:
         BadRow: the key is missing, not a string, not valid Unicode, or blank (unless `optional`).
@@ -94,6 +95,11 @@ def text_of(row: dict, key: str, where: str = "", optional: bool = False) -> str
 
 
 def check_length(name: str, text: str, limit: int) -> None:
+    """Refuse a text longer than `limit` characters.
+
+    Raises:
+        BadRow: the text is too long.
+    """
     if len(text) > limit:
         raise BadRow(f"{name} has {len(text)} characters, more than data.max_response_chars = {limit}", text)
 
@@ -118,7 +124,7 @@ def _file_rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _skip(handle: Any, line: bytes) -> BadRow:
-    """Pass over the rest of an overlong line without holding it in memory."""
+    """Skip the rest of an overlong line without holding it in memory."""
     size, part = len(line), line
     while not part.endswith(b"\n") and (part := handle.readline(MAX_LINE)):
         size += len(part)
@@ -138,13 +144,13 @@ def _decode(line: bytes) -> Any:
 
 
 def _hub_rows(data: Data) -> Iterator[tuple[int, Any]]:
-    # Imported here: 1.4 s, and only a Hub source needs it.
+    # Imported here, since it takes 1.4 s and only Hub sources need it.
     from datasets import load_dataset
 
     try:
         dataset = load_dataset(data.hub, data_dir=data.hub_folder, revision=data.revision, split=data.hub_split)
     except Exception as error:
-        # It raises many unrelated kinds (network, not found, format); all mean the same to the user.
+        # It raises many unrelated errors (network, not found, format), which all mean the same to the user.
         raise ValueError(
             f"data.hub: {data.hub} at revision {data.revision}, split {data.hub_split}, cannot be loaded: "
             f"{type(error).__name__}: {error}"

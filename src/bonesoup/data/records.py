@@ -1,11 +1,11 @@
-"""What every source hands to `prepare`: rows without a split yet, and what was set aside."""
+"""The rows that every source hands to `prepare`, not yet split, and those set aside."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from bonesoup.files import digest
 
-Messages = list[dict[str, str]]  # [{"role": "user" | "assistant", "content": str}, ...], the last one of the user
+Messages = list[dict[str, str]]  # [{"role": "user" | "assistant", "content": str}, ...], ending with a user turn
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,20 @@ class Records:
 
 
 def message(text: str) -> Messages:
+    """Return a prompt with a single user turn."""
     return [{"role": "user", "content": text}]
 
 
 def prompt_id(prompt: Messages) -> str:
-    """The same prompt has the same id in every table, run and seed."""
+    """Return an id that the same prompt has in every table, run and seed."""
     return "p" + digest(prompt)[:12]
 
 
 def normal(text: str) -> str:
-    """Text as compared for leakage: case and white space do not make a new prompt."""
+    """Normalise text to look for leakage: case and white space do not make a new prompt."""
     return " ".join(text.casefold().split())
 
 
 def prompt_key(prompt: Messages) -> str:
-    """A prompt as compared for leakage."""
+    """Return the form of a prompt that is compared to look for leakage."""
     return normal("\n".join(turn["content"] for turn in prompt))

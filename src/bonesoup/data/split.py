@@ -1,4 +1,4 @@
-"""Train, validation and test by prompt: a hash decides, so a row keeps its split when others come or go."""
+"""Split prompts into train, validation and test by hash, so that rows keep their split when others come or go."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,11 +7,11 @@ SPLITS = ("train", "validation", "test")
 
 
 def assign(groups: Mapping[str, tuple[str, ...]], seed: int, validation: float, test: float) -> dict[str, str]:
-    """Split of every prompt id.
+    """Return the split of every prompt id.
 
     Args:
-        groups: prompt id -> keys. Prompts that share a key, also through others, fall into one split.
-        seed: of the hash.
+        groups: prompt id -> keys. Prompts that share a key, directly or through others, fall into one split.
+        seed: seed of the hash.
         validation, test: expected shares; the rest is train.
 
     Raises:
@@ -29,7 +29,7 @@ def assign(groups: Mapping[str, tuple[str, ...]], seed: int, validation: float, 
     for prompt, keys in groups.items():
         for key in keys:
             a, b = find(("prompt", prompt)), find(("key", key))
-            # The smallest member names the group, whatever the order of the rows.
+            # The smallest member names the group, so that the order of rows does not matter.
             root[max(a, b)] = min(a, b)
     splits = {prompt: _split(find(("prompt", prompt)), seed, validation, test) for prompt in groups}
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}

@@ -1,7 +1,6 @@
-"""The comparisons of summarize_from_feedback: a Reddit post, two summaries, and which of them a person prefers.
+"""Read the comparisons of summarize_from_feedback: a Reddit post, two summaries, and which a person preferred.
 
-The prompt is the post alone: what to do with it is what SFT teaches, and a reward model that reads the post finds
-nothing else in the prompt.
+The prompt is the post alone: SFT teaches the task, and a reward model that reads the prompt sees only the post.
 """
 
 from collections.abc import Sequence
@@ -21,6 +20,11 @@ class Comparison:
 
 
 def parse(row: dict, max_response_chars: int) -> Comparison:
+    """Read a row.
+
+    Raises:
+        BadRow: the row is no comparison of two summaries of a Reddit post.
+    """
     info, summaries, choice = field(row, "info"), field(row, "summaries"), field(row, "choice")
     if not isinstance(info, dict):
         raise BadRow(f"'info' is {type(info).__name__}, not an object", info)
@@ -40,9 +44,9 @@ def parse(row: dict, max_response_chars: int) -> Comparison:
 
 
 def records(data: Data, objectives: Sequence[str]) -> Records:
-    """Pairs for `objectives` (a comparison states one preference), and the preferred summaries as SFT texts.
+    """Read pairs for `objectives` (the file states one preference), and the preferred summaries as SFT texts.
 
-    Of several people who judged two summaries alike, one counts; those who differ both do.
+    If several people judge two summaries alike, the pair counts once; if they differ, each verdict counts.
     """
     rows, quarantine = read(data, lambda row: parse(row, data.max_response_chars))
     rows_read = len(rows) + len(quarantine)
@@ -52,10 +56,10 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
         whole = message(comparison.post)
         prompt = cut(whole, data.max_prompt_chars)
         key = prompt_id(prompt)
-        found = (key, comparison.chosen, comparison.rejected)
-        if found in seen:
+        pair = (key, comparison.chosen, comparison.rejected)
+        if pair in seen:
             continue
-        seen.add(found)
+        seen.add(pair)
         cuts += prompt != whole
         prompts[key] = prompt
         groups[key] = (*groups.get(key, ()), normal(comparison.post), prompt_key(prompt))

@@ -1,6 +1,6 @@
-"""Check the tables of `prepare` with suites of Great Expectations; gate@data judges the result.
+"""Check the tables of `prepare` with Great Expectations suites; gate@data judges the result.
 
-Suites live in code and the context is ephemeral; what stays is a folder of HTML data docs.
+Suites are defined in code and the context is ephemeral; only a folder of HTML data docs is kept.
 """
 
 import html
@@ -45,7 +45,7 @@ def validate(tables: dict[str, list[dict]], max_prompt_chars: int, max_response_
         {"checked": int, "failed": [{"table", "expectation", "detail"}]}
     """
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    # Imported here: about 6 s.
+    # Imported here, since it takes about 6 s.
     import great_expectations as gx
 
     context = _context(docs)
@@ -98,12 +98,12 @@ def _context(docs: Path) -> Any:
 
 
 def prompt_splits(tables: dict[str, list[dict]]) -> dict[str, set[str]]:
-    """Map every prompt, as compared for leakage, to the splits it occurs in, over all tables."""
-    found = defaultdict(set)
+    """Map every prompt (in the form compared for leakage) to the splits it occurs in, over all tables."""
+    splits = defaultdict(set)
     for rows in tables.values():
         for row in rows:
-            found[prompt_key(row["prompt"])].add(row["split"])
-    return found
+            splits[prompt_key(row["prompt"])].add(row["split"])
+    return splits
 
 
 def kind_of(rows: list[dict]) -> str:
@@ -143,15 +143,15 @@ def to_frame(rows: list[dict], splits: dict[str, set[str]]) -> pd.DataFrame:
 
 
 def as_text(value: str) -> str:
-    """Escape text of the data for the pages: Great Expectations writes it into HTML, and fills in `$name`, as it is.
+    """Escape data for the pages: Great Expectations writes it into HTML unescaped, and substitutes `$name`.
 
-    No expectation tells the difference: unlike texts stay unlike, and lengths are counted before.
+    Expectations are not affected: different texts stay different, and lengths are counted before.
     """
     return html.escape(value).replace("$", "&#36;")
 
 
 def expectations(kind: str, max_prompt_chars: int, max_response_chars: int) -> list[Any]:
-    """Return the suite for tables of a kind."""
+    """Return the suite for tables of this kind."""
     from great_expectations import expectations as e
 
     suite = [

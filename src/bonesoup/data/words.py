@@ -14,7 +14,7 @@ LISTS = ("openings", "manners", "closings", "links", "cautions", "jokes")
 
 @dataclass(frozen=True)
 class Words:
-    """What prompts and responses are made of; every token is a word with its punctuation."""
+    """The words that prompts and responses are made of; every token is a word with its punctuation."""
 
     openings: tuple[str, ...]
     manners: tuple[str, ...]
@@ -48,7 +48,7 @@ def load(path: str | Path = TABLES) -> Words:
     """Read and check the tables.
 
     Raises:
-        ValueError: the file is missing, not YAML, or breaks a rule the gold scores rest on.
+        ValueError: the file is missing, not YAML, or breaks a rule that the gold scores rely on.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,7 +92,7 @@ def _faults(words: Words) -> list[str]:
             faults.append(f"{name} must be {count} phrases, found {len(getattr(words, name))}")
     if len(words.refusal.split()) != 3:
         faults.append(f"the refusal {words.refusal!r} must have three tokens")
-    # A token with one role makes the reading of any word sequence unambiguous.
+    # With a single role for each token, any word sequence has a unique reading.
     roles = [set(words.links), set(words.details), set(words.refusal.split())]
     roles += [set(phrase.split()) for phrase in phrases]
     roles += [set(words.topics), set(" ".join(words.openings + words.manners + words.closings).split())]

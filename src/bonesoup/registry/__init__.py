@@ -1,11 +1,11 @@
-"""MLflow as a mirror of the files the stages wrote: runs, registered models, model cards."""
+"""What MLflow holds of the results: runs, registered versions, model cards, yardsticks and scores."""
 
 import os
 
-# Before any module here imports mlflow. "true", because mlflow does not count DO_NOT_TRACK=1.
+# Set before any module here imports mlflow. "true", because mlflow ignores DO_NOT_TRACK=1.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# Files go through the server. Else it sends us to the address at which it reaches the S3 store, which may be one that
-# only containers know.
+# Files go through the server: it would redirect us to its address of the S3 store, which may be known to containers
+# only.
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")

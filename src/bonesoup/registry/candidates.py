@@ -30,15 +30,15 @@ class Candidate:
 
     Attributes:
         kind: backbone, soup or merged.
-        soup: the soup file the version carries, its paths relative to the version's artifacts.
+        soup: the soup file of the version, with paths relative to its artifacts.
         folders: artifacts that exist already (base, adapters); merged weights are made by `merge`.
-        default: the preference answered when none is given.
-        fixed: whether the version answers no other.
+        default: preference answered if a request has none.
+        fixed: the version answers no other preference.
         coefficients: slot -> merging coefficient; empty if they follow from the preference.
         evidence: metrics with intervals.
-        rewarded: recipe of the Rewarded Soup of the same run, which the steerable soup carries too.
-        fronts: method -> samples of the run's evaluation, for the soup and the methods that it is judged next to.
-        fingerprint: of everything that the run's versions are made from, so that they are new together.
+        rewarded: recipe of the same run's Rewarded Soup, which the steerable soup carries as well.
+        fronts: method -> samples of the run's evaluation, for the soup and the methods it is compared with.
+        fingerprint: digest of everything the run's versions are made from, so that all of them are new or none.
     """
 
     name: str
@@ -62,10 +62,10 @@ def candidates(
     preferences: dict[str, dict[str, float]],
     yardstick: str | None,
 ) -> list[Candidate]:
-    """Return the candidates of the pipeline in `root`; empty while the soup to register is not made.
+    """List the candidates of the pipeline in `root`; none until the soup to register is made.
 
     Args:
-        register: which soup, its name, and the named preferences that get merged weights.
+        register: the soup to register, its name, and the named preferences to register as merged weights.
         yardstick: digest of the yardstick that the run was evaluated on.
     """
     prefix, method = register.name, register.method
@@ -87,7 +87,7 @@ def candidates(
         recipe = raw | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
         folders = base | {policy.slot: policy.path}
         name = f"{prefix}-{policy.slot}"
-        # Extrapolated, or with more policies than objectives, the soup at a backbone's row is not the backbone.
+        # When extrapolated, or with more policies than objectives, the soup at a backbone's row is not the backbone.
         alone = np.allclose(soup.coefficients(policy.row), np.eye(len(soup.policies))[k], atol=1e-6)
         evidence = at(policy.row) if alone else {}
         listed.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, evidence))
@@ -107,7 +107,7 @@ def candidates(
         slots = dict(zip(adapter_folders, soup.coefficients(row).tolist(), strict=True))
         recipe = raw | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
         listed.append(Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row)))
-    # Of the weights alone: PEFT writes the module names of adapter_config.json in any order.
+    # Digest the weights alone: PEFT writes the module names of adapter_config.json in any order.
     weights = [file_digest(soup.base), [policy["digest"] for policy in raw["policies"]], rewarded]
     answers = [settings["generation"], preferences, __version__]
     judged = [yardstick, {m: file_digest(path) for m, path in fronts.items()}, evidence]
@@ -118,7 +118,7 @@ def candidates(
 
 
 def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
-    """Read a soup file twice: with the paths that a version has, each adapter at its slot; and as it is in out/."""
+    """Read a soup file twice: with the paths it has in a version, each adapter at its slot; and as it is in out/."""
     file = root / SOUPS / f"{method}.json"
     raw, soup = read_json(file), Soup.read(file, root)
     policies = [item | {"path": item["slot"]} for item in raw["policies"]]
@@ -126,14 +126,14 @@ def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
 
 
 def merge(root: Path, method: str, coefficients: dict[str, float], out: Path) -> None:
-    """Fold a method's soup at these coefficients into plain weights."""
+    """Fold a method's soup at these coefficients into plain weights in `out`."""
     soup = Soup.read(root / SOUPS / f"{method}.json", root)
     parts = [(load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
     fold(soup.base, concatenate(parts), out)
 
 
 def _evidence_at(root: Path, method: str, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:
-    """Return a function: preference [objective] -> the soup's mean scores there; empty off the evaluation grid."""
+    """Return a function that maps a preference [objective] to the soup's mean scores; empty off the evaluation grid."""
     file = root / FRONTS / method / "samples.parquet"
     if not file.is_file():
         return lambda preference: {}

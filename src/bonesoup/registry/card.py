@@ -14,7 +14,7 @@ from bonesoup.registry.candidates import CHECKPOINT, Candidate
 from bonesoup.registry.package import Origin, policies
 
 TEMPLATE = Path("mlflow/model-card.md")
-# Size of the registry's description column.
+# Characters that fit the registry's description column.
 DESCRIPTION_CHARACTERS = 5000
 PAPER = "arXiv 2502.10762"
 LICENCE = "apache-2.0"
@@ -25,6 +25,7 @@ LICENCE_TEXT = (
 
 
 def card(candidate: Candidate, origin: Origin) -> str:
+    """Render the model card of a candidate."""
     return render(origin.root / TEMPLATE, values(candidate, origin))
 
 
@@ -98,12 +99,12 @@ def values(candidate: Candidate, origin: Origin) -> dict[str, Any]:
 
 
 def weights(preference: dict[str, float]) -> str:
-    """Write a preference as words: {'helpful': 0.7, 'harmless': 0.3} -> '0.7 helpful + 0.3 harmless'."""
+    """Format a preference for people: {'helpful': 0.7, 'harmless': 0.3} -> '0.7 helpful + 0.3 harmless'."""
     return " + ".join(f"{value:g} {name}" for name, value in preference.items())
 
 
 def description(card: str) -> str:
-    """Return the card without its front matter, cut to the length that the registry takes."""
+    """Return the card without its front matter, cut to the length the registry accepts."""
     text = card.split("---\n", 2)[-1].strip()
     if len(text) <= DESCRIPTION_CHARACTERS:
         return text

@@ -1,4 +1,4 @@
-"""What a version is made from: code, data, environment."""
+"""The lineage of a version: code, data and environment."""
 
 import platform
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 from bonesoup.files import file_digest
 from bonesoup.paths import DATA, NORMALISER, REWARDS, SFT
 
-# Packages that loading and answering need; a model's environment is these, at the versions that made it.
+# Packages needed to load a model and to answer; its environment pins them to the versions that made it.
 REQUIREMENTS = (
     "accelerate",
     "jinja2",
@@ -34,8 +34,8 @@ class Code:
 
     Attributes:
         commit: hash of HEAD, or "unknown" outside git.
-        changes: status and diff against HEAD; empty when the tree is clean. dvc.lock and params.yaml do not
-            count: runs and profiles rewrite them, and they are recorded whole.
+        changes: status and diff against HEAD; empty if the tree is clean. dvc.lock and params.yaml do not
+            count: runs and profiles rewrite them, and both are recorded whole.
     """
 
     commit: str
@@ -47,6 +47,7 @@ class Code:
 
 
 def code(root: Path) -> Code:
+    """Read the state of the git tree in `root`."""
     commit = _git(root, "rev-parse", "--verify", "HEAD")
     if commit is None:
         return Code("unknown", "no git commit: the code of this run is the copy inside the model\n")
@@ -68,7 +69,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def requirements() -> list[str]:
-    """List pip requirements of a registered model: `name==version`, without local labels such as +cpu."""
+    """List the pip requirements of a registered model: `name==version`, without local labels such as +cpu."""
     return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]
 
 

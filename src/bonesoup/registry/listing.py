@@ -1,4 +1,4 @@
-"""List what the registry holds, from the tags of its versions alone: nothing is downloaded."""
+"""List what the registry holds from the tags of its versions alone, without downloads."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +22,7 @@ def listing(store: Store, prefix: str) -> dict[str, Any]:
 
 
 def entry(version: ModelVersion) -> dict[str, Any]:
+    """Describe one version as plain data."""
     tags = version.tags
     digests = [key.removeprefix(SCORED) for key in tags if key.startswith(SCORED)]
     return {

@@ -1,4 +1,4 @@
-"""A version's files: the list that registration makes of them, and what has changed since."""
+"""Write the list of a version's files at registration, and compare the files with it later."""
 
 import shutil
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from bonesoup.registry.versions import reference
 
 # {relative path: SHA-256} of every other file.
 MANIFEST = Path("lineage/manifest.json")
-# MLflow adds it to each download.
+# MLflow adds this file to each download.
 ADDED = "registered_model_meta"
 MISSING = ": missing"
 SHOWN = 5
@@ -27,7 +27,7 @@ class Files:
 
     Attributes:
         faults: one line each; empty if every file is as registered.
-        listed: whether the registry keeps the digest of their list; without it nothing vouches for them.
+        listed: the registry holds the digest of their list; without it the list itself could have changed.
     """
 
     faults: tuple[str, ...]
@@ -55,10 +55,10 @@ def names(folder: Path) -> list[str]:
 
 
 def check(folder: Path, digest: str | None) -> list[str]:
-    """Compare a version's files with their list; one line for each that is missing, added or changed.
+    """Compare a version's files with their list; return a line for each that is missing, added or changed.
 
     Args:
-        digest: SHA-256 of the list, as the registry keeps it; None if it keeps none.
+        digest: SHA-256 of the list from the registry; None if it has none.
     """
     listing = folder / MANIFEST
     if not listing.is_file():
@@ -83,11 +83,11 @@ def inspect(store: Store, version: ModelVersion, work: Path) -> Files:
     try:
         folder = download(version, work)
     except (MlflowException, RequestException, FileNotFoundError):
-        # A store that is gone raises here too, and that is no fault of the version.
+        # An unreachable store raises here too, which is no fault of the version.
         store.client.get_registered_model(version.name)
         return nothing
     if not names(folder):
-        # Some stores give an empty folder for one that does not exist.
+        # Some stores return an empty folder for one that does not exist.
         return nothing
     if digest is None and not (folder / MANIFEST).is_file():
         return Files((), False)
@@ -95,18 +95,18 @@ def inspect(store: Store, version: ModelVersion, work: Path) -> Files:
 
 
 def download(version: ModelVersion, work: Path) -> Path:
-    """Download a version's files into a folder of their own under `work`, once."""
+    """Download a version's files into a separate folder under `work`; a second call reuses it."""
     folder = work / f"{version.name}-{version.version}"
     if not folder.is_dir():
         try:
             mlflow.artifacts.download_artifacts(f"models:/{reference(version)}", dst_path=str(folder))
         except BaseException:
-            # Half of the files would be taken for all of them the next time.
+            # The next call would take a partial download for a complete one.
             shutil.rmtree(folder, ignore_errors=True)
             raise
     return folder
 
 
 def download_lineage(version: ModelVersion, work: Path) -> Path:
-    """Download only the record of how a version was made, into `work`."""
+    """Download only the record of how a version was made into `work`."""
     return Path(mlflow.artifacts.download_artifacts(f"models:/{reference(version)}/lineage", dst_path=str(work)))

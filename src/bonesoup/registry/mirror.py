@@ -1,4 +1,4 @@
-"""Mirror finished stages as MLflow runs: what DVC records of each, sent once.
+"""Mirror finished stages as MLflow runs, each sent once.
 
 Stages and their outputs come from dvc.yaml; the settings each ran with come from dvc.lock.
 """
@@ -34,12 +34,12 @@ class StageRun:
     """One run to mirror.
 
     Attributes:
-        stage, key: as in dvc.yaml, except that each policy of a group is a run of its own, with its slot as the key.
+        stage, key: as in dvc.yaml, except that each policy of a group is a separate run with its slot as the key.
         params: the settings the stage ran with, flat.
         metrics: final numbers, flat.
         steps: numbers per step, each row with its "step".
         artifacts: small files, and the folder of the report; never weights.
-        fingerprint: of settings and outputs; two runs with the same fingerprint are the same run.
+        fingerprint: digest of settings and outputs; runs with the same fingerprint are the same run.
     """
 
     stage: str
@@ -76,14 +76,14 @@ def _runs(root: Path, name: str, outs: list[Path], recorded: dict) -> Iterator[S
     """Read a finished stage: one run, or one for each policy of a group.
 
     Args:
-        recorded: what dvc.lock says about it.
+        recorded: its entry in dvc.lock.
     """
     stage, _, key = name.partition("@")
     params = flatten(recorded.get("params", {}).get("params.yaml", {}))
     if stage != "policy":
-        # DVC's digests; an output that it does not cache has none.
+        # DVC's digests; outputs that it does not cache have none.
         made = [out.get("md5") for out in recorded["outs"]]
-        # The metrics of a method belong to its front, where MLflow compares runs; the report has computed them.
+        # The report computed the metrics of a method; they belong to the run of its front, where MLflow compares them.
         measured = report_evidence(root, key) if stage == "front" else {}
         numbers = {metric: estimate["value"] for metric, estimate in measured.items()}
         yield _run(stage, key, params, numbers, [root / path for path in outs], made)
@@ -92,8 +92,8 @@ def _runs(root: Path, name: str, outs: list[Path], recorded: dict) -> Iterator[S
         facts, folder, steps = read_json(file), file.parent, read_jsonl(file.with_name("steps.jsonl"))
         row = dict(zip(facts["objectives"], facts["row"], strict=True))
         final = {f"final/{name}": value for name, value in flat_numbers(steps[-1]).items()}
-        own = params | flatten({"group": key, "row": row})
-        yield _run(stage, folder.name, own, final, [folder], [file_digest(folder)], steps)
+        policy_params = params | flatten({"group": key, "row": row})
+        yield _run(stage, folder.name, policy_params, final, [folder], [file_digest(folder)], steps)
 
 
 def _run(
@@ -119,9 +119,9 @@ def _run(
 
 
 def _records(stage: str, out: Path) -> list[Path]:
-    """List the results in an output: JSON, and samples; not texts, not the parts of a model.
+    """List the results in an output: JSON files and samples, but no texts and no parts of a model.
 
-    In a folder that holds other files too, the record has the name of the stage, or is summary.json.
+    In a folder with other files, the record has the name of the stage or is summary.json.
     """
     if out.is_file():
         return [out] if out.suffix == ".json" else []
@@ -137,7 +137,7 @@ def _small(path: Path) -> bool:
 
 
 def flat_numbers(value: Any) -> dict[str, float]:
-    """Return the numeric leaves of nested dicts; texts, lists and nulls are left to the artifact."""
+    """Return the numeric leaves of nested dicts; only the artifact has texts, lists and nulls."""
     return {
         name: float(item)
         for name, item in flatten(value).items()
@@ -146,7 +146,7 @@ def flat_numbers(value: Any) -> dict[str, float]:
 
 
 def open_parent(store: Store, root: Path, settings: dict, stages: list[StageRun], code: Code) -> Run:
-    """Open the run above all others of one state of the pipeline, with all settings, params.yaml and dvc.lock."""
+    """Open the parent run of one state of the pipeline, with all settings, params.yaml and dvc.lock."""
     fingerprint = digest(PARENT, settings, [run.fingerprint for run in stages])
     run = runs.opened(store, f"{PARENT} {fingerprint[:8]}", fingerprint, runs.tags(PARENT, "", code))
     if not runs.finished(run):
@@ -164,7 +164,7 @@ def open_parent(store: Store, root: Path, settings: dict, stages: list[StageRun]
 def send_all(
     store: Store, stages: list[StageRun], parent: Run, code: Code, echo: Callable[[str], None]
 ) -> tuple[list[str], list[str]]:
-    """Send every run that the store does not have; returns (names sent, names it had)."""
+    """Send every run that the store lacks; return (names sent, names it had)."""
     sent, had = [], []
     for stage in stages:
         run = runs.find(store, stage.fingerprint)
@@ -180,8 +180,9 @@ def send_all(
 
 
 def send(store: Store, run: Run, stage: StageRun) -> None:
+    """Send metrics and artifacts of a stage to its run, and mark the run finished."""
     runs.log_params(store, run, stage.params)
-    # All points of a run have one time: sent twice, they are the same points.
+    # All points of a run have the same time, so that sending them twice changes nothing.
     at = run.info.start_time
     points = [Metric(runs.key(name), value, at, 0) for name, value in stage.metrics.items()]
     for row in stage.steps:

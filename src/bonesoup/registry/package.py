@@ -1,4 +1,4 @@
-"""The folder of one version: a pyfunc with weights, recipe, code, signature, example, card and lineage."""
+"""Build the folder of a version: a pyfunc with weights, recipe, code, signature, example, card and lineage."""
 
 import shutil
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from bonesoup.registry.candidates import CHECKPOINT, Candidate, merge
 
 STEERABLE = Path(__file__).with_name("steerable.py")
 EXAMPLE = "How do I bake bread?"
-# Rows generated at a time by a served model.
+# Rows that a served model generates at a time.
 BATCH = 32
 
 
@@ -29,7 +29,7 @@ class Origin:
     """What all versions of one registration share.
 
     Attributes:
-        settings_text, settings: params.yaml, and the same as plain data.
+        settings_text, settings: params.yaml as text and as plain data.
         digests: SHA-256 of data files, reward models, normaliser and SFT policy, by path.
         yardstick: digest of the yardstick that the run was evaluated on; None if it was not.
         pipeline: tag that ties the versions of one run together.
@@ -72,7 +72,7 @@ def build(candidate: Candidate, origin: Origin, card: str, identity: Model, work
         model_config=model_config(candidate, origin),
         signature=signature(candidate, origin),
         input_example=([EXAMPLE], {"preference": candidate.default}),
-        # Given, because MLflow would load the model in a subprocess to find them.
+        # Passed in, because MLflow would load the model in a subprocess to find them.
         pip_requirements=lineage.requirements(),
     )
     (folder / "README.md").write_text(card)
@@ -96,12 +96,12 @@ def model_config(candidate: Candidate, origin: Origin) -> dict[str, Any]:
 
 
 def signature(candidate: Candidate, origin: Origin) -> ModelSignature:
-    """Describe the input, one nameless column of strings so that a list and a DataFrame fit, and the parameters."""
+    """Describe the parameters and the input: a nameless column of strings, which fits both a list and a DataFrame."""
     weights = Object([Property(name, DataType.double, required=False) for name in candidate.soup["objectives"]])
     generation = origin.settings["generation"]
     parameters = [
         ParamSpec("preference", weights, candidate.default),
-        # A parameter has one type: names and 'a=0.7,b=0.3' go here.
+        # A parameter has one type, so names and 'a=0.7,b=0.3' get this parameter.
         ParamSpec("named", DataType.string, ""),
         ParamSpec("max_new_tokens", DataType.long, generation["max_new_tokens"]),
         ParamSpec("temperature", DataType.double, float(generation["temperature"])),

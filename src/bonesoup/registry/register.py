@@ -1,7 +1,7 @@
-"""Bring MLflow up to date with out/: every run and version that it lacks, and nothing twice.
+"""Bring MLflow up to date with out/: send every run and version that it lacks, each once.
 
-A version is known by its fingerprint tag. Tags and description are written with the version in one request, after its
-files: a version that exists is whole.
+A fingerprint tag identifies a version. Tags and description are written in the request that creates the version, after
+its files: a version that exists is complete.
 """
 
 import time
@@ -36,12 +36,13 @@ def register_all(
 ) -> dict:
     """Mirror every finished stage as a run, and register backbones, soup and merged soups.
 
-    Idempotent: what the store has (by fingerprint) is left alone. Safe to stop at any moment and call again.
+    Idempotent: runs and versions that the store has (by fingerprint) are left alone. Safe to stop at any moment and
+    call again.
 
     Args:
-        root: of the project; files are read from its out/.
+        root: the project's folder; files are read from its out/.
         settings_text: params.yaml, valid.
-        register: the soup to register, the name of experiment and models, the preferences that get merged weights.
+        register: the soup to register, name of experiment and models, preferences to register as merged weights.
         preferences: named preferences over `objectives`.
         echo: called with each line of progress.
 
@@ -91,11 +92,11 @@ def register_all(
 
 
 def _yardstick(root: Path, settings: dict, echo: Callable[[str], None]) -> yardstick.Yardstick | None:
-    """Return the yardstick that the report was measured on; None if there is none, or settings have changed since."""
+    """Return the yardstick the report was measured on; None if there is none, or settings have changed since."""
     present = yardstick.of_pipeline(root, settings)
     report = root / METRICS / "report.json"
     if present and report.is_file() and (change := yardstick.difference(present, read_json(report))):
-        echo(f"out/ was evaluated with other settings ({change}): its scores count for no yardstick")
+        echo(f"out/ was evaluated with other settings ({change}): its scores are not recorded")
         return None
     return present
 
@@ -103,7 +104,7 @@ def _yardstick(root: Path, settings: dict, echo: Callable[[str], None]) -> yards
 def _pipeline(store: Store, wanted: list[Candidate], parent: Run) -> str:
     """Return the tag that ties these versions: the parent's fingerprint, or the tag of the same soup registered before.
 
-    A setting that changes no version makes another parent; a merged model added then belongs to the soup there is.
+    A setting that changes no version still makes a new parent; a merged model added then belongs to the existing soup.
     """
     soup = next(candidate for candidate in wanted if candidate.kind == "soup")
     known = existing(store, soup)
@@ -111,13 +112,13 @@ def _pipeline(store: Store, wanted: list[Candidate], parent: Run) -> str:
 
 
 def existing(store: Store, candidate: Candidate) -> ModelVersion | None:
-    """Return the version with this fingerprint, if the registry holds one."""
+    """Return the version with the candidate's fingerprint; None if the registry has none."""
     known = versions(store.client, candidate.name)
     return next((version for version in known if version.tags.get(FINGERPRINT) == candidate.fingerprint), None)
 
 
 def add(store: Store, candidate: Candidate, origin: Origin, parent: Run) -> ModelVersion:
-    """Register the candidate as a new version, in a run of its own under `parent`."""
+    """Register the candidate as a new version, in a separate run under `parent`."""
     client = store.client
     tags = runs.tags("register", candidate.name, origin.code) | {MLFLOW_PARENT_RUN_ID: parent.info.run_id}
     run = runs.opened(store, f"register@{candidate.name}", candidate.fingerprint, tags)
@@ -153,7 +154,7 @@ def add(store: Store, candidate: Candidate, origin: Origin, parent: Run) -> Mode
 
 
 def _send(store: Store, candidate: Candidate, origin: Origin, text: str, run: Run, model: LoggedModel) -> str:
-    """Upload the version's files; returns the SHA-256 of their list."""
+    """Upload the version's files; return the SHA-256 of their list."""
     identity = Model(artifact_path=model.artifact_location, run_id=run.info.run_id, model_id=model.model_id)
     with work_folder(origin.root) as work:
         folder = build(candidate, origin, text, identity, work)
@@ -162,7 +163,7 @@ def _send(store: Store, candidate: Candidate, origin: Origin, text: str, run: Ru
 
 
 def version_tags(candidate: Candidate, origin: Origin) -> dict[str, str]:
-    """Return the tags that lists show and searches ask for; metrics as 'value [low, high]'."""
+    """Return the tags that listings show and searches use; metrics as 'value [low, high]'."""
     tags = {
         FINGERPRINT: candidate.fingerprint,
         "kind": candidate.kind,

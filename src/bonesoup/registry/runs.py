@@ -1,6 +1,6 @@
-"""MLflow runs that are made once: each has a fingerprint tag, and is done when it is FINISHED.
+"""Create MLflow runs once: a fingerprint tag identifies each, and the status FINISHED says that it is complete.
 
-A run that was cut short keeps its tag and is filled again, so neither a crash nor a second call leaves two.
+An interrupted run keeps its tag and is completed later, so neither a crash nor a second call leaves two.
 """
 
 import re
@@ -22,6 +22,7 @@ BATCH_METRICS, BATCH_PARAMS, PARAM_CHARACTERS = 1000, 100, 6000
 
 
 def find(store: Store, fingerprint: str) -> Run | None:
+    """Return the run with this fingerprint; None if there is none."""
     runs = store.client.search_runs(
         [store.experiment], f"tags.`{FINGERPRINT}` = '{fingerprint}'", order_by=["attributes.start_time ASC"]
     )
@@ -29,34 +30,38 @@ def find(store: Store, fingerprint: str) -> Run | None:
 
 
 def finished(run: Run | None) -> bool:
+    """Return True if the run exists and is complete."""
     return run is not None and run.info.status == "FINISHED"
 
 
 def opened(store: Store, name: str, fingerprint: str, tags: dict[str, str]) -> Run:
-    """Return the run with this fingerprint, created if there is none."""
+    """Return the run with this fingerprint, and create it if there is none."""
     return find(store, fingerprint) or store.client.create_run(
         store.experiment, tags=tags | {FINGERPRINT: fingerprint}, run_name=name
     )
 
 
 def tags(stage: str, key: str, code: Code) -> dict[str, str]:
+    """Return the tags of a run."""
     commit = {"git_commit": code.commit, MLFLOW_GIT_COMMIT: code.commit}
     return {"stage": stage, "key": key, "git_dirty": str(code.dirty).lower()} | commit
 
 
 def log_params(store: Store, run: Run, params: dict) -> None:
+    """Record parameters, as many requests as MLflow's limit needs."""
     rows = [Param(key(name), str(value)[:PARAM_CHARACTERS]) for name, value in params.items()]
     for start in range(0, len(rows), BATCH_PARAMS):
         store.client.log_batch(run.info.run_id, params=rows[start : start + BATCH_PARAMS])
 
 
 def log_metrics(store: Store, run_id: str, points: list[Metric]) -> None:
+    """Record metrics, as many requests as MLflow's limit needs."""
     for start in range(0, len(points), BATCH_METRICS):
         store.client.log_batch(run_id, metrics=points[start : start + BATCH_METRICS])
 
 
 def check_writable(store: Store, version: ModelVersion) -> None:
-    """Make sure that scores can be recorded with a version, before they are computed.
+    """Check that scores can be recorded with a version, before they are computed.
 
     Raises:
         ValueError: its run was deleted in MLflow; says how to restore it.
@@ -79,7 +84,7 @@ def check_writable(store: Store, version: ModelVersion) -> None:
 
 
 def key(name: str) -> str:
-    """Replace what MLflow does not take in the name of a metric or parameter."""
+    """Replace the characters that MLflow refuses in the name of a metric or parameter."""
     return re.sub(r"[^\w\-. /]", "_", name)[:250]
 
 

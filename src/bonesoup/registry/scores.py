@@ -1,4 +1,4 @@
-"""A version's scores on a yardstick: samples in its run, metrics next to them, short tags for lists.
+"""A version's scores on a yardstick: samples and metrics in its run, short tags for listings.
 
     yardsticks/<digest>/<method>.parquet   one row per preference and prompt, as in out/fronts/<method>/samples.parquet
     yardsticks/<digest>/scores.json        metrics with intervals, by method
@@ -24,18 +24,18 @@ from bonesoup.registry import runs
 from bonesoup.registry.store import Store
 
 Evidence = dict[str, dict[str, float]]  # metric -> value, low, high
-# A soup is judged next to these: the method it has to beat, and the policy that all start from.
+# A soup is compared with these: the method it has to beat, and the policy that all start from.
 BESIDE = (BASELINE, SFT)
-# Measured on the responses, whoever scores them.
+# Measured on the responses, independent of the scorer.
 UNITLESS = ("kl", "tokens")
-# Version tag: the methods that are scored on that yardstick.
+# Version tag: the methods with scores on that yardstick.
 SCORED = "yardstick/"
 # Metrics that would only clutter the tags: scores.json has them.
 DETAIL = ("hypervolume", "cardinality", "sparsity", "spacing")
 
 
 def key_of(unit: str, metric: str) -> str:
-    """Name a metric as the registry does: '<unit>/<metric>', or the metric alone if no unit applies."""
+    """Return a metric's name in the registry: '<unit>/<metric>', or the metric alone if no unit applies."""
     return metric if metric in UNITLESS else f"{unit}/{metric}"
 
 
@@ -59,11 +59,12 @@ def scored(version: ModelVersion, digest: str) -> list[str]:
 
 
 def text(estimate: dict[str, float]) -> str:
+    """Format an estimate as 'value [low, high]', to four digits."""
     return f"{estimate['value']:.4g} [{estimate['low']:.4g}, {estimate['high']:.4g}]"
 
 
 def parse(text: str) -> dict[str, float]:
-    """Read the numbers back that `text` wrote, to four digits."""
+    """Read an estimate that `text` wrote."""
     value, low, high = map(float, text.replace("[", "").replace("]", "").replace(",", "").split())
     return {"value": value, "low": low, "high": high}
 
@@ -72,7 +73,7 @@ def tags(digest: str, methods: list[str], evidence: Evidence) -> dict[str, str]:
     """Return the tags of a scored version.
 
     Args:
-        evidence: of the version's own method.
+        evidence: metrics of the version's method.
     """
     shown = {name: estimate for name, estimate in evidence.items() if not name.rpartition("/")[2].startswith(DETAIL)}
     return {runs.key(f"{digest}/{name}"): text(estimate) for name, estimate in shown.items()} | {
@@ -105,7 +106,7 @@ def upload(store: Store, run_id: str, digest: str, samples: dict[str, Path], evi
 
 
 def mark(store: Store, version: ModelVersion, digest: str, methods: list[str], evidence: Evidence) -> None:
-    """Tag a version as scored; call it last, so that a tag means complete scores."""
+    """Tag a version as scored. Call this last, so that a tag means complete scores."""
     for key, value in tags(digest, methods, evidence).items():
         store.client.set_model_version_tag(version.name, version.version, key, value)
 
@@ -122,6 +123,7 @@ def evidence(version: ModelVersion, digest: str) -> dict[str, Evidence]:
 
 
 def folder(digest: str) -> str:
+    """Return the folder of a yardstick's scores in a run."""
     return f"yardsticks/{digest}"
 
 

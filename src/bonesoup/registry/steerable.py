@@ -1,8 +1,8 @@
 """The registered model as MLflow runs it: prompts and a preference in, responses out.
 
-A "model from code": MLflow copies this file into every version and runs it by path, beside a copy of the
-package. One base model with every adapter stays in memory; a preference only sets how they are mixed. A
-version that is one policy (a backbone, merged weights) answers its own preference and refuses any other.
+A "model from code": MLflow copies this file into every version and runs it by path, next to a copy of the package. A
+base model with every adapter stays in memory; a preference only sets how they are mixed. A version that is a single
+policy (a backbone, merged weights) answers its preference and refuses any other.
 
     predict(["How do I bake bread?"], params={"preference": {"helpful": 0.7, "harmless": 0.3}, "seed": 1})
     predict(["How do I bake bread?"], params={"named": "careful"})
@@ -32,14 +32,14 @@ class BadRequest(MlflowException, ValueError):
 
 
 class Answers:
-    """A soup that answers requests, one at a time: the mixture is state of the model."""
+    """A soup that answers requests one at a time, since the mixture is state of the model."""
 
     def __init__(self, file: Path, settings: dict):
-        """Load the soup beside `file`.
+        """Load the soup next to `file`.
 
         Args:
             settings: `preferences` (named ones), `default` (weights answered when none are given), `fixed`
-                (whether `default` is the only one), `temperature`, `max_new_tokens`, `batch` (rows at once),
+                (`default` is the only one), `temperature`, `max_new_tokens`, `batch` (rows at once),
                 `device` ("auto", "cpu", "cuda").
         """
         device = settings["device"]
@@ -52,7 +52,7 @@ class Answers:
         self.lock = Lock()
 
     def __call__(self, model_input, params: dict) -> list[str]:
-        """One response per prompt.
+        """Return a response for each prompt.
 
         Args:
             model_input: a DataFrame with a column `prompt`, or one nameless column (MLflow's form of a list).
@@ -61,7 +61,7 @@ class Answers:
                 seed + i, so the same call gives the same answer.
 
         Raises:
-            BadRequest: a ValueError. Unknown names, weights off the simplex, another preference than the
+            BadRequest: a ValueError. Unknown names, weights off the simplex, a preference other than the
                 fixed one, an empty prompt, a prompt too long for the model.
         """
         params = self.settings | params
@@ -78,11 +78,11 @@ class Answers:
         model, tokenizer = self.soup.model, self.soup.tokenizer
         with self.lock:
             self.soup.at(weights)
-            found = sample(model, tokenizer, messages, seeds, temperature, new, self.settings["batch"])
-        return [response.text for response in found]
+            responses = sample(model, tokenizer, messages, seeds, temperature, new, self.settings["batch"])
+        return [response.text for response in responses]
 
     def _check_length(self, messages: list, new: int) -> None:
-        """Past its context a model answers nonsense or fails in an embedding lookup."""
+        """Refuse prompts beyond the context, where a model answers nonsense or fails in an embedding lookup."""
         context = getattr(self.soup.model.config, "max_position_embeddings", None)
         for row, prompt in enumerate(messages):
             encoded = self.soup.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)
@@ -95,7 +95,7 @@ class Answers:
 
 
 def texts(model_input) -> list[str]:
-    """The prompts as strings: from a DataFrame (MLflow's form of any input) or a plain list."""
+    """Return the prompts as strings, from a DataFrame (MLflow's form of any input) or a plain list."""
     if hasattr(model_input, "columns"):
         name = "prompt" if "prompt" in model_input.columns else model_input.columns[0]
         if name not in ("prompt", 0):
@@ -110,7 +110,7 @@ def texts(model_input) -> list[str]:
 
 
 def chosen(params: dict, objectives: list[str], settings: dict) -> list[float]:
-    """The preference that `params` ask for, as weights in the order of `objectives`."""
+    """Return the preference that `params` ask for, as weights in the order of `objectives`."""
     default, known = settings["default"], settings["preferences"]
     weights = params.get("preference") or default
     if named := params.get("named"):
@@ -139,7 +139,7 @@ def _shown(weights: dict) -> str:
     return ",".join(f"{name}={weight:g}" for name, weight in weights.items())
 
 
-# MLflow warns here that type hints are missing; with them it would drop the parameters of the signature.
+# MLflow warns here that type hints are missing, but with them it would drop the parameters of the signature.
 with warnings.catch_warnings(record=True):
 
     class Steerable(PythonModel):

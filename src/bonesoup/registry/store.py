@@ -1,6 +1,6 @@
-"""Connect to MLflow: the server or database that MLFLOW_TRACKING_URI names, else one sqlite file in var/.
+"""Connect to MLflow: the server or database that MLFLOW_TRACKING_URI names, or a sqlite file in var/.
 
-Everything sent can be made again from the pipeline's files, so a dead server costs no more than a second call.
+Everything sent can be made again from the pipeline's files, so a dead server costs only a second call.
 """
 
 import logging
@@ -20,14 +20,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 LOCAL_DATABASE = Path("var/mlflow.db")
 ARTIFACTS = "mlartifacts"
-# Databases that this process writes to itself, so that artifacts go to its own disk.
+# Databases that this process writes to directly, so that artifacts go to its disk.
 DATABASES = {"sqlite": None, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 SERVERS = {"http": 80, "https": 443}
-# What a failing store means to its caller: to registration, and to another command before and after its first step.
+# Consequences of a failing store: for registration, and for other commands before and after their first change.
 SEND_AGAIN = "Nothing is lost: every result is in out/, and `bonesoup register` sends what is missing"
 UNCHANGED = "Nothing was changed: try again"
 CUT_SHORT = "The command was cut short; what it had recorded stays, and `bonesoup models` shows the champion. Try again"
-# Answers of a server that works and says no.
+# Answers of a working server that refuses a request.
 REFUSALS = {400, 401, 403, 404, 409}
 
 
@@ -48,17 +48,18 @@ def tracking_uri(root: Path) -> str:
 
 
 def connect(root: Path, experiment: str, patience: float = 5, consequence: str = SEND_AGAIN) -> Store:
-    """Open the store and the experiment of this name, which is created if it is new.
+    """Open the store and the experiment of this name, created if it is new.
 
-    A store without a server keeps artifacts and models (MLflow 3 puts them under the experiment) next to its sqlite
-    file, so that every checkout that uses it finds them, else in var/mlartifacts. A server decides for itself.
+    Without a server, artifacts and models (MLflow 3 puts them under the experiment) lie next to the sqlite file, so
+    that every checkout that uses it finds them, and for other databases in var/mlartifacts. A server chooses their
+    place.
 
     Args:
         patience: seconds to wait for a server's first answer.
-        consequence: for the error: what is lost, and how to go on.
+        consequence: says in the error what is lost and how to continue.
 
     Raises:
-        ConnectionError: the store does not answer; says what to do.
+        ConnectionError: the store does not answer.
         RuntimeError: the store refuses.
         ValueError: the experiment was deleted there.
     """
@@ -69,32 +70,32 @@ def connect(root: Path, experiment: str, patience: float = 5, consequence: str =
         _probe(uri, patience)
         client = MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         with _impatient(patience):
-            found = client.get_experiment_by_name(experiment)
-        # Parts of MLflow look at this global and not at the client they are called from.
+            known = client.get_experiment_by_name(experiment)
+        # Parts of MLflow read this global instead of the client they are called from.
         mlflow.set_tracking_uri(uri)
-        if found is None:
+        if known is None:
             neighbour = database_file(uri) or root / LOCAL_DATABASE
             direct = _scheme(uri) in DATABASES
             location = neighbour.with_name(ARTIFACTS).absolute().as_uri() if direct else None
             return Store(client, client.create_experiment(experiment, location))
-    if found.lifecycle_stage == "deleted":
+    if known.lifecycle_stage == "deleted":
         raise ValueError(
             f"the experiment {experiment} of {shown(uri)} was deleted: restore it, or change register.name"
         )
-    return Store(client, found.experiment_id)
+    return Store(client, known.experiment_id)
 
 
 @contextmanager
 def nothing_lost(uri: str, consequence: str = SEND_AGAIN) -> Iterator[None]:
-    """Turn whatever a failing store raises into one error that says what to do.
+    """Turn any error of a failing store into one that says what to do.
 
     Raises:
         ConnectionError: the store does not answer, or is not MLflow.
-        RuntimeError: the store answered and refused a request; its reason.
+        RuntimeError: the store answered and refused a request; quotes its reason.
     """
     try:
         yield
-    # Not OSError as a whole: a full disk is no failure of the store, and keeps its own message.
+    # Not OSError as a whole: a full disk is no failure of the store, and keeps its message.
     except (
         MlflowException,
         RequestException,
@@ -108,7 +109,7 @@ def nothing_lost(uri: str, consequence: str = SEND_AGAIN) -> Iterator[None]:
         if _refused(error):
             raise RuntimeError(
                 f"the MLflow store {shown(uri)} answered and refused a request: {reason}\n"
-                f"{consequence} once its reason is gone."
+                f"{consequence} once that is resolved."
             ) from error
         raise ConnectionError(
             f"the MLflow store {shown(uri)} failed: {reason}\n"
@@ -117,7 +118,7 @@ def nothing_lost(uri: str, consequence: str = SEND_AGAIN) -> Iterator[None]:
 
 
 def _refused(error: Exception) -> bool:
-    # An unknown endpoint is how a server that is not MLflow answers.
+    # A server that is not MLflow answers "unknown endpoint".
     return (
         isinstance(error, MlflowException)
         and error.get_http_status_code() in REFUSALS
@@ -131,13 +132,13 @@ def shown(uri: str) -> str:
 
 
 def _without_user(text: str, uri: str) -> str:
-    """Remove the user name and password of a URI from a text that may quote it, as MLflow's own messages do."""
+    """Remove a URI's user name and password from a text that may quote it, as MLflow's messages do."""
     user = urlsplit(uri).netloc.rpartition("@")[0]
     return text.replace(f"{user}@", "") if user else text
 
 
 def database_file(uri: str) -> Path | None:
-    """Return the file of a sqlite store, None for any other store."""
+    """Return the file of a sqlite store; None for any other store."""
     return Path(uri.partition(":///")[2]) if _scheme(uri) == "sqlite" else None
 
 
@@ -146,7 +147,7 @@ def _scheme(uri: str) -> str:
 
 
 def _probe(uri: str, patience: float) -> None:
-    """Fail within `patience` seconds if nothing listens; MLflow itself would try again for minutes."""
+    """Fail within `patience` seconds if nothing listens; MLflow would retry for minutes."""
     parts = urlsplit(uri)
     if parts.hostname and (port := parts.port or (DATABASES | SERVERS).get(_scheme(uri))):
         socket.create_connection((parts.hostname, port), timeout=patience).close()
@@ -164,7 +165,7 @@ def variables(source: Path) -> dict[str, str]:
 
 @contextmanager
 def _impatient(patience: float) -> Iterator[None]:
-    """Use short time-outs for the first request; the user's own settings hold for the others."""
+    """Use short time-outs for the first request; the others use the user's settings."""
     short = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(patience))),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",

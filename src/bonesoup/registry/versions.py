@@ -1,4 +1,4 @@
-"""Registered versions: how people name them, how they are looked up, which models belong to a project."""
+"""Registered versions: how people name them, how to look them up, and which models belong to a project."""
 
 import re
 
@@ -12,12 +12,12 @@ from bonesoup.registry.store import Store
 
 # MLflow allows letters, digits, _ and - in an alias, in any case.
 MODEL, ALIAS, NUMBER = r"\w[\w-]{0,199}", r"[\w-]{1,255}", r"[1-9][0-9]{0,8}"
-# A model, then a number or an alias; without the model they belong to the default model.
+# A model, then a number or an alias; without a model the default one is meant.
 REFERENCE = re.compile(rf"(?:(?P<model>{MODEL})(?:/(?P<of>{NUMBER})|@(?P<at>{ALIAS}))|({NUMBER})|@({ALIAS}))")
-# Aliases and tags that a promotion writes; a demoted version has its alias until there is another champion.
+# Aliases and tags that a promotion writes; a demoted version keeps its alias until there is another champion.
 CHAMPION, DEMOTED = "champion", "demoted"
 DECISION, PREVIOUS = "decision", "previous_champion"
-# What follows the project's name, by the kind of the model. A model of one policy has the name of its slot.
+# Ending of a model's name after the project's name, by its kind; a model with one policy has its slot's name.
 _SLOTS = sorted({method.policies.kind for method in METHODS.values() if method.servable})
 FORMS = {"soup": "soup", "backbone": rf"(?:{'|'.join(_SLOTS)})-\d+", "merged": "merged-.+"}
 
@@ -28,6 +28,7 @@ def soup_name(prefix: str) -> str:
 
 
 def reference(version: ModelVersion) -> str:
+    """Return the text that names a version, such as bonesoup-soup/3."""
     return f"{version.name}/{version.version}"
 
 
@@ -35,7 +36,7 @@ def parse(text: str, default_model: str) -> tuple[str, str]:
     """Split a reference into (model, "3" or "@alias").
 
     Raises:
-        ValueError: the text is no reference; nothing else reaches the store or a path.
+        ValueError: the text is no reference. Unchecked text would reach the store or a path.
     """
     match = REFERENCE.fullmatch(text.strip().removeprefix("models:/"))
     if match is None:
@@ -73,7 +74,7 @@ def versions(client: MlflowClient, model: str) -> list[ModelVersion]:
         have += page
         if not (token := page.token):
             break
-    # A search leaves the aliases out.
+    # A search result has no aliases.
     aliases = client.get_registered_model(model).aliases if have else {}
     for version in have:
         version.aliases = [name for name, number in aliases.items() if str(number) == str(version.version)]
@@ -84,7 +85,7 @@ def newest_soup(client: MlflowClient, prefix: str) -> ModelVersion:
     """Return the newest steerable soup.
 
     Raises:
-        ValueError: none is registered.
+        ValueError: there is none.
     """
     if not (have := versions(client, soup_name(prefix))):
         raise ValueError(
@@ -94,7 +95,7 @@ def newest_soup(client: MlflowClient, prefix: str) -> ModelVersion:
 
 
 def aliased(client: MlflowClient, model: str, alias: str) -> ModelVersion | None:
-    """Read which version has an alias now; None if none has it or there is no such model."""
+    """Return the version that has an alias now; None if there is no such version or model."""
     try:
         number = client.get_registered_model(model).aliases.get(alias)
         return client.get_model_version(model, str(number)) if number is not None else None
@@ -120,23 +121,24 @@ def models(store: Store, prefix: str) -> list[RegisteredModel]:
     project with a longer name too (`bonesoup-merged-x-merged-y`) is this project's only if one of its versions comes
     from the same run as one of the soup.
     """
-    # `_` is a wildcard of LIKE, so the names the store finds are matched again.
-    found = store.client.search_registered_models(f"name LIKE '{prefix}-%'", max_results=1000)
-    soups = [model.name for model in found if model.tags.get("kind") == "soup"]
+    # `_` is a wildcard of LIKE, so names are matched again here.
+    candidates = store.client.search_registered_models(f"name LIKE '{prefix}-%'", max_results=1000)
+    soups = [model.name for model in candidates if model.tags.get("kind") == "soup"]
     others = tuple(f"{name.removesuffix('-soup')}-merged-" for name in soups if name != soup_name(prefix))
 
     def runs(name: str) -> set[str | None]:
         return {version.tags.get("pipeline") for version in versions(store.client, name)} - {None}
 
-    own = [
+    members = [
         model
-        for model in found
+        for model in candidates
         if (form := FORMS.get(model.tags.get("kind")))
         and re.fullmatch(f"{re.escape(prefix)}-{form}", model.name)
         and (not model.name.startswith(others) or runs(model.name) & runs(soup_name(prefix)))
     ]
-    return sorted(own, key=lambda model: model.name)
+    return sorted(members, key=lambda model: model.name)
 
 
 def merged_models(store: Store, prefix: str) -> list[str]:
+    """List the names of a project's merged models."""
     return [model.name for model in models(store, prefix) if model.tags["kind"] == "merged"]

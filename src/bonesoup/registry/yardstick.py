@@ -1,14 +1,14 @@
-"""The yardstick that champion and challenger are measured by: prompts, judges, scale, grid and statistics.
+"""The yardstick for champion and challenger: prompts, judges, scale, grid and statistics.
 
-Two versions are comparable only on the same yardstick, which is known by one digest. It is a folder, so that it can be
-used when the pipeline that made it is gone:
+Two versions are comparable only on the same yardstick, identified by its digest. It is a folder, so that it outlives
+the pipeline that made it:
 
     yardstick.json   everything below but the prompts
     prompts.jsonl    {"id", "prompt": chat messages}
     judges/NAME/     reward.json and, if the judge is learned, its model
-    words.yaml       the word tables behind the gold score, if the task knows one
+    words.yaml       the word tables behind the gold score, if the task has one
 
-The registry keeps each as a version of `<name>-yardstick`; the alias `current` is on the adopted one.
+The registry keeps each as a version of `<name>-yardstick`; the adopted one has the alias `current`.
 """
 
 import shutil
@@ -37,15 +37,15 @@ DIGEST, REASON, ADOPTED, COMMIT = "digest", "reason", "adopted", "git_commit"
 
 @dataclass(frozen=True)
 class Yardstick:
-    """A yardstick in memory, and the place of its judges.
+    """A yardstick in memory, with the paths of its judges.
 
     Attributes:
         prompts: {"id", "prompt": chat messages}, in the order that pairs them.
         judges: objective -> digest of its judge.
-        normaliser: {"mean", "std"} per objective, and the same for the gold score under "gold", or None there.
-        words: digest of the word tables of the gold score; None if the truth is not known.
-        parts: of the preference grid. Other names are those of params.yaml.
-        folders, tables: where judges and word tables lie now; not part of its identity.
+        normaliser: {"mean", "std"} per objective, and for the gold score the same under "gold", or None.
+        words: digest of the word tables behind the gold score; None if the task has no gold score.
+        parts: steps of the preference grid. Other names are those of params.yaml.
+        folders, tables: current paths of judges and word tables; not part of its identity.
     """
 
     objectives: tuple[str, ...]
@@ -65,11 +65,12 @@ class Yardstick:
 
     @property
     def statistics(self) -> Statistics:
-        """How results on it are estimated."""
+        """Return the settings for estimates on this yardstick."""
         return Statistics(self.bootstrap, self.confidence, self.seed)
 
     @property
     def digest(self) -> str:
+        """Return the digest that identifies the yardstick."""
         return digest(self.facts(), self.prompts)
 
     def facts(self) -> dict[str, Any]:
@@ -82,7 +83,7 @@ class Yardstick:
         """Return the same judges and scale on other prompts.
 
         Args:
-            gold: the true score is known for all of them.
+            gold: the true score of all of them is known.
         """
         if gold or self.words is None:
             return replace(self, prompts=prompts)
@@ -90,7 +91,7 @@ class Yardstick:
 
 
 def of_pipeline(root: Path, settings: dict) -> Yardstick | None:
-    """Return the yardstick that the evaluation of the run in out/ used; None while a part of it is not made.
+    """Return the yardstick that the evaluation of the run in out/ used; None if a part of it does not exist yet.
 
     Args:
         settings: params.yaml as plain data.
@@ -127,7 +128,7 @@ def of_pipeline(root: Path, settings: dict) -> Yardstick | None:
 def difference(yardstick: Yardstick, report: dict) -> str | None:
     """Name the first setting in which a report differs from this yardstick; None if it matches.
 
-    Settings may have changed since out/metrics/report.json was written; its numbers are then no scores on the present
+    If settings have changed since out/metrics/report.json was written, its numbers are not scores on the present
     yardstick.
     """
     present = yardstick.facts() | {"prompts": len(yardstick.prompts)}
@@ -142,22 +143,23 @@ def _moments(scale: dict) -> dict:
 
 
 def judge(root: Path, folder: Path) -> tuple[dict, Path | None]:
-    """Return reward.json and the folder of the model, which may be one that the pipeline names by a local path."""
+    """Return reward.json and the model's folder, which may be a local path named in the settings."""
     spec = read_json(folder / "reward.json") | {"model": None}
     named = read_json(folder / "reward.json").get("model")
     if named and (root / named).is_dir():
         return spec, root / named
     model = folder / "model"
-    # What is left is a Hub id, pinned by its revision, or a function, known by the digest of its source.
+    # The remaining kinds are a Hub id, pinned by its revision, and a function, identified by the digest of its source.
     return spec | {"model": named}, model if model.is_dir() else None
 
 
 def judge_digest(spec: dict, model: Path | None) -> str:
+    """Digest a judge: its specification and, if it has one, its model."""
     return digest(spec, file_digest(model) if model else None)
 
 
 def write(yardstick: Yardstick, root: Path, out: Path) -> None:
-    """Write the folder `out` with copies of judges and tables, which then outlive the pipeline."""
+    """Write the folder `out` with copies of judges and tables, so that it outlives the pipeline."""
     out.mkdir(parents=True)
     write_json(out / "yardstick.json", yardstick.facts())
     write_jsonl(out / "prompts.jsonl", yardstick.prompts)
@@ -195,6 +197,7 @@ def read(folder: Path) -> Yardstick:
 
 
 def model_name(prefix: str) -> str:
+    """Return the registered name of a project's yardstick."""
     return f"{prefix}-yardstick"
 
 
@@ -207,7 +210,7 @@ def load(store: Store, prefix: str, work: Path) -> Yardstick:
     """Download the adopted yardstick into the folder `work`; its judges stay there.
 
     Raises:
-        ValueError: none is adopted yet, or its files were changed in the store.
+        ValueError: none has been adopted, or its files were changed in the store.
     """
     version = current(store, prefix)
     if version is None:
@@ -223,7 +226,7 @@ def load(store: Store, prefix: str, work: Path) -> Yardstick:
 
 
 def describe(store: Store, prefix: str, work: Path) -> dict[str, Any]:
-    """Return the adopted yardstick as plain data: what it is, when and why it was adopted."""
+    """Return the adopted yardstick as plain data, with the time and reason of its adoption."""
     yardstick = load(store, prefix, work)
     version = current(store, prefix)
     about = {key: version.tags.get(key) for key in (ADOPTED, REASON, COMMIT)}
@@ -232,15 +235,15 @@ def describe(store: Store, prefix: str, work: Path) -> dict[str, Any]:
 
 
 def now() -> str:
-    """Return the time in UTC, to the microsecond, in a form that file names and tags can hold."""
+    """Return the time in UTC, to the microsecond, in a form valid in file names and tags."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")
 
 
 def adopt_pipeline(store: Store, prefix: str, root: Path, settings_text: str, reason: str) -> str:
-    """Adopt the yardstick of the pipeline in `root`; returns what happened, in words.
+    """Adopt the yardstick of the pipeline in `root`; return a sentence that says what happened.
 
     Raises:
-        ValueError: the pipeline has none yet.
+        ValueError: the pipeline has no yardstick yet.
     """
     yardstick = of_pipeline(root, YAML(typ="safe").load(settings_text))
     if yardstick is None:
@@ -254,12 +257,12 @@ def adopt_pipeline(store: Store, prefix: str, root: Path, settings_text: str, re
 def adopt(
     store: Store, prefix: str, root: Path, yardstick: Yardstick, reason: str, code: Code
 ) -> tuple[ModelVersion, bool]:
-    """Make `yardstick` the current one and record why; returns its version and whether that is a change.
+    """Make `yardstick` the current one and record why; return its version and True if that is a change.
 
-    A yardstick that the store has already (by digest) gets the alias back instead of a second version.
+    A yardstick that the store already has (by digest) gets the alias again instead of a second version.
 
     Args:
-        root: of the project whose files `yardstick` names.
+        root: the project whose files `yardstick` names.
     """
     model, client = model_name(prefix), store.client
     before = current(store, prefix)
@@ -284,9 +287,9 @@ def adopt(
 
 
 def _publish(store: Store, model: str, root: Path, yardstick: Yardstick, code: Code) -> ModelVersion:
-    """Make a version that holds the yardstick's files; it exists whole or not at all."""
+    """Create a version with the yardstick's files, complete or not at all."""
     client, digest = store.client, yardstick.digest
-    # The fingerprint lets an interrupted call go on in the run it began.
+    # The fingerprint lets an interrupted call continue in the run it began.
     run = runs.opened(store, f"yardstick {digest[:8]}", digest, runs.tags("yardstick", digest, code))
     with work_folder(root) as work:
         write(yardstick, root, work / FOLDER)

@@ -1,9 +1,9 @@
 """Computed rewards for English text: informativeness, plain words, caution, no refusal, no profanity.
 
-Each is a plain function of (prompts, responses) that returns one score a response, higher is better. All are bounded,
-or grow with the logarithm of a count, and count distinct words, so that saying a thing twice earns nothing: training
-runs away with an unbounded score, and the curvature of a saturating one is what Bone Soup gains from
-(docs/objective.md). They read words, not meaning; an optimiser that is given enough room can game them.
+Each is a function of (prompts, responses) that returns a score for each response; higher is better. All are bounded or
+grow with the logarithm of a count, and count distinct words, so repetition earns nothing: training runs away with an
+unbounded score, and Bone Soup gains from the curvature of a saturating one (docs/objective.md). They read words, not
+meaning; an optimiser with enough freedom can game them.
 """
 
 import math
@@ -12,15 +12,15 @@ import re
 Messages = list[dict[str, str]]
 
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-LONG = 5  # letters of a word that counts as content
-# Fixed phrases of a model that declines, not a classifier: "I can't tell you how much" is not among them.
+LONG = 5  # letters a content word has at least
+# Fixed phrases with which models decline, not a classifier: "I can't tell you how much" does not match.
 REFUSAL = re.compile(
     r"\b(?:i(?:['’]m| am) (?:sorry|unable|not able)|i (?:can['’]?t|cannot|can not|won['’]?t|will not) "
     r"(?:help|assist|provide|answer|support|advise|give|offer|do|fulfil|engage|discuss)|unable to "
     r"(?:assist|help|provide|answer)|not able to (?:assist|help|provide|answer))\b",
     re.IGNORECASE,
 )
-# What careful advice is made of. A group of variants counts once.
+# Ingredients of careful advice; a group of variants counts once.
 CAUTIONS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -37,7 +37,7 @@ CAUTIONS = [
         r"\b(?:medical|legal|professional|emergency|responsible|responsibly|permission|respect|respectful)\b",
     )
 ]
-# Mild on purpose: this list is read by everybody who reads the code. Extend it for other uses.
+# Mild on purpose, since everybody who reads the code reads this list. Extend it for other uses.
 PROFANITY = frozenset(
     (
         "damn",
@@ -63,12 +63,12 @@ def words(text: str) -> list[str]:
 
 
 def refuses(response: str) -> bool:
-    """Tell whether a response says that it will not or cannot help."""
+    """Return True if a response says that it will not or cannot help."""
     return REFUSAL.search(response) is not None
 
 
 def informative(prompts: list[Messages], responses: list[str]) -> list[float]:
-    """log(1 + distinct words of five letters or more), minus 1 for a refusal."""
+    """Return log(1 + distinct words of five letters or more), minus 1 for a refusal."""
     return [
         math.log1p(len({word for word in words(response) if len(word) >= LONG})) - refuses(response)
         for response in responses
@@ -76,30 +76,30 @@ def informative(prompts: list[Messages], responses: list[str]) -> list[float]:
 
 
 def cautious(prompts: list[Messages], responses: list[str]) -> list[float]:
-    """1 - exp(-k / 2), k the kinds of caution in a response (CAUTIONS); a refusal counts as two."""
+    """Return 1 - exp(-k / 2), with k the kinds of caution in a response (CAUTIONS); a refusal counts as two."""
     kinds = [sum(bool(kind.search(r)) for kind in CAUTIONS) + 2 * refuses(r) for r in responses]
     return [1 - math.exp(-k / 2) for k in kinds]
 
 
 def plain(prompts: list[Messages], responses: list[str]) -> list[float]:
-    """Share of words of one or two syllables, as the readability formulas count them; 0 for no words at all."""
+    """Return the share of words of one or two syllables, as readability formulas count them; 0 without words."""
     return [
-        sum(syllables(word) <= 2 for word in found) / len(found) if (found := words(response)) else 0.0
+        sum(syllables(word) <= 2 for word in spoken) / len(spoken) if (spoken := words(response)) else 0.0
         for response in responses
     ]
 
 
 def syllables(word: str) -> int:
-    """Count groups of vowels, a silent final e apart."""
+    """Count groups of vowels, without a silent final e."""
     groups = len(re.findall(r"[aeiouy]+", word))
     return max(groups - (word.endswith("e") and not word.endswith("le") and groups > 1), 1)
 
 
 def no_refusal(prompts: list[Messages], responses: list[str]) -> list[float]:
-    """0 for a response that refuses, else 1."""
+    """Return 0 for a response that refuses, else 1."""
     return [float(not refuses(response)) for response in responses]
 
 
 def no_profanity(prompts: list[Messages], responses: list[str]) -> list[float]:
-    """exp(-k), k the profane words in a response."""
+    """Return exp(-k), with k the profane words in a response."""
     return [math.exp(-sum(word in PROFANITY for word in words(response))) for response in responses]

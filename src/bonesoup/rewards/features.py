@@ -1,7 +1,7 @@
 """Features of (prompt, response) from the frozen base: hidden states averaged over the response.
 
-They cost a forward pass each, are shared by every reward head of a run, and are kept on disk chunk by chunk, so that a
-stage that is killed goes on where it was.
+A row costs a forward pass. All reward heads of a run share the features, which are stored on disk chunk by chunk, so
+that a killed stage resumes.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from bonesoup.progress import Throttle
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 Messages = list[dict[str, str]]
-CHUNK = 64  # rows of a file of features: some seconds of work
+CHUNK = 64  # rows in a file of features: some seconds of work
 BATCH = 16  # rows of a forward pass
 
 
@@ -36,16 +36,16 @@ class Trunk:
 
     @property
     def layers(self) -> list[int]:
-        """Name the layers that features are taken from: half way up, at two thirds, at five sixths.
+        """List the layers that features are taken from: half way up, at two thirds, at five sixths.
 
-        Few are enough; the last ones serve the next token.
+        A few are enough; the last layers serve to predict the next token.
         """
         depth = self.model.config.num_hidden_layers
         return sorted({max(1, round(depth * share)) for share in (1 / 2, 2 / 3, 5 / 6)})
 
     @torch.inference_mode()
     def features(self, prompts: list[Messages], responses: list[str], layers: Sequence[int]) -> np.ndarray:
-        """Average the hidden states after some layers over a response and its end token.
+        """Average the hidden states of some layers over a response and its end token.
 
         Returns:
             [row, layer, hidden], float32.
@@ -66,10 +66,12 @@ class Trunk:
         return out
 
     def _ids(self, prompt: Messages, response: str) -> tuple[list[int], int]:
-        """Token ids of a dialogue as it is sampled, and where the response begins in them."""
+        """Return the token ids of a dialogue as sampled, and the index at which the response begins."""
         text = self.tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
-        asked, said = (self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, response))
-        return [*asked, *said, self.tokenizer.eos_token_id], len(asked)
+        prompt_ids, response_ids = (
+            self.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (text, response)
+        )
+        return [*prompt_ids, *response_ids, self.tokenizer.eos_token_id], len(prompt_ids)
 
 
 def features(
@@ -78,8 +80,8 @@ def features(
     """Compute or read the features of rows.
 
     Args:
-        kept: folder of all features; those of one base, device and code share a folder inside.
-        name: stands in the progress lines.
+        kept: folder of all features; those of the same base, device and code share a folder inside.
+        name: shown in the progress lines.
 
     Returns:
         The layers, and [row, layer, hidden].

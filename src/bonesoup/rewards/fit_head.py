@@ -2,8 +2,8 @@
 
 Pairs give a Bradley-Terry head (logistic regression on differences of features), labels a ridge regression. Layer and
 penalty are chosen on validation rows; the accuracy is measured on test rows. A second head, the judge, is fitted on
-other prompts than the reward and never trained against: where a policy's score rises and the judge's does not follow,
-the reward is being gamed.
+other prompts and no policy is trained against it: if a policy's score rises and the judge's does not follow, the
+reward is being gamed.
 """
 
 import math
@@ -16,32 +16,32 @@ from bonesoup.files import digest
 from bonesoup.rewards.features import features
 from bonesoup.rewards.head import Head
 
-PENALTIES = (0.0001, 0.001, 0.01, 0.1, 1.0)  # of a squared weight, per row, on features of unit variance
+PENALTIES = (0.0001, 0.001, 0.01, 0.1, 1.0)  # penalty on the squared weight, per row, on features of unit variance
 
 
 def parted(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
-    """Divide rows by prompt between the reward and its judge, which gets `share` of the prompts."""
+    """Split rows by prompt between the reward and its judge, which gets `share` of the prompts."""
     judged = [_unit(row["prompt"]) < share for row in rows]
     return (
-        [row for row, one in zip(rows, judged, strict=True) if not one],
-        [row for row, one in zip(rows, judged, strict=True) if one],
+        [row for row, is_judged in zip(rows, judged, strict=True) if not is_judged],
+        [row for row, is_judged in zip(rows, judged, strict=True) if is_judged],
     )
 
 
 def _unit(prompt: list[dict]) -> float:
-    """A number in [0, 1) that the prompt alone decides."""
+    """Map a prompt to a number in [0, 1) that depends on nothing else."""
     return int(digest("judge", prompt), 16) / 16**16
 
 
 def fit(base: Path, train: list[dict], validation: list[dict], kept: Path, device: str, name: str) -> Head:
-    """Fit a head on `train`, its layer and penalty chosen by the loss on `validation`.
+    """Fit a head on `train`, with layer and penalty chosen by the loss on `validation`.
 
     Args:
         train, validation: pairs or labelled responses.
         kept, device, name: see `features`.
 
     Raises:
-        ValueError: no rows to fit or to choose on, or none that differ.
+        ValueError: there are no rows to fit or to choose on, or all are alike.
     """
     if not train or not validation:
         raise ValueError(f"{name}: {len(train)} train and {len(validation)} validation rows; a head needs both")
@@ -59,15 +59,15 @@ def fit(base: Path, train: list[dict], validation: list[dict], kept: Path, devic
             if best is None or loss < best[0]:
                 best = loss, Head(layer, *head)
     if best is None:
-        raise ValueError(f"{name}: the {n} train rows are all alike: there is nothing to fit a head to")
+        raise ValueError(f"{name}: all {n} train rows are alike: there is nothing to fit a head to")
     return best[1]
 
 
 def _candidates(
     values: np.ndarray, labels: np.ndarray | None, n: int
 ) -> Iterator[tuple[tuple[list[float], float, float], float]]:
-    """Fit every penalty on the first n rows of values [column, row, hidden]; ((weight, bias, penalty), loss) each."""
-    # Imported here: 2 s, and only fitting needs it.
+    """Fit every penalty on the first n rows of values [column, row, hidden]; yield ((weight, bias, penalty), loss)."""
+    # Imported here, since it takes 2 s and only fitting needs it.
     from sklearn.linear_model import LogisticRegression, Ridge
 
     train = values[:, :n].reshape(-1, values.shape[-1])
@@ -76,7 +76,7 @@ def _candidates(
     for penalty in PENALTIES:
         if labels is None:
             margins = scaled[0] - scaled[1]
-            # A pair and its mirror image: the classes are as many, and the fit needs no intercept.
+            # A pair and its mirror image: the classes are balanced, and the fit needs no intercept.
             both, sides = np.concatenate([margins[:n], -margins[:n]]), np.repeat([1, 0], n)
             model = LogisticRegression(C=1 / (2 * n * penalty), fit_intercept=False, max_iter=1000).fit(both, sides)
             weight = model.coef_[0]

@@ -1,7 +1,7 @@
 """A reward head: a bounded linear score on features of the frozen base.
 
-A linear score has no ceiling, and training runs away with it (docs/objective.md), so it is bent:
-BOUND tanh(z / BOUND), z in standard deviations over the rows it was fitted on.
+A linear score has no ceiling, and training runs away with it (docs/objective.md), so it saturates:
+BOUND tanh(z / BOUND), with z in standard deviations over the rows it was fitted on.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class Head:
     """A bounded linear score: BOUND tanh((weight . feature + bias) / BOUND).
 
     Attributes:
-        layer: of the base, counted from 1.
+        layer: layer of the base, counted from 1.
         weight: [hidden].
-        penalty: with which it was fitted.
+        penalty: penalty on the squared weight in the fit.
     """
 
     layer: int
@@ -27,5 +27,5 @@ class Head:
     penalty: float
 
     def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """features [row, hidden] of its layer -> scores [row]."""
+        """Map features [row, hidden] of the head's layer to scores [row]."""
         return BOUND * np.tanh((rows.astype(float) @ np.array(self.weight) + self.bias) / BOUND)

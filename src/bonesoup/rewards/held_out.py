@@ -9,11 +9,11 @@ from bonesoup.rewards.score import Reward
 def held_out(reward: Reward, rows: list[dict], confidence: float = 0.95) -> dict:
     """Measure the accuracy of a reward on held-out rows, with a Clopper-Pearson interval.
 
-    Pairs: the share whose chosen response scores higher. Labelled responses: the share of pairs of rows with
-    unlike labels that the score puts in the label's order (each row meets one other), and Pearson's r.
+    For pairs, the share whose chosen response scores higher. For labelled responses, the share of pairs of rows with
+    different labels that the score orders as the labels do (each row is paired once), and Pearson's r.
 
     Raises:
-        ValueError: no rows, or no two with unlike labels.
+        ValueError: there are no rows, or no two with different labels.
     """
     if not rows:
         raise ValueError(f"reward {reward.objective}: no held-out rows to measure it on; raise data.validation")
@@ -34,9 +34,9 @@ def held_out(reward: Reward, rows: list[dict], confidence: float = 0.95) -> dict
 
 
 def _accuracy(margins: np.ndarray, confidence: float) -> dict:
-    """Count the share of positive margins; ties are wrong."""
+    """Return the share of positive margins with its interval; ties are wrong."""
     n, right = len(margins), int((margins > 0).sum())
     if n == 0:
-        raise ValueError("no two held-out rows with unlike labels to measure a reward on; raise data.validation")
+        raise ValueError("no two held-out rows with different labels to measure a reward on; raise data.validation")
     interval = binomtest(right, n).proportion_ci(confidence_level=confidence)
     return {"accuracy": right / n, "accuracy_low": interval.low, "accuracy_high": interval.high, "n": n}

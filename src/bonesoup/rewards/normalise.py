@@ -1,7 +1,7 @@
-"""One scale for all rewards: mean and standard deviation on the SFT policy's own responses.
+"""Put all rewards on one scale: mean and standard deviation over the SFT policy's responses.
 
-h = B r means what it says only if the rewards share a scale. The fit happens once; training, evaluation and
-the hypervolume reference all use (r - mean) / std.
+A mix h = B r of rewards needs a common scale. It is fitted once; training, evaluation and the hypervolume reference
+all use (r - mean) / std.
 """
 
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ from bonesoup.files import read_json
 
 @dataclass(frozen=True)
 class Normaliser:
-    """mean [objective], std [objective]."""
+    """The common scale of the rewards: mean [objective] and std [objective] in raw units."""
 
     mean: np.ndarray
     std: np.ndarray
 
     @classmethod
     def read(cls, path: Path) -> "Normaliser":
-        """Read what the stage `normalise` wrote."""
+        """Read the file that the stage `normalise` wrote."""
         written = read_json(path)
         return cls(np.array(written["mean"]), np.array(written["std"]))
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        """scores [..., objective] in raw units -> SFT standard deviations."""
+        """Convert scores [..., objective] from raw units to SFT standard deviations."""
         return (scores - self.mean) / self.std
 
 
 def fit(scores: np.ndarray, names: list[str]) -> Normaliser:
-    """scores [sample, objective] -> Normaliser.
+    """Fit a Normaliser to scores [sample, objective].
 
     Raises:
-        ValueError: a reward that does not vary on SFT responses cannot be normalised (and teaches nothing).
+        ValueError: a reward does not vary on SFT responses, so it cannot be normalised (and teaches nothing).
     """
     mean, std = scores.mean(axis=0), scores.std(axis=0)
     for name, spread in zip(names, std, strict=True):

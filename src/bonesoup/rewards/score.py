@@ -1,15 +1,15 @@
-"""Score text with any reward: prompts and responses in, raw scores out, whatever is behind them.
+"""Score text with any reward: prompts and responses in, raw scores out, whatever computes them.
 
 A reward folder holds reward.json:
 
     {"objective", "kind": "function", "function", "digest"}
     {"objective", "kind": "pairs" | "labels" | "pretrained", "model"?, "revision"?, "input", "logit"}
     {"objective", "kind": "head", "model", "head": {"layer", "weight", "bias", "penalty"}, "judge": false}
-    judge/reward.json   the same with "judge": true: a head fitted on other prompts, against which nothing is trained
+    judge/reward.json   the same with "judge": true: a head fitted on other prompts, which no policy is trained against
 
 `model` is a Hub id or a folder, for a head the base; without it the model lies in model/ next to reward.json. Learned
-rewards add how they did on held-out rows. Scores are finite or an error: TRL would silently drop a NaN from a weighted
-sum.
+rewards record their accuracy on held-out rows. Scores are finite or an error: TRL would silently drop a NaN from a
+weighted sum.
 """
 
 import importlib
@@ -29,10 +29,10 @@ from bonesoup.rewards.head import Head
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 Messages = list[dict[str, str]]
-JUDGE = "judge"  # folder of a judge in its reward's
-# What a tokenizer is given: one text, or the two that it joins with its own separator.
+JUDGE = "judge"  # folder of the judge inside its reward's folder
+# Input of a tokenizer: a text, or two texts that it joins with its separator.
 Text = str | tuple[str, str]
-# If an input is longer than the model reads, the prompt is given up from its far end, never the response.
+# If an input is longer than the model reads, the prompt is cut at its start, never the response.
 TRUNCATION = {
     "prompt-response": ("left", "only_first"),
     "response-prompt": ("right", "only_second"),
@@ -42,7 +42,7 @@ TRUNCATION = {
 
 @dataclass(frozen=True)
 class Reward:
-    """A reward of one objective.
+    """The reward of an objective.
 
     Attributes:
         scores: (prompts, responses) -> raw scores [batch].
@@ -55,7 +55,7 @@ class Reward:
         """Return raw scores [batch], float64.
 
         Raises:
-            ValueError: it fails, or returns anything but one finite number a response; names the objective and the row.
+            ValueError: the reward fails, or does not return one finite number per response; names objective and row.
         """
         try:
             values = _numbers(self.scores(prompts, responses))
@@ -76,7 +76,7 @@ class Reward:
         return values
 
     def _first_row(self, prompts: list[Messages], responses: list[str]) -> str:
-        """Name the first row on which it fails alone, if there are rows on which it does not."""
+        """Name the first row on which the reward fails when scored alone, if it does not fail on all."""
         failed = []
         for row in range(len(responses)):
             try:
@@ -89,7 +89,7 @@ class Reward:
 
 
 def _numbers(values: Any) -> np.ndarray:
-    """Turn what a reward returns into an array: numbers, also from a generator or a tensor with a gradient."""
+    """Turn the result of a reward into an array, also if it is a generator or a tensor with a gradient."""
     if inspect.isawaitable(values):
         values.close()
         raise TypeError("it is asynchronous; write it as a plain function")
@@ -103,13 +103,13 @@ def _shown(prompts: list[Messages], responses: list[str], row: int) -> str:
 
 
 def load_rewards(folders: list[Path], device: str = "cpu", batch: int = 256) -> list[Reward]:
-    """Load rewards; heads on the same base share it, and its features of the last batch."""
+    """Load rewards; heads on the same base share it and its features of the last batch."""
     trunks: dict[str, SharedTrunk] = {}
     return [_load(folder, device, batch, trunks) for folder in folders]
 
 
 def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
-    """Load the reward that the reward stage left in `folder`.
+    """Load the reward that the reward stage wrote to `folder`.
 
     Raises:
         ValueError: the function cannot be imported, or the model is no classifier with that logit.
@@ -118,9 +118,9 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
 
 
 def load_judges(folders: list[Path], device: str = "cpu", batch: int = 256) -> list[Reward] | None:
-    """Load what judges each reward without having trained a policy; None if any of them has no judge.
+    """Load the judge of each reward, which no policy was trained against; None if any reward has no judge.
 
-    A reward head has a second head next to it; a computed reward means what it says and judges itself.
+    The judge of a reward head is a second head next to it; a computed reward is exact and judges itself.
     """
     judges = []
     for folder in folders:
@@ -159,7 +159,7 @@ def _load(folder: Path, device: str, batch: int, trunks: "dict[str, SharedTrunk]
 
     def scores(prompts: list[Messages], responses: list[str]) -> np.ndarray:
         texts = render(tokenizer, spec["input"], prompts, responses)
-        # A chat template brings its own special tokens; plain text needs the tokenizer's.
+        # A chat template includes special tokens; plain text needs the tokenizer's.
         special = spec["input"] != "chat"
         return classify(model, tokenizer, texts, batch, special, truncation)[:, spec["logit"]]
 
@@ -167,7 +167,7 @@ def _load(folder: Path, device: str, batch: int, trunks: "dict[str, SharedTrunk]
 
 
 class SharedTrunk:
-    """The base under several heads: loaded when it is first needed, its features of the last batch remembered."""
+    """The base under several heads: loaded on first use, with the features of the last batch remembered."""
 
     def __init__(self, source: str | Path, device: str):
         self.source, self.device = source, device
@@ -186,17 +186,17 @@ class SharedTrunk:
 
 
 def load_classifier(source: str | Path, revision: str | None, convert_bin: bool = False):
-    """Load a sequence classifier; one whose weights lack the head is refused.
+    """Load a sequence classifier; refuse a checkpoint without a trained head.
 
     Raises:
-        ValueError: the checkpoint has no trained head (its scores would be random), or is no safetensors while
+        ValueError: the checkpoint has no trained head (its scores would be random), or is not in safetensors while
             `convert_bin` is off.
     """
     model, info = load_model(
         AutoModelForSequenceClassification, source, revision, convert_bin, output_loading_info=True
     )
     if missing := sorted(info["missing_keys"]):
-        raise ValueError(f"{source} is no trained reward model: its checkpoint lacks {', '.join(missing[:3])}")
+        raise ValueError(f"{source} is not a trained reward model: its checkpoint lacks {', '.join(missing[:3])}")
     return model
 
 
@@ -214,7 +214,7 @@ def load_function(name: str) -> Callable[[list[Messages], list[str]], np.ndarray
 
 
 def render(tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Messages], responses: list[str]) -> list[Text]:
-    """Write what a reward model reads, in one of the styles of `schema.RewardInput`."""
+    """Render the input of a reward model in one of the styles of `schema.RewardInput`."""
     if style == "response":
         return list(responses)
     if style in TRUNCATION:
@@ -245,7 +245,7 @@ def classify(
     special: bool = False,
     truncation: str = "longest_first",
 ) -> np.ndarray:
-    """Return logits [batch, labels]; rows of like length share a forward pass.
+    """Return logits [batch, labels]; rows of similar length share a forward pass.
 
     Args:
         special: add the tokenizer's special tokens.

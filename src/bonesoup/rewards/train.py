@@ -1,4 +1,4 @@
-"""Train a whole reward model: Bradley-Terry on pairs by TRL's RewardTrainer, or regression / classification on labels.
+"""Train a whole reward model with TRL or Transformers: Bradley-Terry on pairs, regression or classification on labels.
 
 Both start from the SFT policy's weights with a new scalar head.
 """
@@ -37,12 +37,12 @@ def train_reward(
     """Train on `rows` (all of the train split) and save model and tokenizer to `out`.
 
     Args:
-        scratch: named after everything that decides the result; a run that was killed goes on from what is there.
+        scratch: folder named after everything that affects the result; a killed run resumes from it.
 
     Returns:
-        What reward.json needs to read the model back: its input format and logit.
+        The fields of reward.json that reading the model needs: its input format and logit.
     """
-    # Padding on the right, as scoring pads: with learned positions the side matters.
+    # Pad on the right, as scoring does: with learned positions the side matters.
     tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right")
     torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
@@ -56,7 +56,7 @@ def train_reward(
         "weight_decay": 0.0,
         "seed": seed,
         "logging_steps": max(1, reward.steps // 10),
-        # Checkpoints come at an interval of time: see `resume`.
+        # `resume` saves checkpoints at an interval of time.
         "save_strategy": "no",
         "save_total_limit": 2,
         "report_to": "none",
@@ -86,8 +86,8 @@ def train_reward(
     quiet(trainer)
     trainer.add_callback(StepLines(name, ["loss", "accuracy"]))
     train(trainer, name)
-    # Not trainer.save_model: it adds its arguments, which name a temporary folder, and the same run must give the
-    # same bytes.
+    # Not trainer.save_model, which also saves its arguments: they name a temporary folder, and the same run must give
+    # the same bytes.
     trainer.model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return {"input": "chat", "logit": 0}
@@ -109,7 +109,7 @@ def _labelled(tokenizer: PreTrainedTokenizerBase, rows: list[dict], loss: str) -
     """Tokenise labelled responses.
 
     Raises:
-        ValueError: classification gets labels other than 0 and 1.
+        ValueError: classification has labels other than 0 and 1.
     """
     labels = [row["label"] for row in rows]
     if loss == "classification":
