@@ -1,10 +1,10 @@
-# One image for the pipeline, the servers and the worker. Its RUN lines are targets of the Makefile.
-# PIP_ARGS chooses the build of torch, by an index with CPU-only or CUDA builds: docs/deploy.md.
+# One image for the pipeline, the servers and the worker. Every RUN is a target of the Makefile.
+# PIP_ARGS selects the build of torch, by the index of CPU-only or CUDA builds (docs/deploy.md).
 FROM python:3.11.13-bookworm AS build
 ARG PIP_ARGS=""
 ENV PIP_NO_CACHE_DIR=1
 WORKDIR /project
-# The dependencies alone first: a change of the code keeps this layer.
+# Dependencies first, so that a change of the code keeps this layer.
 COPY Makefile pyproject.toml requirements.lock ./
 RUN make dependencies VENV=/opt/venv LOCK=requirements.lock PIP_ARGS="$PIP_ARGS"
 COPY README.md LICENSE ./
@@ -20,7 +20,7 @@ RUN make system
 COPY --from=build /opt/venv /opt/venv
 COPY . .
 RUN make image VENV=/opt/venv OWNER=1000:1000
-# Any user may run it, also one without a name (USER) or a home.
+# Any user id may run the image, so name and home are set here.
 ENV PATH=/opt/venv/bin:$PATH USER=bonesoup HOME=/tmp PYTHONUNBUFFERED=1
 USER 1000:1000
 HEALTHCHECK --interval=5m --timeout=30s CMD ["bonesoup", "--help"]

@@ -30,41 +30,58 @@ ROOT = DOCS.parent
 SETTINGS_INTRO = """\
 # Settings
 
-Every key of `params.yaml`, the file that holds all values a run depends on. `bonesoup profile NAME` writes it; change
-it with an editor, `bonesoup profile --set KEY=VALUE` or `dvc exp run -S KEY=VALUE`. All faults are reported at once,
-before anything runs. No environment variable overrides a value in `params.yaml`.
+`params.yaml` holds every value that a run depends on. This page lists its keys.
 
-"Default" is the value of a key that is left out; *required* keys have none (`profiles/embedded.yaml` has a value for
-each). *Filled in* means that `bonesoup profile` writes the value, because it follows from others. `<name>` stands for a
-name of your choice: lower-case letters, digits, `-` and `_`, starting with a letter.
+Change it with an editor, with `bonesoup profile --set KEY=VALUE`, or for one experiment with
+`dvc exp run -S KEY=VALUE`. `bonesoup profile NAME` replaces it with a profile. The whole file is checked before
+anything runs, and all faults are reported at once. No environment variable overrides a value.
+
+- **default:** the value of a key that is left out. *Required* keys have none; copy them from `profiles/embedded.yaml`.
+- **filled in:** `bonesoup profile` writes the value, because it follows from others.
+- **`<name>`:** a name of your choice, of lower-case letters, digits, `-` and `_`, starting with a letter.
 """
 
 RULES = """\
 ## Rules that span keys
 
+**Objectives and preferences**
+
 - `objectives` repeats no name, and `rewards` has exactly one entry for each.
-- `basis.beta` lies in (1/n, 1] for n objectives. At 1/n all backbones would be the same policy. It, every one of
-  `seek.betas` and `basis.rows` are refused if the L1 norm of the coefficients passes 10 at some preference.
+- A preference (`preferences.<name>`, or a row of `oracles`) has one weight per objective. No weight is negative, and
+  they sum to 1.
+- A row of `oracles` lies on the evaluation grid: its weights are multiples of 1/`evaluation.parts`. No row is repeated.
+
+**Basis**
+
+- `basis.beta` and every one of `seek.betas` lie in (1/n, 1] for n objectives. At 1/n all backbones would be the same
+  policy.
+- A beta or `basis.rows` that needs large coefficients is refused: their L1 norm may not pass 10 at any preference.
 - `basis.beta: auto` needs a circulant basis, and preferences in `basis.distribution` that are not all even.
-- Every preference (`preferences.<name>`, and each row of `oracles`) has one weight per objective, none negative, with
-  sum 1. A row of `oracles` lies on the evaluation grid: its weights are multiples of 1/`evaluation.parts`. No row is
-  repeated.
-- `register.merged` names keys of `preferences`, and `register.method` is one of `methods`.
-- `policies` trains each slot that `methods` needs exactly once, and no other: `rewarded` needs specialist-1 to -n,
+
+**Policies**
+
+- `policies` trains each slot that `methods` needs exactly once, and no other. `rewarded` needs specialist-1 to -n,
   `bone` backbone-1 to -n, `oracle` one slot for each row of `oracles`.
-- `rl.micro_batch` divides `rl.prompts` * `rl.generations`. `rl.lora.dropout` is 0: RLOO switches dropout off, so
-  any other value would have no effect.
-- `data.validation` + `data.test` is below 1; the embedded source needs `data.sizes`.
-- What comes from the Hugging Face Hub is pinned to a commit: `data.hub` needs `data.revision`; a `model.source` or
-  `rewards.<objective>.model` that is a Hub id needs the `revision` of its section. A GGUF file or package needs
-  `model.sha256`.
+- `rl.micro_batch` divides `rl.prompts` * `rl.generations`.
+- `rl.lora.dropout` is 0. RLOO switches dropout off, so any other value would have no effect.
+- `register.merged` names keys of `preferences`, and `register.method` is one of `methods`.
+
+**Data**
+
+- `data.validation` + `data.test` is below 1. The embedded source needs `data.sizes`.
 - `data.labels` repeats no name and lists only objectives that the source has labels for: helpful, harmless and humor
-  (embedded), relevance, factuality and completeness (qa-feedback), or any name (hh-rlhf, whose pairs are about one
-  objective).
-- A `pairs` or `labels` reward reads the file that `prepare` writes for its objective,
-  `out/data/rewards/<objective>.jsonl`, so its objective is in `data.labels`. `labels` rewards are trained on
-  qa-feedback only, `pairs` rewards on the other sources; hh-rlhf trains one. A `pretrained` reward states its `input`
-  and `logit`.
+  (embedded), relevance, factuality and completeness (qa-feedback), or any name (other sources).
+- A `pairs`, `labels` or `head` reward reads `out/data/rewards/<objective>.jsonl`, which `prepare` writes for objectives
+  in `data.labels`.
+- `labels` rewards are trained on qa-feedback only, `pairs` rewards on the other sources. hh-rlhf and
+  summarize-from-feedback state one preference, so they train one reward.
+- A `pretrained` reward states its `input` and `logit`.
+
+**Pins**
+
+- What comes from the Hugging Face Hub is pinned to a commit: `data.hub` needs `data.revision`; a Hub id in
+  `model.source` or `rewards.<objective>.model` needs the `revision` of its section.
+- A GGUF file or a Python package needs `model.sha256`.
 """
 
 
@@ -77,10 +94,17 @@ def settings_page() -> str:
         if key == "rewards":
             sections.append(_rewards(schema, field))
         elif _section(schema, field) or _entries(schema, field):
-            sections.append(f"## {key}\n\n{_table(_rows(schema, key, field, key in schema['required']))}")
+            about = _about(schema, field)
+            sections.append(f"## {key}\n\n{about}{_table(_rows(schema, key, field, key in schema['required']))}")
         else:
             plain += _rows(schema, key, field, key in schema["required"])
     return "\n".join([*parts, f"## Top level\n\n{_table(plain)}", *sections, RULES])
+
+
+def _about(schema: dict, field: dict) -> str:
+    """What the section behind a key is for, as a paragraph."""
+    section = _section(schema, field) or _entries(schema, field)
+    return f"{section['description']}\n\n" if "description" in section else ""
 
 
 def _rewards(schema: dict, field: dict) -> str:
@@ -88,8 +112,8 @@ def _rewards(schema: dict, field: dict) -> str:
     union = _values(field)
     text = [
         "## rewards\n",
-        f"`rewards.<objective>`: {field['description']}. `kind` decides which other keys it has. "
-        "[Writing your own objective](objective.md) shows each kind.\n",
+        "One reward for each objective. `kind` decides which other keys it has; [objective.md](objective.md) shows "
+        "each kind.\n",
     ]
     for kind, reference in union["discriminator"]["mapping"].items():
         model = _resolve(schema, {"$ref": reference})
@@ -114,7 +138,8 @@ def _rows(schema: dict, name: str, field: dict, required: bool) -> list[list[str
 
 def _members(schema: dict, prefix: str, model: dict) -> list[list[str]]:
     rows = []
-    for key, field in model["properties"].items():
+    # The key that selects a section comes first.
+    for key, field in sorted(model["properties"].items(), key=lambda item: "const" not in item[1]):
         rows += _rows(schema, f"{prefix}.{key}", field, key in model.get("required", []))
     return rows
 
@@ -146,22 +171,28 @@ def _kind(schema: dict, field: dict) -> tuple[str, str]:
     """(type, allowed values) of a key, in words."""
     if "anyOf" in field:
         found = [_kind(schema, option) for option in field["anyOf"]]
-        return " or ".join(kind for kind, _ in found), ", ".join(filter(None, (values for _, values in found)))
+        kinds = dict.fromkeys(kind for kind, _ in found)
+        return " or ".join(kinds), ", ".join(filter(None, (values for _, values in found)))
     field = _resolve(schema, field)
     if "properties" in field:
         return "section", ""
     if "const" in field or "enum" in field:
         values = field.get("enum", [field.get("const")])
-        return "text", ", ".join(f"`{value}`" for value in values)
+        return "string", ", ".join(f"`{value}`" for value in values)
     if field["type"] == "array":
         kind, allowed = _kind(schema, field["items"])
         least = f"at least {field['minItems']}" if "minItems" in field else ""
-        return f"list of {kind}", "; ".join(filter(None, (least, allowed)))
+        return f"list of {_plural(kind)}", "; ".join(filter(None, (least, allowed)))
     if field["type"] == "object":
         kind, allowed = _kind(schema, _values(field))
-        return f"names to {kind}", allowed
-    names = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false", "null": "null"}
-    return names[field["type"]], _bounds(field)
+        return f"mapping to {_plural(kind)}", allowed
+    return field["type"], _bounds(field)
+
+
+def _plural(kind: str) -> str:
+    """Put a kind into the plural: 'list of integers' becomes 'lists of integers'."""
+    first, space, rest = kind.partition(" ")
+    return f"{first}s{space}{rest}"
 
 
 def _bounds(field: dict) -> str:
@@ -175,7 +206,7 @@ _SIGNS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "ma
 
 
 def _table(rows: list[list[str]]) -> str:
-    head = ["key", "type", "default", "allowed", "what it is"]
+    head = ["key", "type", "default", "allowed", "meaning"]
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(_escape, line)) + " |" for line in lines) + "\n"
 
@@ -200,23 +231,33 @@ def _stages_table() -> str:
         title = f"{name}@<name>" if "foreach" in stage else name
         lines.append(f"| `{title}` | {read} |")
     return (
-        "## What a change re-runs\n\nStages that read the key, then stages that read their results, if these "
-        "came out different.\n\n" + "\n".join(lines) + "\n"
+        "## What a change re-runs\n\nA changed key re-runs the stages that read it. If their results come out "
+        "different, the stages that read those results run too.\n\n" + "\n".join(lines) + "\n"
     )
 
 
 CLI_INTRO = """\
 # Command line
 
-`bonesoup` is run from the project's root. Exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted. Errors go to
-standard error as one readable block; `bonesoup --debug COMMAND` adds the traceback.
+Run `bonesoup` in the project's folder. `bonesoup COMMAND --help` prints the same.
+
+| exit status | meaning |
+|---|---|
+| 0 | done |
+| 1 | failed, or refused |
+| 2 | wrong usage |
+| 130 | interrupted |
+
+Errors go to standard error as one message. `bonesoup --debug COMMAND` adds the traceback.
 """
 
 
 def cli_page() -> str:
     """Every command with its help, arguments, options and example."""
     group = typer.main.get_command(app)
-    parts = [CLI_INTRO]
+    first = {name: " ".join(command.help.split("\n\n")[0].split()) for name, command in group.commands.items()}
+    overview = [f"| [{name}](#bonesoup-{name}) | {text} |" for name, text in first.items()]
+    parts = [CLI_INTRO, "\n".join(["| command | what it does |", "|---|---|", *overview]) + "\n"]
     for name, command in group.commands.items():
         text, *examples = command.help.split("Example:")
         context = command.make_context(name, [], resilient_parsing=True)
@@ -224,7 +265,7 @@ def cli_page() -> str:
         parts.append(f"## bonesoup {name}\n\n{' '.join(text.split())}\n\nUsage: `{usage}`\n")
         rows = [_parameter(parameter, context) for parameter in command.params]
         if rows:
-            lines = ["| argument or option | default | what it is |", "|---|---|---|", *rows]
+            lines = ["| argument or option | default | meaning |", "|---|---|---|", *rows]
             parts.append("\n".join(lines) + "\n")
         parts.append("\n".join(["```bash", *(example.strip() for example in examples), "```\n"]))
     return "\n".join(parts)

@@ -46,10 +46,10 @@ def options(debug: Annotated[bool, typer.Option(help="show the traceback of an e
 
 @app.command()
 def run(
-    targets: Annotated[list[str] | None, typer.Argument(help="stages; all by default")] = None,
+    targets: Annotated[list[str] | None, typer.Argument(help="stages to run; all by default")] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="stages side by side; by default as many as cores, GPUs and memory allow"),
+        typer.Option(min=1, help="stages to run at once; by default as many as cores, GPUs and memory allow"),
     ] = None,
 ) -> None:
     """Run the pipeline with live progress, then show the table of methods. The results are those of `dvc repro`.
@@ -99,7 +99,7 @@ def summary() -> None:
 
 @app.command()
 def stage(
-    name: Annotated[str, typer.Argument(help="prepare, sft, reward, ...")],
+    name: Annotated[str, typer.Argument(help="stage to run: prepare, sft, reward, ...")],
     key: Annotated[str | None, typer.Argument(help="objective, group or method of a foreach stage")] = None,
 ) -> None:
     """Run one stage. This is what dvc.yaml calls.
@@ -153,7 +153,9 @@ def profile(
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="look up the newest commit of every Hub id without one")] = False,
     fill: Annotated[bool, typer.Option("--fill", help="only fill in what follows from the rest")] = False,
-    estimate: Annotated[bool, typer.Option("--estimate", help="print its memory and hours, and write nothing")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="print the memory and hours of a run; write nothing")
+    ] = False,
 ) -> None:
     """Write a profile or single settings into params.yaml, or list the profiles.
 
@@ -218,7 +220,7 @@ def generate(
 
 @app.command()
 def register() -> None:
-    """Send to MLflow what it lacks: runs, backbones, the steerable soup, merged soups. Does not send anything twice.
+    """Send runs, the steerable soup, its policies and merged models to MLflow. Nothing is sent twice.
 
     Example: MLFLOW_TRACKING_URI=http://127.0.0.1:5000 bonesoup register
     """

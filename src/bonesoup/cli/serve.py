@@ -43,19 +43,21 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on; any but this machine's own needs a token")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(help="0 takes a free one", min=0, max=65535)] = 8000,
-    follow: Annotated[bool, typer.Option("--follow", help="take the new champion when the registry's moves")] = False,
+    port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one", min=0, max=65535)] = 8000,
+    follow: Annotated[bool, typer.Option("--follow", help="switch to each new champion of the registry")] = False,
     token_file: Annotated[
         Path | None, typer.Option(help="file with the token clients must send; or set BONESOUP_TOKEN")
     ] = None,
     allowed_host: Annotated[
-        list[str] | None, typer.Option(help="a name under which clients reach the server; repeatable")
+        list[str] | None, typer.Option(help="a name under which clients reach the server; may be repeated")
     ] = None,
     allowed_origin: Annotated[
         list[str] | None,
-        typer.Option(help="a site whose pages may ask the server, such as https://chat.example.org, or *; repeatable"),
+        typer.Option(
+            help="a site whose pages may ask the server, such as https://chat.example.org, or *; may be repeated"
+        ),
     ] = None,
-    root_path: Annotated[str, typer.Option(help="the path under which a proxy publishes the server, as /soup")] = "",
+    root_path: Annotated[str, typer.Option(help="path under which a proxy publishes the server, such as /soup")] = "",
     system: Annotated[
         Literal["fold", "refuse"],
         typer.Option(
@@ -73,8 +75,8 @@ def serve(
     batch: Annotated[int, typer.Option(help="answers generated at once", min=1)] = 32,
     queue: Annotated[int, typer.Option(help="answers that may wait; further requests get 429", min=0)] = 256,
     timeout: Annotated[float, typer.Option(help="seconds an answer may take, including the wait", min=0.1)] = 120,
-    max_prompt_tokens: Annotated[int, typer.Option(help="longest prompt", min=1)] = 4096,
-    max_new_tokens: Annotated[int, typer.Option(help="longest answer", min=1)] = 2048,
+    max_prompt_tokens: Annotated[int, typer.Option(help="longest prompt, in tokens", min=1)] = 4096,
+    max_new_tokens: Annotated[int, typer.Option(help="longest answer, in tokens", min=1)] = 2048,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1")] = "auto",
     threads: Annotated[
         int | None, typer.Option(help="CPU threads; by default the project's `threads`", min=1, show_default=False)
@@ -122,7 +124,9 @@ def serve(
 
 @commands.command("demo-pack")
 def demo_pack(
-    out: Annotated[Path | None, typer.Option(help="by default into the package itself", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder to write; by default in the package", show_default=False)
+    ] = None,
 ) -> None:
     """Pack the soup of this folder's run for `bonesoup serve --demo`: adapters, front and card, without the base.
 

@@ -13,9 +13,9 @@ console = Console(highlight=False, soft_wrap=True)
 @commands.command()
 def study(
     name: Annotated[str, typer.Argument(help="name of a file in studies/")] = "embedded",
-    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="default: all of the study")] = None,
-    settings: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="default: all of the study")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="cells side by side; each stage uses `threads` threads")] = 1,
+    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="seeds to run; by default all")] = None,
+    settings: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="settings to run; by default all")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="cells to run at once; each stage uses `threads` threads")] = 1,
     time_limit: Annotated[
         float | None,
         typer.Option(min=0, metavar="MINUTES", help="stop after this time; run the same command again to continue"),

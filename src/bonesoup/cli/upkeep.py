@@ -19,7 +19,7 @@ SHOWN = 20
 def verify(
     versions: Annotated[
         list[str] | None,
-        typer.Argument(help="3, @champion, bonesoup-soup/3; default: the workspace"),
+        typer.Argument(help="3, @champion, bonesoup-soup/3; by default the DVC cache of this folder"),
     ] = None,
     restore: Annotated[
         bool, typer.Option("--restore", help="fetch damaged and missing objects of the DVC cache from the remote")
@@ -140,7 +140,7 @@ def clean(
     ] = 5,
     yes: Annotated[bool, typer.Option("--yes", help="delete; without it, only list")] = False,
     shared: Annotated[
-        bool, typer.Option("--shared", help="leave this workspace's out/, scratch/ and var/ alone")
+        bool, typer.Option("--shared", help="leave out/, scratch/ and work folders in var/ of this folder alone")
     ] = False,
 ) -> None:
     """List what nothing needs any more: old versions and runs, DVC objects, scratch folders. With --yes, delete it.

@@ -88,35 +88,39 @@ class Settings(Section):
     A validator sees the fields above its own in `info.data`, those that are valid.
     """
 
-    schema_: int = Field(alias="schema", description="version of this file's layout")
+    schema_: int = Field(alias="schema", description="version of the file layout")
     seed: int = Field(ge=0, description="seed of data, initialisation, rollouts and evaluation sampling")
-    threads: Count = Field(description="CPU threads per stage; changes float rounding, so it is a parameter")
+    threads: Count = Field(description="CPU threads per stage; also affects float rounding, and so results")
     device: Literal["cpu", "cuda"] = Field(description="where models train and generate")
-    objectives: list[Name] = Field(min_length=2, description="names of the objectives, in the order of every vector")
+    objectives: list[Name] = Field(
+        min_length=2, description="names of the objectives; every list of weights follows their order"
+    )
     data: Data
     gates: Gates
     model: Model
-    sft: Sft | None = Field(description="supervised fine-tuning; null takes a base that is tuned already as it is")
+    sft: Sft | None = Field(description="supervised fine-tuning; null uses the base as it is")
     rewards: dict[Name, Reward] = Field(description="one reward per objective")
     generation: Generation
     normalise: Normalise
     evaluation: Evaluation
     basis: Basis
     seek: Seek = Field(Seek(), description="the search for beta")
-    extrapolation: Extrapolation = Field(
-        Extrapolation(), description="scaling beyond the merge, for every method alike"
+    extrapolation: Extrapolation = Field(Extrapolation(), description="scaling beyond the trained policies")
+    oracles: list[list[float]] = Field(
+        description="preferences for which an oracle is trained: a policy for that preference alone"
     )
-    oracles: list[list[float]] = Field(description="preferences for which a policy of their own is trained")
     rl: Rl
-    methods: list[Literal[*METHODS]] = Field(min_length=1, description="methods to evaluate (docs/rivals.md)")
+    methods: list[Literal[*METHODS]] = Field(min_length=1, description="methods to compare (docs/rivals.md)")
     policies: dict[Name, Group] = Field(
         description="groups of policies; a group is one stage; filled in: one group for each kind of policy"
     )
-    ric: Ric = Field(Ric(), validate_default=True, description="Rewards-in-Context, used if `ric` is among the methods")
-    diagnosis: Diagnosis = Field(Diagnosis(), description="predicting from the specialists")
-    hardware: Hardware = Field(Hardware(), description="how policies are trained on this machine")
+    ric: Ric = Field(Ric(), validate_default=True, description="settings of the method `ric`")
+    diagnosis: Diagnosis = Field(Diagnosis(), description="the forecast from the specialists")
+    hardware: Hardware = Field(Hardware(), description="how policies use this machine")
     report: Report
-    preferences: dict[Name, dict[str, float]] = Field(description="named preferences")
+    preferences: dict[Name, dict[str, float]] = Field(
+        description="preferences with names: weights by objective, with sum 1"
+    )
     register_: Register = Field(alias="register")
     estimate: Estimate | None = Field(None, description="sizes for `--estimate`; no stage reads them")
 

