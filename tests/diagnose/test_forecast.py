@@ -11,7 +11,7 @@ from bonesoup.diagnose.forecast import (
     movement,
     predict,
     prompts_needed,
-    room,
+    regret,
 )
 from bonesoup.evaluation.statistics import Statistics
 from bonesoup.method.basis import circulant, coefficients
@@ -81,7 +81,7 @@ def test_a_grid_without_interior_points_answers_for_the_even_preference():
 
 def test_unfinished_training_is_not_taken_for_what_the_soup_misses():
     even, unfinished = np.array([0.3, 0.25]), np.array([[0.3, 0.3], [0.2, 0.3]])
-    np.testing.assert_allclose(room(even, unfinished), 0, atol=1e-12)
+    np.testing.assert_allclose(regret(even, unfinished), 0, atol=1e-12)
 
 
 def test_shape_of_a_line():

@@ -51,7 +51,7 @@ def test_the_named_logit_is_the_reward(classifier, tmp_path):
 def test_a_language_model_is_no_reward_model(tiny_policy, tmp_path):
     spec = {"objective": "humor", "kind": "pretrained", "model": str(tiny_policy), "input": "chat", "logit": 0}
     write_json(tmp_path / "reward.json", spec)
-    with pytest.raises(ValueError, match=r"no trained reward model: its checkpoint lacks score.weight"):
+    with pytest.raises(ValueError, match=r"is not a trained reward model: its checkpoint lacks score.weight"):
         load_reward(tmp_path)
 
 

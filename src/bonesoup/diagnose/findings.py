@@ -14,7 +14,7 @@ from bonesoup.diagnose.forecast import (
     movement,
     predict,
     prompts_needed,
-    room,
+    regret,
 )
 from bonesoup.diagnose.lines import PLACES, Layout, Line, Sampled
 from bonesoup.evaluation.statistics import Statistics, resampled_means
@@ -23,9 +23,9 @@ from bonesoup.method.preferences import interior, lattice
 from bonesoup.method.quadratic import asymmetry, penalised_share, regret_bone, regret_rewarded, win_region
 from bonesoup.settings.schema import Settings
 
-# KL coefficients for which the gain is predicted, as multiples of rl.kl.
+# KL coefficients to predict the gain for, as multiples of rl.kl.
 PENALTIES = (1.0, 2.0, 3.0, 5.0)
-# What a line's table calls the utility of the even preference.
+# Name of the even preference's utility in the table of a line.
 TOGETHER = "mean"
 
 
@@ -40,7 +40,7 @@ class Draws:
 def diagnose(
     settings: Settings, sampled: Sampled, rows: np.ndarray, correlation: dict[str, list[list[float]]], steps: int
 ) -> dict:
-    """The whole diagnosis as plain data.
+    """Return the whole diagnosis as plain data.
 
     Args:
         rows: [policy, objective] of the backbones that would be trained.
@@ -57,11 +57,13 @@ def diagnose(
     )
     plan, unit = sampled.layout, list(units)[-1]
     grid = lattice(len(objectives), evaluation.parts)
-    rooms = {name: _room(sampled, values) for name, values in draws.scores.items()}
-    # In what it was trained on, a soup's regret is never negative, though an estimate of none may be: nothing is
-    # predicted from less than none. Gold may well fall where the learned reward rises.
-    missed = {name: np.where(rooms["reward"] > 0, found, 0) for name, found in rooms.items()}
-    predictions = {name: predict(found, rows, grid, evaluation.interior, statistics) for name, found in missed.items()}
+    regrets = {name: _regret(sampled, values) for name, values in draws.scores.items()}
+    # In the reward it was trained on, a soup's regret is never negative, but its estimate may be: then predict from 0.
+    # Gold may well fall while the learned reward rises.
+    missed = {name: np.where(regrets["reward"] > 0, missing, 0) for name, missing in regrets.items()}
+    predictions = {
+        name: predict(missing, rows, grid, evaluation.interior, statistics) for name, missing in missed.items()
+    }
     moved = [
         {
             "slot": f"specialist-{i + 1}",
@@ -73,7 +75,7 @@ def diagnose(
     pairs = _pairs(settings, sampled, draws, rows, grid)
     gap = (units[unit][:, plan.even_run] - units[unit][:, plan.even]).mean(axis=1)
     needed = prompts_needed(float(gap.std(ddof=1)), predictions[unit].even.value, statistics.confidence)
-    found = {
+    findings = {
         "objectives": list(objectives),
         "unit": unit,
         "prompts": len(sampled.kl),
@@ -81,9 +83,9 @@ def diagnose(
         "steps": steps,
         "full_steps": settings.rl.budget(len(objectives)) // len(objectives),
         "rows": rows.tolist(),
-        "prediction": {name: _prediction(one) for name, one in predictions.items()},
+        "prediction": {name: _prediction(prediction) for name, prediction in predictions.items()},
         "soups": _soups(settings, missed, rows, grid),
-        "room": {name: statistics.estimate(one).plain() for name, one in rooms.items()},
+        "room": {name: statistics.estimate(draws).plain() for name, draws in regrets.items()},
         "short_runs": _short_runs(sampled, draws, statistics),
         "lines": [_line(line, sampled, draws, objectives, statistics) for line in plan.lines],
         "pairs": pairs,
@@ -96,7 +98,7 @@ def diagnose(
             "prompts_evaluated": evaluation.samples,
         },
     }
-    return {"verdict": verdict(found), "reasons": reasons(found)} | found
+    return {"verdict": verdict(findings), "reasons": reasons(findings)} | findings
 
 
 def _soups(settings: Settings, missed: dict[str, np.ndarray], rows: np.ndarray, grid: np.ndarray) -> list[dict]:
@@ -108,34 +110,34 @@ def _soups(settings: Settings, missed: dict[str, np.ndarray], rows: np.ndarray, 
     statistics, plan, rl = Statistics.of(settings), Plan.of(rows, []), settings.rl
     listed = []
     for method in METHODS.values():
-        # The ablation that takes the preference for the coefficients is no soup to train.
+        # The ablation that uses the preference as coefficients is no soup to train.
         if not method.servable or method.key == BASELINE or method.mapping == "direct":
             continue
         policies = np.array(method.policies.rows(plan))
         try:
             total = rl.budget(len(settings.objectives))
-            steps = [one.steps for one in method.policies.trainings(plan, rl.steps, total).values()]
+            steps = [training.steps for training in method.policies.trainings(plan, rl.steps, total).values()]
         except ValueError:
             steps = None
         predictions = {
-            unit: predict(room, policies, grid, settings.evaluation.interior, statistics, method.mapping)
-            for unit, room in missed.items()
+            unit: predict(draws, policies, grid, settings.evaluation.interior, statistics, method.mapping)
+            for unit, draws in missed.items()
         }
         listed.append(
             {"method": method.key, "policies": len(policies), "steps": steps}
-            | {unit: _prediction(one) for unit, one in predictions.items()}
+            | {unit: _prediction(prediction) for unit, prediction in predictions.items()}
         )
     return listed
 
 
-def _prediction(one: Prediction) -> dict:
-    return asdict(one) | {"wins": one.wins, "verdict": one.verdict}
+def _prediction(prediction: Prediction) -> dict:
+    return asdict(prediction) | {"wins": prediction.wins, "verdict": prediction.verdict}
 
 
-def _room(sampled: Sampled, means: np.ndarray) -> np.ndarray:
+def _regret(sampled: Sampled, means: np.ndarray) -> np.ndarray:
     plan = sampled.layout
     even = (means[:, plan.even_run] - means[:, plan.even]).mean(axis=-1)
-    return room(
+    return regret(
         even, np.stack([_own(means, i, run) - _own(means, i, place) for i, run, place in _starts(plan)], axis=1)
     )
 
@@ -149,7 +151,7 @@ def _own(means: np.ndarray, objective: int, point: int) -> np.ndarray:
 
 
 def _short_runs(sampled: Sampled, draws: Draws, statistics: Statistics) -> list[dict]:
-    """Each run: what it gained in the utility of its own preference, and the KL it ended with."""
+    """Return for each run its gain in the utility of its preference, and the KL it ended with."""
     plan = sampled.layout
     n = draws.scores["reward"].shape[-1]
     ways = [("the even Rewarded Soup", np.full(n, 1 / n), plan.even, plan.even_run)]
@@ -165,50 +167,52 @@ def _short_runs(sampled: Sampled, draws: Draws, statistics: Statistics) -> list[
 
 
 def _line(line: Line, sampled: Sampled, draws: Draws, objectives: list[str], statistics: Statistics) -> dict:
-    """Mean scores at the places of a line, and how far from concave they are."""
+    """Return mean scores at the places of a line, and how far from concave they are."""
     points = list(line.points)
     kl = draws.kl[:, points]
-    found = {
+    table = {
         "start": "SFT" if line.start is None else f"specialist-{line.start + 1}",
         "end": f"specialist-{line.end + 1}",
         "places": list(PLACES),
         "kl": kl[0].tolist(),
     }
     for unit, means in draws.scores.items():
-        found[unit] = {}
+        table[unit] = {}
         for i, name in enumerate(objectives):
             values = means[:, points, i]
             rising = i == line.end
             falls = fall(values if rising else values[..., ::-1]) if rising or i == line.start else None
-            found[unit][name] = {
+            table[unit][name] = {
                 "values": values[0].tolist(),
                 "barrier": statistics.estimate(barrier(PLACES, values)).plain(),
-                # Only the line to or from an objective's own specialist is expected to rise or fall throughout.
+                # Only the line to or from an objective's specialist should rise or fall throughout.
                 "fall": None if falls is None else statistics.estimate(falls).plain(),
             }
-        found[unit][TOGETHER] = {
+        table[unit][TOGETHER] = {
             "values": means[0][points].mean(axis=-1).tolist(),
             "barrier": statistics.estimate(barrier(PLACES, means[:, points].mean(axis=-1))).plain(),
             "fall": None,
         }
-    return found
+    return table
 
 
 def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray, grid: np.ndarray) -> list[dict]:
-    """Scalar theory of every pair of objectives, from the line between their specialists.
+    """Apply scalar theory to every pair of objectives, from the line between their specialists.
 
-    The curvature is that of what a specialist maximises, reward less penalty, in units of the line's own length.
+    The curvature is that of the specialist's objective, reward less penalty, in units of the line's length.
     """
     statistics, n = Statistics.of(settings), len(settings.objectives)
     trained = draws.scores["reward"] - settings.rl.kl * draws.kl[..., None]
     circulant = n == 2 and len(rows) == 2 and np.allclose(rows, rows[::-1, ::-1])
-    # The identity is Rewarded Soup itself.
+    # The identity is Rewarded Soup.
     beta = float(rows[0, 0]) if circulant and rows[0, 0] < 1 else None
-    found = []
+    listed = []
     for first, second in combinations(range(n), 2):
-        line = next(one for one in sampled.layout.lines if (one.start, one.end) == (first, second))
+        line = next(
+            prediction for prediction in sampled.layout.lines if (prediction.start, prediction.end) == (first, second)
+        )
         points = list(line.points)
-        # A specialist that is no better at its own objective than the other has nothing that bends down from it.
+        # A specialist no better at its objective than the other is no maximum of the line.
         k1 = np.maximum(curvature(PLACES, trained[:, points, first]), 0)
         k2 = np.maximum(curvature(PLACES, trained[:, points[::-1], second]), 0)
         pair = {
@@ -222,7 +226,7 @@ def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray,
         if beta:
             mu = grid[interior(grid, settings.evaluation.interior), 0]
             mu = mu if len(mu) else np.array([0.5])
-            # The line's length is 1, so that a quarter of its square is the theory's L^2.
+            # The line has length 1, so a quarter of its square is the theory's L^2.
             gains = regret_rewarded(k1[:, None], k2[:, None], 0.25, mu) - regret_bone(
                 k1[:, None], k2[:, None], 0.25, beta, mu
             )
@@ -230,12 +234,12 @@ def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray,
                 "win_region": float(win_region(k1[0], k2[0], beta)),
                 "gain": statistics.estimate(gains.mean(axis=1)).plain(),
             }
-        found.append(pair)
-    return found
+        listed.append(pair)
+    return listed
 
 
 def _penalty(kl: float, pairs: list[dict], prediction: Prediction) -> list[dict]:
-    """The predicted gain at stronger KL penalties, by the curvature they add to every objective."""
+    """Predict the gain at stronger KL penalties, by the curvature they add to every objective."""
     curve = np.mean([(pair["k1"]["value"] + pair["k2"]["value"]) / 2 for pair in pairs])
     added = max(float(np.mean([pair["kl_curvature"] for pair in pairs])), 0.0)
     shares = [float(penalised_share(curve, (factor - 1) * kl * added)) if curve > 0 else 1.0 for factor in PENALTIES]
@@ -249,40 +253,42 @@ def number(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def interval(found: dict) -> str:
-    return f"[{number(found['low'])}, {number(found['high'])}]"
+def interval(estimate: dict) -> str:
+    return f"[{number(estimate['low'])}, {number(estimate['high'])}]"
 
 
-def verdict(found: dict) -> str:
-    """The prediction in one line."""
-    one = found["prediction"][found["unit"]]
-    scale = "SFT standard deviations of " + ("gold (true) score" if found["unit"] == "gold" else "learned reward")
-    size = f"{number(one['gain'])} {interval(one)} {scale}"
-    if one["verdict"] == "tie":
+def verdict(findings: dict) -> str:
+    """State the prediction in one line."""
+    prediction = findings["prediction"][findings["unit"]]
+    scale = "SFT standard deviations of " + ("gold (true) score" if findings["unit"] == "gold" else "learned reward")
+    size = f"{number(prediction['gain'])} {interval(prediction)} {scale}"
+    if prediction["verdict"] == "tie":
         return f"Bone Soup is predicted to tie with Rewarded Soup at interior preferences: {size}."
-    return f"Bone Soup is predicted to {one['verdict']} against Rewarded Soup at interior preferences, by {size}."
+    return (
+        f"Bone Soup is predicted to {prediction['verdict']} against Rewarded Soup at interior preferences, by {size}."
+    )
 
 
-def reasons(found: dict) -> list[str]:
-    """What the verdict rests on, and what could make it wrong."""
-    unit = found["unit"]
-    soup, *controls = found["short_runs"]
-    unfinished = float(np.mean([one[unit]["value"] for one in controls]))
-    said = [
-        f"{found['steps']} more steps from the even Rewarded Soup gain {number(soup[unit]['value'])} "
+def reasons(findings: dict) -> list[str]:
+    """List the reasons for the verdict, and what could make it wrong."""
+    unit = findings["unit"]
+    soup, *controls = findings["short_runs"]
+    unfinished = float(np.mean([moved[unit]["value"] for moved in controls]))
+    listed = [
+        f"{findings['steps']} more steps from the even Rewarded Soup gain {number(soup[unit]['value'])} "
         f"{interval(soup[unit])}, from the specialists on their own rewards {number(unfinished)} on average: "
-        f"merging misses {number(found['room'][unit]['value'])}",
+        f"merging misses {number(findings['room'][unit]['value'])}",
     ]
     if unit == "gold":
-        learned = found["prediction"]["reward"]
-        said.append(f"in learned reward the prediction is {number(learned['gain'])} {interval(learned)}")
-    vertices = found["prediction"][unit]["vertices"]
+        learned = findings["prediction"]["reward"]
+        listed.append(f"in learned reward the prediction is {number(learned['gain'])} {interval(learned)}")
+    vertices = findings["prediction"][unit]["vertices"]
     if vertices["value"]:
-        said.append(
+        listed.append(
             f"at the vertices theory says {number(vertices['value'])} {interval(vertices)}; backbones extrapolate "
             "there, and mostly lose more than it says"
         )
-    for pair in found["pairs"]:
+    for pair in findings["pairs"]:
         d = pair["asymmetry"]
         text = f"{pair['first']} and {pair['second']}: along the line between their specialists the asymmetry is "
         text += f"{number(d['value'])} {interval(d)}"
@@ -291,27 +297,27 @@ def reasons(found: dict) -> list[str]:
                 f", from which alone scalar theory would predict {number(pair['gain']['value'])}: "
                 "it sees one direction, and asymmetries of opposite sign in others cancel there"
             )
-        said.append(text)
-    said.append(_connectivity(found))
-    for one in found["movement"]:
-        said.append(f"{one['slot']} moved {one['value']:.1f} nats per response: {one['verdict']}")
-    needed, evaluated = found["noise"]["prompts_needed"], found["noise"]["prompts_evaluated"]
+        listed.append(text)
+    listed.append(_connectivity(findings))
+    for moved in findings["movement"]:
+        listed.append(f"{moved['slot']} moved {moved['value']:.1f} nats per response: {moved['verdict']}")
+    needed, evaluated = findings["noise"]["prompts_needed"], findings["noise"]["prompts_evaluated"]
     if needed:
         enough = "enough" if needed <= evaluated else "too few"
-        said.append(
+        listed.append(
             f"a gain of this size at the even preference takes {needed} test prompts to tell "
-            f"({found['confidence']:.0%}, four times in five); evaluation.samples is {evaluated}: {enough}"
+            f"({findings['confidence']:.0%}, four times in five); evaluation.samples is {evaluated}: {enough}"
         )
-    said.append("the interval is that of the prompts; training seeds vary a result several times as much")
-    return said
+    listed.append("the interval is that of the prompts; training seeds vary a result several times as much")
+    return listed
 
 
-def _connectivity(found: dict) -> str:
-    """Whether mixtures are at least as good as what they mix, for the mean of the objectives."""
+def _connectivity(findings: dict) -> str:
+    """Say whether mixtures are at least as good as their parts, in the mean of the objectives."""
     barriers = {
-        f"{line['start']} to {line['end']}": line[found["unit"]][TOGETHER]["barrier"] for line in found["lines"]
+        f"{line['start']} to {line['end']}": line[findings["unit"]][TOGETHER]["barrier"] for line in findings["lines"]
     }
-    broken = [f"{name} by {one['value']:.2f}" for name, one in barriers.items() if one["low"] > 0]
+    broken = [f"{name} by {prediction['value']:.2f}" for name, prediction in barriers.items() if prediction["low"] > 0]
     if broken:
         return "mixtures fall below the straight line between what they mix, in the mean score: " + ", ".join(broken)
     return (

@@ -15,16 +15,16 @@ from bonesoup.evaluation.statistics import Estimate, Statistics
 from bonesoup.method.preferences import interior
 from bonesoup.method.quadratic import relative_gain
 
-# Nats per response between which soups were seen to work: below, Rewarded Soup is near the oracle already; above,
+# Nats per response between which soups were seen to work: below, Rewarded Soup is already near the oracle; above,
 # negative coefficients extrapolate into answers that only the learned reward likes.
 LITTLE, GOOD, FAR = 1.0, 5.0, 7.0
-# Chance of telling a gain of the predicted size from none, for the number of prompts.
+# Power, for the number of prompts: the chance of detecting a gain of the predicted size.
 POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a soup gains over Rewarded Soup, in mean utility (preference times score), with its interval.
+    """The gain of a soup over Rewarded Soup, in mean utility (preference times score), with its interval.
 
     Attributes:
         gain, low, high: averaged over interior preferences.
@@ -47,27 +47,27 @@ class Prediction:
 
     @property
     def verdict(self) -> str:
-        """win, lose, or tie where the interval holds 0."""
+        """Return win, lose, or tie if the interval contains 0."""
         return "win" if self.wins else "lose" if self.high < 0 else "tie"
 
 
 def predict(
-    room: np.ndarray,
+    regret: np.ndarray,
     rows: ArrayLike,
     preferences: ArrayLike,
     threshold: float,
     statistics: Statistics,
     mapping: str = "solve",
 ) -> Prediction:
-    """The gain of a soup of `rows`, from what Rewarded Soup misses at the even preference.
+    """Predict the gain of a soup of `rows` from the regret of Rewarded Soup at the even preference.
 
     Args:
-        room: draws [1 + resamples] of Rewarded Soup's regret at the even preference; in gold it may be negative, where
-            what training still finds is over-optimised.
+        regret: draws [1 + resamples] of Rewarded Soup's regret at the even preference; in gold it may be negative, if
+            further training over-optimises.
         rows: [policy, objective] of the policies, trained as long as the specialists.
         preferences: [grid, objective].
-        threshold: a preference is interior when no weight is below it; the even one stands in where none is.
-        mapping: from a preference to coefficients, a key of MAPPINGS.
+        threshold: a preference is interior if no weight is below it; if none is, the even one is used.
+        mapping: key of MAPPINGS: the rule from preference to coefficients.
     """
     n = np.shape(rows)[1]
     even = np.full((1, n), 1 / n)
@@ -80,17 +80,17 @@ def predict(
         relative_gain(rows, even, mapping)[0],
         relative_gain(rows, np.eye(n), mapping).mean(),
     ]
-    mean, whole, middle, vertices = (statistics.estimate(room * share) for share in shares)
-    # A rounding away from 0, as with rows that are the identity's, is no gain.
-    gains = np.sign(room[0]) * profile > 1e-9
+    mean, whole, middle, vertices = (statistics.estimate(regret * share) for share in shares)
+    # Rounding around 0, as with identity rows, is no gain.
+    gains = np.sign(regret[0]) * profile > 1e-9
     return Prediction(mean.value, mean.low, mean.high, whole, middle, vertices, float(gains.mean()))
 
 
-def room(even: np.ndarray, unfinished: np.ndarray) -> np.ndarray:
-    """Regret of Rewarded Soup at the even preference, in draws, from what short runs still gain.
+def regret(even: np.ndarray, unfinished: np.ndarray) -> np.ndarray:
+    """Return Rewarded Soup's regret at the even preference, in draws, from the gains of short runs.
 
-    A short run from the even soup on its own reward gains what the soup misses, and what any more training would:
-    runs from the specialists on theirs, which miss nothing by merging, measure the latter.
+    A short run from the even soup on its reward gains the regret, and the effect of more training; runs from the
+    specialists on theirs, which lose nothing by merging, measure the latter.
 
     Args:
         even: gain in utility of the run from the soup, [draw].
@@ -100,7 +100,7 @@ def room(even: np.ndarray, unfinished: np.ndarray) -> np.ndarray:
 
 
 def curvature(t: ArrayLike, values: np.ndarray) -> np.ndarray:
-    """a in value(t) = value(0) - a t^2, by least squares in t^2; t [place], starting with 0; values [..., place].
+    """Return a in value(t) = value(0) - a t^2, by least squares; t [place] starts with 0, values [..., place].
 
     The theory's k |theta_1 - theta_2|^2 where the line starts at the policy trained for these values.
     """
@@ -109,15 +109,15 @@ def curvature(t: ArrayLike, values: np.ndarray) -> np.ndarray:
 
 
 def bend(t: ArrayLike, values: np.ndarray) -> np.ndarray:
-    """Second-order coefficient c [...] of the least-squares quadratic c t^2 + ... through values [..., place]."""
+    """Return the coefficient c [...] of the least-squares quadratic c t^2 + ... through values [..., place]."""
     design = np.vander(np.asarray(t, float), 3)
     return values @ np.linalg.pinv(design)[0]
 
 
 def barrier(t: ArrayLike, values: np.ndarray) -> np.ndarray:
-    """Deepest fall [...] of values [..., place] below the straight line between its ends; 0 where it stays above.
+    """Return the deepest fall [...] of values [..., place] below the line between their ends; 0 if there is none.
 
-    Linear mode connectivity asks for none (Frankle et al. 2020, arXiv 1912.05671).
+    Linear mode connectivity means no fall (Frankle et al. 2020, arXiv 1912.05671).
     """
     t = np.asarray(t, float)
     chord = values[..., :1] + (values[..., -1:] - values[..., :1]) * (t - t[0]) / (t[-1] - t[0])
@@ -125,12 +125,12 @@ def barrier(t: ArrayLike, values: np.ndarray) -> np.ndarray:
 
 
 def fall(values: np.ndarray) -> np.ndarray:
-    """Largest fall [...] between neighbours of values [..., place]; 0 where they only rise."""
+    """Return the largest fall [...] between neighbours of values [..., place]; 0 if they only rise."""
     return np.maximum(-np.diff(values, axis=-1), 0).max(axis=-1)
 
 
 def movement(kl: float) -> str:
-    """What a policy's KL to the SFT policy, in nats per response, means for a soup of it."""
+    """Say what a policy's KL to the SFT policy, in nats per response, means for a soup with it."""
     if kl < LITTLE:
         return "moved too little: soups hardly differ"
     if kl <= GOOD:
@@ -139,9 +139,15 @@ def movement(kl: float) -> str:
 
 
 def prompts_needed(spread: float, gain: float, confidence: float) -> int | None:
-    """How many prompts tell a paired difference of mean `gain` and standard deviation `spread` from 0, 4 times in 5.
+    """Return the number of prompts that detect a paired difference 4 times in 5.
 
-    None for no gain.
+    Args:
+        spread: standard deviation of the difference.
+        gain: its mean.
+        confidence: of the interval that has to exclude 0.
+
+    Returns:
+        The number; None for no gain.
     """
     if gain == 0:
         return None

@@ -1,11 +1,11 @@
-"""What a diagnosis looks at: points on the lines between SFT and specialists, and where short runs from soups lead."""
+"""The points that a diagnosis measures: on the lines between SFT and specialists, and after short runs from soups."""
 
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-# Along every line, ends included.
+# Number of points along every line, ends included.
 PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -47,7 +47,7 @@ class Sampled:
 
 
 def layout(n: int) -> Layout:
-    """Lines from SFT to each specialist and between every two of them; soups and short runs."""
+    """Return the lines from SFT to each specialist and between every two of them, the soups and the short runs."""
     eye, points, lines = np.eye(n), [], []
 
     def place(specialists: np.ndarray, run: int | None = None) -> int:
@@ -62,5 +62,5 @@ def layout(n: int) -> Layout:
         first = np.zeros(n) if start is None else eye[start]
         lines.append(Line(start, end, tuple(place((1 - t) * first + t * eye[end]) for t in PLACES)))
     even = np.full(n, 1 / n)
-    found = place(even), place(even, 0), tuple(map(place, eye)), tuple(place(eye[i], 1 + i) for i in range(n))
-    return Layout(np.array(points), tuple(lines), *found)
+    places = place(even), place(even, 0), tuple(map(place, eye)), tuple(place(eye[i], 1 + i) for i in range(n))
+    return Layout(np.array(points), tuple(lines), *places)

@@ -13,15 +13,15 @@ from bonesoup.settings.schema import Settings
 from bonesoup.training.from_soup import run_from_soup
 from bonesoup.training.task import task
 
-# Of a policy's steps; what the paper spends on a candidate of its beta search.
+# Share of a policy's steps; the paper spends as much on each candidate of its beta search.
 SHARE = 0.2
 
 
 def specialists(settings: Settings) -> tuple[Policy, ...]:
-    """The specialists of this run, in the order of the objectives.
+    """Return the specialists of this run, in the order of the objectives.
 
     Raises:
-        ValueError: the settings train none, or they are not there yet.
+        ValueError: the settings train no specialists, or they do not exist yet.
     """
     n = len(settings.objectives)
     where = {slot: name for name, group in settings.policies.items() for slot in group.slots}
@@ -39,13 +39,13 @@ def specialists(settings: Settings) -> tuple[Policy, ...]:
 
 
 def rows(settings: Settings) -> np.ndarray:
-    """Reward weights [backbone, objective] of the backbones that would be trained."""
+    """Return the reward weights [backbone, objective] of the backbones that would be trained."""
     wanted = settings.basis
     return basis_rows(wanted.kind, len(settings.objectives), read_json(BETA)["beta"], wanted.rows)
 
 
 def correlation() -> dict[str, list[list[float]]]:
-    """{unit: [objective, objective]} of the scores of SFT responses, as `normalise` found them."""
+    """Return {unit: [objective, objective]} for the scores of SFT responses, as `normalise` measured them."""
     scale = read_json(NORMALISER)
     return {"reward": scale["correlation"]} | ({"gold": scale["gold"]["correlation"]} if scale["gold"] else {})
 
@@ -65,15 +65,15 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
     soup = Soup(BASELINE, SFT, tuple(settings.objectives), "solve", policies, ())
     policy = SoupModel.load(soup, settings.device)
     starts = {"from the even soup": [1 / n] * n} | {
-        f"from {one.slot}": np.eye(n)[i].tolist() for i, one in enumerate(policies)
+        f"from {specialist.slot}": np.eye(n)[i].tolist() for i, specialist in enumerate(policies)
     }
     short = settings.model_copy(update={"rl": settings.rl.lasting(max(1, round(SHARE * settings.rl.steps)))})
     runs = [run_from_soup(short, common, policy, preference, name) for name, preference in starts.items()]
-    adapters = [one.path for one in policies] + runs
+    adapters = [specialist.path for specialist in policies] + runs
     eye = np.eye(len(adapters))
     ways = tuple(Policy(path.parent.name, path, tuple(row)) for path, row in zip(adapters, eye, strict=True))
     points = tuple(map(tuple, plan.coefficients))
-    found = front_rows(
+    frame = front_rows(
         SoupModel.load(Soup("diagnose", SFT, tuple(settings.objectives), "solve", ways, points), settings.device),
         load_prompts("validation", samples),
         load_scorer(settings),
@@ -84,8 +84,8 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
 
     def table(prefix: str) -> np.ndarray:
         columns = [f"{prefix}_{name}" for name in settings.objectives]
-        return found[columns].to_numpy().reshape(len(points), -1, n).swapaxes(0, 1)
+        return frame[columns].to_numpy().reshape(len(points), -1, n).swapaxes(0, 1)
 
-    gold = table("gold") if f"gold_{settings.objectives[0]}" in found else None
-    kl = found["kl"].to_numpy().reshape(len(points), -1).T
+    gold = table("gold") if f"gold_{settings.objectives[0]}" in frame else None
+    kl = frame["kl"].to_numpy().reshape(len(points), -1).T
     return Sampled(plan, table("reward"), gold, kl), short.rl.steps

@@ -1,8 +1,8 @@
 """Continuous batching: rows with their own preference, seed and limits join and leave a running batch.
 
-Each step gives every running row one token. A row's answer depends on its request alone, float rounding aside: its
-noise comes from its seed, as in `sample`, and padding is masked and does not count as a position. The cache of a model
-has to be keys and values only, without recurrent states.
+Each step adds one token to every running row. A row's answer depends on its request alone, float rounding aside: its
+noise comes from its seed, as in `sample`, and padding is masked and does not count as a position. The cache of the
+model must hold keys and values only, no recurrent states.
 """
 
 import inspect
@@ -58,12 +58,12 @@ class Request:
 
     @cached_property
     def penalised(self) -> bool:
-        """Whether any penalty changes the logits."""
+        """Return True if a penalty changes the logits."""
         return self.repetition_penalty != 1 or bool(self.presence_penalty or self.frequency_penalty)
 
     @cached_property
     def cuts(self) -> bool:
-        """Whether tokens are excluded from the distribution."""
+        """Return True if tokens are excluded from the distribution."""
         return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
 
 
@@ -106,17 +106,17 @@ class RunningBatch:
 
     policy: SoupModel
     _rows: list[_Row] = field(default_factory=list, init=False)
-    # Keys and values [row, head, column, feature] of every layer, and whether a column is the row's, [row, column].
+    # Keys and values [row, head, column, feature] of every layer, and a mask of the row's columns, [row, column].
     _cache: DynamicCache | None = field(default=None, init=False)
-    _own: torch.Tensor | None = field(default=None, init=False)
-    # Whether the model's mixture is that of the running rows.
+    _mask: torch.Tensor | None = field(default=None, init=False)
+    # True if the model's mixture is that of the running rows.
     _mixed: bool = field(default=False, init=False)
 
     def __post_init__(self):
         model, tokenizer = self.policy.model, self.policy.tokenizer
         if "position_ids" not in inspect.signature(model.forward).parameters:
             raise ValueError(f"{type(model).__name__} takes no position_ids: its rows cannot start at different times")
-        # A model that also keeps a state would run, and answer nonsense.
+        # A model with a recurrent state would run, but answer nonsense.
         kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
         if other := sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer}):
             raise ValueError(
@@ -136,11 +136,11 @@ class RunningBatch:
         longest = max(len(request.prompt) for request in requests)
         device = self.policy.model.device
         ids = torch.tensor([[0] * (longest - len(r.prompt)) + list(r.prompt) for r in requests], device=device)
-        own = torch.tensor([[i >= longest - len(r.prompt) for i in range(longest)] for r in requests], device=device)
+        mask = torch.tensor([[i >= longest - len(r.prompt) for i in range(longest)] for r in requests], device=device)
         self._mix(rows)
         cache = DynamicCache()
-        logits = self._forward(ids, own, (own.cumsum(1) - 1).clamp(min=0), cache)
-        self._append(rows, cache, own)
+        logits = self._forward(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        self._append(rows, cache, mask)
         self._mixed = False
         return self._leave(self._choose(rows, logits))
 
@@ -152,30 +152,30 @@ class RunningBatch:
         if not self._mixed:
             self._mix(self._rows)
             self._mixed = True
-        ids = torch.tensor([[row.made[-1]] for row in self._rows], device=self._own.device)
-        position = self._own.sum(1, keepdim=True)
-        self._own = pad(self._own, (0, 1), value=True)
-        logits = self._forward(ids, self._own, position, self._cache)
+        ids = torch.tensor([[row.made[-1]] for row in self._rows], device=self._mask.device)
+        position = self._mask.sum(1, keepdim=True)
+        self._mask = pad(self._mask, (0, 1), value=True)
+        logits = self._forward(ids, self._mask, position, self._cache)
         return self._leave(self._choose(self._rows, logits))
 
     @torch.inference_mode()
     def score(self, texts: Sequence[GivenText]) -> list[list[Likelihood]]:
-        """Return the log-probabilities of given texts, each at its own coefficients, in one forward pass."""
+        """Return the log-probabilities of given texts, each at its coefficients, in one forward pass."""
         longest = max(len(text.ids) for text in texts)
         scored = max(len(text.ids) - text.begin for text in texts)
         device = self.policy.model.device
         ids = torch.tensor([[0] * (longest - len(t.ids)) + list(t.ids) for t in texts], device=device)
-        own = torch.tensor([[i >= longest - len(t.ids) for i in range(longest)] for t in texts], device=device)
+        mask = torch.tensor([[i >= longest - len(t.ids) for i in range(longest)] for t in texts], device=device)
         self.policy.mixer.set(torch.tensor(np.stack([text.coefficients for text in texts])))
         self._mixed = False
         logits = self.policy.model(
             input_ids=ids,
-            attention_mask=own.long(),
-            position_ids=(own.cumsum(1) - 1).clamp(min=0),
+            attention_mask=mask.long(),
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
             use_cache=False,
             logits_to_keep=scored + 1,
         ).logits
-        # Row by row: the probabilities of a whole vocabulary are the largest tensor here.
+        # Row by row, since the probabilities of a whole vocabulary are the largest tensor here.
         return [
             likelihoods(row[-1 - (len(text.ids) - text.begin) : -1], text.ids[text.begin :], text.top)
             for row, text in zip(logits, texts, strict=True)
@@ -188,11 +188,11 @@ class RunningBatch:
     def _mix(self, rows: list[_Row]) -> None:
         self.policy.mixer.set(torch.tensor(np.stack([row.request.coefficients for row in rows])))
 
-    def _forward(self, ids, own, position, cache) -> torch.Tensor:
+    def _forward(self, ids, mask, position, cache) -> torch.Tensor:
         """Return the logits of the next token, [row, vocabulary]; the cache grows."""
         output = self.policy.model(
             input_ids=ids,
-            attention_mask=own.long(),
+            attention_mask=mask.long(),
             position_ids=position,
             past_key_values=cache,
             use_cache=True,
@@ -215,17 +215,17 @@ class RunningBatch:
             tokens.append(Token(row.request.key, token, end, likely.get(i)))
         return tokens
 
-    def _append(self, rows: list[_Row], cache: DynamicCache, own: torch.Tensor) -> None:
+    def _append(self, rows: list[_Row], cache: DynamicCache, mask: torch.Tensor) -> None:
         """Add rows and their cache to the running ones; the shorter side is padded on the left."""
         if self._rows:
-            short, width = self._own.shape[1], own.shape[1]
+            short, width = self._mask.shape[1], mask.shape[1]
             left, right = max(width - short, 0), max(short - width, 0)
-            self._own = torch.cat([pad(self._own, (left, 0)), pad(own, (right, 0))])
+            self._mask = torch.cat([pad(self._mask, (left, 0)), pad(mask, (right, 0))])
             for layer, new in zip(self._cache.layers, cache.layers, strict=True):
                 layer.keys = torch.cat([pad(layer.keys, (0, 0, left, 0)), pad(new.keys, (0, 0, right, 0))])
                 layer.values = torch.cat([pad(layer.values, (0, 0, left, 0)), pad(new.values, (0, 0, right, 0))])
         else:
-            self._cache, self._own = cache, own
+            self._cache, self._mask = cache, mask
         self._rows = [*self._rows, *rows]
 
     def _leave(self, tokens: list[Token]) -> list[Token]:
@@ -238,12 +238,12 @@ class RunningBatch:
         self._rows = [self._rows[i] for i in kept]
         self._mixed = False
         if not kept:
-            self._cache = self._own = None
+            self._cache = self._mask = None
             return
-        own = self._own[kept]
-        # Columns on the left may have belonged only to rows that left.
-        first = int(own.any(0).int().argmax())
-        self._own = own[:, first:]
+        mask = self._mask[kept]
+        # Drop columns on the left that belonged only to rows that have left.
+        first = int(mask.any(0).int().argmax())
+        self._mask = mask[:, first:]
         for layer in self._cache.layers:
             layer.keys, layer.values = layer.keys[kept, :, first:], layer.values[kept, :, first:]
 

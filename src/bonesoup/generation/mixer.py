@@ -1,6 +1,6 @@
 """Mix low-rank policies on one base model per row: y = W x + sum_j lambda[row, j] s_j B_j A_j x.
 
-Every adapted layer keeps the factors of all policies stacked, so that a mixture costs two thin products whatever the
+Every adapted layer stacks the factors of all policies, so that any mixture costs two thin products whatever the
 preferences in the batch; no weight is touched. For a large batch of one mixture, `Mixer.fold` adds it to the weights.
 """
 
@@ -19,14 +19,14 @@ FEW = 32
 
 
 class Mixer:
-    """The steered layers of one model and their present mixture. Not for several threads at once."""
+    """The steered layers of a model and their current mixture. Not thread-safe."""
 
     def __init__(self, model: PreTrainedModel, adapters: Sequence[Adapter], names: Sequence[str] | None = None):
         """Attach adapters to a model in place.
 
         Args:
             adapters: policies j = 0, 1, ...; their ranks and target modules may differ.
-            names: of the policies, for messages.
+            names: the policies' names, for messages.
 
         Raises:
             ValueError: naming the policy and a module that is not in the model, of another kind or of another shape,
@@ -44,8 +44,8 @@ class Mixer:
         self.folded: torch.Tensor | None = None
         self.layers: list[Steered] = []
         for name in sorted({name for adapter in adapters for name in adapter.tensors}):
-            own = {j: adapter for j, adapter in enumerate(adapters) if name in adapter.tensors}
-            layer = Steered(model.get_submodule(name), name, own, self)
+            adapters_here = {j: adapter for j, adapter in enumerate(adapters) if name in adapter.tensors}
+            layer = Steered(model.get_submodule(name), name, adapters_here, self)
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer)
             self.layers.append(layer)
@@ -60,7 +60,7 @@ class Mixer:
         self.scales = {}
         if coefficients is None or not self.layers:
             return
-        # Trailing policies that no row uses are skipped: those of a baseline cost nothing until it is asked for.
+        # Skip trailing policies that no row uses: those of a baseline cost nothing until it is requested.
         used = int(coefficients.any(0).nonzero().max()) + 1 if coefficients.any() else 0
         weight = self.layers[0].a
         coefficients = coefficients.to(weight.device, weight.dtype)
@@ -71,7 +71,7 @@ class Mixer:
     def fold(self, coefficients: torch.Tensor) -> None:
         """Add one mixture, lambda [policy], to the weights until the next `set`, which restores them exactly.
 
-        Meanwhile the adapted weights take their memory twice.
+        Until then the adapted weights take twice their memory.
         """
         if self.folded is not None and torch.equal(self.folded, coefficients):
             return
@@ -116,7 +116,7 @@ class Steered(nn.Module):
 
     @property
     def weight(self) -> nn.Parameter:
-        """The layer's own weight: some architectures look at its dtype."""
+        """Return the layer's weight, from which some architectures read the dtype."""
         return self.layer.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -144,7 +144,7 @@ class Steered(nn.Module):
         delta = (self.b.float() * column) @ (self.a.T if self.embeds else self.a).float()
         if isinstance(self.layer, TRANSPOSED):
             delta = delta.T
-        # A new parameter, since the plain one may be shared with tied embeddings or a tied head.
+        # A new parameter, since the original may be shared with tied embeddings or a tied head.
         merged = (self.plain.detach().float() + delta).to(self.plain.dtype)
         self.layer.weight = nn.Parameter(merged, requires_grad=False)
 

@@ -63,7 +63,7 @@ def sample_product(
     temperature: float,
     max_new_tokens: int,
 ) -> tuple[list[Response], torch.Tensor]:
-    """Sample one response per prompt, each from its own mixture.
+    """Sample one response per prompt, each from its mixture of distributions.
 
     Args:
         coefficients: lambda [row, policy].
@@ -88,7 +88,7 @@ def sample_product(
     )
     responses = responses_of(policy.tokenizer, output[::copies, inputs["input_ids"].shape[1] :])
     copied = [response for response in responses for _ in range(copies)]
-    own = log_probabilities_of(
+    log_probs = log_probabilities_of(
         policy.model, policy.tokenizer, repeated, copied, temperature, lambda logits: product(logits, weights)
     )
-    return responses, own
+    return responses, log_probs

@@ -1,12 +1,12 @@
-"""Draw tokens with each row's own noise, so that an answer does not depend on the rows of its batch.
+"""Draw tokens with separate noise for each row, so that an answer does not depend on the other rows of its batch.
 
 Gumbel-max: the argmax of logits plus Gumbel noise is a sample of their softmax. Two policies that share a seed share
 their noise, which makes their comparison paired.
 
 Noise for every word of a large vocabulary takes a quarter of the time of sampling. There only the likely tokens get
-noise, and the rest of the vocabulary draws as one: the largest of several Gumbels around l_i is a Gumbel around
-log sum exp(l_i), and which of them it is does not depend on its value (Maddison et al. 2014, arXiv 1411.0030). The
-sample is exact.
+noise, and the rest of the vocabulary is drawn as one: the largest of several Gumbels around l_i is a Gumbel around
+log sum exp(l_i), and its index does not depend on its value (Maddison et al. 2014, arXiv 1411.0030). The sample is
+exact.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-# Words up to which all of them get noise, and the number of likely tokens in larger vocabularies.
+# Size up to which all words get noise, and the number of likely tokens in larger vocabularies.
 SMALL, LIKELY = 8192, 64
 
 _GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
@@ -23,7 +23,7 @@ _GOLDEN, _FIRST, _SECOND = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476
 
 @dataclass(eq=False)
 class Noise:
-    """The noise of one row: of its seed, and of the tokens drawn so far."""
+    """The noise of one row, from its seed and the number of tokens drawn so far."""
 
     seed: int
     drawn: int = 0
@@ -50,7 +50,7 @@ def _draw_likely(logits: torch.Tensor, steps: Sequence[tuple[int, int]]) -> torc
     values, tokens = logits.topk(LIKELY, dim=-1)
     rest = logits.scatter(-1, tokens, -torch.inf)
     mass = rest.logsumexp(-1, keepdim=True)
-    # The rest draws as the token after the last one.
+    # The rest of the vocabulary is the index after the last likely token.
     contenders = torch.cat([values, mass], dim=1).double().cpu().numpy()
     tokens = torch.cat([tokens, torch.full_like(tokens[:, :1], logits.shape[-1])], dim=1).cpu().numpy()
     winners = (contenders + gumbel(steps, tokens)).argmax(1)

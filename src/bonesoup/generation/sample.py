@@ -120,7 +120,7 @@ def log_probabilities_of(
     """Return `log_probabilities` of one batch.
 
     Args:
-        combine: reduces the logits of each consecutive group of rows to those of one row.
+        combine: reduces the logits of each consecutive group of rows to a single row.
     """
     inputs = encode(tokenizer, prompts).to(model.device)
     ids = [torch.tensor(response.token_ids) for response in responses]
@@ -131,7 +131,7 @@ def log_probabilities_of(
     logits = model(
         input_ids=torch.cat([inputs["input_ids"], ids], dim=1),
         attention_mask=attention,
-        # As in generate(), padding on the left does not shift a row's positions.
+        # As in generate(), left padding does not shift a row's positions.
         position_ids=(attention.cumsum(1) - 1).clamp(min=0),
         logits_to_keep=ids.shape[1] + 1,
     ).logits[:, :-1]

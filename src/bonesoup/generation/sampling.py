@@ -1,7 +1,7 @@
 """Choose the next token row by row: penalties, cuts of the distribution, noise, log-probabilities.
 
-Each row is treated by its own request alone, in the order of Transformers' generate: penalties, forbidden tokens,
-temperature, top_k, top_p, min_p; then a draw with the row's own noise.
+Each row depends on its request alone. The order is that of Transformers' generate: penalties, forbidden tokens,
+temperature, top_k, top_p, min_p; then a draw with the row's noise.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch
 
 from bonesoup.generation.noise import Noise, draw
 
-# Tokens among which a nucleus is looked for first.
+# Number of most probable tokens in which a nucleus is searched first.
 HEAD = 1024
 
 
@@ -52,7 +52,7 @@ def penalise(logits: torch.Tensor, request, made: list[int]) -> None:
 
 
 def cut(logits: torch.Tensor, requests: Sequence) -> torch.Tensor:
-    """Rule out the tokens of logits [row, vocabulary] / temperature that top_k, top_p and min_p exclude."""
+    """Exclude the tokens of logits [row, vocabulary] / temperature that top_k, top_p and min_p rule out."""
     for i, request in enumerate(requests):
         if 0 < request.top_k < logits.shape[-1]:
             smallest = logits[i].topk(request.top_k).values[-1]
@@ -66,14 +66,14 @@ def cut(logits: torch.Tensor, requests: Sequence) -> torch.Tensor:
 
 
 def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
-    """Rule out all tokens of logits [row, vocabulary] but the most probable ones that have `top_p` [row, 1]."""
+    """Exclude all tokens of logits [row, vocabulary] but the most probable ones that sum to `top_p` [row, 1]."""
     if bool((top_p >= 1).all()):
         return logits
-    # Sorting a large vocabulary takes longer than a step of the model; the nucleus seldom has more than these.
+    # Sorting a large vocabulary takes longer than a step of the model, and the nucleus seldom has more than these.
     for count in (min(HEAD, logits.shape[-1]), logits.shape[-1]):
         ordered, order = logits.topk(count, dim=-1)
         mass = (ordered - logits.logsumexp(-1, keepdim=True)).exp()
-        # The token that crosses the line stays, and the first one whatever float32 makes of top_p.
+        # Keep the token that crosses the threshold, and always the first, however float32 rounds top_p.
         inside = mass.cumsum(-1) - mass < top_p
         inside[:, 0] = True
         if not bool((inside[:, -1:] & (top_p < 1)).any()):

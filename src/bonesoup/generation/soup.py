@@ -21,7 +21,7 @@ from bonesoup.weights.adapters import Adapter, concatenate
 from bonesoup.weights.checkpoint import read_config
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
-# Rows of one mixture from which folding it into the weights pays: bench/steer.py prints the crossing.
+# Number of rows of one mixture from which folding it into the weights is faster; bench/steer.py prints it.
 FOLD_FROM = 48
 
 
@@ -39,8 +39,8 @@ class Soup:
     """How preferences become coefficients over policies.
 
     Attributes:
-        mapping: how a preference becomes coefficients, a key of MAPPINGS.
-        mixes: what lambda mixes: the `weights` of the policies, or their next-token `distributions` (MOD).
+        mapping: key of MAPPINGS: the rule from preference to coefficients.
+        mixes: objects that lambda mixes: the `weights` of the policies, or their next-token `distributions` (MOD).
         scale: extrapolation per objective; None is 1 everywhere.
         reach: `context` only: the lowest and the highest reward that its prompts ask for, each [objective].
         reference: the SFT policy, if it is not the base.
@@ -67,7 +67,7 @@ class Soup:
         raw = read_json(path)
 
         def inside(name: str) -> Path:
-            # By the words alone: DVC may link a folder to its cache.
+            # Compare paths as text: DVC may link a folder to its cache.
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(f"{path}: the path {name!r} leads out of the soup's folder: it must be relative to it")
             return Path(root) / name
@@ -96,8 +96,8 @@ class Soup:
         """Return the soup of named adapters {name: folder}.
 
         Args:
-            rows: {adapter: {objective: weight}}; every adapter has one. Without rows there are no objectives, and a
-                preference is the adapters' weights themselves.
+            rows: {adapter: {objective: weight}}, one for each adapter. Without rows there are no objectives, and a
+                preference consists of the adapters' weights.
         """
         objectives = tuple(next(iter(rows.values()))) if rows else ()
         policies = tuple(
@@ -112,7 +112,7 @@ class Soup:
         Raises:
             ValueError: a `lookup` soup has no policy for this preference.
         """
-        # As long as the preference, which for the diagnosis has a weight for each adapter.
+        # As long as the preference, which in the diagnosis has a weight for each adapter.
         rows = np.array([policy.row for policy in self.policies]).reshape(len(self.policies), len(preference))
         scale = None if self.scale is None else np.array(self.scale)
         try:
@@ -125,14 +125,14 @@ class Soup:
 class SoupModel:
     """One base model in memory with the policies of a soup on it, and perhaps those of other soups.
 
-    For generation at weights that differ from row to row, without merging. Your own adapters, one weight each:
+    Generates at weights that differ from row to row, without merging. With your own adapters, one weight each:
 
         model = SoupModel.of_adapters("models/llama", {"calm": "adapters/calm", "bold": "adapters/bold"})
         model.mix([[1.4, -0.4], [0.0, 1.0]])  # [row, adapter]
         texts = sample(model.model, model.tokenizer, prompts, seeds, temperature=0.7, max_new_tokens=64, batch=2)
 
     Attributes:
-        policies: the order of all coefficients: those of `soup` first, then those of the other soups.
+        policies: all policies in the order of coefficients: those of `soup` first, then those of the other soups.
     """
 
     soup: Soup
@@ -154,7 +154,7 @@ class SoupModel:
         Raises:
             ValueError: the base or an adapter is not there as safetensors or does not fit, or the bases differ.
         """
-        # The libraries would take a missing folder for the name of a model on the Hub, or read a pickle.
+        # The libraries would look up a missing folder on the Hub, or read a pickle.
         if not soup.base.is_dir():
             raise ValueError(f"soup {soup.method}: its base {soup.base} does not exist")
         if others := [other for other in beside if other.base != soup.base]:
@@ -205,7 +205,7 @@ class SoupModel:
         return values
 
     def at(self, preference) -> np.ndarray:
-        """Answer every row at one preference [objective] from now on; returns the coefficients [policy]."""
+        """Answer every row at one preference [objective] from now on; return the coefficients [policy]."""
         values = self.coefficients(preference)
         self.mixer.set(torch.tensor(values)[None])
         return values

@@ -10,7 +10,7 @@ from bonesoup.method.preferences import adapter_faults, preference_faults
 from bonesoup.settings.params import faults_of, parse_yaml
 from bonesoup.weights.checkpoint import read_config
 
-# No mark that separates names in `NAME@calm:1.4+bold:-0.4`.
+# Excludes the characters that separate names in `NAME@calm:1.4+bold:-0.4`.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Weights = dict[Name, FiniteFloat]
 
@@ -21,11 +21,11 @@ class SoupFile(BaseModel):
     Attributes:
         name: the model's name for clients.
         base: folder of the base, and of each adapter; in a file, relative to it.
-        rows: {adapter: {objective: weight}}, the reward weights each was trained on. With rows, a preference over the
-            objectives is understood, through coefficients that solve rows^T lambda = preference.
+        rows: {adapter: {objective: weight}}, the reward weights each was trained on. With rows, a request can state a
+            preference over the objectives; its coefficients solve rows^T lambda = preference.
         presets: {name: {adapter: weight}}; adapters that are not named have weight 0.
         preferences: {name: {objective: weight}}.
-        temperature, max_new_tokens: of a request that names none.
+        temperature, max_new_tokens: defaults for requests that do not set them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,12 +41,12 @@ class SoupFile(BaseModel):
 
     @property
     def soup(self) -> Soup:
-        """The recipe."""
+        """Return the recipe."""
         return Soup.of_adapters(self.base, self.adapters, self.rows)
 
     @property
     def mixtures(self) -> dict[str, dict[str, float]]:
-        """The mixtures that have names: every adapter alone, and the presets."""
+        """Return the named mixtures: every adapter alone, and the presets."""
         return {name: {name: 1.0} for name in self.adapters} | self.presets
 
 

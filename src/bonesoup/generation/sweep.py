@@ -21,12 +21,12 @@ def sweep(
     batch: int,
     contexts: Sequence[str] = (),
 ) -> Iterator[tuple[np.ndarray, list[Response], np.ndarray]]:
-    """Answer every prompt at every point; prompt i has the noise of seeds[i] at each of them.
+    """Answer every prompt at every point; prompt i has the noise of seeds[i] at each point.
 
     Args:
         coefficients: lambda [point, policy].
         batch: rows at once.
-        contexts: of every point, the text appended to its prompts, if the soup reads preferences there.
+        contexts: for every point, the text appended to its prompts, if the soup reads preferences from the prompt.
 
     Yields:
         rows: indices of the point-major table [point * prompt], each once and in order.
@@ -40,16 +40,16 @@ def sweep(
             messages = [in_context(m, contexts[row // count]) for m, row in zip(messages, rows, strict=True)]
         noise = [seeds[row % count] for row in rows]
         if policy.soup.mixes == "distributions":
-            responses, own = sample_product(
+            responses, log_probs = sample_product(
                 policy, coefficients[rows // count], messages, noise, temperature, max_new_tokens
             )
-            yield rows, responses, own.double().numpy()
+            yield rows, responses, log_probs.double().numpy()
             continue
         policy.mix(coefficients[rows // count])
         responses = sample(policy.model, policy.tokenizer, messages, noise, temperature, max_new_tokens, len(rows))
         combine = _without_reward_tokens(policy) if contexts else None
-        own = log_probabilities_of(policy.model, policy.tokenizer, messages, responses, temperature, combine)
-        yield rows, responses, own.double().numpy()
+        log_probs = log_probabilities_of(policy.model, policy.tokenizer, messages, responses, temperature, combine)
+        yield rows, responses, log_probs.double().numpy()
 
 
 def _without_reward_tokens(policy: SoupModel) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -20,7 +20,7 @@ from bonesoup.settings import params, profiles
 from bonesoup.settings.schema import Name
 
 STUDIES = Path("studies")
-# Settings that came after the first results, with the value that changes nothing.
+# Settings added after the first results, with the value that changes nothing.
 LATER = (
     ["model", "sha256", None],
     ["rl", "updates", None],
@@ -72,18 +72,18 @@ class Cell:
 def identity(document: dict, data: str | None) -> dict[str, str | None]:
     """Digest the settings of a params.yaml, apart from the path of the data, and the data itself by MD5, as DVC does.
 
-    Settings of LATER are left out at their value there.
+    Settings in LATER are left out if they have the value given there.
     """
-    own = document | {"data": {key: value for key, value in document["data"].items() if key != "path"}}
+    settings = document | {"data": {key: value for key, value in document["data"].items() if key != "path"}}
     for section, *later in LATER:
-        own[section] = {key: value for key, value in document[section].items() if [key, value] != later}
-    return {"settings": digest(own), "data": data}
+        settings[section] = {key: value for key, value in document[section].items() if [key, value] != later}
+    return {"settings": digest(settings), "data": data}
 
 
-def alike(one: dict[str, str | None], other: dict[str, str | None]) -> bool:
+def alike(a: dict[str, str | None], b: dict[str, str | None]) -> bool:
     """Tell whether two identities belong to the same cell; unknown data matches any."""
-    data = {one["data"], other["data"]}
-    return one["settings"] == other["settings"] and (len(data) == 1 or None in data)
+    data = {a["data"], b["data"]}
+    return a["settings"] == b["settings"] and (len(data) == 1 or None in data)
 
 
 def names() -> list[str]:
@@ -121,16 +121,16 @@ def cells(plan: Plan, seeds: list[int], settings: list[str], data: str | None = 
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds {', '.join(map(str, seeds))}: one stands there twice")
     chosen = [name for name in plan.settings if not settings or name in settings]
-    found = [_cell(plan, name, seed, data) for seed in seeds for name in chosen]
+    chosen_cells = [_cell(plan, name, seed, data) for seed in seeds for name in chosen]
     faults = []
-    for cell in found[: len(chosen)]:
+    for cell in chosen_cells[: len(chosen)]:
         try:
             cell.document()
         except ValueError as error:
             faults.append(f"setting {cell.setting}: {error}")
     if faults:
         raise ValueError("\n".join(faults))
-    return found
+    return chosen_cells
 
 
 def _cell(plan: Plan, setting: str, seed: int, data: str | None) -> Cell:

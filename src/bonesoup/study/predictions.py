@@ -11,14 +11,14 @@ from bonesoup.study.statistics import Mean, mean
 from bonesoup.study.writing import NONE, rendered, written
 
 VERTICES = "inner_product_vertex"
-# With fewer seeds nearly every interval over them contains 0.
+# With fewer seeds nearly every interval contains 0.
 FEW = 3
 VERDICTS = {1: "win", 0: "tie", -1: "lose"}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Predicted and measured gain of one setting, over seeds, in the unit that the diagnosis judges by.
+    """Predicted and measured gain of one setting, over seeds, in the unit of the diagnosis' verdict.
 
     Attributes:
         verdicts: (predicted, measured) of each seed: win, tie or lose, by the interval over prompts.

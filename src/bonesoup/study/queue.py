@@ -1,9 +1,9 @@
 """Run cells on DVC's experiment queue, in a clone of the project.
 
-A worker runs an experiment in a workspace of its own under .dvc/tmp/exps and throws it away afterwards; what must
-outlast it (scratch/, times of stages) is kept under KEPT/CELL. Workers are the ones that `dvc queue start` starts, but
-children of this process: they, their experiments and the stages end with it, also by kill -9. DVC takes what a killed
-worker was running for running for ever, so the queue is emptied before each use; finished stages are in the run cache.
+A worker runs an experiment in a separate workspace under .dvc/tmp/exps and deletes it afterwards; what must outlast it
+(scratch/, times of stages) is kept under KEPT/CELL. Workers are those of `dvc queue start`, but as children of this
+process: they, their experiments and the stages end with it, even by kill -9. DVC believes that an experiment of a
+killed worker still runs, so the queue is emptied before each use; finished stages are in the run cache.
 """
 
 import contextlib
@@ -36,14 +36,14 @@ def environment(folder: Path) -> dict[str, str]:
     """Return the environment of every DVC command of the study in `folder` (var/study/NAME)."""
     tools = folder / TOOLS
     tools.mkdir(parents=True, exist_ok=True)
-    # Workers start an experiment by `dvc` on the PATH: this one ends with the worker.
+    # Workers start experiments through the `dvc` on the PATH; this one ends with the worker.
     shim = tools / "dvc"
     shim.write_text(f"#!{sys.executable}\n{BOUND_DVC.replace('; ', chr(10))}\n")
     shim.chmod(0o755)
-    own = repro.environment()
-    return own | {
-        "PATH": f"{tools}{os.pathsep}{own['PATH']}",
-        # Relative: each workspace runs the code of its own commit.
+    variables = repro.environment()
+    return variables | {
+        "PATH": f"{tools}{os.pathsep}{variables['PATH']}",
+        # Relative, so that each workspace runs the code of its commit.
         "PYTHONPATH": "src",
         # DVC names the experiment when it runs the stage.
         "BONESOUP_KEPT": f"{folder}/kept/$DVC_EXP_NAME",
@@ -51,30 +51,30 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def put(own: Path, cell: Cell, env: dict[str, str]) -> None:
+def put(clone: Path, cell: Cell, env: dict[str, str]) -> None:
     """Queue a cell.
 
     Raises:
         RuntimeError: DVC refused; its message.
     """
-    if reference(own, cell.name):
-        checkout.git(own, "update-ref", "-d", reference(own, cell.name))
-    with open(own / "params.yaml", "w") as out:
+    if reference(clone, cell.name):
+        checkout.git(clone, "update-ref", "-d", reference(clone, cell.name))
+    with open(clone / "params.yaml", "w") as out:
         profiles.yaml.dump(cell.document(), out)
-    for key, path in checkout.borrowed_paths(Path.cwd(), own).items():
-        checkout.change_settings(own, None, {key: path})
-    process = start_dvc(["exp", "run", "--queue", "--name", cell.name, TARGET], own, env)
-    said, _ = process.communicate()
+    for key, path in checkout.borrowed_paths(Path.cwd(), clone).items():
+        checkout.change_settings(clone, None, {key: path})
+    process = start_dvc(["exp", "run", "--queue", "--name", cell.name, TARGET], clone, env)
+    output_text, _ = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"DVC did not queue {cell.name}: {said.strip()}")
+        raise RuntimeError(f"DVC did not queue {cell.name}: {output_text.strip()}")
 
 
-def start(own: Path, number: int, env: dict[str, str]) -> subprocess.Popen:
+def start(clone: Path, number: int, env: dict[str, str]) -> subprocess.Popen:
     """Start a worker, which takes cells until the queue has been empty for some seconds."""
-    command = [own.parent / TOOLS / "dvc", "exp", "queue-worker", f"{own.name}-{number}@localhost"]
-    with open(own / f".dvc/tmp/worker-{number}.log", "w") as log:
-        # A session of its own: Ctrl-C reaches this process alone, which then ends the workers.
-        return subprocess.Popen(command, cwd=own, env=env, stdout=log, stderr=log, start_new_session=True)
+    command = [clone.parent / TOOLS / "dvc", "exp", "queue-worker", f"{clone.name}-{number}@localhost"]
+    with open(clone / f".dvc/tmp/worker-{number}.log", "w") as log:
+        # A new session: Ctrl-C reaches this process alone, which then ends the workers.
+        return subprocess.Popen(command, cwd=clone, env=env, stdout=log, stderr=log, start_new_session=True)
 
 
 def stop(workers: list[subprocess.Popen]) -> None:
@@ -89,7 +89,7 @@ def stop(workers: list[subprocess.Popen]) -> None:
         worker.wait()
 
 
-def states(own: Path) -> dict[str, tuple[str, str]]:
+def states(clone: Path) -> dict[str, tuple[str, str]]:
     """Map each queued cell to its state (Queued, Running, Failed or Success) and its revision in the queue.
 
     Empty where a worker is writing the record at this moment.
@@ -98,42 +98,42 @@ def states(own: Path) -> dict[str, tuple[str, str]]:
     from kombu.exceptions import KombuError
 
     try:
-        with Repo(str(own)) as repo:
+        with Repo(str(clone)) as repo:
             return {row["name"]: (row["status"], row["rev"]) for row in repo.experiments.celery_queue.status()}
     except (KombuError, OSError, ValueError):
         return {}
 
 
-def empty(own: Path) -> None:
+def empty(clone: Path) -> None:
     """Forget everything queued; finished experiments stay. No worker may be alive."""
-    shutil.rmtree(own / EXPERIMENTS, ignore_errors=True)
+    shutil.rmtree(clone / EXPERIMENTS, ignore_errors=True)
     for ref in QUEUE_REFS:
-        checkout.git(own, "update-ref", "-d", ref)
+        checkout.git(clone, "update-ref", "-d", ref)
 
 
-def reference(own: Path, name: str) -> str | None:
+def reference(clone: Path, name: str) -> str | None:
     """Return the git reference of a finished experiment."""
-    found = checkout.git(own, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}")
-    return found.splitlines()[0] if found else None
+    refs = checkout.git(clone, "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}")
+    return refs.splitlines()[0] if refs else None
 
 
-def finished(own: Path, cell: Cell) -> tuple[dict, dict[str, dict]] | None:
+def finished(clone: Path, cell: Cell) -> tuple[dict, dict[str, dict]] | None:
     """Return a finished experiment's report.json, and what its dvc.lock records of each stage.
 
     None where there is no such experiment, it is of other settings or data, or its report has left the cache.
     """
     from dvc.repo import Repo
 
-    ref = reference(own, cell.name)
+    ref = reference(clone, cell.name)
     if ref is None:
         return None
     document, lock = (
-        YAML(typ="safe").load(checkout.git(own, "show", f"{ref}:{name}")) for name in ("params.yaml", checkout.LOCK)
+        YAML(typ="safe").load(checkout.git(clone, "show", f"{ref}:{name}")) for name in ("params.yaml", checkout.LOCK)
     )
     read = {entry["path"]: entry["md5"] for entry in lock["stages"]["prepare"]["deps"]}
     if not alike(identity(document, read.get(document["data"]["path"])), cell.identity()):
         return None
-    with Repo(str(own)) as repo, repo.switch(checkout.git(own, "rev-parse", ref)):
+    with Repo(str(clone)) as repo, repo.switch(checkout.git(clone, "rev-parse", ref)):
         try:
             report = repo.dvcfs.read_text(str(METRICS / "report.json"))
         except FileNotFoundError:
@@ -141,22 +141,22 @@ def finished(own: Path, cell: Cell) -> tuple[dict, dict[str, dict]] | None:
     return json.loads(report), lock["stages"]
 
 
-def output(own: Path, revision: str) -> str:
+def output(clone: Path, revision: str) -> str:
     """Return the output of the run of a queued revision."""
-    path = own / EXPERIMENTS / "run" / revision / f"{revision}.out"
+    path = clone / EXPERIMENTS / "run" / revision / f"{revision}.out"
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
-def stage(said: str) -> str | None:
+def stage(output_text: str) -> str | None:
     """Return the stage that is running, by the output of the run."""
-    found = [match[1] for line in said.splitlines() if (match := RUNNING.match(line))]
-    return found[-1] if found else None
+    stages = [match[1] for line in output_text.splitlines() if (match := RUNNING.match(line))]
+    return stages[-1] if stages else None
 
 
-def complaint(said: str) -> str:
-    """Say why a run failed, by its output."""
-    lines = said.splitlines()
+def complaint(output_text: str) -> str:
+    """Condense the output of a failed run into the reason."""
+    lines = output_text.splitlines()
     first = next((number for number, line in enumerate(lines) if ERROR.match(line)), max(0, len(lines) - 5))
-    # DVC adds its traceback.
-    told = list(takewhile(lambda line: not line.startswith("Traceback"), lines[first:]))
-    return failure(stage(said), told).rpartition("\n")[0] or "it said nothing"
+    # DVC's traceback follows.
+    kept = list(takewhile(lambda line: not line.startswith("Traceback"), lines[first:]))
+    return failure(stage(output_text), kept).rpartition("\n")[0] or "it printed nothing"

@@ -62,20 +62,20 @@ def write(study: str, cell: Cell, report: dict, commit: str, stages: dict[str, d
         stages: {"seconds", "cpu", "peak_mb"} of each stage; those that the run cache gave took so long where they ran.
         seconds: the whole cell took.
     """
-    found = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": _plain(cell.changes)}
-    found |= {"identity": cell.identity(), "commit": commit}
-    found |= {"machine": machine(cell.document()["device"]), "seconds": round(seconds)}
-    found |= {key: report[key] for key in KEPT if key in report}
-    found |= {"stages": stages, "spent": _spent(cell, stages)}
-    found["grids"] = {name: _grid(grid) for name, grid in report["grids"].items()}
+    row = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": _plain(cell.changes)}
+    row |= {"identity": cell.identity(), "commit": commit}
+    row |= {"machine": machine(cell.document()["device"]), "seconds": round(seconds)}
+    row |= {key: report[key] for key in KEPT if key in report}
+    row |= {"stages": stages, "spent": _spent(cell, stages)}
+    row["grids"] = {name: _grid(grid) for name, grid in report["grids"].items()}
     with appearing(path(study, cell)) as temporary:
-        temporary.write_text(json.dumps(found, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(row, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read(study: str) -> list[dict]:
     """Read every result of a study, ordered by setting and seed."""
-    found = [read_json(file) for file in sorted((RESULTS / study).glob("*.json"))]
-    return sorted(found, key=lambda row: (row["setting"], row["seed"]))
+    rows = [read_json(file) for file in sorted((RESULTS / study).glob("*.json"))]
+    return sorted(rows, key=lambda row: (row["setting"], row["seed"]))
 
 
 def current(rows: list[dict], cells: list[Cell]) -> tuple[list[dict], list[str]]:
@@ -98,42 +98,42 @@ def _is(row: dict, cell: Cell) -> bool:
 def _spent(cell: Cell, stages: dict[str, dict]) -> dict[str, dict]:
     """Map each method to {"training", "training_cpu", "answering", "answering_cpu": seconds, "peak_mb"}, if known."""
     document = cell.document()
-    found: dict[str, dict] = {}
+    costs: dict[str, dict] = {}
     for method in document["methods"]:
         record = METHODS[method]
         kind = record.policies.kind if record.policies else None
         used = [
             f"policy@{group}"
-            for group, one in document["policies"].items()
-            if kind in {slot.rpartition("-")[0] for slot in one["slots"]}
+            for group, entry in document["policies"].items()
+            if kind in {slot.rpartition("-")[0] for slot in entry["slots"]}
         ]
         used += [record.stage] * bool(record.stage)
         front = f"front@{method}"
-        found[method] = {}
+        costs[method] = {}
         for part, names in (("training", used), ("answering", [front])):
             if method == ORACLE and part == "training":
-                continue  # Its group takes from others what they have trained, so that its stage's time is not its own.
+                continue  # Its group reuses policies of others, so its stage's time does not measure its cost.
             for key, suffix in (("seconds", ""), ("cpu", "_cpu")):
                 spent = [stages.get(stage, {}).get(key) for stage in names]
                 if None not in spent:
-                    found[method][part + suffix] = round(sum(spent), 1)
+                    costs[method][part + suffix] = round(sum(spent), 1)
         if peaks := [stages[stage]["peak_mb"] for stage in [*used, front] if stage in stages]:
-            found[method]["peak_mb"] = max(peaks)
-    return found
+            costs[method]["peak_mb"] = max(peaks)
+    return costs
 
 
 def machine(device: str) -> dict[str, Any]:
-    """{"cpu", "cores"}, and "gpu" where that is what ran."""
+    """Return {"cpu", "cores"}, and "gpu" if the device is one."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file() and (match := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
         name = match[1]
-    found = {"cpu": name, "cores": os.cpu_count()}
+    facts = {"cpu": name, "cores": os.cpu_count()}
     if device.startswith("cuda"):
         import torch
 
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
 
 
 def _grid(grid: dict) -> dict:
@@ -144,8 +144,8 @@ def _grid(grid: dict) -> dict:
         for kind in ("methods", DIFFERENCES, RATIOS):
             small[unit][kind] = {
                 method: {
-                    metric: [_round(one[key]) for key in ("value", "low", "high")]
-                    for metric, one in values.items()
+                    metric: [_round(estimate[key]) for key in ("value", "low", "high")]
+                    for metric, estimate in values.items()
                     if METRICS.match(metric) and (kind != RATIOS or metric.startswith("hypervolume"))
                 }
                 for method, values in grid[unit][kind].items()

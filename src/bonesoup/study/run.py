@@ -32,7 +32,7 @@ class _Place:
 
     study: str
     folder: Path
-    own: Path
+    clone: Path
     commit: str
     env: dict[str, str]
 
@@ -67,13 +67,13 @@ def run(
     folder = root.absolute() / FOLDER / study
     with exclusive(folder / "lock", wait=0):
         commit = checkout.resolve(root, "HEAD")
-        own = folder / commit[:12]
+        clone = folder / commit[:12]
         for old in folder.glob("[0-9a-f]" * 12):
-            if old != own:
+            if old != clone:
                 shutil.rmtree(old)
-        checkout.prepare(root, own, commit, None, {})
-        queue.empty(own)
-        place = _Place(study, folder, own, commit, queue.environment(folder))
+        checkout.prepare(root, clone, commit, None, {})
+        queue.empty(clone)
+        place = _Place(study, folder, clone, commit, queue.environment(folder))
         missing = [cell for cell in missing if not _collect(place, cell, 0.0)]
         _work(place, missing, jobs, deadline, outcome, say, show)
     settled = {*outcome.done, *outcome.failed}
@@ -87,7 +87,7 @@ class _Active:
 
     cell: Cell
     state: str = "Queued"
-    said: str = ""
+    output: str = ""
     started: float | None = None
 
     @property
@@ -114,30 +114,30 @@ def _work(
             _settle(place, active, outcome, say, lost=not alive)
             while len(active) < jobs and (cell := _next(waiting, active)):
                 waiting.remove(cell)
-                queue.put(place.own, cell, place.env)
+                queue.put(place.clone, cell, place.env)
                 active[cell.name] = _Active(cell)
-            if any(one.state == "Queued" for one in active.values()) and len(alive) < len(active):
-                workers.append(queue.start(place.own, len(workers), place.env))
-            show("; ".join(f"{name}: {_now(one)}" for name, one in active.items()))
+            if any(item.state == "Queued" for item in active.values()) and len(alive) < len(active):
+                workers.append(queue.start(place.clone, len(workers), place.env))
+            show("; ".join(f"{name}: {_now(item)}" for name, item in active.items()))
             time.sleep(POLL)
     finally:
         queue.stop(workers)
-        queue.empty(place.own)
+        queue.empty(place.clone)
 
 
 def _next(waiting: list[Cell], active: dict[str, _Active]) -> Cell | None:
-    running = [(one.cell, one.said) for one in active.values()]
+    running = [(item.cell, item.output) for item in active.values()]
     return next((cell for cell in waiting if sharing.free(cell, running)), None)
 
 
 def _look(place: _Place, active: dict[str, _Active], say: Callable[[str], None]) -> None:
-    for name, (state, revision) in queue.states(place.own).items():
+    for name, (state, revision) in queue.states(place.clone).items():
         if name not in active:
             continue
-        one = active[name]
-        one.state, one.said = state, queue.output(place.own, revision)
-        if state != "Queued" and one.started is None:
-            one.started = time.monotonic()
+        item = active[name]
+        item.state, item.output = state, queue.output(place.clone, revision)
+        if state != "Queued" and item.started is None:
+            item.started = time.monotonic()
             say(f"{name} started")
 
 
@@ -145,14 +145,14 @@ def _settle(
     place: _Place, active: dict[str, _Active], outcome: Outcome, say: Callable[[str], None], lost: bool
 ) -> None:
     """Take ended cells out of `active`; if no worker is left, also those that the queue records as running."""
-    for name, one in list(active.items()):
-        if one.state == "Success" and _collect(place, one.cell, one.seconds):
+    for name, item in list(active.items()):
+        if item.state == "Success" and _collect(place, item.cell, item.seconds):
             outcome.done.append(name)
-            say(f"{name} done in {one.seconds:.0f} s")
-        elif one.state in ("Success", "Failed"):
-            outcome.failed[name] = queue.complaint(one.said)
+            say(f"{name} done in {item.seconds:.0f} s")
+        elif item.state in ("Success", "Failed"):
+            outcome.failed[name] = queue.complaint(item.output)
             say(f"{name} failed: {outcome.failed[name]}")
-        elif one.state == "Running" and lost:
+        elif item.state == "Running" and lost:
             outcome.failed[name] = "its worker ended: was it killed for memory?"
             say(f"{name} failed: {outcome.failed[name]}")
         else:
@@ -160,16 +160,16 @@ def _settle(
         del active[name]
 
 
-def _now(one: _Active) -> str:
-    return f"{queue.stage(one.said) or 'starting'} ({one.seconds:.0f} s)"
+def _now(item: _Active) -> str:
+    return f"{queue.stage(item.output) or 'starting'} ({item.seconds:.0f} s)"
 
 
 def _collect(place: _Place, cell: Cell, seconds: float) -> bool:
     """Write the result of a finished experiment; return False if there is none."""
-    found = queue.finished(place.own, cell)
-    if found is None:
+    result = queue.finished(place.clone, cell)
+    if result is None:
         return False
-    report, lock = found
+    report, lock = result
     kept = place.folder / "kept" / cell.name
     stages = times(place.folder / "times", lock, kept / "var/stages.jsonl")
     results.write(place.study, cell, report, place.commit, stages, seconds)

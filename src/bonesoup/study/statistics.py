@@ -1,4 +1,4 @@
-"""Compare two methods over training seeds, each seed with itself."""
+"""Compare two methods over training seeds, paired by seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 class Mean:
     """A mean over seeds.
 
-    half: of its two-sided t interval; None for one seed, which says nothing of others. effect: mean over standard
+    half: of its two-sided t interval; None for a single seed. effect: mean over standard
     deviation, for differences Cohen's d_z (Cohen 1988, 2.3); None for one seed, or where seeds do not vary.
     """
 
@@ -24,7 +24,7 @@ class Mean:
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the interval leaves out 0, else 0."""
+        """Return 1 or -1 if the interval excludes 0, else 0."""
         return 0 if self.half is None or abs(self.value) <= self.half else int(np.sign(self.value))
 
 
@@ -48,6 +48,6 @@ def geometric(ratios: Sequence[float], confidence: float = CONFIDENCE) -> tuple[
     """Return the geometric mean and the t interval of the logarithms; None if a ratio is not positive."""
     if min(ratios) <= 0:
         return None
-    found = mean(np.log(ratios), confidence)
-    half = found.half if found.half is not None else 0.0
-    return tuple(float(np.exp(found.value + side * half)) for side in (0, -1, 1))
+    average = mean(np.log(ratios), confidence)
+    half = average.half if average.half is not None else 0.0
+    return tuple(float(np.exp(average.value + side * half)) for side in (0, -1, 1))

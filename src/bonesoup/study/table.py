@@ -18,7 +18,7 @@ COMPARED = {
     "Controllability": "controllability",
     "KL": "kl",
 }
-# Columns of the differences that go into a table of their own.
+# Columns of the differences that go into a separate table.
 DETAILS = ("d_z, gold", "d_z, learned", "prompts ±", "Controllability", "KL", "HV ratio", "above the second")
 LEVELS = ("inner_product_interior", "inner_product_vertex", "inner_product", "controllability", "kl", "tokens")
 SPENT = {
@@ -40,9 +40,13 @@ class Group:
     grid: str
 
     def values(self, unit: str, kind: str, metric: str, method: str | None = None) -> list[list[float]]:
-        """[value, low, high] of each seed that has the metric."""
-        found = [cell["grids"][self.grid].get(unit, {}).get(kind, {}) for cell in self.cells]
-        return [one[method or self.method][metric] for one in found if metric in one.get(method or self.method, {})]
+        """Return [value, low, high] of each seed that has the metric."""
+        blocks = [cell["grids"][self.grid].get(unit, {}).get(kind, {}) for cell in self.cells]
+        return [
+            methods[method or self.method][metric]
+            for methods in blocks
+            if metric in methods.get(method or self.method, {})
+        ]
 
 
 def of_study(study: str) -> str:
@@ -51,8 +55,8 @@ def of_study(study: str) -> str:
     Raises:
         ValueError: no such study, or no cell is finished.
     """
-    plan, found = plans.read(study), results.read(study)
-    present, other = results.current(found, plans.cells(plan, sorted({row["seed"] for row in found}), []))
+    plan, finished = plans.read(study), results.read(study)
+    present, other = results.current(finished, plans.cells(plan, sorted({row["seed"] for row in finished}), []))
     text = markdown(list(plan.settings), present)
     return f"{text}\nLeft out, of other settings than the study has now: {', '.join(other)}.\n" if other else text
 
@@ -69,10 +73,10 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     """
     if not cells:
         raise ValueError("no cell is finished: `bonesoup study` runs them")
-    found = groups(settings, cells)
-    against = [group for group in found if group.method not in (BASELINE, SFT)]
+    listed = groups(settings, cells)
+    against = [group for group in listed if group.method not in (BASELINE, SFT)]
     gaps = differences(against)
-    order = list(dict.fromkeys(group.setting for group in found))
+    order = list(dict.fromkeys(group.setting for group in listed))
     parts = [
         f"**Against {title(BASELINE)}, paired by seed**",
         rendered([{key: text for key, text in row.items() if key not in DETAILS} for row in gaps]),
@@ -83,7 +87,7 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     ]
     if compared := predictions.compare(order, cells):
         parts += ["**Bone Soup's interior gain, as predicted from the specialists**", predictions.markdown(compared)]
-    parts += ["**Levels**", rendered(levels(found)), "**Costs**", rendered(costs(found)), notes(cells)]
+    parts += ["**Levels**", rendered(levels(listed)), "**Costs**", rendered(costs(listed)), notes(cells)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -91,8 +95,8 @@ def groups(settings: list[str], cells: list[dict]) -> list[Group]:
     present = {cell["setting"]: [] for cell in cells}
     for cell in cells:
         present[cell["setting"]].append(cell)
-    order = [one for one in settings if one in present] + [one for one in present if one not in settings]
-    found = []
+    order = [name for name in settings if name in present] + [name for name in present if name not in settings]
+    listed = []
     for setting in order:
         grids = list(present[setting][0]["grids"])
         methods = {method for cell in present[setting] for grid in cell["grids"].values() for method in _methods(grid)}
@@ -102,17 +106,17 @@ def groups(settings: list[str], cells: list[dict]) -> list[Group]:
                 for grid in grids
             }
             grid = next(grid for grid in grids if having[grid])
-            found.append(Group(setting, method, having[grid], grid))
-    return found
+            listed.append(Group(setting, method, having[grid], grid))
+    return listed
 
 
 def _methods(grid: dict) -> set[str]:
     return {method for unit in UNITS for method in grid.get(unit, {}).get("methods", {})}
 
 
-def differences(found: list[Group]) -> list[dict[str, str]]:
+def differences(compared: list[Group]) -> list[dict[str, str]]:
     """Return the rows of the main table."""
-    return [_difference(group, _mark(group)) for group in found]
+    return [_difference(group, _mark(group)) for group in compared]
 
 
 def _difference(group: Group, mark: str) -> dict[str, str]:
@@ -157,16 +161,16 @@ def _to_oracle(group: Group, unit: str) -> str:
 
 def _ratio(group: Group, unit: str, metric: str) -> str:
     values = group.values(unit, RATIOS, metric)
-    found = geometric([value[0] for value in values]) if values else None
-    if found is None:
+    ratio = geometric([value[0] for value in values]) if values else None
+    if ratio is None:
         return NONE
-    text = f"×{found[0]:.3f}"
-    return text if len(values) == 1 else f"{text} [{found[1]:.3f}, {found[2]:.3f}]"
+    text = f"×{ratio[0]:.3f}"
+    return text if len(values) == 1 else f"{text} [{ratio[1]:.3f}, {ratio[2]:.3f}]"
 
 
-def levels(found: list[Group]) -> list[dict[str, str]]:
+def levels(compared: list[Group]) -> list[dict[str, str]]:
     rows = []
-    for group in found:
+    for group in compared:
         unit = _unit(group)
         row = {"setting": group.setting, "method": title(group.method) + _mark(group), "seeds": str(len(group.cells))}
         row |= {label(metric): over_seeds(metric, group.values(unit, "methods", metric)) for metric in LEVELS}
@@ -176,10 +180,10 @@ def levels(found: list[Group]) -> list[dict[str, str]]:
     return rows
 
 
-def costs(found: list[Group]) -> list[dict[str, str]]:
+def costs(compared: list[Group]) -> list[dict[str, str]]:
     """Return the cost of each method, averaged over seeds."""
     rows = []
-    for group in found:
+    for group in compared:
         row = {"setting": group.setting, "method": title(group.method)}
         for key, (heading, _) in COSTS.items():
             row[heading] = _average([cell.get("costs", {}).get(group.method, {}).get(key) for cell in group.cells])
@@ -194,25 +198,25 @@ def _average(values: list[float | None]) -> str:
     return f"{sum(known) / len(known):,.0f}" if known else NONE
 
 
-def verdicts(found: list[Group]) -> str:
+def verdicts(compared: list[Group]) -> str:
     """Write a line per method: whether its interior difference is certain over seeds, and in how many single cells."""
     lines = []
-    for method in dict.fromkeys(group.method for group in found):
+    for method in dict.fromkeys(group.method for group in compared):
         where: dict[str, list[str]] = {"better": [], "no clear difference": [], "worse": [], "one seed only": []}
         inside: list[list[float]] = []
         whole: list[list[float]] = []
-        for group in (group for group in found if group.method == method):
+        for group in (group for group in compared if group.method == method):
             values = group.values(_unit(group), DIFFERENCES, INTERIOR)
             inside += values
             whole += group.values(_unit(group), DIFFERENCES, COMPARED["Whole grid"])
             if values:
                 gap = mean([value[0] for value in values])
-                told = {1: "better", 0: "no clear difference", -1: "worse"}[gap.sign]
-                where[told if gap.half is not None else "one seed only"].append(group.setting)
-        told = "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in where.items() if names)
+                words = {1: "better", 0: "no clear difference", -1: "worse"}[gap.sign]
+                where[words if gap.half is not None else "one seed only"].append(group.setting)
+        words = "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in where.items() if names)
         lines.append(
-            f"- {title(method)} at interior preferences: {told.replace('only in', 'only:')}. Within single cells, over "
-            f"prompts: {_counted(inside)}; over the whole grid {_counted(whole)}."
+            f"- {title(method)} at interior preferences: {words.replace('only in', 'only:')}. Within single cells, "
+            f"over prompts: {_counted(inside)}; over the whole grid {_counted(whole)}."
         )
     return "\n".join(lines)
 
@@ -226,13 +230,13 @@ def scales(settings: list[str], cells: list[dict]) -> str:
     """Return the scales that methods chose, seed by seed, if there was a choice."""
     lines = []
     for setting in settings:
-        found: dict[str, list[str]] = {}
+        scales_of: dict[str, list[str]] = {}
         for cell in (cell for cell in cells if cell["setting"] == setting):
             for method, scale in (cell.get("scales") or {}).items():
                 if scale:
-                    found.setdefault(method, []).append("/".join(f"{one:g}" for one in dict.fromkeys(scale)))
+                    scales_of.setdefault(method, []).append("/".join(f"{value:g}" for value in dict.fromkeys(scale)))
         lines += [
-            f"- {setting}: {title(method)} chose {', '.join(chosen)} (1: none)." for method, chosen in found.items()
+            f"- {setting}: {title(method)} chose {', '.join(chosen)} (1: none)." for method, chosen in scales_of.items()
         ]
     return "\n".join(lines)
 
@@ -261,9 +265,9 @@ def notes(cells: list[dict]) -> str:
     )
 
 
-def _machine(found: dict) -> str:
-    text = f"{found['cpu']}, {found['cores']} cores"
-    return f"{found['gpu']} ({text})" if "gpu" in found else text
+def _machine(facts: dict) -> str:
+    text = f"{facts['cpu']}, {facts['cores']} cores"
+    return f"{facts['gpu']} ({text})" if "gpu" in facts else text
 
 
 def _unit(group: Group) -> str:

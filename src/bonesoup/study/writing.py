@@ -11,10 +11,10 @@ def over_seeds(metric: str, values: list[list[float]], signed: bool = False) -> 
     return written(metric, mean([value[0] for value in values]), signed) if values else NONE
 
 
-def written(metric: str, found: Mean, signed: bool = False) -> str:
+def written(metric: str, average: Mean, signed: bool = False) -> str:
     """Write a mean with half its interval, to the digits that suit its metric."""
-    text = number(metric, found.value, signed)
-    return text if found.half is None else f"{text} ± {number(metric, found.half)}"
+    text = number(metric, average.value, signed)
+    return text if average.half is None else f"{text} ± {number(metric, average.half)}"
 
 
 def rendered(rows: list[dict[str, str]]) -> str:

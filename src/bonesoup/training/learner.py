@@ -18,13 +18,13 @@ class Learner:
 
     Attributes:
         steps: the log, one entry a step.
-        collapsed: why training ended early, if it did.
+        collapsed: reason why training ended early, if it did.
     """
 
     def __init__(self, task: Task, name: str, row: list[float], scratch: Path, factors: Factors):
         self.name, self.row, self.scratch = name, row, scratch
         self._task, self._factors = task, factors
-        # AdamW as Transformers sets it up for TRL; the learning rate is set before each step.
+        # AdamW with the settings of Transformers for TRL; the learning rate is set before each step.
         self._optimiser = torch.optim.AdamW(self.parameters, lr=0.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
         self.steps: list[dict[str, float]] = []
         self.collapsed: Collapse | None = None
@@ -36,7 +36,7 @@ class Learner:
 
     @property
     def step(self) -> int:
-        """How many steps have been made."""
+        """Return the number of steps made."""
         return len(self.steps)
 
     def resume(self, until: int) -> None:
@@ -83,17 +83,17 @@ class Learner:
         self._forget(path)
 
     def finish(self, folder: Path, config: LoraConfig, keep: bool) -> None:
-        """Leave the adapter as PEFT saves it, with steps.jsonl, in `folder`.
+        """Save the adapter as PEFT does, with steps.jsonl, to `folder`.
 
         Args:
-            keep: leave the checkpoint for a run that goes on.
+            keep: leave the checkpoint for a run that continues.
         """
         with appearing(folder) as temporary:
             temporary.mkdir(parents=True)
             config.save_pretrained(temporary)
             written = read_json(temporary / "adapter_config.json") | {"inference_mode": True}
             if isinstance(written["target_modules"], list):
-                # PEFT keeps them in a set, whose order varies.
+                # PEFT stores them in a set, which has no fixed order.
                 written["target_modules"] = sorted(written["target_modules"])
             write_json(temporary / "adapter_config.json", written)
             tensors = {
@@ -123,14 +123,16 @@ class Learner:
 
 
 def schedule(step: int, warmup: int, steps: int) -> float:
-    """Factor of the learning rate at a step counted from 0: linear up from 0, then linear down to 0, as in
-    Transformers."""
+    """Return the factor of the learning rate at a step counted from 0: linear up from 0, then linear down to 0.
+
+    Source: Transformers' linear schedule with warm-up.
+    """
     if step < warmup:
         return step / max(1, warmup)
     return max(0.0, (steps - step) / max(1, steps - warmup))
 
 
 def newest_step(scratch: Path, until: float = float("inf")) -> int:
-    """Find the step of the newest checkpoint that is not beyond `until`; 0 without one."""
+    """Return the step of the newest checkpoint up to `until`; 0 if there is none."""
     steps = [int(path.stem.removeprefix("checkpoint-")) for path in scratch.glob("checkpoint-*.pt")]
     return max((step for step in steps if step <= until), default=0)

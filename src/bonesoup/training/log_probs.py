@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
-# Elements of the logits held at a time: 32 MB in float32, of which three such tensors are alive at once.
+# Elements of the logits in memory at a time: 32 MB in float32; three such tensors are alive at once.
 CHUNK = 2**23
 
 
@@ -30,7 +30,7 @@ class Batch:
 
     @property
     def responses(self) -> int:
-        """Responses per prompt."""
+        """Return the number of responses per prompt."""
         return len(self.response_ids) // len(self.prompt_ids)
 
     @classmethod

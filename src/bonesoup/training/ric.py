@@ -1,11 +1,11 @@
-"""Rewards-in-Context: one model, fine-tuned on responses with the rewards they got written into the prompt.
+"""Rewards-in-Context: fine-tune one model on responses with their rewards written into the prompt.
 
-Offline, the SFT texts are labelled by the rewards and learned with these in context. Then online rounds: preferences
-are drawn, the model answers with the rewards they ask for in context, and the answers near the front are learned
-with the rewards they really got, mixed with the offline texts near theirs. At test time a preference is a context.
+Offline, the SFT texts are labelled by the rewards and learned with these in context. Then come online rounds: draw
+preferences, let the model answer with the rewards they ask for in context, and learn the answers near the front with
+the rewards they really got, mixed with the offline texts near theirs. At test time a preference becomes a context.
 
-Yang et al., ICML 2024, arXiv 2402.10207. The budget is that of Bone Soup's backbones: as many updates of as many
-rows, and no more responses scored than they score.
+Yang et al., ICML 2024, arXiv 2402.10207. The budget is that of Bone Soup's backbones: as many updates with as many
+rows, and no more scored responses.
 """
 
 import shutil
@@ -32,15 +32,15 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Task:
-    """What RiC is trained from.
+    """The inputs of RiC's training.
 
     Attributes:
         base: folder of the SFT policy.
         rows: SFT texts, labelled offline.
         prompts: training prompts of the online rounds.
         rewards: one per objective.
-        updates: what all phases together may make.
-        batch: rows of an update; as many responses may be scored for each.
+        updates: budget of all phases together.
+        batch: rows of an update, and scored responses allowed per update.
         micro_batch: rows per backward pass; divides `batch`.
     """
 
@@ -64,19 +64,19 @@ class Task:
         return [reward.objective for reward in self.rewards]
 
     def score(self, prompts: list[Messages], responses: list[str]) -> np.ndarray:
-        """[response, objective] in SFT standard deviations."""
+        """Return scores [response, objective] in SFT standard deviations."""
         return self.normaliser(np.stack([reward.score(prompts, responses) for reward in self.rewards], axis=1))
 
 
 def train_ric(task: Task, scratch: Path) -> Path:
-    """Train, taking from `scratch` what is done already: the whole, a phase, its rows, or a part of its updates.
+    """Train, reusing what `scratch` already holds: the whole, a phase, its rows, or part of its updates.
 
     Returns:
         Folder in `scratch` with the model, its tokenizer and ric.json: the rewards that extreme preferences ask for,
         and what was spent.
 
     Raises:
-        ValueError: a budget that does not reach for every phase, or a text that does not fit the context.
+        ValueError: the budget is too small for a phase, or a text does not fit the context.
     """
     done = scratch / "ric"
     if not done.is_dir():
@@ -94,7 +94,7 @@ def _train(task: Task, scratch: Path, done: Path) -> None:
             print(f"ric: phase {number} is trained already", flush=True)
         else:
             (_online if number else _offline)(task, scratch, number, updates)
-    found = [read_json(scratch / str(number) / "phase.json") for number in range(len(shares))]
+    phases_done = [read_json(scratch / str(number) / "phase.json") for number in range(len(shares))]
     low, high = _range([row for number in range(len(shares)) for row in _labelled(scratch, number)])
     facts = {
         "objectives": task.objectives,
@@ -102,8 +102,8 @@ def _train(task: Task, scratch: Path, done: Path) -> None:
         "high": high.tolist(),
         "updates": task.updates,
         "rows_per_update": task.batch,
-        "responses_scored": sum(phase["scored"] for phase in found),
-        "phases": found,
+        "responses_scored": sum(phase["scored"] for phase in phases_done),
+        "phases": phases_done,
     }
     with appearing(done) as folder:
         shutil.copytree(scratch / str(len(shares) - 1) / "model", folder)
@@ -202,7 +202,7 @@ def _phase(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
-    """Learn the phase's rows with their rewards in context; leave the model and what the phase labelled in scratch."""
+    """Learn the phase's rows with their rewards in context; write the model and the labelled rows to scratch."""
     prepared, trainer = scratch / f"rows-{number}", scratch / f"trainer-{number}"
     rows, labelled = read_jsonl(prepared / "rows.jsonl"), read_jsonl(prepared / "labelled.jsonl")
     trained, _ = train_sft(
@@ -239,19 +239,19 @@ def _best(task: Task, rows: list[dict]) -> list[dict]:
 
 
 def _range(rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest reward of labelled rows, each [objective]: the paper's bounds of what is asked."""
+    """Return the lowest and the highest reward of labelled rows, each [objective]: the paper's bounds for requests."""
     rewards = np.array([row["rewards"] for row in rows])
     return rewards.min(axis=0), rewards.max(axis=0)
 
 
 def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, objectives: list[str]) -> None:
-    """Append the reward tokens; those there keep their ids, so that the base can score what this model says.
+    """Append the reward tokens; existing tokens keep their ids, so that the base can score this model's responses.
 
-    Their embeddings, of the size of the others, start on a line for each objective, so that levels seldom met share
-    in what their neighbours learn.
+    Their embeddings, scaled like the others, start on a line for each objective, so that rare levels share in what
+    their neighbours learn.
 
     Raises:
-        ValueError: the tokenizer has one of them already.
+        ValueError: the tokenizer already has one of the tokens.
     """
     if known := sorted(set(reward_tokens(objectives)) & set(tokenizer.get_vocab())):
         raise ValueError(f"the tokenizer of the SFT policy has the token {known[0]} already: rename that objective")
@@ -268,10 +268,10 @@ def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, objec
 
 
 def untie(model: PreTrainedModel) -> None:
-    """Give the head weights of its own.
+    """Untie the head from the embeddings.
 
-    Beside LoRA only the new tokens' embeddings are trained. In a head that shares them they would sit under PEFT's
-    wrapper, which TRL's loss reads past; and what is never sampled needs no row in it.
+    Apart from LoRA only the new tokens' embeddings are trained. In a head that shares them, PEFT's wrapper would hide
+    them from TRL's loss; and tokens that are never sampled need no trained row in the head.
     """
     head = model.get_output_embeddings()
     head.weight = torch.nn.Parameter(head.weight.detach().clone())

@@ -1,10 +1,10 @@
-"""One weight row in, one adapter out: RLOO by TRL on a weighted sum of normalised rewards.
+"""Train one adapter for one weight row: RLOO by TRL on a weighted sum of normalised rewards.
 
 The objective is the paper's: maximise sum_i row_i r_i(x, y) - kl * log(pi(y|x) / pi_sft(y|x)), a plain weighted
 sum, with a leave-one-out baseline and no division by a group's standard deviation (which would undo the scale
 of the row). Backbones, Rewarded Soup's specialists and oracles differ only in their row.
 
-Training is resumable bit for bit: every optimiser step draws one fresh batch of rollouts, and a checkpoint
+Training is resumable bit for bit: every optimiser step draws a fresh batch of rollouts, and a checkpoint
 holds adapter, optimiser, schedule and random states.
 """
 
@@ -32,14 +32,14 @@ COMPLETE = "complete.json"
 
 
 def train_policy(task: Task, name: str, row: list[float], scratch: Path, until: int | None = None) -> Path:
-    """Train the policy of `row` [objective], resuming what `scratch` holds.
+    """Train the policy of `row` [objective] from its checkpoint in `scratch`, if there is one.
 
     Args:
-        until: end after this step of the full schedule. A later call without it goes on from the checkpoint there,
+        until: end after this step of the full schedule. A later call without it continues from the checkpoint there,
             with the same result as a run that never stopped.
 
     Returns:
-        Folder with the adapter and steps.jsonl, whole. It stays in `scratch` for other slots with this row.
+        Folder with the complete adapter and steps.jsonl. It stays in `scratch` for other slots with this row.
 
     Raises:
         Collapse: KL above its limit, entropy below its limit.
@@ -49,20 +49,20 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path, until: 
     last = until or task.rl.steps
     past = until and ((scratch / "adapter").is_dir() or read_step(last_checkpoint(scratch)) > until)
     if past and not (scratch / f"adapter-{until}").is_dir():
-        # The full run has left this step behind: what it was there has to be trained again, beside it.
+        # The full run is past this step: train up to it again in a separate folder.
         scratch = scratch / "short"
     done = scratch / (f"adapter-{until}" if until else "adapter")
     if done.is_dir():
-        # The limits may be tighter by now than when it was trained.
+        # The limits may be tighter now than when the policy was trained.
         for step in read_jsonl(done / "steps.jsonl"):
             check_step(name, step, task.rl.limits)
         return done
     trainer = _trainer(task, row, scratch)
     processes = trainer.accelerator
-    # Killed between this checkpoint and its adapter: it has to be made again.
+    # Killed between this checkpoint and its adapter: train the last step again.
     torn = [path for path in scratch.glob("checkpoint-*") if until and read_step(path) >= until]
     checkpoint = last_checkpoint(scratch, torn)
-    # Every process has looked before the main one changes anything.
+    # Every process looks before the main one changes anything.
     processes.wait_for_everyone()
     if processes.is_main_process:
         for path in torn:
@@ -77,13 +77,13 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path, until: 
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if trainer.state.global_step != last:
         raise RuntimeError(f"{name}: training ended at step {trainer.state.global_step} of {last}")
-    # Where the weights are spread over processes, all of them take part in gathering.
+    # If the weights are sharded over processes, all of them must take part in gathering.
     weights = processes.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
     if processes.is_main_process:
         with appearing(done) as folder:
             save_adapter(trainer.model, folder, weights)
             shutil.copyfile(scratch / "steps.jsonl", folder / "steps.jsonl")
-        # What a full run goes on from stays.
+        # Keep the checkpoint that a full run continues from.
         if not until or past:
             for leftover in scratch.glob("checkpoint-*"):
                 shutil.rmtree(leftover)
@@ -116,7 +116,7 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
         temperature=task.generation.temperature,
         top_k=0,
         top_p=1.0,
-        # vLLM bars a token by the least bias that it takes.
+        # vLLM excludes a token by the lowest bias it accepts.
         generation_kwargs={"logit_bias": dict.fromkeys(barred, -100)} if vllm else {"suppress_tokens": barred},
         use_vllm=vllm,
         vllm_mode="colocate",
@@ -127,7 +127,7 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
         warmup_steps=rl.warmup_steps,
         weight_decay=0.0,
         max_grad_norm=rl.max_grad_norm,
-        # Dropout would make the policy differ from its own rollouts and from its reference at step 1.
+        # Dropout would make the policy differ from its rollouts, and from its reference at step 1.
         disable_dropout=True,
         shuffle_dataset=False,
         seed=task.seed,
@@ -153,7 +153,7 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
 
 
 def _reward_function(task: Task, i: int) -> Callable[..., list[float]]:
-    """Normalised reward i in the form TRL calls; the text scored is the decoded tokens that are trained on."""
+    """Return normalised reward i in the form TRL calls; it scores the decoded tokens that are trained on."""
     reward, mean, std = task.rewards[i], task.normaliser.mean[i], task.normaliser.std[i]
 
     def score(prompts, completions, **_) -> list[float]:
@@ -165,10 +165,10 @@ def _reward_function(task: Task, i: int) -> Callable[..., list[float]]:
 
 
 def save_adapter(model, folder: Path, weights: dict | None = None) -> None:
-    """Save with a deterministic config: PEFT keeps the target modules in a set, whose order varies.
+    """Save with a deterministic config: PEFT keeps the target modules in a set, without a fixed order.
 
     Args:
-        weights: state dict of the whole model, where its own parameters are shards.
+        weights: state dict of the whole model, needed if its parameters are shards.
     """
     model.save_pretrained(folder, state_dict=weights, selected_adapters=["default"])
     (folder / "README.md").unlink(missing_ok=True)
@@ -180,7 +180,7 @@ def save_adapter(model, folder: Path, weights: dict | None = None) -> None:
 
 
 def last_checkpoint(scratch: Path, without: Sequence[Path] = ()) -> Path | None:
-    """The newest checkpoint that was written to its end; a torn one, from a kill while saving, is ignored."""
+    """Return the newest complete checkpoint; one torn by a kill while saving is ignored."""
     complete = [path.parent for path in scratch.glob(f"checkpoint-*/{COMPLETE}")]
     return max((path for path in complete if path not in without), key=read_step, default=None)
 

@@ -1,4 +1,4 @@
-"""Rollouts of several policies in one batch, from noise that no policy shares with another."""
+"""Roll out several policies in one batch, with separate noise for each policy."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from bonesoup.training.stack import AdapterStack
 def uniforms(seed: int, row: list[float], step: int, prompts: Sequence[int], responses: int, tokens: int) -> np.ndarray:
     """Draw the noise of one policy's rollouts, [prompt * responses, token] in [0, 1).
 
-    Each response has a generator of its own, keyed by the seed, the policy's weight row, the step, the prompt's place
+    Each response has a separate generator, keyed by the seed, the policy's weight row, the step, the prompt's place
     among the training prompts and the response's number: its noise depends on nothing else.
     """
     who = int(digest(row), 16)
@@ -30,7 +30,7 @@ def uniforms(seed: int, row: list[float], step: int, prompts: Sequence[int], res
 def draw(logits: torch.Tensor, noise: torch.Tensor, temperature: float) -> torch.Tensor:
     """Sample softmax(logits / temperature), logits [row, word], by inversion: one uniform number a row."""
     mass = (logits.float() / temperature).softmax(-1).cumsum(-1, dtype=torch.float64)
-    # The last word with mass closes the interval, whatever the sum is rounded to.
+    # The last word with mass closes the interval, however the sum is rounded.
     return torch.searchsorted(mass, noise[:, None] * mass[:, -1:], right=True).squeeze(-1).clamp(max=mass.shape[1] - 1)
 
 
@@ -74,7 +74,7 @@ def roll_out(
         mask = mask.repeat_interleave(responses, 0)
         hidden = output.last_hidden_state[:, -1].repeat_interleave(responses, 0)
         for place in range(limit):
-            # Block by block, as in the layers: no policy's tokens depend on the number of policies.
+            # Block by block, as in the layers, so that no policy's tokens depend on the number of policies.
             drawn = []
             for states, numbers in zip(hidden.chunk(many), uniform[:, place].chunk(many), strict=True):
                 logits = linear(states, head.weight, getattr(head, "bias", None))

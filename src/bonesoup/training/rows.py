@@ -79,7 +79,7 @@ def train_rows(
 
 
 def by_trl(settings: Settings) -> bool:
-    """Tell whether TRL trains the policies, one after another."""
+    """Return True if TRL trains the policies, one after another."""
     return settings.hardware.accelerate is not None or settings.hardware.vllm
 
 
@@ -90,7 +90,7 @@ def _train(
     places: dict[str, Path],
     until: int | None,
 ) -> dict[str, Path | Collapse]:
-    """Train `rows` {slot: row}, one of them if TRL does, in their scratch folders."""
+    """Train `rows` {slot: row} in their scratch folders; under TRL, one of them."""
     if not by_trl(settings):
         return train_policies(common, rows, places, until)
     ((slot, row),) = rows.items()
@@ -100,9 +100,9 @@ def _train(
 
 
 def _take(held: ExitStack, fingerprints: Iterable[str]) -> dict[str, Path]:
-    """Lock the scratch folders that no other process holds; where all are held, wait for one.
+    """Lock the scratch folders that no other process holds; if all are held, wait for one.
 
-    Another group may be training the same row right now: it trains, and this one takes the result. Nobody waits
+    Another group may be training the same row: this one then waits and takes its result. Nobody waits
     while holding a lock, so that two groups cannot wait for each other.
     """
     places = {}

@@ -18,7 +18,7 @@ def programs(module: str) -> list:
 
 @contextmanager
 def scratch(fingerprint: str, wait: bool = True) -> Iterator[Path]:
-    """Hold the folder of a fingerprint, made if absent, for one process at a time; a second one waits for the first.
+    """Lock the folder of a fingerprint, made if absent; a second process waits for the first.
 
     Raises:
         TimeoutError: another process holds it, and `wait` is off.

@@ -53,11 +53,11 @@ def train_sft(
 
     Args:
         validation: may be empty.
-        scratch: named after everything that decides the result. A run that was killed goes on from the checkpoints
+        scratch: folder named after everything that affects the result. A killed run resumes from the checkpoints
             there, with the same result bit for bit.
-        name: stands in the progress lines.
-        micro_batch: rows per backward pass; divides sft.batch, which None stands for.
-        tokens: ids whose embeddings are trained along with `sft.lora`, which leaves the others as they are.
+        name: shown in the progress lines.
+        micro_batch: rows per backward pass, a divisor of sft.batch; None is sft.batch.
+        tokens: ids whose embeddings are trained along with `sft.lora`; the other embeddings stay frozen.
 
     Returns:
         The trained policy (adapters folded in), and metrics: validation loss in nats per token before and after.
@@ -82,7 +82,7 @@ def train_sft(
         max_length=context,
         seed=seed,
         logging_steps=max(1, sft.steps // 10),
-        # Checkpoints come at an interval of time: see `resume`.
+        # `resume` saves checkpoints at an interval of time.
         save_strategy="no",
         save_total_limit=2,
         report_to="none",
@@ -104,7 +104,7 @@ def train_sft(
     quiet(trainer)
     metrics, before = {}, scratch / "before.json"
     if validation:
-        # A resumed trainer no longer has the untrained policy to measure.
+        # A resumed trainer no longer has the untrained policy.
         if not before.exists():
             write_json(before, {"validation_loss_before": trainer.evaluate()["eval_loss"]})
         metrics |= read_json(before)

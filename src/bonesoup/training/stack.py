@@ -21,7 +21,7 @@ class AdapterStack:
 
     Attributes:
         factors: per policy and module of the base, A [rank, in] and B [out, rank] in float32.
-        config: PEFT's settings of every adapter, with the modules that were found.
+        config: PEFT's settings of every adapter, with the names of its modules.
     """
 
     def __init__(self, model: PreTrainedModel, lora: schema.Lora, policies: int, seed: int):
@@ -31,7 +31,7 @@ class AdapterStack:
         tuned = get_peft_model(model, lora_config(lora, "CAUSAL_LM"))
         torch.set_rng_state(state)
         self.config: LoraConfig = tuned.peft_config["default"]
-        found = {
+        adapted = {
             name: (module.lora_A["default"].weight.detach(), module.lora_B["default"].weight.detach())
             for name, module in tuned.base_model.model.named_modules()
             if hasattr(module, "lora_A")
@@ -40,7 +40,7 @@ class AdapterStack:
         self.factors: list[Factors] = [
             {
                 name: (nn.Parameter(a.float().clone()), nn.Parameter(b.float().clone()))
-                for name, (a, b) in sorted(found.items())
+                for name, (a, b) in sorted(adapted.items())
             }
             for _ in range(policies)
         ]
@@ -81,7 +81,7 @@ class AdapterStack:
 class _Linear(nn.Module):
     """A linear layer of the base, with the factors of the policies that are in use: y = W x + scale * B A x.
 
-    On the CPU each block of rows is multiplied on its own. A matrix product rounds by its number of rows, so one
+    On the CPU each block of rows is multiplied separately. A matrix product rounds by its number of rows, so one
     product for all would make a policy's tokens depend on the policies in the same batch. On a GPU that costs more
     launches than it is worth: there all blocks share one product with W and two batched thin ones.
     """
@@ -95,7 +95,7 @@ class _Linear(nn.Module):
 
     @property
     def weight(self) -> nn.Parameter:
-        """Some architectures read the dtype of a layer from its weight."""
+        """Return the base layer's weight, from which some architectures read the dtype."""
         return self.layer.weight
 
     def use(self, policies: Sequence[int]) -> None:

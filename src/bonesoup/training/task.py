@@ -1,4 +1,4 @@
-"""What the policies of a run share, and the limits within which a step of training must stay."""
+"""The parts that all policies of a run share, and the limits that a training step must respect."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ class Collapse(RuntimeError):
 
 @dataclass(frozen=True)
 class Task:
-    """What all policies of a run share.
+    """The inputs that all policies of a run share.
 
     Attributes:
         base: folder of the SFT policy, start and reference of every policy.
@@ -56,7 +56,7 @@ def check_prompts(task: Task, name: str) -> None:
     """Refuse a task whose prompts do not fill one step.
 
     Raises:
-        ValueError: naming the policy and both numbers.
+        ValueError: there are too few prompts; names the policy and both numbers.
     """
     if len(task.prompts) < task.rl.prompts:
         raise ValueError(
