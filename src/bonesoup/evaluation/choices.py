@@ -19,15 +19,15 @@ def choose_scale(
     """Choose how far to go beyond the merge: theta_sft + scale (theta - theta_sft).
 
     The training reward nearly always asks for the largest scale, as extrapolating undoes part of the KL penalty. So a
-    scale has to win in a score that was not trained against, where the task has one, within a bound of KL, and by more
+    scale has to win in a score that was not trained against (if the task has one), within a bound of KL, and by more
     than the noise of the prompts; if none does, there is no extrapolation.
 
     Args:
-        front: scale -> what the method answers at some preferences on the validation prompts, the same at every scale.
-        weights: [preference, objective] of the utility: the preferences themselves, or one objective alone.
+        front: scale -> the method's answers at some preferences on the validation prompts, the same at every scale.
+        weights: [preference, objective] of the utility: the preferences, or a single objective.
         scales: candidates, 1 among them.
         kl: largest mean KL at any preference, nats per response.
-        statistics: of the whole choice: the candidates share its confidence.
+        statistics: settings for the whole choice; the candidates share its confidence.
 
     Returns:
         The admissible scale of largest utility that is distinguishable from 1, else 1; and a row per candidate:

@@ -46,7 +46,7 @@ class Results:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The units all methods are scored in, the most trustworthy first."""
+        """Return the units all methods are scored in, the most trustworthy first."""
         return tuple(unit for unit in UNITS if unit in self.blocks[0].metrics)
 
 
@@ -60,13 +60,12 @@ def evaluate(
     """Compare methods on the same prompts.
 
     Methods that answer the whole grid share the block `full grid`. Where some method answers only part of it
-    (the oracle), a second block holds all methods on the preferences they share, so that nothing is compared
-    across grids.
+    (the oracle), a second block holds all methods on the preferences they share, so that no comparison mixes grids.
 
     Args:
         fronts: one per method, from `read_fronts`.
         references: hypervolume reference points, one value for every objective, in SFT standard deviations.
-        interior: a preference is interior when no weight is below this.
+        interior: a preference is interior if no weight is below this.
         statistics: the same resamples of prompts for every method.
         baseline: the method that differences and ratios are taken against.
 
@@ -106,7 +105,7 @@ def evaluate(
 
 
 def _places(preferences: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """For each grid row that is among `preferences`, return its place there, in grid order."""
+    """Return the place in `preferences` of each grid row found there, in grid order."""
     same = np.isclose(grid[:, None], preferences[None], atol=1e-6).all(axis=2)
     return same.argmax(axis=1)[same.any(axis=1)]
 
@@ -183,7 +182,7 @@ def _metric_draws(
 
 
 def regions(grid: np.ndarray, interior: float) -> dict[str, np.ndarray]:
-    """Part the grid by masks [grid]: interior, vertex (all weight on one objective) and edge (the rest)."""
+    """Split the grid by masks [grid]: interior, vertex (all weight on one objective) and edge (the rest)."""
     inside = is_interior(grid, interior)
     vertex = np.isclose(grid.max(axis=1), 1) & ~inside
     return {"interior": inside, "edge": ~inside & ~vertex, "vertex": vertex}

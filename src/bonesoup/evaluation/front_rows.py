@@ -30,7 +30,7 @@ class Scorer:
     gold_normaliser: Normaliser | None
 
     def columns(self, prompts: list[list[dict]], texts: list[str]) -> dict[str, np.ndarray]:
-        """reward_<objective> and gold_<objective>, in SFT standard deviations, each [batch]."""
+        """Return reward_<objective> and gold_<objective>, in SFT standard deviations, each [batch]."""
         raw = np.stack([reward.score(prompts, texts) for reward in self.rewards], axis=1)
         table = _columns("reward", self.objectives, self.normaliser(raw))
         if self.gold:
@@ -41,12 +41,12 @@ class Scorer:
 
 
 def load_prompts(split: str, count: int) -> list[dict]:
-    """The first `count` prompts of a split (train, validation, test), or all where there are fewer."""
+    """Read the first `count` prompts of a split (train, validation, test), or all if there are fewer."""
     return [row for row in read_jsonl(PROMPTS) if row["split"] == split][:count]
 
 
 def load_scorer(settings: schema.Settings) -> Scorer:
-    """The rewards of this run and, where the task knows it, the true score."""
+    """Load the rewards of this run and, if the task has one, the true score."""
     scale = read_json(NORMALISER)
     gold = scale["gold"]
     return Scorer(
@@ -70,9 +70,9 @@ def front_rows(
     batch: int,
     seed: int,
 ) -> pd.DataFrame:
-    """One row per preference and prompt; the noise of a prompt is the same at every preference and method.
+    """Sample and score one row per preference and prompt; a prompt has the same noise at all preferences and methods.
 
-    The SFT policy answers every preference alike, so it is sampled once, as point 0.
+    The SFT policy gives every preference the same answer, so it is sampled once, as point 0.
     """
     messages = [row["prompt"] for row in prompts]
     seeds = [(seed + 1) * 7_000_003 + i for i in range(len(prompts))]
@@ -81,12 +81,12 @@ def front_rows(
     temperature, length = generation.temperature, generation.max_new_tokens
     asked_for = contexts(policy.soup.objectives, policy.soup.reach, points) if policy.soup.reach else ()
     throttle = Throttle()
-    responses, own, scores = [], [], []
-    for rows, found, log_probs in sweep(policy, coefficients, messages, seeds, temperature, length, batch, asked_for):
-        responses += found
-        own.append(log_probs)
+    responses, likelihoods, scores = [], [], []
+    for rows, sampled, log_probs in sweep(policy, coefficients, messages, seeds, temperature, length, batch, asked_for):
+        responses += sampled
+        likelihoods.append(log_probs)
         asked = [messages[row % len(prompts)] for row in rows]
-        scores.append(pd.DataFrame(scorer.columns(asked, [response.text for response in found])))
+        scores.append(pd.DataFrame(scorer.columns(asked, [response.text for response in sampled])))
         done = (rows[-1] + 1) // len(prompts)
         if throttle.ready() or done == len(points):
             print(f"front@{policy.soup.method}: point {done}/{len(points)}", flush=True)
@@ -101,14 +101,14 @@ def front_rows(
         "response": [response.text for response in responses],
         "tokens": [len(response.token_ids) for response in responses],
         "finished": [response.finished for response in responses],
-        "kl": np.concatenate(own) - base.double().numpy(),
+        "kl": np.concatenate(likelihoods) - base.double().numpy(),
     }
     table |= _columns("mu", scorer.objectives, np.array(points, float)[point])
     return pd.DataFrame(table).join(pd.concat(scores, ignore_index=True))
 
 
 def _sft(policy: SoupModel) -> SoupModel:
-    """What the KL is measured to; the policy itself from now on, where its base is the SFT policy."""
+    """Return the policy that the KL is measured to: this one without its adapters if its base is the SFT policy."""
     soup = policy.soup
     if soup.reference:
         return SoupModel.load(replace(soup, base=soup.reference, mapping="none"), policy.model.device)
@@ -117,7 +117,7 @@ def _sft(policy: SoupModel) -> SoupModel:
 
 
 def summarise(soup: Soup, rows: pd.DataFrame) -> dict:
-    """front.json: the means of every point."""
+    """Return the content of front.json: the means of every point."""
     means = rows.groupby("point")[[c for c in rows if rows[c].dtype.kind in "fib" and c != "point"]].mean()
     points = [list(soup.preferences[i]) for i in means.index]
 

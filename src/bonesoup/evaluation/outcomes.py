@@ -16,11 +16,11 @@ _FORM = 'such as {"harmless": ">= 0.5", "maximize": "helpful"}, or as text harml
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is asked of the mean scores.
+    """A request for mean scores.
 
     Attributes:
-        bounds: objective to the lowest mean that will do, in the unit of the front.
-        maximize: the objective that is to be as high as the bounds allow.
+        bounds: objective -> lowest acceptable mean, in the unit of the front.
+        maximize: the objective to raise as far as the bounds allow.
     """
 
     bounds: dict[str, float]
@@ -56,9 +56,9 @@ class Promise:
 
     def plain(self) -> dict:
         """Return everything except the preference."""
-        found = asdict(self)
-        del found["preference"]
-        return found
+        terms = asdict(self)
+        del terms["preference"]
+        return terms
 
     @property
     def text(self) -> str:
@@ -72,7 +72,7 @@ class Unreachable(ValueError):
 
 
 def is_outcome(value: Mapping | str) -> bool:
-    """Say whether a preference is asked for by outcome, and not by weights or name."""
+    """Return True if a preference is stated as an outcome, not by weights or name."""
     if isinstance(value, str):
         return bool(re.search(rf"[<>]|(^|[,+;]) *{MAXIMIZE} *[=:]", value))
     return any(isinstance(each, str) for each in value.values())
@@ -98,7 +98,7 @@ def solve(outcome: Outcome, front: dict | None, method: str) -> Promise:
 
     Args:
         front: as `evaluation.point.measured` writes it; None if nothing was measured.
-        method: whose points are searched.
+        method: the method to search the points of.
 
     Raises:
         Unreachable: no point meets the bounds.

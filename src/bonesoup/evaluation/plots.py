@@ -66,20 +66,20 @@ def write_plots(results: Results, training: Mapping[str, Sequence[dict]], out: P
 
 
 def home(results: Results, method: str) -> Block:
-    """The largest grid that a method answers whole."""
+    """Return the largest grid that a method answers whole."""
     return next(block for block in results.blocks if method in block.methods)
 
 
 def methods_of(results: Results) -> tuple[str, ...]:
-    """Every method, in the order of the last block, which holds them all."""
+    """List every method, in the order of the last block, which holds them all."""
     return results.blocks[-1].methods
 
 
 def fronts(results: Results, main: str) -> Figure:
-    """Mean scores of every method with ellipses of the mean: learned and gold, each pair of objectives."""
+    """Plot mean scores of every method with ellipses of the mean: learned and gold, each pair of objectives."""
     pairs = list(combinations(range(len(results.objectives)), 2))
     units = results.units
-    # One pair leaves room to put the units side by side; several pairs need a row for each unit.
+    # With one pair the units stand side by side; several pairs need a row for each unit.
     across = len(pairs) == 1
     shape = (1, len(units)) if across else (len(units), len(pairs))
     figure = Figure(figsize=(4.9 * shape[1] if across else 4.0 * shape[1], 4.3 * shape[0]))
@@ -110,7 +110,7 @@ def _front(ax: Axes, results: Results, unit: str, pair: tuple[int, int], main: s
             size = 2 * radius * np.sqrt(values.clip(0))
             angle = np.degrees(np.arctan2(vectors[1, 0], vectors[0, 0]))
             ax.add_patch(Ellipse(point, *size, angle=angle, color=colour, alpha=0.10, lw=0))
-        # Beyond two objectives the grid has no order along which a line would mean anything.
+        # Beyond two objectives the grid has no order, so a line would be meaningless.
         if len(results.objectives) == 2 and block is results.blocks[0]:
             ax.plot(*points.T, color=colour, lw=1.6, alpha=0.85)
         ax.plot(
@@ -142,7 +142,7 @@ def _label_points(ax: Axes, results: Results, unit: str, pair: tuple[int, int], 
     block = home(results, method)
     points = block.points[unit][method][:, pair]
     middle, last = len(points) // 2, len(points) - 1
-    # The ends are labelled on the side of the origin, the middle on the other: clear of every front.
+    # Label the ends on the side of the origin and the middle on the other, clear of every front.
     sides = {0: (-6, -8, "right", "top"), middle: (9, 7, "left", "bottom"), last: (-7, -9, "right", "top")}
     for place, (x, y, ha, va) in sides.items():
         weights = ", ".join(f"{w:g}" for w in block.preferences[place].round(3))
@@ -160,7 +160,7 @@ def _label_points(ax: Axes, results: Results, unit: str, pair: tuple[int, int], 
 
 
 def utility(results: Results) -> Figure | None:
-    """Gain in mu . R(mu) over Rewarded Soup: along the preference for two objectives, by region beyond."""
+    """Plot the gain in mu . R(mu) over Rewarded Soup: along the preference for two objectives, by region beyond."""
     if BASELINE not in results.blocks[0].methods:
         return None
     draw = _gain_lines if len(results.objectives) == 2 else _gain_bars
@@ -206,9 +206,9 @@ def _gain_bars(ax: Axes, results: Results, unit: str) -> None:
     rivals = _rivals(results)
     step = min(0.28, 0.84 / max(len(rivals), 1))
     for place, method in enumerate(rivals):
-        found = home(results, method).differences[unit][method]
+        differences = home(results, method).differences[unit][method]
         for x, region in enumerate(names):
-            if (e := found.get(f"inner_product_{region}")) is None:
+            if (e := differences.get(f"inner_product_{region}")) is None:
                 continue
             at, colour = x + (place - (len(rivals) - 1) / 2) * step, METHODS[method].colours[0]
             ax.bar(at, e.value, 0.9 * step, color=colour, label=title(method) if x == 0 else None)
@@ -222,7 +222,7 @@ def _rivals(results: Results) -> list[str]:
 
 
 def training_curves(training: Mapping[str, Sequence[dict]]) -> Figure | None:
-    """For every policy: mean normalised reward by objective, and below it KL to SFT; five policies a row."""
+    """Plot for every policy mean normalised reward by objective, and below it KL to SFT; five policies a row."""
     training = {slot: rows for slot, rows in training.items() if rows}
     if not training:
         return None

@@ -11,10 +11,10 @@ from bonesoup.method.methods import SFT
 
 
 def places(front: Front, preference: ArrayLike) -> np.ndarray:
-    """Find the points of a front that stand for a preference [objective]: the nearest, or all of the nearest.
+    """Find the points of a front nearest to a preference [objective], all of them if several are equally near.
 
-    Where the even preference of three objectives is not on the grid, the nearest points are those that favour each
-    objective in turn: their mean is the even preference. A method that answers every preference alike has one point.
+    If the even preference of three objectives is not on the grid, the nearest points favour each objective in turn, and
+    their mean is the even preference. A method with the same answer to every preference has one point.
     """
     if front.method == SFT:
         return np.zeros(1, int)
@@ -23,7 +23,7 @@ def places(front: Front, preference: ArrayLike) -> np.ndarray:
 
 
 def on_grid(front: Front, preference: ArrayLike) -> bool:
-    """Say whether a preference [objective] is one of the front's own points."""
+    """Return True if a preference [objective] is one of the front's points."""
     return bool(np.isclose(front.preferences, preference, atol=1e-6).all(axis=1).any())
 
 

@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page, the figures as PNG, and the fronts as CSV for `dvc plots`."""
+"""Write the report: a self-contained HTML page, the figures as PNG, and the fronts as CSV for `dvc plots`."""
 
 import base64
 import csv
@@ -19,7 +19,7 @@ from bonesoup.method.methods import BASELINE, METHODS, ORACLE, SFT, title
 
 def write_report(
     results: Results,
-    found: dict,
+    document: dict,
     out: Path,
     *,
     main: str,
@@ -35,9 +35,9 @@ def write_report(
 
     Args:
         results: from `evaluate`.
-        found: report.json: `tables.document` of the results, with basis, seek, scales and costs where there are any.
+        document: report.json: `tables.document` of the results, with basis, seek, scales and costs if there are any.
         out: folder, made if absent.
-        main: the method that the headline is about.
+        main: the method in the headline.
         examples: from `read_examples`; responses are untrusted text and shown as text.
         coefficients: {method: {"policies": [slot], "preferences": [point, objective], "coefficients":
             [point, slot]}}: out/fronts/<method>/front.json plus the slots of out/soups/<method>.json.
@@ -53,12 +53,12 @@ def write_report(
     _write_csv(results, out / "front.csv")
     _write_utility(results, out / "utility.csv")
     page = _template().render(
-        found=found,
+        document=document,
         tables=tables,
         known=METHODS,
         unit_titles=UNITS,
         compared=(SFT, BASELINE),
-        headline=_headline(found, main),
+        headline=_headline(document, main),
         units=results.units,
         objectives=results.objectives,
         methods=methods_of(results),
@@ -84,14 +84,14 @@ def _template():
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # JSON in the page must be JSON: NaN would stop the script at its first line.
+    # The page needs valid JSON: NaN would stop the script at its first line.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     return environment.get_template("report.html")
 
 
-def _headline(found: dict, main: str) -> list[dict]:
-    """The few numbers shown large: the method `main` (or the oracle) against Rewarded Soup on the full grid."""
-    grid = found["grids"]["full_grid"]
+def _headline(document: dict, main: str) -> list[dict]:
+    """Return the numbers shown large: the method `main` (or the oracle) against Rewarded Soup on the full grid."""
+    grid = document["grids"]["full_grid"]
     unit = next(unit for unit in UNITS if unit in grid)
     row = next(
         (r for r in tables.rows(grid, unit) if r["kind"] == "difference" and r["method"] in (main, ORACLE)),
@@ -99,19 +99,19 @@ def _headline(found: dict, main: str) -> list[dict]:
     )
     if row is None:
         return []
-    said = {
+    labels = {
         "inner_product_interior": "utility, interior preferences",
         "inner_product": "utility, the whole grid",
         "inner_product_vertex": "utility, vertices",
     }
-    said |= {
+    labels |= {
         key: f"hypervolume above {key.partition('@')[2]}".replace("-", "−")
         for key in row["cells"]
         if key.startswith("hypervolume")
     }
     return [
         row["cells"][key] | {"label": text, "of": title(row["method"])}
-        for key, text in said.items()
+        for key, text in labels.items()
         if key in row["cells"]
     ]
 
@@ -123,7 +123,7 @@ def _page_data(
     coefficients: Mapping[str, dict],
     training: Mapping[str, Sequence[dict]],
 ) -> dict:
-    """What the page's script draws: plain data, embedded as JSON."""
+    """Return the plain data that the page's script draws, to embed as JSON."""
     grid = results.blocks[0].preferences
     return {
         "objectives": results.objectives,
@@ -152,7 +152,7 @@ def _page_data(
 
 
 def _method_data(results: Results, method: str, coefficients: dict | None) -> dict:
-    """One method's mean scores at the preferences it answers, and how its weights are merged there."""
+    """Return a method's mean scores at the preferences it answers, and how its weights are merged there."""
     block = home(results, method)
     keys = ("policies", "preferences", "coefficients")
     return {
@@ -174,7 +174,7 @@ def _method_data(results: Results, method: str, coefficients: dict | None) -> di
 
 
 def _write_csv(results: Results, path: Path) -> None:
-    """Long format: method, unit, mu_<objective>..., <objective>...; a row per method, unit and preference."""
+    """Write method, unit, mu_<objective>..., <objective>...: a row per method, unit and preference."""
     names = results.objectives
     with appearing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
@@ -188,7 +188,7 @@ def _write_csv(results: Results, path: Path) -> None:
 
 
 def _write_utility(results: Results, path: Path) -> None:
-    """Utility per method, unit and preference, under columns that do not depend on the objectives (`dvc plots`).
+    """Write utility per method, unit and preference, under columns that do not depend on the objectives (`dvc plots`).
 
     `weight` is the first weight of the preference; `grid` is full, or part for a method that answers only part of it.
     """
@@ -199,8 +199,8 @@ def _write_utility(results: Results, path: Path) -> None:
             block = home(results, method)
             grid = "full" if block is results.blocks[0] else "part"
             for unit in results.units:
-                found = block.utility[unit][method]
-                rows = zip(block.preferences.tolist(), found.value, found.low, found.high, strict=True)
+                estimate = block.utility[unit][method]
+                rows = zip(block.preferences.tolist(), estimate.value, estimate.low, estimate.high, strict=True)
                 for mu, *values in rows:
                     preference = " ".join(f"{weight:g}" for weight in mu)
                     writer.writerow([method, unit, preference, mu[0], *map(float, values), grid])

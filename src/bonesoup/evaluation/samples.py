@@ -12,7 +12,7 @@ import pandas as pd
 
 from bonesoup.files import read_jsonl
 
-# What scores are of, the most trustworthy first: the task's true score, and the learned rewards that stand for it.
+# Kinds of scores, the most trustworthy first: the task's true score, and the learned rewards that approximate it.
 UNITS = {"gold": "gold (true) score", "reward": "learned reward"}
 # Logged by a policy that starts from a soup (training/from_soup.py).
 DRIFT = "reward/drift"
@@ -20,7 +20,7 @@ DRIFT = "reward/drift"
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """What one method answered on the grid, scored.
+    """The scored answers of a method on the grid.
 
     Shapes: preferences [grid, objective]; reward and gold [prompt, grid, objective], in standard deviations
     of the SFT policy; kl [prompt, grid], nats per response; tokens [prompt, grid].
@@ -37,7 +37,7 @@ class Front:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """The units it is scored in, the most trustworthy first."""
+        """Return the units it is scored in, the most trustworthy first."""
         return tuple(unit for unit in UNITS if getattr(self, unit) is not None)
 
     def scores(self, unit: str) -> np.ndarray:
@@ -116,7 +116,7 @@ def read_front(path: Path, method: str, objectives: Sequence[str]) -> Front:
 
 
 def front_of(rows: pd.DataFrame, method: str, objectives: Sequence[str], path: Path | str = "samples") -> Front:
-    """Rows of samples.parquet as arrays; `path` names them in a message."""
+    """Convert rows of samples.parquet to arrays; `path` names them in a message."""
     points = np.sort(rows["point"].unique())
     if not np.array_equal(points, np.arange(len(points))):
         raise ValueError(f"{path}: points of {method} must be 0..{len(points) - 1}, found {points.tolist()}")
@@ -216,7 +216,7 @@ def read_training(logs: Mapping[str, Path]) -> dict[str, list[dict]]:
 
 
 def _towards_sft(row: dict) -> dict:
-    """Turn the KL of a correction, which is to the soup it starts from, into the one to the SFT policy.
+    """Convert the KL of a correction from the soup it starts from to the SFT policy.
 
     log(pi / sft) = log(pi / soup) + log(soup / sft), and the drift reward is minus the last term.
     """

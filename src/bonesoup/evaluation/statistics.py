@@ -1,7 +1,7 @@
 """Bootstrap over prompts: one set of resamples for every method, so that differences are paired.
 
 The intervals cover the noise of the evaluation prompts. Training seeds vary a result several times as much
-(docs/evidence.md) and need runs of their own.
+(docs/evidence.md) and need further runs.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -35,12 +35,12 @@ class Band:
 
 @dataclass(frozen=True)
 class Statistics:
-    """How results are estimated.
+    """The settings for all estimates.
 
     Attributes:
         bootstrap: resamples of prompts.
         confidence: level of the percentile intervals.
-        seed: of the resamples.
+        seed: seed of the resamples.
     """
 
     bootstrap: int
@@ -63,7 +63,7 @@ class Statistics:
         return np.vstack([np.ones(prompts), counts]) / prompts
 
     def interval(self, draws: np.ndarray) -> np.ndarray:
-        """Return the percentiles [2, ...] of draws[1:]; draws[0] is the sample's own value."""
+        """Return the percentiles [2, ...] of draws[1:]; draws[0] is the sample's value."""
         tail = (1 - self.confidence) / 2
         return np.quantile(draws[1:], [tail, 1 - tail], axis=0)
 
@@ -85,7 +85,7 @@ class Statistics:
             weights = self.weights(len(flat))[1:]
             shifts = weights @ centred
             spreads = np.sqrt(np.maximum(weights @ centred**2 - shifts**2, 0))
-            # A resample of equal scores has no spread: its error is infinite, or 0 / 0 where its mean is exact.
+            # A resample of equal scores has no spread: its error is infinite, or 0 / 0 if its mean is exact.
             with np.errstate(divide="ignore", invalid="ignore"):
                 errors = np.nan_to_num(shifts / spreads, nan=0, posinf=np.inf, neginf=-np.inf)
             largest = np.quantile(errors.max(axis=1), self.confidence, method="higher")
@@ -93,7 +93,7 @@ class Statistics:
         return limits.reshape(scores.shape[1:])
 
     def estimate(self, draws: np.ndarray) -> Estimate:
-        """Summarise draws [1 + resamples], the sample's own value first."""
+        """Summarise draws [1 + resamples], the sample's value first."""
         low, high = self.interval(draws)
         return Estimate(float(draws[0]), float(low), float(high))
 

@@ -5,7 +5,11 @@ from numpy.typing import ArrayLike
 
 
 def finite(value: ArrayLike, name: str) -> np.ndarray:
-    """`value` as a float array, else ValueError naming it."""
+    """Return `value` as a finite float array.
+
+    Raises:
+        ValueError: a value is not finite; names the argument `name`.
+    """
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
@@ -16,7 +20,11 @@ def finite(value: ArrayLike, name: str) -> np.ndarray:
 
 
 def matrix(value: ArrayLike, name: str) -> np.ndarray:
-    """`value` as a finite [rows, columns] array with a row or more, else ValueError naming it."""
+    """Return `value` as a finite [rows, columns] array with at least one row.
+
+    Raises:
+        ValueError: it is not; names the argument `name`.
+    """
     array = finite(value, name)
     if array.ndim != 2 or 0 in array.shape:
         raise ValueError(

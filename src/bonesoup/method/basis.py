@@ -13,21 +13,21 @@ from bonesoup.method.arrays import check_objectives, finite, matrix
 from bonesoup.method.beta import best_beta as best_beta
 from bonesoup.method.preferences import lattice
 
-# Past this condition number the coefficients are so large that float32 weights keep no digit of the merge.
+# Beyond this condition number the coefficients are so large that float32 weights keep no digit of the merge.
 _MAX_CONDITION = 1e12
-# The circulant of the smallest beta that the paper tries, .6 for two objectives, has an L1 norm of 5.
+# The circulant of the paper's smallest beta, .6 for two objectives, has an L1 norm of 5.
 LOUD = 5.0
-# Twice as much is refused: at 10 an error of a tenth in every policy is as large as a policy.
+# Twice as much is refused: at 10, an error of a tenth in every policy is as large as a policy.
 DEAFENING = 10.0
 
 
 @dataclass(frozen=True)
 class Conditioning:
-    """How much a basis amplifies what is wrong with its policies.
+    """The amplification of its policies' errors by a basis.
 
     Attributes:
         condition: largest over smallest singular value of the rows; (n - 1) / (n beta - 1) for a circulant.
-        l1: largest L1 norm of the coefficients over all preferences. Rounding of weights in a low precision grows
+        l1: largest L1 norm of the coefficients over all preferences. Rounding errors of low-precision weights grow
             with it.
         l2: largest Euclidean norm: independent training noise of the policies grows with it.
         l1_even: L1 norm at the even preference.
@@ -40,12 +40,12 @@ class Conditioning:
 
     @property
     def loud(self) -> bool:
-        """Whether the merge amplifies noise more than any published setting does."""
+        """Return True if the merge amplifies noise more than any published setting does."""
         return self.l1 > LOUD + 1e-9
 
     @property
     def fault(self) -> str | None:
-        """Why a soup of these rows is refused; None if it is not."""
+        """Say why a soup of these rows is refused; None if it is not."""
         if self.l1 <= DEAFENING + 1e-9:
             return None
         return (
@@ -58,7 +58,7 @@ def conditioning(rows: ArrayLike, degree: int = 1, noise: float = 0.0) -> Condit
     """Measure the conditioning of rows [policy m, objective n]; arguments and errors are those of `coefficients`."""
     rows = matrix(rows, "rows")
     n = rows.shape[1]
-    # At degree 1 coefficients are linear in the preference, so that a vertex has the largest norm.
+    # At degree 1 coefficients are linear in the preference, so a vertex has the largest norm.
     preferences = np.eye(n) if degree == 1 else lattice(n, 20 if n < 4 else 8)
     at = coefficients(rows, preferences, degree=degree, noise=noise)
     even = coefficients(rows, np.full(n, 1 / n), degree=degree, noise=noise)
@@ -71,7 +71,7 @@ def conditioning(rows: ArrayLike, degree: int = 1, noise: float = 0.0) -> Condit
 
 
 def circulant(n: int, beta: float) -> np.ndarray:
-    """Rows of the n backbones: beta on the diagonal, (1 - beta) / (n - 1) elsewhere.
+    """Return the rows of the n backbones: beta on the diagonal, (1 - beta) / (n - 1) elsewhere.
 
     Returns:
         [policy n, objective n], symmetric, every row on the simplex; beta = 1 is Rewarded Soup's identity.
@@ -94,7 +94,7 @@ def circulant(n: int, beta: float) -> np.ndarray:
 
 
 def basis_rows(kind: str, n: int, beta: float, rows: ArrayLike | None = None) -> np.ndarray:
-    """Rows [policy, objective] of a basis by name: `circulant` with beta, `identity`, or the given `rows`."""
+    """Return the rows [policy, objective] of a basis: `circulant` with beta, `identity`, or the given `rows`."""
     if kind == "rows":
         return matrix(rows, "rows")
     return np.eye(n) if kind == "identity" else circulant(n, beta)
@@ -217,7 +217,7 @@ def _second(rows: np.ndarray, target: np.ndarray, least: np.ndarray, noise: floa
         )
     free = np.linalg.svd(rows.T)[2][rows.shape[1] :].T
     missed = _moments(target.T).T / total - moments @ least
-    # Ridge regression on the free directions; the least norm is orthogonal to them. Written with singular values, so
+    # Ridge regression on the free directions; the least-norm solution is orthogonal to them. By singular values, so
     # that it is exact without noise.
     u, s, v = np.linalg.svd(moments @ free, full_matrices=False)
     kept = s > 1e-12

@@ -16,8 +16,8 @@ def beta_for(
     Args:
         n: objectives.
         distribution: `uniform` over the simplex; `interior`, the points of the lattice of `parts` with no weight below
-            `threshold`, alike; a number, the concentration of a symmetric Dirichlet distribution; or preferences
-            [objective] with how often each is asked for.
+            `threshold`, equally often; a number, the concentration of a symmetric Dirichlet distribution; or
+            preferences [objective] with their frequencies.
 
     Raises:
         ValueError: as `best_beta` and `best_beta_dirichlet`, or the lattice has no interior point.
@@ -39,7 +39,7 @@ def beta_for(
 
 
 def best_beta(n: int, preferences: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Choose the beta of the circulant that misses least to second order, over preferences as they are asked for.
+    """Choose the beta of the circulant with the least second-order error over a distribution of preferences.
 
     A Bone Soup leaves out the second moments (mu_i - g)(mu_j - g), i != j, with g = (1 - beta) / (n - 1). Their
     expected squared norm (Frobenius, diagonal included) is a polynomial of degree four in g, minimised in closed form.
@@ -48,14 +48,14 @@ def best_beta(n: int, preferences: ArrayLike, weights: ArrayLike | None = None) 
     Args:
         n: objectives.
         preferences: [preference, objective n], on the simplex.
-        weights: [preference], how often each is asked for; None is alike.
+        weights: [preference], how often each is asked for; None means equally often.
 
     Returns:
         beta in (1/n, 1].
 
     Raises:
         ValueError: shapes that do not fit, preferences off the simplex, weights that are negative or all 0, or only the
-            even preference, for which every beta is worse than a policy of its own.
+            even preference, for which a policy trained on it beats every beta.
     """
     check_objectives(n)
     preferences = matrix(preferences, "preferences")
@@ -68,13 +68,13 @@ def best_beta(n: int, preferences: ArrayLike, weights: ArrayLike | None = None) 
     if weights.shape != preferences.shape[:1] or (weights < 0).any() or not weights.any():
         raise ValueError(f"weights must be [{len(preferences)}], not negative and not all 0, found {weights.tolist()}")
     first, second = np.triu_indices(n, 1)
-    # Missed moment of a pair, by powers of g: [preference, pair].
+    # Missing moment of a pair, by powers of g: [preference, pair].
     powers = (
         preferences[:, first] * preferences[:, second],
         -(preferences[:, first] + preferences[:, second]),
         np.ones((len(preferences), len(first))),
     )
-    # The diagonal of the missed moments is minus the sum of its row: pairs that share an objective count together.
+    # The diagonal of the missing moments is minus the sum of its row: pairs that share an objective count together.
     pairs = np.stack([first, second])
     together = 0.25 * (pairs[:, None, :, None] == pairs[None, :, None, :]).sum(axis=(0, 1)) + 0.5 * np.eye(len(first))
     loss = Polynomial([0.0])
@@ -127,7 +127,7 @@ def _beta_of(n: int, loss: Polynomial) -> float:
     roots = slope.roots()
     candidates = [0.0]
     for root in roots[np.abs(roots.imag) < 1e-7].real:
-        # The roots of a companion matrix are good to about 1e-8 where two lie close: Newton's step mends that.
+        # Close roots of a companion matrix are accurate to about 1e-8 only: refine them by a Newton step.
         for _ in range(3):
             if (bend := slope.deriv()(root)) != 0:
                 root -= slope(root) / bend

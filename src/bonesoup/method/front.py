@@ -11,9 +11,9 @@ from bonesoup.method.arrays import finite, matrix
 
 
 def nondominated(points: ArrayLike) -> np.ndarray:
-    """Which points no other point dominates (as good in every objective, better in one).
+    """Mark the points that no other point dominates (as good in every objective, better in one).
 
-    Exact, without slack; of equal points all stay. Measured points carry noise, so one may be dominated by
+    The comparison is exact; of equal points all stay. Measured points carry noise, so one may be dominated by
     less than its own error: do not read a single dominated point as a defect.
 
     Returns:
@@ -29,11 +29,11 @@ def nondominated(points: ArrayLike) -> np.ndarray:
 
 
 def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
-    """Volume between the front and a reference point; a point not above it in every objective adds nothing.
+    """Return the volume between the front and a reference point; only points above it in every objective count.
 
     The units are products of the objectives' units. Ratios of hypervolumes move with the reference point: fix
     it beforehand, print it, show a second one. It rewards reach at the ends as much as quality in the middle,
-    and says nothing about whether the point asked for is the point delivered.
+    and does not tell whether the requested point was delivered.
 
     Args:
         points: [grid g, objective n].
@@ -53,7 +53,7 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
 
 
 def inner_product(preferences: ArrayLike, points: ArrayLike) -> float:
-    """Mean over the grid of mu . R(mu): the utility a user with a linear preference gets, on average.
+    """Average mu . R(mu) over the grid: the mean utility of users with linear preferences.
 
     It depends on the reward scale and on the grid: many grid points at the edge favour specialists. A front
     that ignores the preference can score well where the objectives do not conflict.
@@ -66,13 +66,13 @@ def inner_product(preferences: ArrayLike, points: ArrayLike) -> float:
 
 
 def controllability(preferences: ArrayLike, points: ArrayLike) -> float:
-    """Share of demands that are met: of all (a, b, i) with mu_a,i > mu_b,i, those with R_i(a) > R_i(b).
+    """Return the share of demands met: of all (a, b, i) with mu_a,i > mu_b,i, those with R_i(a) > R_i(b).
 
     1 is a front that follows the preference everywhere, 0.5 is chance, 0 one that never moves (ties are not
     met). It sees order only: a front that moves by less than anyone can notice scores as well as a wide one.
 
     Raises:
-        ValueError: also where no two preferences differ, so that nothing is demanded.
+        ValueError: malformed arrays, or no two preferences differ, so that nothing is demanded.
 
     Source: Bone Soups (arXiv 2502.10762), controllability; the pairwise order of Kendall 1938.
     """
@@ -84,7 +84,7 @@ def controllability(preferences: ArrayLike, points: ArrayLike) -> float:
 
 
 def cardinality(points: ArrayLike) -> int:
-    """Number of non-dominated points; equal points count each.
+    """Count the non-dominated points, equal ones separately.
 
     It is bounded by the grid and flips on noise; a poor front in one long line has the largest cardinality.
 
@@ -94,9 +94,9 @@ def cardinality(points: ArrayLike) -> int:
 
 
 def sparsity(points: ArrayLike) -> float:
-    """Squared gaps between neighbours in each objective, summed, over (count - 1) of non-dominated points.
+    """Sum the squared gaps between neighbours in each objective over (count - 1) of non-dominated points.
 
-    Lower is denser; 0 for one point. Each objective is sorted on its own, so beyond two objectives the
+    Lower is denser; 0 for one point. Each objective is sorted separately, so beyond two objectives the
     gaps are not between neighbours of the front. A front shrunk to a dot is the densest of all.
 
     Source: PGMORL (Xu et al. 2020, ICML).
@@ -109,7 +109,7 @@ def sparsity(points: ArrayLike) -> float:
 
 
 def spacing(points: ArrayLike) -> float:
-    """Standard deviation (ddof 1) of the L1 distance to the nearest other non-dominated point.
+    """Return the standard deviation (ddof 1) of the L1 distance to the nearest other non-dominated point.
 
     0 is an even front; also 0 for fewer than three points. Only the nearest neighbour counts: a front in
     pairs far apart, or of equal points, looks even.

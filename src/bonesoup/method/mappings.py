@@ -8,17 +8,17 @@ import numpy as np
 
 from bonesoup.method import basis
 
-# Rows [policy m, objective n], a preference [..., n] and a scale [n] or None, to coefficients [..., m].
+# Maps rows [policy m, objective n], a preference [..., n] and a scale [n] or None to coefficients [..., m].
 Rule = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """One way from a preference to coefficients.
+    """A rule from a preference to coefficients.
 
     Attributes:
         coefficients: the rule.
-        words: what the coefficients lambda do for a preference mu, for readers.
+        words: description of the coefficients lambda for a preference mu, for readers.
         answers: the preferences it can answer: `any`, those that are a row of a policy (`rows`), or `one` answer for
             all of them.
     """
@@ -29,15 +29,15 @@ class Mapping:
 
 
 def direct(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
-    """Take the preference itself for the coefficients, whatever the rows."""
+    """Use the preference as coefficients, whatever the rows."""
     return preference if scale is None else preference * scale
 
 
 def lookup(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
-    """Choose the policy that was trained on this very preference [objective].
+    """Choose the policy that was trained on exactly this preference [objective].
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such policy.
     """
     match = np.isclose(rows, preference, atol=1e-6).all(axis=1)
     if not match.any():
@@ -69,19 +69,19 @@ def piecewise(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None
     if total <= 0 or (target < 0).any():
         raise ValueError(f"piecewise interpolation needs weights that are not negative, found {target.tolist()}")
     parts = round(1 / rows[rows > 1e-9].min())
-    # In cumulative sums the lattice is that of the integers, and a cell is cut along the order of the fractions.
+    # In cumulative sums the lattice becomes the integers, and a cell is split by the order of the fractions.
     places = parts * np.cumsum(target / total)[:-1]
     corner = np.floor(places + 1e-9)
     left = np.clip(places - corner, 0, 1)
     order = np.argsort(-left, kind="stable")
     shares = -np.diff([1.0, *left[order], 0.0])
-    found = np.zeros(len(rows))
+    coefficients = np.zeros(len(rows))
     for k, share in enumerate(shares):
         if share > 1e-9:
             corner_k = corner.copy()
             corner_k[order[:k]] += 1
-            found += share * lookup(rows, np.diff([0, *corner_k, parts]) / parts)
-    return found * total
+            coefficients += share * lookup(rows, np.diff([0, *corner_k, parts]) / parts)
+    return coefficients * total
 
 
 def curved(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
@@ -92,13 +92,13 @@ def curved(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = 
     """
     target = direct(rows, preference, scale)
     single = np.isclose(rows.max(axis=1), 1)
-    # Of a mixture scaled by s = sum(target) the bend is scaled by s too, not by its square.
+    # A mixture scaled by s = sum(target) has its bend scaled by s, not by its square.
     pairs = np.where(rows > 1e-9, target, 1).prod(axis=1) * 4 / target.sum()
     return np.where(single, rows @ target, pairs)
 
 
 def fixed(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
-    """Answer every preference by the one policy there is, or by the base alone."""
+    """Answer every preference by the only policy, or by the base alone."""
     return np.ones(len(rows))
 
 

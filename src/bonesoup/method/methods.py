@@ -1,7 +1,7 @@
-"""The methods under comparison: what each trains, how it answers a preference, and how it is shown.
+"""The methods under comparison: the policies each trains, how it answers a preference, and how it is shown.
 
-Everything that distinguishes methods reads this table. A new method is one record here, a module of its own where it
-needs one, and its paragraph in docs/rivals.md.
+Everything that distinguishes methods reads this table. A new method is a record here, a separate module if it needs
+one, and its paragraph in docs/rivals.md.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,11 +17,11 @@ from bonesoup.method.mappings import MAPPINGS
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What decides the weight rows of a run's policies.
+    """The inputs that determine the weight rows of a run's policies.
 
     Attributes:
         backbones: [backbone, objective n], the rows of the basis.
-        oracles: [oracle, objective n], preferences with a policy of their own.
+        oracles: [oracle, objective n], preferences with a separate policy.
     """
 
     backbones: np.ndarray
@@ -60,9 +60,10 @@ class Policies:
 
     Attributes:
         rows: the rows [policy, objective] of a plan.
-        lengths: of their schedules [policy], relative to each other; None is all alike.
-        starts: how many of them, the first, start from the SFT policy, and the others from soups of those; None is all.
-        total: whether they share a method's total of updates; if not, each gets a schedule of its own.
+        lengths: relative lengths of their schedules [policy]; None means equal.
+        starts: number of policies that start from the SFT policy, the first ones; the others start from soups of those.
+            None is all.
+        total: the policies share the method's total of updates; if False, each gets a full schedule.
     """
 
     kind: str
@@ -100,7 +101,7 @@ class Policies:
                 )
             each = (total * lengths // lengths.sum()).tolist()
         first = self.starts(plan) if self.starts else len(slots)
-        # Rounded, so that rows that agree up to float rounding are one policy.
+        # Rounded, so that rows equal up to float rounding are one policy.
         rows = np.round(self.rows(plan), 9).tolist()
         return {
             slot: Training(row, count, () if k < first else tuple(slots[:first]))
@@ -123,17 +124,17 @@ ORACLES = Policies("oracle", lambda plan: plan.oracles, total=False)
 
 @dataclass(frozen=True)
 class Method:
-    """One method.
+    """A method under comparison.
 
     Attributes:
-        key: in settings, in file names and on the command line.
-        title: what a reader sees.
-        colours: on a light and on a dark ground.
-        marker: the shape of its points, by Matplotlib's letter.
-        policies: what it trains in slots; None for nothing.
-        mapping: how a preference becomes coefficients, a key of MAPPINGS.
-        mixes: what the coefficients mix: the `weights` of the policies, or their next-token `distributions`.
-        stage: the stage that trains a model of its own, where the policies are not all there is.
+        key: name in settings, in file names and on the command line.
+        title: name for readers.
+        colours: on a light and on a dark background.
+        marker: shape of its points, as Matplotlib's letter.
+        policies: the policies it trains in slots; None if it trains none.
+        mapping: key of MAPPINGS: the rule from preference to coefficients.
+        mixes: objects that the coefficients mix: the `weights` of the policies, or their next-token `distributions`.
+        stage: the stage that trains a further model, if the method needs more than policies.
     """
 
     key: str
@@ -147,17 +148,17 @@ class Method:
 
     @property
     def answers(self) -> str:
-        """Which preferences it can answer: `any`, `rows` or `one`; see `Mapping`."""
+        """Return the preferences it can answer: `any`, `rows` or `one`; see `Mapping`."""
         return MAPPINGS[self.mapping].answers
 
     @property
     def exportable(self) -> bool:
-        """Whether one merged adapter can stand for its answer to a preference."""
+        """Return True if one merged adapter can stand for its answer to a preference."""
         return self.policies is not None and self.mixes == "weights"
 
     @property
     def servable(self) -> bool:
-        """Whether it can be registered and served as a soup that answers any preference."""
+        """Return True if it can be registered and served as a soup that answers any preference."""
         return self.exportable and self.answers == "any"
 
 
@@ -176,18 +177,18 @@ _TABLE = (
 )
 METHODS = {method.key: method for method in _TABLE}
 
-# The policy that all others start from, and are held against.
+# The policy that all others start from and are compared with.
 SFT = "sft"
-# What differences and ratios are taken against.
+# The method that differences and ratios are taken against.
 BASELINE = "rewarded"
-# What a run is about unless register.method says so: the headline's method, and the one that is registered.
+# The method in the headline and the one registered, unless register.method names another.
 MAIN = "bone"
-# What a preference gets from a policy trained for it alone.
+# A policy trained for each preference alone.
 ORACLE = "oracle"
 
 
 def title(key: str) -> str:
-    """Return the name a reader sees; a key that is not in the table stands for itself."""
+    """Return the name for readers; a key that is not in the table is returned as it is."""
     return METHODS[key].title if key in METHODS else key
 
 
@@ -198,6 +199,6 @@ def method_slots(key: str, plan: Plan) -> list[str]:
 
 
 def trainings(keys: Iterable[str], plan: Plan, steps: int, total: int | None = None) -> dict[str, Training]:
-    """Map every slot that some of the methods need to what is trained there; see `Policies.trainings`."""
+    """Map every slot that any of the methods needs to its training; see `Policies.trainings`."""
     kinds = dict.fromkeys(METHODS[key].policies for key in keys)
     return {slot: each for kind in kinds if kind for slot, each in kind.trainings(plan, steps, total).items()}

@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike
 
 from bonesoup.method.arrays import matrix
 
-# A threshold and a weight that are equal on paper may differ by a rounding.
+# A threshold and a weight that are equal on paper may differ by rounding.
 _SLACK = 1e-9
 
 
 def lattice(n: int, parts: int) -> np.ndarray:
-    """Every preference over n objectives in steps of 1 / parts.
+    """List every preference over n objectives in steps of 1 / parts.
 
-    Integer counts are divided once, so 3/10 is the float 0.3 wherever it comes from, and the grid has exactly
+    Integer counts are divided once, so 3/10 is always the float 0.3, and the grid has exactly
     C(parts + n - 1, n - 1) points (11 for n=2, parts=10; 15 for n=3, parts=4).
 
     Returns:
@@ -32,7 +32,7 @@ def lattice(n: int, parts: int) -> np.ndarray:
             raise ValueError(f"{name} must be a whole number of 1 or more, found {value!r}")
     if (size := math.comb(int(parts + n - 1), int(n - 1))) > 1_000_000:
         raise ValueError(f"a lattice of {n} objectives in {parts} parts has {size} points: take fewer parts")
-    # Stars and bars: the bars cut a row of parts + n - 1 places into n counts.
+    # Stars and bars: n - 1 bars cut a row of parts + n - 1 places into n counts.
     places = parts + n - 1
     bars = np.array(list(combinations(range(places), n - 1)), dtype=int).reshape(size, n - 1)
     edges = np.pad(bars, ((0, 0), (1, 1)), constant_values=((0, 0), (-1, places)))
@@ -40,7 +40,7 @@ def lattice(n: int, parts: int) -> np.ndarray:
 
 
 def interior(preferences: ArrayLike, threshold: float) -> np.ndarray:
-    """Which preferences give every objective at least `threshold`.
+    """Mark the preferences that give every objective at least `threshold`.
 
     The paper's claim is about these; at the vertices Rewarded Soup's specialists are optimal by construction.
 
@@ -80,7 +80,7 @@ def parse_weights(text: str, known: list[str]) -> dict[str, float]:
 
 
 def preference_faults(weights: dict[str, float], objectives: list[str]) -> list[str]:
-    """Why `weights` is no preference over `objectives`; empty when it is one."""
+    """List the reasons why `weights` is no preference over `objectives`; empty if it is one."""
     faults = []
     if unknown := sorted(set(weights) - set(objectives)):
         faults.append(f"unknown objectives {', '.join(unknown)} (known: {', '.join(objectives)})")
@@ -95,7 +95,7 @@ def preference_faults(weights: dict[str, float], objectives: list[str]) -> list[
 
 
 def adapter_faults(weights: dict[str, float], adapters: Collection[str]) -> list[str]:
-    """Why `weights` are no weights of `adapters`; empty when they are. Any real numbers will do, of any adapters."""
+    """List the reasons why `weights` are no weights of `adapters`; empty if they are. Any real numbers are allowed."""
     faults = []
     for name, value in weights.items():
         if name not in adapters:

@@ -1,8 +1,8 @@
-"""Regret of soups where every objective is a quadratic: what theory says Bone Soup can win.
+"""Regret of soups if every objective is a quadratic: the theory of what Bone Soup can gain.
 
 Objective i is r_i(theta) = psi_i - k_i |theta - theta_i*|^2. A policy trained on a row w of reward weights stands at
 the optimum of w . r; a soup is a combination of policies; its regret at a preference is the reward it loses there
-against that preference's own optimum. `spread` is |theta_1* - theta_2*|^2 / 4 throughout.
+compared with the optimum for that preference. `spread` is |theta_1* - theta_2*|^2 / 4 throughout.
 
 With scalar curvatures everything is exact. `error_shape` is for curvatures that differ between directions (matrices),
 any number of objectives and any rows, to leading order in how far the curvatures differ.
@@ -16,28 +16,28 @@ from bonesoup.method.mappings import MAPPINGS
 
 
 def asymmetry(k1: ArrayLike, k2: ArrayLike) -> np.ndarray:
-    """d = (k1 - k2) / (k1 + k2), in [-1, 1]; 0 where merging specialists is optimal, as between flat ones."""
+    """Return d = (k1 - k2) / (k1 + k2), in [-1, 1]; 0 if merging specialists is optimal, as for two flat objectives."""
     k1, k2 = np.asarray(k1, float), np.asarray(k2, float)
     return (k1 - k2) / np.where(k1 + k2 == 0, 1, k1 + k2)
 
 
 def regret_rewarded(k1: ArrayLike, k2: ArrayLike, spread: ArrayLike, mu: ArrayLike) -> np.ndarray:
-    """Regret of Rewarded Soup, the mixture of the two specialists, at the preference (mu, 1 - mu)."""
+    """Return the regret of Rewarded Soup, the mixture of the two specialists, at the preference (mu, 1 - mu)."""
     return regret_bone(k1, k2, spread, 1.0, mu)
 
 
 def regret_bone(k1: ArrayLike, k2: ArrayLike, spread: ArrayLike, beta: float, mu: ArrayLike) -> np.ndarray:
-    """Regret of Bone Soup with the circulant of `beta` at the preference (mu, 1 - mu); beta = 1 is Rewarded Soup."""
+    """Return the regret of Bone Soup with the circulant of `beta` at (mu, 1 - mu); beta = 1 is Rewarded Soup."""
     k1, k2, mu = (np.asarray(value, float) for value in (k1, k2, mu))
     d, b, x = asymmetry(k1, k2), 2 * beta - 1, 2 * mu - 1
-    # At the vertex of an objective that is flat (d x = -1) nothing can be lost.
+    # At the vertex of a flat objective (d x = -1) nothing can be lost.
     bend = np.where(1 + d * x == 0, 1, 1 + d * x)
     error = d * (1 - d**2) * (b**2 - x**2) / ((1 - d**2 * b**2) * bend) if beta < 1 else d * (1 - x**2) / bend
     return (mu * k1 + (1 - mu) * k2) * spread * error**2
 
 
 def win_region(k1: ArrayLike, k2: ArrayLike, beta: float) -> np.ndarray:
-    """s: Bone Soup has the smaller regret exactly where |2 mu - 1| < s (and k1 != k2, beta < 1).
+    """Return s: Bone Soup has the smaller regret exactly if |2 mu - 1| < s (and k1 != k2, beta < 1).
 
     With nearly equal curvatures it is sqrt(2 beta^2 - 2 beta + 1), Theorem 1 of the paper (arXiv 2502.10762), and never
     less.
@@ -48,17 +48,17 @@ def win_region(k1: ArrayLike, k2: ArrayLike, beta: float) -> np.ndarray:
 
 
 def error_shape(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve") -> np.ndarray:
-    """Expected regret of a soup of the policies of `rows`, up to one factor that all soups and preferences share.
+    """Return the expected regret of a soup of the policies of `rows`, up to a factor common to all soups.
 
     To leading order the policy of a row w is off the straight combination of the specialists by the sum over pairs
     i < j of w_i w_j v_ij, with v_ij = H^-1 (H_i - H_j) (theta_i* - theta_j*) for curvature matrices H_i near H. A soup
-    is off by the difference between the preference's own such terms and those of its policies. Regret goes with the
-    square, taken here for objectives alike and independent, where v_ij and v_ik agree by a quarter.
+    is off by the difference between these terms for the preference and for its policies. Regret goes with the square,
+    taken here for equal and independent objectives, for which v_ij and v_ik have correlation 1/4.
 
     Args:
         rows: [policy, objective]; the identity is Rewarded Soup.
         preferences: [grid, objective].
-        mapping: from a preference to coefficients, a key of MAPPINGS.
+        mapping: key of MAPPINGS: the rule from preference to coefficients.
 
     Returns:
         [grid]; for two objectives and a circulant (b^2 - x^2)^2 / 16, with b = 2 beta - 1 and x = 2 mu - 1.
@@ -74,7 +74,7 @@ def error_shape(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve")
 
 
 def relative_gain(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve") -> np.ndarray:
-    """What a soup of `rows` wins over Rewarded Soup, as shares [grid] of Rewarded Soup's regret at the even preference.
+    """Return the gain of a soup over Rewarded Soup [grid], as shares of the latter's regret at the even preference.
 
     Negative where it loses: at the vertices the specialists are optimal by construction.
     """
@@ -84,7 +84,7 @@ def relative_gain(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve
 
 
 def penalised_share(curvature: ArrayLike, extra: ArrayLike) -> np.ndarray:
-    """Share of a regret that is left where a penalty adds the curvature `extra` to every objective.
+    """Return the share of a regret that remains if a penalty adds the curvature `extra` to every objective.
 
     Penalised towards one point (KL to the SFT policy), the optima draw together by K / (K + extra), the asymmetry
     shrinks by the same, and the curvature grows by its inverse: the third power, for nearly equal curvatures K.

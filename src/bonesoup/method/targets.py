@@ -10,21 +10,21 @@ from bonesoup.method.arrays import finite, matrix
 
 
 def target_rewards(preference: ArrayLike, low: ArrayLike, high: ArrayLike) -> np.ndarray:
-    """The rewards to ask for: low_i + min(n w_i, 1) (high_i - low_i).
+    """Return the rewards to ask for: low_i + min(n w_i, 1) (high_i - low_i).
 
-    The paper's solution for linear constraints: an objective with its even share of the weight or more is asked for
-    in full. At equal weights that is everything at once, attainable or not.
+    The paper's solution for linear constraints: an objective with at least an even share of the weight is asked
+    for in full. At equal weights that asks for everything at once, attainable or not.
 
     Args:
         preference: w [..., objective n] on the simplex.
-        low: [objective n], asked of an objective without weight.
-        high: [objective n], the most that is asked.
+        low: [objective n], requested of an objective without weight.
+        high: [objective n], the highest request.
 
     Returns:
         [..., objective n].
 
     Raises:
-        ValueError: shapes that do not fit, values that are not finite, or a low above its high.
+        ValueError: shapes do not fit, a value is not finite, or a low is above its high.
     """
     preference = finite(preference, "preference")
     low, high = finite(low, "low"), finite(high, "high")
@@ -39,11 +39,11 @@ def target_rewards(preference: ArrayLike, low: ArrayLike, high: ArrayLike) -> np
 
 
 def near_front(rewards: ArrayLike, quantile: float) -> np.ndarray:
-    """Multi-objective rejection sampling: which responses are among the best in at least one objective.
+    """Mark the responses among the best in at least one objective (multi-objective rejection sampling).
 
     Args:
         rewards: [response, objective].
-        quantile: a response stays where it reaches this quantile of any objective, in [0, 1].
+        quantile: a response stays if it reaches this quantile of any objective, in [0, 1].
 
     Returns:
         bool [response]; at least one is kept.
@@ -58,7 +58,7 @@ def near_front(rewards: ArrayLike, quantile: float) -> np.ndarray:
 
 
 def phases(updates: int, rounds: int, online: float) -> list[int]:
-    """Updates of the offline phase, and of each online round: together they take the share `online`.
+    """Return the updates of the offline phase and of each online round, which together take the share `online`.
 
     Raises:
         ValueError: a phase would get none.

@@ -11,13 +11,13 @@ def run(settings: Settings, key: None) -> None:
     with appearing(BASE) as folder:
         folder.mkdir()
         if model.source == "scratch":
-            # Its tokenizer is learned from the SFT texts: stage sft makes it.
+            # The tokenizer is learned from the SFT texts, by the stage sft.
             print("base: from scratch, made by sft")
-            own = None
+            keeps_template = None
         else:
-            policy, tokenizer, own = pretrained(model)
+            policy, tokenizer, keeps_template = pretrained(model)
             policy.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
             print(f"base: {model.source}, {policy.num_parameters():,} parameters in {model.dtype}")
-        facts = {"source": model.source, "pin": model.revision or model.sha256, "own_chat_template": own}
+        facts = {"source": model.source, "pin": model.revision or model.sha256, "own_chat_template": keeps_template}
         write_json(folder / "base.json", facts)

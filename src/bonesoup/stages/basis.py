@@ -13,9 +13,9 @@ def run(settings: Settings, key: None) -> None:
     wanted, n = settings.basis, len(settings.objectives)
     basis = basis_rows(wanted.kind, n, read_json(BETA)["beta"], wanted.rows)
     plan = trainings(settings.methods, Plan.of(basis, settings.oracles), settings.rl.steps, settings.rl.updates)
-    found = conditioning(basis)
-    _say(settings, found)
-    write_json(METRICS / "basis.json", {"rows": basis.tolist()} | asdict(found))
+    norms = conditioning(basis)
+    _say(settings, norms)
+    write_json(METRICS / "basis.json", {"rows": basis.tolist()} | asdict(norms))
     with appearing(ROWS) as folder:
         folder.mkdir()
         for name, group in settings.policies.items():
@@ -23,24 +23,25 @@ def run(settings: Settings, key: None) -> None:
             write_json(
                 folder / f"{name}.json",
                 {
-                    "slots": {slot: one.row for slot, one in here.items()},
-                    "steps": {slot: one.steps for slot, one in here.items()},
-                    "starts": {slot: one.start for slot, one in here.items() if one.start},
+                    "slots": {slot: training.row for slot, training in here.items()},
+                    "steps": {slot: training.steps for slot, training in here.items()},
+                    "starts": {slot: training.start for slot, training in here.items() if training.start},
                 },
             )
-            for slot, one in here.items():
-                start = f", from the soup of {', '.join(one.start)}" if one.start else ""
-                print(f"basis: {name}/{slot}: {one.steps} steps on {_formula(settings.objectives, one.row)}{start}")
+            for slot, training in here.items():
+                start = f", from the soup of {', '.join(training.start)}" if training.start else ""
+                formula = _formula(settings.objectives, training.row)
+                print(f"basis: {name}/{slot}: {training.steps} steps on {formula}{start}")
 
 
-def _say(settings: Settings, found: Conditioning) -> None:
+def _say(settings: Settings, norms: Conditioning) -> None:
     print(
-        f"basis: {settings.basis.kind}: condition number {found.condition:.3g}; L1 norm of the coefficients "
-        f"{found.l1:.3g} at worst, {found.l1_even:.3g} at the even preference"
+        f"basis: {settings.basis.kind}: condition number {norms.condition:.3g}; L1 norm of the coefficients "
+        f"{norms.l1:.3g} at worst, {norms.l1_even:.3g} at the even preference"
     )
-    if found.loud:
+    if norms.loud:
         print(
-            f"basis: WARNING: coefficients of norm {found.l1:.3g} amplify the noise of every policy as much, and the "
+            f"basis: WARNING: coefficients of norm {norms.l1:.3g} amplify the noise of every policy as much, and the "
             "rounding of weights in bfloat16: take a larger basis.beta or rows that point further apart"
         )
 

@@ -8,7 +8,7 @@ from bonesoup.settings.schema import Settings
 
 def run(settings: Settings, key: None) -> None:
     n = len(settings.objectives)
-    # Rounded as the stage `basis` does: a probe and the full run of a row are one training.
+    # Rounded as in the stage `basis`, so that a probe and the full run of a row share their training.
     rows = {str(beta): circulant(n, beta).round(9).tolist() for beta in settings.seek.betas}
     full = settings.rl.budget(n) // n
     steps = max(1, round(settings.seek.share * full))

@@ -13,6 +13,6 @@ def run(settings: Settings, key: None) -> None:
     from bonesoup.diagnose.measure import correlation, measure, rows
 
     sampled, steps = measure(settings, settings.diagnosis.samples)
-    found = diagnose(settings, sampled, rows(settings), correlation(), steps)
-    write_json(METRICS / "diagnosis.json", found)
-    print(f"diagnose: {found['verdict']}")
+    findings = diagnose(settings, sampled, rows(settings), correlation(), steps)
+    write_json(METRICS / "diagnosis.json", findings)
+    print(f"diagnose: {findings['verdict']}")

@@ -1,6 +1,6 @@
 """gate@data, gate@reward: judge what a stage measured by a threshold.
 
-A gate is a stage of its own so that the measurement survives a failure, and a changed threshold re-runs only it.
+A gate is a separate stage, so that the measurement survives a failure and a changed threshold re-runs only the gate.
 """
 
 from bonesoup.files import read_json, write_json
@@ -13,9 +13,9 @@ def run(settings: Settings, key: str) -> None:
     if key == "data":
         faults, warnings = judge_data(read_json(SUMMARY), settings.gates.data), []
     else:
-        # Never by listing the folder: the reward of an objective no longer used stays on disk.
-        found = [read_json(REWARDS / name / "reward.json") for name in settings.objectives]
-        faults, warnings = judge_rewards(found, settings.gates.reward)
+        # Not by listing the folder: the reward of an objective no longer used stays on disk.
+        measured = [read_json(REWARDS / name / "reward.json") for name in settings.objectives]
+        faults, warnings = judge_rewards(measured, settings.gates.reward)
     for warning in warnings:
         print(f"gate@{key}: warning: {warning}")
     if faults:
@@ -25,7 +25,7 @@ def run(settings: Settings, key: str) -> None:
 
 
 def judge_data(summary: dict, gate: schema.DataGate) -> list[str]:
-    """Faults of the prepared data: too much quarantined, or an expectation that failed."""
+    """List the faults of the prepared data: too much quarantined, or an expectation that failed."""
     faults = []
     if summary["share_quarantined"] > gate.max_quarantined:
         rows = "\n".join(
@@ -43,7 +43,7 @@ def judge_data(summary: dict, gate: schema.DataGate) -> list[str]:
 
 
 def judge_rewards(rewards: list[dict], gate: schema.RewardGate) -> tuple[list[str], list[str]]:
-    """(faults, warnings) of the learned rewards' held-out accuracy."""
+    """Return (faults, warnings) on the learned rewards' held-out accuracy."""
     low = [
         f"reward {reward['objective']}: held-out accuracy {reward['accuracy']:.3f} "
         f"[{reward['accuracy_low']:.3f}, {reward['accuracy_high']:.3f}] on {reward['n']} is below "

@@ -20,7 +20,7 @@ def run(settings: Settings, key: None) -> None:
     prompts = [pool[i % len(pool)] for i in range(settings.normalise.samples)]
     alone = Soup("sft", SFT, tuple(names), "none", (), ())
     policy = SoupModel.load(alone, settings.device)
-    # The first stage that has tokenizer and prompts: none may outgrow the context later, in training.
+    # The first stage with tokenizer and prompts: check that no prompt outgrows the context later, in training.
     texts = render(policy.tokenizer, [row["prompt"] for row in rows])
     limit = settings.generation.max_new_tokens
     check_context(policy.tokenizer, [row["id"] for row in rows], texts, limit, "prompts with their responses")

@@ -27,7 +27,7 @@ def run(settings: Settings, key: None) -> None:
         for slot in read_json(ROWS / f"{group}.json")["slots"]
     }
     main = settings.register_.method
-    found = tables.document(results, main) | {
+    document = tables.document(results, main) | {
         "basis": read_json(METRICS / "basis.json"),
         "seek": _seek(settings),
         "diagnosis": _diagnosis(),
@@ -37,7 +37,7 @@ def run(settings: Settings, key: None) -> None:
     with appearing(REPORT) as folder:
         write_report(
             results,
-            found,
+            document,
             folder,
             main=main,
             examples=read_examples(samples, settings.objectives, settings.report.prompts),
@@ -48,23 +48,23 @@ def run(settings: Settings, key: None) -> None:
             settings=PARAMS.read_text(),
             commit=_commit(),
         )
-    write_json(METRICS / "report.json", found)
+    write_json(METRICS / "report.json", document)
     write_json(MEASURED, measured(fronts, statistics))
 
 
 def _seek(settings: Settings) -> dict | None:
-    """The comparison of betas with what it cost, where there was one."""
-    found = read_json(BETA)
-    if not found["candidates"]:
+    """Return the comparison of betas with its cost; None if there was none."""
+    search = read_json(BETA)
+    if not search["candidates"]:
         return None
     backbones = len(read_json(METRICS / "basis.json")["rows"])
-    return found | {"cost": seek_costs(found, backbones, settings.rl)}
+    return search | {"cost": seek_costs(search, backbones, settings.rl)}
 
 
 def _diagnosis() -> dict | None:
-    """Return what was predicted, if the stage `diagnose` was on."""
-    found = read_json(METRICS / "diagnosis.json")
-    return {key: found[key] for key in ("verdict", "unit", "prediction", "movement")} if found else None
+    """Return the prediction of the stage `diagnose`; None if it was off."""
+    diagnosis = read_json(METRICS / "diagnosis.json")
+    return {key: diagnosis[key] for key in ("verdict", "unit", "prediction", "movement")} if diagnosis else None
 
 
 def _costs(settings: Settings, method: str) -> dict[str, int]:
@@ -81,5 +81,5 @@ def _coefficients(method: str) -> dict:
 
 def _commit() -> str:
     command = ["git", "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or "unknown"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"

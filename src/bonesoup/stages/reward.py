@@ -66,7 +66,7 @@ def adopt(reward: schema.PretrainedReward, folder: Path) -> dict:
 
 def train(settings: Settings, key: str, reward: schema.PairReward | schema.LabelReward, folder: Path) -> dict:
     """Train a whole model into `folder`."""
-    # Imported here: 8 s, and no other kind of reward needs TRL.
+    # Imported here, since it takes 8 s and no other kind of reward needs TRL.
     from bonesoup.rewards.train import train_reward
 
     rows = read(reward, "train")
@@ -80,9 +80,9 @@ def train(settings: Settings, key: str, reward: schema.PairReward | schema.Label
 
 
 def fit_heads(settings: Settings, key: str, reward: schema.HeadReward, folder: Path) -> dict:
-    """Fit the reward and its judge, on prompts of their own, and measure both on the test split.
+    """Fit the reward and its judge on disjoint prompts, and measure both on the test split.
 
-    The validation split has chosen layer and penalty.
+    The validation split chooses layer and penalty.
     """
     from bonesoup.rewards.fit_head import fit, parted
 
@@ -94,9 +94,11 @@ def fit_heads(settings: Settings, key: str, reward: schema.HeadReward, folder: P
         head = fit(SFT, rows, validation, SCRATCH / "features", settings.device, name)
         facts = {"objective": key, "kind": "head", "model": str(SFT), "head": asdict(head), "judge": judge}
         write_json(place / "reward.json", facts | {"rows": len(rows)})
-        found = measured(place, settings.device, read(reward, "test"))
-        print(f"{name}: layer {head.layer}, accuracy {found['accuracy']:.3f} on {found['n']} test rows", flush=True)
-        spec |= {f"judge_{fact}": value for fact, value in found.items()} if judge else found
+        measures = measured(place, settings.device, read(reward, "test"))
+        print(
+            f"{name}: layer {head.layer}, accuracy {measures['accuracy']:.3f} on {measures['n']} test rows", flush=True
+        )
+        spec |= {f"judge_{fact}": value for fact, value in measures.items()} if judge else measures
     return spec
 
 
@@ -107,11 +109,11 @@ def check_source(name: str, source: str) -> None:
         ValueError: the function cannot be imported, or another file defines it.
     """
     function = inspect.unwrap(load_function(name))
-    # A callable object has no source file; the module that names it made it.
+    # A callable object has no source file: take the file of the module that names it.
     owner = function if inspect.isfunction(function) else sys.modules[name.partition(":")[0]]
     try:
         file = inspect.getsourcefile(owner)
-    except TypeError:  # of a module that is not written in Python
+    except TypeError:  # a module that is not written in Python
         file = None
     if not (file and Path(source).exists() and Path(file).samefile(source)):
         raise ValueError(f"reward function {name!r} is defined in {file}, not in its source {source}: correct `source`")

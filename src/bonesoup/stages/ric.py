@@ -1,4 +1,4 @@
-"""ric: Rewards-in-Context, one model for every preference; nothing where the method is not asked for."""
+"""ric: train Rewards-in-Context, one model for every preference; nothing unless the method is selected."""
 
 import shutil
 from pathlib import Path
@@ -35,9 +35,11 @@ def _train(settings: Settings, folder: Path) -> None:
     backbones = len(settings.basis.rows) if settings.basis.kind == "rows" else len(settings.objectives)
     tokenizer, rows = load_tokenizer(SFT), read_jsonl(PROMPTS)
     texts = render(tokenizer, [row["prompt"] for row in rows])
-    # One token more for each objective than the other methods' prompts have.
-    room = settings.generation.max_new_tokens + len(settings.objectives)
-    check_context(tokenizer, [row["id"] for row in rows], texts, room, "prompts with RiC's reward tokens and responses")
+    # Prompts have one token more per objective than those of other methods.
+    extra = settings.generation.max_new_tokens + len(settings.objectives)
+    check_context(
+        tokenizer, [row["id"] for row in rows], texts, extra, "prompts with RiC's reward tokens and responses"
+    )
     task = Task(
         base=SFT,
         rows=[row for row in read_jsonl(SFT_ROWS) if row["split"] == "train"],
@@ -55,8 +57,8 @@ def _train(settings: Settings, folder: Path) -> None:
         device=settings.device,
     )
     fingerprint = digest(task.updates, task.batch, _inputs(settings))
-    with scratch(fingerprint) as own:
-        trained = train_ric(task, own)
+    with scratch(fingerprint) as work:
+        trained = train_ric(task, work)
     shutil.copytree(trained, folder)
     facts = read_json(folder / "ric.json")
     write_json(folder / "ric.json", facts | {"seed": settings.seed, "fingerprint": fingerprint})

@@ -8,7 +8,7 @@ from bonesoup.files import read_json, write_json
 from bonesoup.paths import RECIPES, SOUPS
 from bonesoup.settings.schema import Settings
 
-# Candidates are compared at as many preferences, spread over the grid with both of its ends.
+# Number of preferences at which candidates are compared, spread over the grid with both ends.
 POINTS = 5
 
 
@@ -20,7 +20,7 @@ def run(settings: Settings, key: str) -> None:
 
 
 def _chosen(settings: Settings, key: str) -> dict:
-    """The entries `scale` [objective] and `extrapolation`, the tables it was chosen by."""
+    """Return the entries `scale` [objective] and `extrapolation`, the tables it was chosen by."""
     from bonesoup.evaluation.choices import choose_scale
     from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
     from bonesoup.evaluation.samples import front_of

@@ -25,12 +25,12 @@ def run(settings: Settings, key: None) -> None:
     paths = {f"beta={beta}": PROBES / beta / "samples.parquet" for beta in plan["rows"]}
     fronts = dict(zip(map(float, plan["rows"]), read_fronts(paths, settings.objectives), strict=True))
     candidates = compare_betas(fronts, kept, settings.evaluation.references[0], Statistics.of(settings))
-    best = max(candidates, key=lambda one: one["hypervolume"]["value"])
+    best = max(candidates, key=lambda candidate: candidate["hypervolume"]["value"])
     beta = best["beta"] if best["difference"]["low"] > 0 else kept
-    for one in candidates:
-        gap = one["difference"]
+    for candidate in candidates:
+        gap = candidate["difference"]
         print(
-            f"seek: beta {one['beta']:g}: hypervolume {one['hypervolume']['value']:.3f}, against {kept:g} "
+            f"seek: beta {candidate['beta']:g}: hypervolume {candidate['hypervolume']['value']:.3f}, against {kept:g} "
             f"{gap['value']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
         )
     reason = (

@@ -16,7 +16,7 @@ def run(settings: Settings, key: None) -> None:
     if settings.sft is None:
         if not read_json(BASE / "base.json")["own_chat_template"]:
             raise ValueError(
-                f"sft: null, but {settings.model.source} has no chat template of its own that renders an answer as "
+                f"sft: null, but {settings.model.source} has no chat template that renders an answer as "
                 "prompt + text + end token: give sft settings, so that it learns ours"
             )
         with appearing(SFT) as folder:

@@ -10,7 +10,7 @@ from bonesoup.settings.schema import Settings
 def run(settings: Settings, key: None) -> None:
     n = len(settings.objectives)
     grid = lattice(n, settings.evaluation.parts).tolist()
-    # Slots come from basis's plan, never from a listing: a removed slot's folder stays on disk.
+    # Slots come from the plan of `basis`, not from a listing: a removed slot's folder stays on disk.
     where = {slot: group for group in settings.policies for slot in read_json(ROWS / f"{group}.json")["slots"]}
     plan = Plan.of(read_json(METRICS / "basis.json")["rows"], settings.oracles)
     with appearing(RECIPES) as folder:
@@ -35,7 +35,7 @@ def run(settings: Settings, key: None) -> None:
 
 
 def _context() -> dict:
-    """The entries of RiC: one model, and the rewards that its prompts can ask for."""
+    """Return the entries of RiC: its model, and the rewards that its prompts can ask for."""
     facts = read_json(RIC / "ric.json")
     return {
         "base": str(RIC),
@@ -54,6 +54,6 @@ def _policy(name: str) -> dict:
         "slot": path.name,
         "path": str(path),
         "row": facts["row"],
-        # Makes the readers of a soup file depend on the very weights it names.
+        # Makes the readers of a soup file depend on the weights it names.
         "digest": file_digest(path / "adapter_model.safetensors"),
     } | start

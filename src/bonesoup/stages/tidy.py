@@ -16,5 +16,5 @@ from bonesoup.workspace.declared import tidy
 def run(settings: Settings, key: None) -> None:
     for path in tidy(Path(".")):
         print(f"tidy: removed {path}, which the present settings no longer make")
-    # Always the same: readers wait for this stage, and must not run again because of it.
+    # Always the same content: readers wait for this stage, but must not run again because of it.
     write_json(TIDY, {})

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-# Imported when they are asked for: merging checkpoints does without torch, and starts in a tenth of a second.
+# Imported on demand: merging checkpoints needs no torch and starts in a tenth of a second.
 _PLACES = {
     "merge": "bonesoup.weights.merging",
     "mix": "bonesoup.weights.mixing",

@@ -17,7 +17,7 @@ from bonesoup.weights.tensors import refuse_pointer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-# Settings that change nothing about base + scale * B A, or that tensors, ranks and scales say as well.
+# Settings that do not affect base + scale * B A, or that tensors, ranks and scales already determine.
 _HARMLESS = {
     "peft_type",
     "task_type",
@@ -53,9 +53,9 @@ _HARMLESS = {
 # Initialisations that leave the base's weights alone; pissa, olora, corda, loftq and lora_ga change them.
 _PLAIN_INIT = (True, False, None, "gaussian", "eva", "orthogonal")
 
-# What torch.compile, DistributedDataParallel, FSDP and activation checkpointing put into the names of modules.
+# Parts that torch.compile, DistributedDataParallel, FSDP and activation checkpointing add to module names.
 _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)|^module(?=\.)")
-# PEFT's names, with or without the adapter's own ("default"), and those of diffusers and kohya.
+# PEFT's names, with or without the adapter's name ("default"), and those of diffusers and kohya.
 _FACTOR = re.compile(
     r"(?P<module>.+?)\.(?:lora_(?P<peft>[AB])(?:\.(?P<name>[^.]+))?\.weight"
     r"|lora_embedding_(?P<embedding>[AB])(?:\.(?P<embedding_name>[^.]+))?"
@@ -101,28 +101,28 @@ def load(folder: Path) -> Adapter:
 
 
 def check_copies(adapter: Adapter, weights, who: str, base: str) -> None:
-    """Refuse an adapter whose file holds weights of a base that is not this one, such as resized embeddings.
+    """Refuse an adapter whose file holds weights of a different base, such as resized embeddings.
 
     Args:
         weights: weights(parameter) is the base's tensor, None where it has none by this name.
-        who, base: what the message calls the adapter and the model.
+        who, base: names of the adapter and the model in the message.
 
     Raises:
-        ValueError: naming the tensor.
+        ValueError: a tensor differs from the base's; names it.
     """
     for name, (path, tensor) in adapter.copies.items():
         expected = weights(name)
         with safe_open(path, framework="pt") as file:
-            found = file.get_tensor(tensor)
-        if expected is None or found.shape != expected.shape:
+            stored = file.get_tensor(tensor)
+        if expected is None or stored.shape != expected.shape:
             shape = "does not have" if expected is None else f"has as {list(expected.shape)}"
             raise ValueError(
-                f"{path}: {who} brings its own weights {tensor} {list(found.shape)}, which {base} {shape}: its tokens "
+                f"{path}: {who} brings its own weights {tensor} {list(stored.shape)}, which {base} {shape}: its tokens "
                 "were added or trained whole; merge it into its base with PEFT first (merge_and_unload)"
             )
         # Either side may have been rounded to the other's dtype.
-        narrow = min(found.dtype, expected.dtype, key=lambda dtype: dtype.itemsize)
-        if not torch.equal(found.to(narrow), expected.cpu().to(narrow)):
+        narrow = min(stored.dtype, expected.dtype, key=lambda dtype: dtype.itemsize)
+        if not torch.equal(stored.to(narrow), expected.cpu().to(narrow)):
             raise ValueError(
                 f"{path}: {who} brings its own weights {tensor}, which differ from those of {base}: they were trained "
                 "whole, or the adapter belongs to another base model"
@@ -216,7 +216,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[
 
     Returns:
         factors: {module: {"A": [rank, in], "B": [out, rank]}}.
-        alphas: {module: alpha} of those that have one of their own.
+        alphas: {module: alpha}, for modules with a separate alpha.
         embeddings: the modules that are embeddings.
         copies: {parameter of the base model: tensor's name} of the base's weights that the file holds.
     """

@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-# Layers that store the transpose of [out, in]; an embedding is a linear layer of one-hot tokens.
+# Layers that store the transpose of [out, in]; an embedding is a linear layer on one-hot tokens.
 TRANSPOSED = (Conv1D, torch.nn.Embedding)
 
 
@@ -127,11 +127,11 @@ def fitted(model: PreTrainedModel, adapter: Adapter, who: str, base: str) -> Ada
     An adapter trained on the bare body lacks the body's prefix ("model."), and the other way round.
 
     Args:
-        who, base: what the message calls the adapter and the model.
+        who, base: names of the adapter and the model in the message.
 
     Raises:
-        ValueError: naming a module that is missing, of another kind (Conv1D is a linear layer, transposed) or of
-            another shape.
+        ValueError: a module is missing, or has a different kind (Conv1D is a transposed linear layer) or shape; names
+            it.
     """
     modules = dict(model.named_modules())
     prefix = f"{model.base_model_prefix}."

@@ -18,7 +18,7 @@ FLOATS = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 # The smallest magnitude that rounds to infinity in the dtype.
 _OVERFLOW = {"F32": np.inf, "BF16": float.fromhex("0x1.ffp127"), "F16": 65520.0}
 
-# Elements of a block: few enough for the caches of a core, enough that threads seldom wait for Python's lock.
+# Elements of a block: few enough for a core's caches, enough that threads seldom wait for Python's lock.
 BLOCK = 1 << 17
 
 
@@ -50,7 +50,7 @@ def encode(values: np.ndarray, dtype: str, raw: np.ndarray, scratch: np.ndarray 
 
 
 def check_range(values: np.ndarray, dtype: str) -> str | None:
-    """Say why float32 values cannot be stored in `dtype`; None if they are finite and in its range."""
+    """Say why float32 values cannot be stored in `dtype`; None if they can."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low) or not np.isfinite(high):
         return "not finite"
@@ -150,7 +150,7 @@ def copied(tensor: Stored, start: int, out: np.ndarray) -> None:
 
 
 def same_bytes(a: Stored, b: Stored) -> bool:
-    """Return whether two tensors of one dtype and shape hold the same bits."""
+    """Return True if two tensors of the same dtype and shape hold the same bits."""
     step = max(1, (1 << 20) // ITEM[a.dtype])
     for start in range(0, a.count, step):
         size = min(step, a.count - start) * ITEM[a.dtype]

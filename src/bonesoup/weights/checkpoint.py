@@ -26,7 +26,7 @@ def read_config(folder: Path) -> dict:
         if path.is_file() and any(path.with_name(name).is_file() for name in (SINGLE, INDEX)):
             raise ValueError(
                 f"{adapter} lies next to a model's weights, and Transformers applies that adapter when it loads the "
-                "folder: move the adapter's files to a folder of their own, and merge them into the model with "
+                "folder: move the adapter's files to a separate folder, and merge them into the model with "
                 "`bonesoup soup --base MODEL --adapter a=DIR --weight a=1 --full --out NEW` if they belong to it"
             )
         raise ValueError(

@@ -57,14 +57,14 @@ def check_configs(folders: Sequence[Path]) -> None:
     first, *others = folders
     expected = read_config(first)
     for other in others:
-        found = read_config(other)
-        if not _differing(expected, found):
+        actual = read_config(other)
+        if not _differing(expected, actual):
             continue
-        # Either may leave out defaults, or come from another version of Transformers.
-        if found.get("model_type") == expected.get("model_type"):
-            a, b = _completed(first, expected), _completed(other, found)
+        # Either may leave out defaults, or come from a different version of Transformers.
+        if actual.get("model_type") == expected.get("model_type"):
+            a, b = _completed(first, expected), _completed(other, actual)
         else:
-            a, b = expected, found
+            a, b = expected, actual
         if keys := _differing(a, b):
             keys.sort(key=lambda key: (key not in ("architectures", "model_type"), key != "vocab_size", key))
             what = "vocabularies" if keys[0] == "vocab_size" else "architectures"
@@ -87,7 +87,7 @@ def _plain(value: Any) -> Any:
 
 def _completed(folder: Path, config: dict) -> dict:
     """Return the settings with every default written out; unchanged if Transformers does not know the model."""
-    # Rare, and it takes a second.
+    # Rare, and takes a second.
     from transformers import AutoConfig
 
     try:
@@ -111,7 +111,7 @@ def check_tokenizers(folders: Sequence[Path]) -> None:
     for name in _VOCABULARIES:
         holders = [folder for folder in folders if (folder / name).is_file()]
         for other in holders[1:]:
-            # If both have tokenizer.json, it alone is read, and it was compared.
+            # If both have tokenizer.json, only that is read, and it was already compared.
             compared = holders[0] in with_file and other in with_file
             if not compared and _vocabulary(holders[0] / name) != _vocabulary(other / name):
                 raise ValueError(f"the tokenizers differ: {holders[0] / name} and {other / name}")
@@ -228,7 +228,7 @@ def _computed(folder: Path, names: list[str]) -> list[str]:
     """Return those of `names` that Transformers skips when it loads the folder, since it computes them."""
     if not names:
         return []
-    # Rare, and the import of torch takes seconds.
+    # Rare, and importing torch takes seconds.
     from bonesoup.weights.fold import skeleton
 
     try:
@@ -246,7 +246,7 @@ def _computed(folder: Path, names: list[str]) -> list[str]:
 
 
 def _check_float(name: str, tensor: Stored) -> None:
-    """Refuse floats of another width: copied over, they would stay unscaled."""
+    """Refuse floats of other widths: copied, they would stay unscaled."""
     if tensor.dtype not in FLOATS and tensor.dtype.startswith(("F", "C")):
         raise ValueError(
             f"{tensor.file}: tensor {name} is {tensor.dtype} {list(tensor.shape)}; "

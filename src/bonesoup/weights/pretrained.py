@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_model(kind: Any, source: str | Path, revision: str | None = None, convert_bin: bool = False, **options) -> Any:
-    """Return what `from_pretrained` of a Transformers auto class returns, with its head mended (`fold_head`).
+    """Load a model by `from_pretrained` of a Transformers auto class, with a faster head (`fold_head`).
 
     Args:
         kind: AutoModelForCausalLM, AutoModelForSequenceClassification.
@@ -21,8 +21,8 @@ def load_model(kind: Any, source: str | Path, revision: str | None = None, conve
         options: passed on to `from_pretrained`.
 
     Raises:
-        ValueError: no safetensors and `convert_bin` is off, a pickle that holds more than weights, a model that
-            brings its own code, or nothing that can be read.
+        ValueError: there are no safetensors and `convert_bin` is off, the pickle holds more than weights, the model
+            brings code, or nothing can be read.
     """
     try:
         loaded = kind.from_pretrained(
@@ -42,7 +42,7 @@ def load_model(kind: Any, source: str | Path, revision: str | None = None, conve
 
 
 def load_tokenizer(source: str | Path, revision: str | None = None, **options) -> PreTrainedTokenizerBase:
-    """Return what `AutoTokenizer.from_pretrained` returns, refusing tokenizers that bring their own code."""
+    """Load a tokenizer by `AutoTokenizer.from_pretrained`; refuse one that brings code."""
     return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False, **options)
 
 

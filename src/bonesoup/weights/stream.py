@@ -20,11 +20,11 @@ import numpy as np
 
 from bonesoup.weights.tensors import ITEM, header
 
-# Bytes of a piece: small enough to be still in a cache when it is written and digested. Each thread has two.
+# Bytes of a piece: small enough to be still in cache when it is written and digested. Each thread has two.
 PIECE = 1 << 21
 # More threads would only wait for the digest, and take memory.
 THREADS = 16
-# Bytes between two notes of how far a file has got.
+# Bytes between two progress notes of a file.
 NOTE_EVERY = 1 << 26
 
 Progress = Callable[[int, int], None]
@@ -147,7 +147,7 @@ def _write_at(path: Path, position: int, data: memoryview) -> None:
             written = os.pwrite(descriptor, data, position)
             data, position = data[written:], position + written
     except OSError as error:
-        # The kernel does not name the file.
+        # The kernel's error does not name the file.
         error.filename = str(path)
         raise
     finally:
