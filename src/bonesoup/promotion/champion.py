@@ -1,8 +1,8 @@
 """The alias `champion`: decide, record, move, record, settle.
 
-The alias is on a version of `<name>-soup` and, with it, on the merged models of the same run. A demoted champion has
-the alias `demoted` until there is another: `rollback` goes back to it. Every decision about a version is kept with it:
-decisions/<time>.json in its run, and a summary of the last one in its tag `decision`.
+The alias is on a version of `<name>-soup` and, with it, on the merged models of the same run. A demoted champion keeps
+the alias `demoted` until there is another: `rollback` returns to it. Every decision is stored with its version:
+decisions/<time>.json in its run, and a summary of the last in its tag `decision`.
 """
 
 import os
@@ -33,10 +33,10 @@ from bonesoup.registry.yardstick import now
 
 PROMOTE, DEMOTE, ROLLBACK = "promote", "demote", "rollback"
 PROMOTED, REFUSED, LOST, KEPT, ROLLED_BACK = "promoted", "refused", "lost the race", "already champion", "rolled back"
-# The verdict while the alias is being moved; it stays if that is cut short.
+# The verdict while the alias is being moved; it stays if the move is interrupted.
 UNFINISHED = "unfinished"
 MOVED = (PROMOTED, DEMOTED, ROLLED_BACK)
-# Size of a tag that every database of MLflow's takes.
+# Length of a tag that every database of MLflow accepts.
 TAG_CHARACTERS = 4900
 
 
@@ -74,12 +74,12 @@ class Decision:
 
     @property
     def granted(self) -> bool:
-        """Whether the request was granted, or with `dry_run` would be."""
+        """Return True if the request was granted, or with `dry_run` would be."""
         return self.verdict in (*MOVED, KEPT)
 
     @property
     def short(self) -> str:
-        """One line for a tag."""
+        """Return a line for a tag."""
         failed = [check.name for check in self.checks if not check.passed]
         parts = [
             f"{self.verdict} {self.time[:10]} {self.time[11:16].replace('-', ':')} UTC",
@@ -93,7 +93,7 @@ class Decision:
 
     @property
     def sentence(self) -> str:
-        """The decision for people."""
+        """Return the decision as a sentence for people."""
         would = "would be " if self.dry_run else ""
         if self.verdict == KEPT:
             text = f"{self.version} is the champion already"
@@ -302,7 +302,7 @@ def _settle(store: Store, decision: Decision, target: ModelVersion | None, champ
         _forget_previous(store, target)
     if decision.action == ROLLBACK and moved and champion:
         _forget_previous(store, champion)
-    # There is a champion, so the version that was demoted before it is nobody's way back.
+    # There is a champion, so nobody goes back to the version that was demoted before it.
     if moved == (decision.action != DEMOTE):
         model = (target or champion).name
         if aliased(store.client, model, DEMOTED):
@@ -316,16 +316,16 @@ def _forget_previous(store: Store, version: ModelVersion) -> None:
 
 @contextmanager
 def turn(uri: str) -> Iterator[None]:
-    """Let one decision be made at a time, among all checkouts on this machine that use the store.
+    """Lock decisions, so that all checkouts on this machine that use the store make one at a time.
 
     Raises:
-        RuntimeError: another one did not end within an hour.
+        RuntimeError: another decision did not end within an hour.
     """
     with ExitStack() as held:
         try:
             held.enter_context(exclusive(lock_file(uri)))
         except TimeoutError as error:
-            # A TimeoutError would be taken for a failure of the store.
+            # A TimeoutError would look like a failure of the store.
             raise RuntimeError(str(error)) from None
         yield
 

@@ -42,12 +42,12 @@ def difference(a: Scored, b: Scored, yardstick: Yardstick) -> dict[str, Any]:
         ValueError: the two answer different preferences, or one lies off the grid the other was scored on.
     """
     preference = _shared(a, b)
-    # By the names of the versions: both have the same method.
+    # Keyed by the names of the versions, since both have the same method.
     fronts = [replace(a.front, method="a"), replace(b.front, method="b")]
     if preference is None:
         measured = _on_grid(fronts, yardstick)
     else:
-        # Merged weights bring no SFT policy to measure their KL to.
+        # Merged weights have no SFT policy to measure their KL to.
         kl = "merged" not in (a.version.tags["kind"], b.version.tags["kind"])
         measured = _at(preference, fronts, yardstick, kl)
     return {

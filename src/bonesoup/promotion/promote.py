@@ -21,11 +21,11 @@ from bonesoup.registry.yardstick import Yardstick
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Everything that a promotion is decided by; parts are None if the decision needs no look at them.
+    """The facts that decide a promotion; those the decision does not need are None.
 
     Attributes:
-        champion: the present one, if there is one.
-        incomparable: why the yardstick cannot measure one of the two.
+        champion: the present champion, if there is one.
+        incomparable: reason why the yardstick cannot measure one of the two.
         scores: of the challenger and, if there is one, of the champion.
     """
 
@@ -68,7 +68,7 @@ def promote(
         if dry_run:
             return replace(decision, dry_run=True)
         if decision.verdict == KEPT:
-            # A promotion that was cut short may have left them behind.
+            # An interrupted promotion may have left them behind.
             return replace(decision, merged=champion.align_merged(store, prefix, case.challenger))
         if decision.incumbent:
             echo(f"{decision.version}: judged against {decision.incumbent}")
@@ -103,7 +103,7 @@ def gather(
     echo(f"{name}: checking its files")
     case = replace(case, files=inspect(store, case.challenger, machine.work))
     if not _whole(case.files).passed and (case.files.missing or not force):
-        # Scores of damaged files would say nothing.
+        # Scores of damaged files would be meaningless.
         return case
     return replace(case, scores=score(store, both, case.yardstick, machine, echo, record))
 
@@ -119,7 +119,7 @@ def decide(case: Case, rule: Rule, force: bool, reason: str | None, time: str) -
         return Decision(PROMOTE, name, KEPT, time, before=name, after=name)
     refused = Decision(PROMOTE, name, REFUSED, time, before, before, reason=reason, yardstick=case.yardstick.digest)
     if case.incomparable:
-        # No force helps: there is nothing to measure.
+        # `--force` cannot help: there is nothing to measure.
         return replace(refused, note=case.incomparable)
     whole = _whole(case.files)
     note = None if whole.passed else _damage(case.files)
@@ -129,7 +129,7 @@ def decide(case: Case, rule: Rule, force: bool, reason: str | None, time: str) -
     incumbent, front = _incumbent(challenger, others)
     checks, unit = [whole, _committed(case.challenger)], None
     if front is None:
-        demand = "a Rewarded Soup of its own run, as there is no champion"
+        demand = "a Rewarded Soup of the same run, as there is no champion"
         checks.append(Check("something to be judged against", False, demand))
     else:
         unit, judged = judge(challenger, front, case.yardstick, rule)
@@ -151,7 +151,7 @@ def challenger_of(store: Store, prefix: str, text: str | None) -> ModelVersion:
     """Look up the version to promote; the newest soup if none is named.
 
     Raises:
-        ValueError: there is none, or it is not a steerable soup.
+        ValueError: there is no such version, or it is not a steerable soup.
     """
     model = soup_name(prefix)
     if text is None:
@@ -166,7 +166,7 @@ def challenger_of(store: Store, prefix: str, text: str | None) -> ModelVersion:
 
 
 def _incumbent(challenger: Scored, others: list[Scored]) -> tuple[str | None, Front | None]:
-    """Return what the challenger is judged against: the champion, or the Rewarded Soup of its own run."""
+    """Return the challenger's opponent: the champion, or the Rewarded Soup of the challenger's run."""
     if others:
         return others[0].name, others[0].front
     front = challenger.fronts.get(BASELINE)

@@ -76,10 +76,10 @@ class Check:
     """One condition of a promotion.
 
     Attributes:
-        name: what was looked at.
-        demand: what is demanded, in words.
-        value, low, high: the measured value and its interval; None if the condition is no number.
-        bound: the number that the value is compared with.
+        name: the quantity checked.
+        demand: the demand, in words.
+        value, low, high: the measured value and its interval; None if the condition is not numeric.
+        bound: the number to compare the value with.
     """
 
     name: str

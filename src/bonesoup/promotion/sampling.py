@@ -50,16 +50,16 @@ def run(soup: Soup, yardstick: Yardstick, device: str, batch: int) -> pd.DataFra
         grid = lattice(len(yardstick.objectives), yardstick.parts)
         soup = replace(soup, preferences=tuple(map(tuple, grid.tolist())))
     policy = SoupModel.load(soup, device)
-    check_room(policy, yardstick)
+    check_context(policy, yardstick)
     generation = schema.Generation(**yardstick.generation)
     return front_rows(policy, yardstick.prompts, judges(yardstick, device), generation, batch, yardstick.seed)
 
 
-def check_room(policy: SoupModel, yardstick: Yardstick) -> None:
-    """Make sure that prompts and answers fit: past its context a model fails, or answers nonsense.
+def check_context(policy: SoupModel, yardstick: Yardstick) -> None:
+    """Refuse prompts that do not leave room for an answer: beyond its context a model fails or answers nonsense.
 
     Raises:
-        ValueError: names the longest prompt, and how many are too long.
+        ValueError: prompts are too long; names the longest and their number.
     """
     context = getattr(policy.model.config, "max_position_embeddings", None)
     texts = render(policy.tokenizer, [row["prompt"] for row in yardstick.prompts])
@@ -77,7 +77,7 @@ def judges(yardstick: Yardstick, device: str) -> Scorer:
     """Load the rewards and, if the task knows it, the true score.
 
     Raises:
-        ValueError: a reward function is no longer the one that the yardstick was adopted with.
+        ValueError: a reward function has changed since the yardstick was adopted.
     """
     folders = [yardstick.folders[name] for name in yardstick.objectives]
     for folder in folders:

@@ -23,7 +23,7 @@ KINDS = ("soup", "merged", "backbone")
 
 @dataclass(frozen=True)
 class Machine:
-    """How versions are run: device, rows at a time, and a folder for downloads."""
+    """The settings for running versions: device, rows at a time, and a folder for downloads."""
 
     device: str
     batch: int
@@ -35,9 +35,9 @@ class Scored:
     """A version's scores on one yardstick.
 
     Attributes:
-        method: of the version itself; a steerable soup also has the fronts of `rewarded` and `sft`.
+        method: the version's method; a steerable soup also has the fronts of `rewarded` and `sft`.
         preference: the only preference it answers; None for a steerable soup.
-        new: the methods that were scored in this call.
+        new: the methods scored in this call.
     """
 
     version: ModelVersion
@@ -120,12 +120,12 @@ def score(
     record: bool = True,
     source: str | None = None,
 ) -> list[Scored]:
-    """Score each version's own method and, for a steerable soup, also its Rewarded Soup and SFT policy.
+    """Score each version's method and, for a steerable soup, also its Rewarded Soup and SFT policy.
 
     Args:
         echo: called with each line of progress.
         record: write new scores to the versions.
-        source: name of the file with the prompts, unless they are the yardstick's own.
+        source: name of the file with the prompts; None if they are the yardstick's.
 
     Raises:
         ValueError: a version has other objectives or no run to record scores in, a prompt does not fit a model, or a
@@ -161,7 +161,7 @@ def _wanted(version: ModelVersion) -> list[str]:
 
 
 def _unscored(version: ModelVersion, digest: str) -> list[str]:
-    # A soup without a Rewarded Soup is complete without its scores.
+    # Without a Rewarded Soup, a soup is complete without its scores.
     return [] if (done := scores.scored(version, digest)) and version.tags["method"] in done else _wanted(version)
 
 
@@ -179,7 +179,7 @@ def _score(
     files = {name: scores.samples(version, digest, name, machine.work) for name in known}
     new = []
     if len(known) < len(_wanted(version)):
-        # Imported here: torch takes seconds, and most calls find everything scored.
+        # Imported here: torch takes seconds, and most calls have nothing left to score.
         from bonesoup.promotion import sampling
 
         recipes = sampling.read_recipes(version, machine.work)
@@ -212,7 +212,7 @@ def measured(
     """Return metrics with intervals by method: of the whole grid, or at the one preference that a version answers.
 
     Args:
-        kl: whether the rows' KL means something; merged weights bring no SFT policy to measure it to.
+        kl: the rows have a meaningful KL; merged weights have no SFT policy to measure it to.
     """
     named: dict[str, dict[str, Estimate]] = {method: {} for method in fronts}
     if preference is None:

@@ -1,1 +1,1 @@
-"""HTTP: one soup behind OpenAI's conventions, a preference with each request, and the mixing desk."""
+"""Serve a soup over HTTP: OpenAI's conventions, a preference in each request, and the mixing desk."""

@@ -28,7 +28,7 @@ def application(live: Callable[[], Live], metrics: Metrics, access: Access | Non
         live: returns what answers now; it changes when a new version is taken into service.
     """
     access = access or Access()
-    # FastAPI's own pages of documentation load their scripts from elsewhere; /openapi.json stays.
+    # FastAPI's pages of documentation load scripts from other sites; /openapi.json stays.
     app = FastAPI(
         title="bonesoup",
         version=bonesoup.__version__,
@@ -42,7 +42,7 @@ def application(live: Callable[[], Live], metrics: Metrics, access: Access | Non
         app.include_router(routes)
     app.mount("/assets", StaticFiles(directory=PAGE), name="assets")
     _without_422(app)
-    # Around everything, also around the handler of unexpected errors.
+    # Around everything, even the handler of unexpected errors.
     return Guard(app, access, metrics)
 
 
@@ -75,7 +75,7 @@ async def page():
 
 
 def _without_422(app: FastAPI) -> None:
-    """Take FastAPI's own form of a bad request out of the schema: errors here have OpenAI's."""
+    """Remove FastAPI's form of a bad request from the schema: errors here have OpenAI's form."""
     make = app.openapi
 
     def openapi() -> dict:

@@ -21,7 +21,7 @@ from bonesoup.serving.protocol import ChatBody, CompletionBody
 from bonesoup.serving.steering import Choice
 from bonesoup.serving.text import Pieces
 
-# Below it, logits divided by the temperature leave float32's range: the likeliest token is meant.
+# Below this, logits divided by the temperature leave float32's range: take the likeliest token.
 COLDEST = 1e-4
 
 
@@ -53,12 +53,12 @@ class Job:
 
     @property
     def chat(self) -> bool:
-        """Whether it is a chat, and not the continuation of a text."""
+        """Return True for a chat, False for the continuation of a text."""
         return isinstance(self.body, ChatBody)
 
     @property
     def steered_choices(self) -> bool:
-        """Whether each choice names its preference, because the request has several."""
+        """Return True if each choice names its preference, because the request has several."""
         return self.body.preferences is not None
 
     def release(self) -> None:
@@ -78,7 +78,7 @@ class Step:
 
 @dataclass
 class Complete:
-    """All of one row."""
+    """The complete answer of one row."""
 
     text: str = ""
     reason: str = "length"
@@ -87,13 +87,13 @@ class Complete:
 
 
 def submit(live: Live, body: ChatBody | CompletionBody, header: str | None = None) -> Job:
-    """Turn a body into rows and queue them.
+    """Convert a body to rows and queue them.
 
     Args:
         header: the preference in the request's headers.
 
     Raises:
-        ApiError: 400 or 404 for what is wrong with the body, 429 when the queue is full, 503 when the engine is down.
+        ApiError: 400 or 404 for faults of the body, 429 if the queue is full, 503 if the engine is down.
     """
     chat = isinstance(body, ChatBody)
     choices = steering.choose_all(live.source, body, header)
@@ -118,8 +118,10 @@ def submit(live: Live, body: ChatBody | CompletionBody, header: str | None = Non
                 plan.append((prompt, choice, add(request) if limit else None, given))
     answers = queue(live, requests, choices[0].method)
     rows = [
-        Row(prompt, choice, None if own is None else answers[own], None if given is None else answers[given])
-        for prompt, choice, own, given in plan
+        Row(
+            prompt, choice, None if generated is None else answers[generated], None if given is None else answers[given]
+        )
+        for prompt, choice, generated, given in plan
     ]
     kind = "chatcmpl" if chat else "cmpl"
     head = {"id": f"{kind}-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}
@@ -136,7 +138,7 @@ def _request(live: Live, body: ChatBody | CompletionBody, prompt, vector: np.nda
         key=None,
         prompt=prompt,
         coefficients=vector,
-        # torch's seeds have 64 bits; a negative one stands for another such number.
+        # torch's seeds have 64 bits; a negative seed is the same as a large one.
         seed=seed % 2**63,
         temperature=0.0 if temperature < COLDEST else temperature,
         top_p=body.top_p or 1.0,
@@ -188,7 +190,7 @@ async def steps(job: Job, row: Row) -> AsyncIterator[Step]:
     pieces = Pieces(job.live.tokenizer, job.body.stops)
     while True:
         token, end = await next_event(job.live, row.answer)
-        # The end token has no text, and may be any token where it is not marked special.
+        # The end token has no text, even if it is an ordinary token.
         piece = pieces.push(None if end == "stop" else token.id, last=end is not None)
         if pieces.stopped:
             if end is None:
@@ -241,14 +243,14 @@ async def unless_gone(http: HttpRequest, waits: list, release) -> list:
             raise ApiError(499, "the client went away")
         return await every
     except asyncio.CancelledError:
-        # Cancelled at the end of the time that running answers get when the server is stopped.
+        # Cancelled when the time for running answers is up after the server was stopped.
         text = "the server was stopped before the answer was complete"
         raise ApiError(503, text, code="unavailable") from None
     finally:
         release()
         for task in (*tasks, gone):
             task.cancel()
-        # asyncio reports every failure that nobody asked for, on standard error.
+        # asyncio would report every unretrieved failure on standard error.
         await asyncio.gather(*tasks, every, gone, return_exceptions=True)
 
 
@@ -293,7 +295,7 @@ async def follow(job: Job) -> AsyncIterator[tuple[int, Step | list[Likelihood]]]
 
 
 async def stream(job: Job) -> AsyncIterator[str]:
-    """Server-sent events: a chunk per piece of text, then [DONE]; an error becomes the last event."""
+    """Yield server-sent events: a chunk per piece of text, then [DONE]; an error becomes the last event."""
     count = 0
     try:
         if job.chat:
@@ -361,7 +363,7 @@ def _logprobs(job: Job, likely: list[Likelihood]) -> dict | None:
 
 
 def _given_logprobs(job: Job, row: Row, likely: list[Likelihood]) -> dict | None:
-    """Log-probabilities of an echoed prompt and of its continuation; the first token has none."""
+    """Return the log-probabilities of an echoed prompt and of its continuation; the first token has none."""
     return None if job.body.alternatives is None else text_logprobs(job.live.tokenizer, likely, row.prompt[0])
 
 

@@ -69,7 +69,7 @@ def pack(source: Source, model: Model, out: Path) -> dict:
 
 
 def _digest(model: PreTrainedModel) -> str:
-    """SHA-256 of a model's weights, however they are stored."""
+    """Return the SHA-256 of a model's weights, independent of their storage."""
     running = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         running.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
@@ -84,7 +84,7 @@ def _write_soup(soup: Soup, folder: Path, method: str) -> None:
         target.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(policy.path / WEIGHTS).items()}
         save_file(tensors, target / WEIGHTS, {"format": "pt"})
-        # The path of the base on the machine that trained says nothing here.
+        # The path of the base on the training machine is meaningless here.
         write_json(target / CONFIG, read_json(policy.path / CONFIG) | {"base_model_name_or_path": ""})
         policies.append({"slot": policy.slot, "path": f"policies/{policy.slot}", "row": list(policy.row)})
     recipe = {name: value for name, value in asdict(soup).items() if name not in ("base", "policies", "reference")}
@@ -147,7 +147,7 @@ def unpack(say, folder: Path = FOLDER, cache: Path | None = None) -> Source:
 
 
 def _base(model: Model, expected: str, cache: Path, say) -> Path:
-    """The folder of the base; made once, and checked by the digest of its weights."""
+    """Return the folder of the base, made once and checked by the digest of its weights."""
     base = cache / f"base-{expected[:16]}"
     if not base.is_dir():
         say(f"fetching {model.source}, once")

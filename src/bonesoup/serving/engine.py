@@ -1,7 +1,7 @@
 """The thread that owns the model: requests wait in a bounded queue, join the running batch, and leave it.
 
-Coroutines submit requests with `Engine.submit` and read an `Answer` each; tokens come back on their event loop. An
-answer holds no more than its token limit, so a client that does not read costs no more than one that does.
+Coroutines submit requests with `Engine.submit` and read an `Answer` each; tokens arrive on their event loop. An answer
+holds no more than its token limit, so a client that does not read costs no more than one that does.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from bonesoup.serving.metrics import Metrics
 
 
 class Full(Exception):
-    """The queue has no room."""
+    """The queue is full."""
 
 
 class Down(Exception):
@@ -27,12 +27,12 @@ class Down(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What the engine takes on.
+    """The limits of the engine.
 
     Attributes:
         batch: rows that run at once.
         queue: rows that may wait.
-        prefill: prompt tokens, padding included, that join in one step, so that running rows go on.
+        prefill: prompt tokens, padding included, that join in one step, so that running rows do not wait long.
         seconds: from submission to the last token.
     """
 
@@ -46,7 +46,7 @@ class Limits:
 class Answer:
     """The tokens of one row, as they come.
 
-    Events are (token, end) with `end` None while the row goes on, "stop" or "length" at its last token; (None,
+    Events are (token, end) with `end` None while the row continues, "stop" or "length" at its last token; (None,
     "timeout" or "failed"); and for a given text (its likelihoods, "scored").
     """
 
@@ -62,11 +62,11 @@ class Answer:
 def _tell(events: list[tuple[Answer, tuple]]) -> None:
     """Hand events to the event loops that wait for them, with one call for each loop."""
     for loop in {answer.loop for answer, _ in events}:
-        own = [(answer.events, event) for answer, event in events if answer.loop is loop]
+        addressed = [(answer.events, event) for answer, event in events if answer.loop is loop]
         try:
-            loop.call_soon_threadsafe(_put, own)
+            loop.call_soon_threadsafe(_put, addressed)
         except RuntimeError:
-            # The loop is closed: nobody is left to listen.
+            # The loop is closed, so nobody listens any more.
             continue
 
 
@@ -95,22 +95,22 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Rows in the batch."""
+        """Return the number of rows in the batch."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """Rows in the queue."""
+        """Return the number of rows in the queue."""
         return len(self._waiting)
 
     def submit(self, requests: Sequence[Request | GivenText], method: str = "") -> list[Answer]:
-        """Queue rows, all or none; their keys are given here.
+        """Queue rows, all or none, and assign their keys.
 
         Args:
-            method: of the soup that answers, for the metrics.
+            method: the answering soup's method, for the metrics.
 
         Raises:
-            Full: the queue has no room for all of them.
+            Full: the queue cannot take all of them.
             Down: the engine has failed or is closing.
         """
         loop, now = asyncio.get_running_loop(), time.monotonic()
@@ -172,7 +172,7 @@ class Engine:
             return True
 
     def _settle(self) -> None:
-        """Let go of rows that nobody waits for, and of those whose time is up."""
+        """Drop rows that nobody waits for, and those that are out of time."""
         now = time.monotonic()
         with self._news:
             gone, self._gone = self._gone, set()

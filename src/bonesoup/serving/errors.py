@@ -6,7 +6,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-# A message may quote what a client sent, which may be as long as a body.
+# A message may quote a client's text, which may be as long as a body.
 LONGEST = 500
 KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
 
@@ -57,7 +57,7 @@ def body(status: int, message: str, param: str | None = None, code: str | None =
 
 
 def _sendable(text: str, longest: int) -> str:
-    """Half of a surrogate pair, which JSON can write, cannot be sent back."""
+    """Shorten a text and replace half surrogate pairs, which JSON can write but nobody can send back."""
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
@@ -104,7 +104,7 @@ def _refusal(request: Request, fault: dict) -> ApiError:
         message = "is required"
     elif kind not in ("unknown_field", "not_supported", "refused"):
         message = message[0].lower() + message[1:]
-    # Messages of this project name their field; those of pydantic do not.
+    # This project's messages name their field; pydantic's do not.
     if param not in message:
         message = f"{param} {message}" if kind == "missing" else f"{param}: {message}"
     return ApiError(400, message, param, "invalid_value")

@@ -1,4 +1,4 @@
-"""What answers now: a source, its engine, and the rules by which a request's prompt and length are taken."""
+"""The source and engine that answer now, and the rules for a request's prompt and length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from bonesoup.serving.text import chat_tokens, fold_system, knows_system, plain_
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a request may ask for.
+    """The limits of a request.
 
     Attributes:
-        prompt: tokens of the longest prompt.
-        answer: tokens of the longest answer.
+        prompt: most tokens of a prompt.
+        answer: most tokens of an answer.
         overlong: "refuse" an answer that does not fit, or "cut" it to the tokens that do, with a note.
-        system: "fold" system messages into the user's turn where the template has no place for them, or "refuse" them.
+        system: "fold" system messages into the user's turn if the template has no place for them, or "refuse" them.
     """
 
     prompt: int
@@ -40,21 +40,21 @@ class Live:
 
     @property
     def tokenizer(self):
-        """The model's tokenizer."""
+        """Return the model's tokenizer."""
         return self.engine.policy.tokenizer
 
     @property
     def context(self) -> int | None:
-        """Tokens of prompt and answer together; None for a model without a fixed context."""
+        """Return the most tokens of prompt and answer together; None for a model without a fixed context."""
         return getattr(self.engine.policy.model.config, "max_position_embeddings", None)
 
     @property
     def system_messages(self) -> str:
-        """ "native" if the template knows system messages, else what is done about them."""
+        """Return "native" if the template knows system messages, else how they are handled."""
         return "native" if knows_system(self.tokenizer) else self.bounds.system
 
     def vector(self, choice: Choice) -> np.ndarray:
-        """Coefficients over all policies in memory, lambda [policy]."""
+        """Return the coefficients over all policies in memory, lambda [policy]."""
         return self.engine.policy.spread(list(choice.coefficients.values()), choice.soup)
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -107,15 +107,15 @@ class Live:
         code = "context_length_exceeded"
         if prompt > self.bounds.prompt:
             raise ApiError(400, f"the prompt has {prompt} tokens, this server takes {self.bounds.prompt}", param, code)
-        room = self.bounds.answer if self.context is None else min(self.bounds.answer, self.context - prompt)
+        answer_limit = self.bounds.answer if self.context is None else min(self.bounds.answer, self.context - prompt)
         if asked is None:
-            asked, overlong = min(self.source.max_new_tokens, max(room, 1)), "refuse"
+            asked, overlong = min(self.source.max_new_tokens, max(answer_limit, 1)), "refuse"
         else:
             overlong = self.bounds.overlong
-        if asked <= room:
+        if asked <= answer_limit:
             return asked, None
-        if overlong == "cut" and room > 0:
-            return room, f"max_tokens was cut from {asked} to {room}, which is all that fits"
+        if overlong == "cut" and answer_limit > 0:
+            return answer_limit, f"max_tokens was cut from {asked} to {answer_limit}, which is all that fits"
         if asked > self.bounds.answer:
             text = f"max_tokens is {asked}, this server gives at most {self.bounds.answer}"
             raise ApiError(400, text, "max_tokens", code)

@@ -1,4 +1,4 @@
-"""Counters, gauges and histograms for Prometheus, in a registry of their own."""
+"""Counters, gauges and histograms for Prometheus, in a separate registry."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 

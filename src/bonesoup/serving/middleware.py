@@ -1,4 +1,4 @@
-"""What surrounds the routes, as plain ASGI: who may ask, how much and for how long, headers, counting."""
+"""Plain ASGI middleware around the routes: access, limits of size and time, headers, counting."""
 
 import asyncio
 import secrets
@@ -15,7 +15,7 @@ from bonesoup.serving import errors
 from bonesoup.serving.errors import ApiError
 from bonesoup.serving.metrics import Metrics
 
-# The page loads its own files and nothing else.
+# The page loads only its files.
 HEADERS = {
     b"content-security-policy": b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
     b"x-content-type-options": b"nosniff",
@@ -23,23 +23,23 @@ HEADERS = {
 }
 OPEN = ("/", "/health", "/v1/health")
 REQUEST_ID = b"x-request-id"
-# Seconds that a body on its way gets when the server is stopped.
+# Seconds that an incoming body gets when the server is stopped.
 LAST_BODIES = 1.0
 CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask the server, and how much.
+    """The rules of access to the server.
 
     Attributes:
-        token: what clients must send; None for no token.
-        hosts: names under which the server may be asked; None for any.
-        origins: other sites whose pages may ask it.
+        token: token that clients must send; None for none.
+        hosts: host names that requests may use; None for any.
+        origins: other sites whose pages may send requests.
         root_path: the path under which a proxy publishes it, such as /soup.
-        largest: bytes of a body; it is made into tokens while other requests wait.
+        largest: most bytes of a body, which is tokenised while other requests wait.
         upload: seconds in which a request must have arrived.
-        patience: seconds a client may leave sent text unread.
+        patience: seconds that a client may leave sent text unread.
     """
 
     token: str | None = None
@@ -70,9 +70,9 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        # uvicorn itself leaves the body of an answer to HEAD out.
+        # uvicorn omits the body of an answer to HEAD.
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        # For proxies that strip the prefix, and for those that do not: routes are matched behind it.
+        # Works for proxies that strip the prefix and for those that do not, since routes are matched after it.
         scope = scope | {"method": method, "root_path": self.access.root_path}
         headers = dict(scope["headers"])
         name = _request_id(headers.get(REQUEST_ID))
@@ -93,7 +93,7 @@ class Guard:
         try:
             await self.app(scope, self._bounded(receive), counted)
         except asyncio.CancelledError:
-            # The end of the time that running answers get when the server is stopped.
+            # The time for running answers is up after the server was stopped.
             if not started:
                 stopped = ApiError(503, "the server was stopped before the answer was complete", code="unavailable")
                 await errors.answer(stopped)(scope, receive, counted)
@@ -116,7 +116,7 @@ class Guard:
                     finally:
                         self._uploads.discard(upload)
             except TimeoutError:
-                # FastAPI passes HTTPException on, and makes a 400 of any other.
+                # FastAPI passes HTTPException on, and turns any other into a 400.
                 raise HTTPException(408, "the body did not arrive in time", CLOSE) from None
             taken += len(message.get("body", b""))
             if taken > self.access.largest:
@@ -129,7 +129,8 @@ class Guard:
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> ApiError | None:
         access, path = self.access, scope["path"].removeprefix(self.access.root_path)
         if access.hosts is not None:
-            # Otherwise a page of another site could reach the server under a name that leads to this machine.
+            # Without this check, a page of another site could reach the server through a name that resolves to this
+            # machine.
             given = headers.get(b"host", b"").decode("latin-1")
             if _host(given) not in access.hosts:
                 text = f"the host {errors.quoted(given)} is not one of {', '.join(sorted(access.hosts))}"
@@ -151,7 +152,7 @@ class Guard:
 
 
 def _host(given: str) -> str | None:
-    """The name in a Host header, in small letters, without port and brackets."""
+    """Return the name in a Host header, in lower case, without port and brackets."""
     try:
         return urlsplit(f"//{given}").hostname
     except ValueError:
@@ -172,7 +173,7 @@ class EventStream(StreamingResponse):
     """
 
     def __init__(self, content: AsyncIterator[str], patience: float, release: Callable[[], None]):
-        # Proxies such as nginx would collect the events.
+        # Proxies such as nginx would buffer the events.
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(content, media_type="text/event-stream", headers=headers)
         self.patience = patience
@@ -193,7 +194,7 @@ class EventStream(StreamingResponse):
         try:
             await super().stream_response(timely)
         except TimeoutError:
-            # What was sent stays sent; the server closes a connection whose answer has no end.
+            # Sent text cannot be recalled; the server closes a connection with an unfinished answer.
             return
         finally:
             await self.body_iterator.aclose()

@@ -1,7 +1,7 @@
 """The bodies that clients send: OpenAI's, plus a preference.
 
 A field is honoured, or changes nothing and is ignored (IGNORED), or is refused by name. Fields that would change an
-answer but are not supported (UNSUPPORTED) are accepted at the values that leave it as it is.
+answer but are not supported (UNSUPPORTED) are accepted at values that leave it unchanged.
 """
 
 from difflib import get_close_matches
@@ -53,7 +53,7 @@ UNSUPPORTED = {
     "skip_special_tokens": (True, None),
     "include_stop_str_in_output": (False, None),
 }
-# Fields of other servers, with ours.
+# Fields of other servers, and ours for them.
 RENAMED = {
     "max_new_tokens": "max_tokens",
     "num_predict": "max_tokens",
@@ -64,7 +64,7 @@ RENAMED = {
 
 
 def one_of(expected: str):
-    """Explain a field that may take several forms by one sentence, rather than by each form's own complaint."""
+    """Replace the complaints about each form of a field that has several by one sentence."""
 
     def checked(value, handler):
         try:
@@ -108,7 +108,7 @@ class Strict(BaseModel):
         return self
 
 
-# Every new token is held against every beginning of it.
+# Every new token is compared with every prefix of it.
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Stops = Annotated[
     Stop | Annotated[list[Stop], Field(max_length=4)] | None,
@@ -182,17 +182,17 @@ class Sampling(Steered):
 
     @property
     def stops(self) -> list[str]:
-        """The stop sequences."""
+        """Return the stop sequences."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
     @property
     def limit(self) -> int | None:
-        """The most tokens an answer may have; None if the request does not say."""
+        """Return the most tokens an answer may have; None if the request does not say."""
         return self.max_tokens
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with the number of tokens."""
+        """Return True if a stream ends with the number of tokens."""
         return bool(self.stream_options and self.stream_options.include_usage)
 
 
@@ -228,7 +228,7 @@ class Turn(BaseModel):
 class Message(Turn):
     """One turn of a chat."""
 
-    # A turn without content is no better than an empty one.
+    # A turn without content is as bad as an empty one.
     model_config = ConfigDict(extra="allow", validate_default=True)
 
     name: str | None = None
@@ -237,7 +237,7 @@ class Message(Turn):
     @classmethod
     def _text(cls, content, info):
         text = content if isinstance(content, str) else "".join(part.text for part in content or [])
-        # An answer that ended at once comes back as an empty turn.
+        # An answer that ended immediately is an empty turn in the history.
         if not text.strip() and info.data.get("role") != "assistant":
             raise PydanticCustomError("refused", "a message must have text")
         return whole_characters(text)
@@ -263,7 +263,7 @@ class ChatBody(Sampling):
 
     @property
     def alternatives(self) -> int | None:
-        """Tokens whose log-probabilities are given next to the sampled one's; None for no log-probabilities."""
+        """Return the number of tokens listed with the sampled one's log-probability; None for no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
@@ -293,7 +293,7 @@ class CompletionBody(Sampling):
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        """The prompts, each text or token ids."""
+        """Return the prompts, each text or token ids."""
         return [self.prompt] if isinstance(self.prompt, str) or isinstance(self.prompt[0], int) else self.prompt
 
     @property
@@ -344,7 +344,7 @@ class DetokenizeBody(Strict):
 
 
 class Item(Turn):
-    """A turn of the input of /v1/responses; an answer's own output items may come back as they are."""
+    """A turn of the input of /v1/responses; output items of earlier answers are accepted unchanged."""
 
     type: Literal["message"] = "message"
     id: str | None = None

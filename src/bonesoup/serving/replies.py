@@ -16,7 +16,7 @@ class Usage(BaseModel):
 
 
 class Outcome(BaseModel):
-    """What was measured at the preference that was chosen for an outcome; see `evaluation.outcomes.Promise`."""
+    """The scores measured at the preference chosen for an outcome; see `evaluation.outcomes.Promise`."""
 
     asked: str
     mean: Weights
@@ -27,7 +27,7 @@ class Outcome(BaseModel):
 
 
 class Steered(BaseModel):
-    """How a request, or one of its several preferences, was answered."""
+    """The steering of an answer to a request, or to one of its preferences."""
 
     preference: Weights | None = None
     coefficients: Weights | None = None
@@ -177,7 +177,7 @@ class TokenIds(BaseModel):
 
 
 class TokenizerInfo(BaseModel):
-    """The control tokens and the chat template, for clients that have no tokenizer of their own."""
+    """The control tokens and the chat template, for clients without a tokenizer."""
 
     bos_token: str | None
     eos_token: str | None
@@ -194,7 +194,7 @@ class Text(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether the engine answers."""
+    """The state of the engine."""
 
     status: Literal["ok", "failed"]
     model: str

@@ -1,4 +1,4 @@
-"""OpenAI's Responses API as a conversion of a chat: one message comes back, and nothing is kept."""
+"""OpenAI's Responses API as a conversion of a chat: a single message comes back, and nothing is stored."""
 
 from collections.abc import AsyncIterator
 from typing import Literal
@@ -60,7 +60,7 @@ def convert(chat: dict, body: ResponseBody) -> dict:
 
 
 def _response(head: dict, body: ResponseBody, text: str | None, reason: str | None) -> dict:
-    """The response object; `text` is None while the answer is on its way."""
+    """Return the response object; `text` is None until the answer is complete."""
     status = {None: "in_progress", "stop": "completed", "length": "incomplete"}[reason]
     return {
         "id": head["id"].replace("chatcmpl-", "resp_"),
@@ -101,7 +101,7 @@ def _part(text: str) -> dict:
 
 
 async def stream(job: Job, body: ResponseBody) -> AsyncIterator[str]:
-    """Server-sent events of the Responses API: created, the message as it grows, completed."""
+    """Yield server-sent events of the Responses API: created, the message as it grows, completed."""
     number = 0
 
     def write(kind: str, **fields) -> str:

@@ -37,24 +37,24 @@ from bonesoup.serving.source import Source
 from bonesoup.serving.text import plain_tokens
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-# Bytes of a body, per token that a prompt may have.
+# Bytes of a body per token of the longest prompt.
 BYTES = 64
-# Seconds in which a request's headers must have arrived.
+# Seconds within which a request's headers must arrive.
 HEADERS = 10.0
-# Seconds between two looks at the registry, and the longest pause after failures in a row.
+# Seconds between checks of the registry, and the longest pause after consecutive failures.
 LOOK = 10.0
 RARELY = 600.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the server is run.
+    """The options of the server.
 
     Attributes:
-        token: what clients must send; None for no token.
-        hosts: names under which the server may be asked, as well as its own.
+        token: token that clients must send; None for none.
+        hosts: host names that requests may use, in addition to the server's.
         drain: seconds that running answers get after SIGTERM.
-        origins: other sites whose pages may ask the server.
+        origins: other sites whose pages may send requests.
         root_path: the path under which a proxy publishes it.
     """
 
@@ -90,9 +90,9 @@ def start(source: Source, options: Options, metrics: Metrics) -> Live:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     main, *others = source.soups.values()
     policy = SoupModel.load(main, device, beside=others)
-    # The pipeline's own tokenizers are complete already.
+    # The pipeline's tokenizers are already complete.
     with_template(policy.tokenizer)
-    # The first forward pass of a process is slow, and a model that cannot be batched fails here.
+    # The first forward pass of a process is slow, and a model that cannot be batched fails here, not in a request.
     prompt = plain_tokens(policy.tokenizer, "a") or [0]
     batch = RunningBatch(policy)
     batch.join([Request(0, prompt, np.ones(len(policy.policies)), 0, 0.0, 1.0, 2)])
@@ -112,7 +112,7 @@ class Following:
         self._stop = threading.Event()
 
     def follow(self, champion: Callable[[], str | None], load: Callable[[], Live], say: Callable[[str], None]) -> None:
-        """Look at the registry now and then, in a thread of its own.
+        """Watch the registry in a separate thread, and serve a new champion.
 
         Args:
             champion: returns the number of the version that has the alias; None if there is none.
@@ -128,16 +128,16 @@ class Following:
                 if number is not None and number != self.live.source.version:
                     self._take(load(), say)
                 reported, pause = None, LOOK
-            # Whatever it is, the version that answers goes on answering.
+            # Whatever the error, the present version keeps answering.
             except Exception as error:
                 text = f"cannot take the new champion, {self.live.source.place} stays: {error}"
                 if text != reported:
                     say(text)
-                # A version whose files are broken is downloaded again at every try.
+                # A version with broken files is downloaded again at every try.
                 reported, pause = text, min(2 * pause, RARELY)
 
     def _take(self, new: Live, say: Callable[[str], None]) -> None:
-        """Let a new version answer, and wait for the end of the old one, so that no third is loaded meanwhile."""
+        """Switch to a new version, and wait for the end of the old one, so that no third is loaded meanwhile."""
         old, self.live = self.live, new
         old.engine.close()
         say(f"now serving {new.source.place}")
@@ -157,11 +157,11 @@ def serve(
     demo: bool = False,
     adapters: SoupFile | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish what runs.
+    """Serve until SIGTERM or Ctrl-C, then finish the running answers.
 
     Args:
         reference: a version of the registry (`models:/NAME@champion`), a folder, a soup file, or None for the
-            project's champion or, if it has none, its own run.
+            project's champion or, if it has none, its run.
         say: prints a line for people.
         demo: serve the soup that ships with the package.
         adapters: serve these.
@@ -171,11 +171,11 @@ def serve(
             everybody.
     """
     check(options)
-    # The imported modules stay for good: collections while serving, and the last at the end, need not visit them.
+    # The imported modules stay alive: garbage collection need not visit them while serving or at exit.
     gc.freeze()
     if demo and (reference or follow):
         raise ValueError("--demo serves the soup that ships with the package: give neither a source nor --follow")
-    # Only a registry's files need a place, in the project.
+    # Only files from a registry need a folder in the project.
     remote = not (demo or adapters) and (reference is None or reference.startswith("models:/"))
     with work_folder(root, "serve") if remote else nullcontext() as work:
         if demo:
@@ -212,7 +212,7 @@ def serve(
 
 
 def _find(reference: str | None, root: Path, work: Path | None) -> tuple[Source, bool]:
-    """The source, and whether it is a version of the registry."""
+    """Return the source, and True if it is a version of the registry."""
     if reference and reference.endswith((".yaml", ".yml")):
         return sources.from_adapters(soup_file.read(Path(reference)), f"the soup of {reference}"), False
     if reference and not reference.startswith("models:/"):
@@ -233,7 +233,7 @@ def _follow(following, name: str, root: Path, work: Path, options: Options, metr
         return version and str(version.version)
 
     def load() -> Live:
-        # In a folder of its own: the same version may come back while its last answers still run.
+        # In a new folder: the same version may return while its last answers are still running.
         folder = tempfile.mkdtemp(dir=work)
         try:
             source = sources.from_registry(root, f"models:/{name}@{versions.CHAMPION}", Path(folder))

@@ -1,4 +1,4 @@
-"""The soup's own routes: what it is, what a preference means, its adapter, and how likely a text is at a preference."""
+"""Routes of the soup: its description, the meaning of a preference, its adapter, and the likelihood of given texts."""
 
 import asyncio
 import io
@@ -100,7 +100,7 @@ def _zip(now: Live, choice: Choice) -> bytes:
 
 @router.post("/v1/score", **answers(replies.Scores))
 async def score(body: ScoreBody, http: HttpRequest, preference: Preference = None):
-    """Score given answers at given preferences: which preference would have said this?
+    """Score given answers at given preferences, to tell which preference makes them likeliest.
 
     Every answer is scored at every preference in one batch; without any, at those where the front was measured.
     """

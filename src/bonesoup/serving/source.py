@@ -14,7 +14,7 @@ from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.paths import MEASURED, PROMPTS, SOUPS
 from bonesoup.settings import params
 
-# Prompts to try, and characters of the longest.
+# Number of prompts to try, and most characters of each.
 EXAMPLES, EXAMPLE = 6, 120
 
 
@@ -24,13 +24,13 @@ class Source:
 
     Attributes:
         name: the model's name for clients.
-        version: its number in the registry; None for a project's own run.
-        soups: by method: the soup itself, the Rewarded Soup of its run if there is one, and `sft`, the base alone.
-        default: the preference of a request that names none; empty without objectives, where it is the base alone.
+        version: its number in the registry; None for a project's run.
+        soups: by method: the main soup, the Rewarded Soup of its run if there is one, and `sft`, the base alone.
+        default: preference of a request that names none; empty without objectives, which means the base alone.
         front: the scores of every method at every preference, with intervals; None if it was not measured.
-        place: where it comes from, for people.
-        examples: prompts of the test split, to try it with.
-        presets: mixtures of policies that have a name.
+        place: description of its origin, for people.
+        examples: prompts of the test split to try it with.
+        presets: named mixtures of policies.
     """
 
     name: str
@@ -47,22 +47,22 @@ class Source:
 
     @property
     def soup(self) -> Soup:
-        """The soup itself, without the baselines."""
+        """Return the main soup, without the baselines."""
         return next(iter(self.soups.values()))
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The objectives, in the order of weights."""
+        """Return the objectives, in the order of weights."""
         return self.soup.objectives
 
     @property
     def models(self) -> dict[str, str]:
-        """Map a method to the name under which clients ask for it; the soup itself has the plain name."""
+        """Map a method to its model name for clients; the main soup has the plain name."""
         return {method: self.name if method == self.soup.method else f"{self.name}/{method}" for method in self.soups}
 
     @property
     def beta(self) -> float | None:
-        """The beta of a Bone Soup's circulant basis; None for other rows."""
+        """Return the beta of a Bone Soup's circulant basis; None for other rows."""
         rows = np.array([policy.row for policy in self.soup.policies])
         n = len(self.objectives)
         if rows.shape == (n, n) and rows[0, 0] > 1 / n and np.allclose(rows, circulant(n, float(rows[0, 0]))):
@@ -71,7 +71,7 @@ class Source:
 
 
 def from_project(root: Path) -> Source:
-    """Read the soup of a project's own run that `register.method` names.
+    """Read the soup of a project's run that `register.method` names.
 
     Raises:
         ValueError: there is no run to serve.
@@ -127,10 +127,10 @@ def from_version(folder: Path, name: str, version: str | None) -> Source:
 
 
 def from_adapters(file: SoupFile, place: str) -> Source:
-    """Make a source of people's own adapters, to mix by weights and, if they have rows, by preferences.
+    """Make a source from people's own adapters, mixed by weights and, if they have rows, by preferences.
 
     Args:
-        place: where they come from, for people.
+        place: description of their origin, for people.
     """
     soup = file.soup
     return Source(
@@ -161,10 +161,10 @@ def from_folder(folder: Path) -> Source:
 
 
 def from_registry(root: Path, reference: str | None, work: Path) -> Source | None:
-    """Download and read a version of the project's registry; without a reference its champion, None if it has none.
+    """Download and read a version from the project's registry; without a reference its champion, or None.
 
     Args:
-        work: folder for the version's files, which are needed as long as it is served.
+        work: folder for the version's files, needed as long as it is served.
 
     Raises:
         ValueError: no such version, or its files are not those that were registered.
@@ -189,7 +189,7 @@ def from_registry(root: Path, reference: str | None, work: Path) -> Source | Non
 
 
 def _beside(main: Soup, rewarded: Path, root: Path) -> dict[str, Soup]:
-    """The baselines that are served next to a soup."""
+    """Return the baselines that are served along with a soup."""
     read = {BASELINE: Soup.read(rewarded, root)} if rewarded.is_file() else {}
     return read | {SFT: Soup(SFT, main.base, main.objectives, "none", (), main.preferences)}
 
@@ -199,11 +199,11 @@ def _front(file: Path) -> dict | None:
 
 
 def _examples(file: Path) -> tuple[str, ...]:
-    """Some single-turn prompts of the test split, spread over it."""
+    """Choose some single-turn prompts of the test split, spread over it."""
     if not file.is_file():
         return ()
     rows = [row["prompt"] for row in read_jsonl(file) if row["split"] == "test" and len(row["prompt"]) == 1]
     texts = sorted({prompt[0]["content"] for prompt in rows}, key=len)
-    # Short ones of different lengths fit a button.
+    # Short prompts of different lengths fit a button.
     texts = [text for text in texts if len(text) <= EXAMPLE] or texts[:EXAMPLES]
     return tuple(texts[i * len(texts) // EXAMPLES] for i in range(min(EXAMPLES, len(texts))))

@@ -13,17 +13,17 @@ from bonesoup.serving.protocol import Steered
 from bonesoup.serving.source import Source
 
 Weights = dict[str, float]
-# Weights, an outcome, the text of either, or the name of a preference or mixture.
+# Weights, an outcome, either as text, or the name of a preference or mixture.
 Given = Weights | dict[str, str] | str
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks for.
+    """The steering that a request asks for.
 
     Attributes:
-        over: what is weighed: `objectives` make a preference, weights of `adapters` are the coefficients themselves.
-        promise: what was measured there, if an outcome was asked for.
+        over: the weighted things: `objectives` make a preference; weights of `adapters` are coefficients.
+        promise: the scores measured there, if an outcome was requested.
     """
 
     over: Literal["objectives", "adapters"]
@@ -31,7 +31,7 @@ class Asked:
     promise: Promise | None = None
 
     def agrees(self, other: "Asked") -> bool:
-        """Whether the other asks for the same."""
+        """Return True if the other asks for the same."""
         names = self.weights.keys() | other.weights.keys()
         return self.over == other.over and all(
             abs(self.weights.get(name, 0.0) - other.weights.get(name, 0.0)) <= 1e-6 for name in names
@@ -57,7 +57,7 @@ class Choice:
 
     @property
     def steered(self) -> dict:
-        """The part of an answer that says how it was steered."""
+        """Return the part of an answer that reports the steering."""
         asked = {} if self.preference is None else {"preference": self.preference}
         outcome = {"outcome": self.promise.plain()} if self.promise else {}
         return asked | {"coefficients": self.coefficients} | outcome
@@ -69,7 +69,7 @@ def choose(source: Source, model: str, *given: tuple[str, Given | None]) -> Choi
     Args:
         model: 'NAME', 'NAME/rewarded', or 'NAME@careful' and 'NAME@helpful:0.7+harmless:0.3', and the same with the
             name of a mixture or adapters' weights.
-        given: (where it was given, and what). Weights in `adapters` are of adapters, all others of objectives.
+        given: (place in the request, value). Weights in `adapters` are of adapters, all others of objectives.
 
     Raises:
         ApiError: 404 for an unknown model, 400 for a preference or weights that are wrong, or two that differ, or an
@@ -123,7 +123,7 @@ def method_of(source: Source, name: str) -> str:
 
 
 def _asked(source: Source, method: str, place: str, value: Given) -> Asked:
-    """Read what one place of a request asks for.
+    """Read the steering from one place of a request.
 
     Raises:
         ApiError: 400.

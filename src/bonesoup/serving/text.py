@@ -7,19 +7,19 @@ from transformers import PreTrainedTokenizerBase
 
 from bonesoup import chat
 
-# No tokenizer makes text with it: U+E000 is for private use.
+# No tokenizer produces this character: U+E000 is for private use.
 _MARK = "\ue000"
-# The character a decoder puts for bytes that are no whole character yet.
+# Decoders write this character for bytes that do not form a whole character yet.
 _BROKEN = "\ufffd"
 # SentencePiece's mark of the space before a word.
 _SPACE = "\u2581"
 
 
 class Pieces:
-    """The text of one answer, in the pieces in which it may be sent.
+    """The text of one answer, split into pieces that can be sent.
 
-    A piece never holds half a character, nor text that may yet turn out to begin a stop sequence; all pieces
-    together are the text up to the first stop sequence.
+    A piece never ends in half a character or in the possible beginning of a stop sequence; together the pieces are the
+    text up to the first stop sequence.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Sequence[str] = ()):
@@ -32,18 +32,18 @@ class Pieces:
         self.stopped = False
 
     def push(self, token: int | None, last: bool = False) -> str:
-        """Take one token in; returns the text that can be sent now. `last`: nothing follows."""
+        """Add a token, and return the text that can be sent now. `last`: no token follows."""
         if self.stopped:
             return ""
         if token is not None:
             self._ids.append(token)
             self._whole += self._decoder.step(self._tokenizer, token) or ""
         if last:
-            # The bytes of a character that was not completed.
+            # The bytes of an incomplete character.
             self._whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
         ends = [(at + len(stop), at) for stop in self._stops if (at := self._whole.find(stop)) >= 0]
         if ends:
-            # The stop sequence that was complete first, however the text was cut into tokens.
+            # The stop sequence that was completed first, however the text splits into tokens.
             self.stopped = True
             safe = min(ends)[1]
         elif last:
@@ -105,14 +105,14 @@ def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) 
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     except Exception as error:
-        # Templates raise what they like (jinja2's TemplateError), with a message for whoever wrote the conversation.
+        # Templates raise errors of their choice (jinja2's TemplateError), with a message for the conversation's author.
         raise ValueError(f"the model's chat template refuses these messages: {error}") from None
 
 
 def knows_system(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the chat template has a place for system messages."""
+    """Return True if the chat template has a place for system messages."""
     if tokenizer.chat_template in (chat.TEMPLATE, chat.PLAIN):
-        # They would render any role, as a mark that the model has never seen.
+        # These templates render any role, as a mark that the model has never seen.
         return False
     probe = [{"role": "system", "content": _MARK}, {"role": "user", "content": "a"}]
     try:
@@ -138,7 +138,7 @@ def fold_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
 
 def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """Write one token as text, with its leading space; a part of a character as the vocabulary writes it."""
-    # A model may have more rows than its tokenizer has tokens.
+    # A model may have more embedding rows than its tokenizer has tokens.
     written = tokenizer.convert_ids_to_tokens(token) or ""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
     if _BROKEN in text or not text:
@@ -148,7 +148,7 @@ def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> list[int] | None:
-    """The bytes a token stands for; None where it is part of a character and the vocabulary is not made of bytes."""
+    """Return the bytes of a token; None if it is part of a character and the vocabulary is not byte-level."""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
     if _BROKEN not in text:
         return list(text.encode())
@@ -159,7 +159,7 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> list[int] | N
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """Map the characters with which byte-level vocabularies write bytes (GPT-2's alphabet)."""
+    """Map GPT-2's alphabet, in which byte-level vocabularies write bytes, to the bytes."""
     shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = [byte for byte in range(256) if byte not in shown]
     return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(hidden)}

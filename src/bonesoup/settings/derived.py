@@ -8,7 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from bonesoup.settings.schema import Basis, Name, prepared, slots
 
-# Lists in which one value follows from other settings; the rest are a person's choice.
+# Lists in which one value follows from other settings; people choose the others.
 CANDIDATES = ("seek.betas", "extrapolation.scales")
 
 
@@ -39,41 +39,41 @@ def _policies(settings: Mapping[str, Any]) -> dict[str, Any]:
     kinds: dict[str, list[str]] = {}
     for slot in needed:
         kinds.setdefault(f"{slot.rpartition('-')[0]}s", []).append(slot)
-    found = {"policies": {group: {"slots": listed} for group, listed in kinds.items()}}
+    derived = {"policies": {group: {"slots": listed} for group, listed in kinds.items()}}
     named = kinds | {slot: [slot] for slot in needed} | {"all": needed}
     for group in _section(settings, "policies"):
         if group in named:
-            found[f"policies.{group}.slots"] = named[group]
-    return found
+            derived[f"policies.{group}.slots"] = named[group]
+    return derived
 
 
 def _sources(settings: Mapping[str, Any]) -> dict[str, str]:
     """Name the file that each reward is made from."""
-    found = {}
+    derived = {}
     for objective, reward in _section(settings, "rewards").items():
         if isinstance(reward, Mapping):
             function = reward.get("function") if reward.get("kind") == "function" else None
-            found[f"rewards.{objective}.source"] = _module(function) if function else prepared(objective)
-    return found
+            derived[f"rewards.{objective}.source"] = _module(function) if function else prepared(objective)
+    return derived
 
 
 def _module(function: Any) -> str:
-    """Find the file of `package.module:name` in this project; without one, name the usual place."""
+    """Find the file of `package.module:name` in this project; if there is none, return the usual place."""
     stem = str(function).partition(":")[0].replace(".", "/")
     candidates = [f"{folder}{stem}{ending}" for folder in ("src/", "") for ending in (".py", "/__init__.py")]
     return next((path for path in candidates if Path(path).is_file()), candidates[0])
 
 
 def _candidates(settings: Mapping[str, Any]) -> dict[str, list[float]]:
-    """Put basis.beta among the values it is compared with, and 1 among the scales."""
-    found = {}
+    """Add basis.beta to the values it is compared with, and 1 to the scales."""
+    derived = {}
     beta, betas = _beta(settings), _section(settings, "seek").get("betas")
     if isinstance(beta, float) and _numbers(betas) and beta not in betas:
-        found["seek.betas"] = sorted([*betas, beta])
+        derived["seek.betas"] = sorted([*betas, beta])
     scales = _section(settings, "extrapolation").get("scales")
     if (_numbers(scales) or scales == []) and 1 not in scales:
-        found["extrapolation.scales"] = sorted([1.0, *scales])
-    return found
+        derived["extrapolation.scales"] = sorted([1.0, *scales])
+    return derived
 
 
 def _beta(settings: Mapping[str, Any]) -> Any:

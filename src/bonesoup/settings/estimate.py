@@ -13,21 +13,27 @@ from bonesoup.settings.schema import Estimate, Settings
 
 GB = 1e9
 BF16, FP32 = 2, 4
-# Bytes that a decoder layer keeps for its backward pass, per token and unit of width: counted from PyTorch's saved
-# tensors on a Llama with an adapter on every linear module, bf16; under checkpointing only its input stays.
+# Bytes that a decoder layer stores for its backward pass, per token and unit of width: counted from PyTorch's saved
+# tensors on a Llama with an adapter on every linear module, bf16; checkpointing stores only the input.
 KEPT, CHECKPOINT = 51, 2
-ADAM = 16  # bytes per trained number: itself, gradient and two moments in float32
+ADAM = 16  # bytes per trained number: value, gradient and two moments in float32
 CONTEXT = 1.5  # GB of CUDA context, kernels and communication
 RESERVE = 1.1  # fragmentation
-# Shares of the data sheet's figures that are reached; decoding by Transformers also waits for its many small kernels.
+# Reached shares of the data sheet's figures; decoding by Transformers also waits for its many small kernels.
 BUSY, BUSY_BANDWIDTH, LAUNCH = 0.4, 0.6, 0.0008  # seconds per layer and decoding step
 CHARS_PER_TOKEN = 3  # a low figure for English, for the longest prompt
 
 
 @dataclass(frozen=True)
 class Figures:
-    """memory: part -> GB while a policy trains; sft: GB at the peak of that stage; hours: stage -> h of one GPU;
-    policies: distinct rows to train."""
+    """Memory, hours and policies of a run.
+
+    Attributes:
+        memory: part -> GB while a policy trains.
+        sft: GB at the peak of that stage.
+        hours: stage -> h on one GPU.
+        policies: number of distinct rows to train.
+    """
 
     memory: dict[str, float]
     sft: float
@@ -36,7 +42,7 @@ class Figures:
 
     @property
     def peak(self) -> float:
-        """GB, reserve included: rollouts and updates take turns."""
+        """Return the peak in GB, reserve included: rollouts and updates take turns."""
         turns = ("KV cache of rollouts", "activations of an update")
         fixed = sum(gb for part, gb in self.memory.items() if part not in turns)
         return RESERVE * (fixed + max(self.memory[part] for part in turns))
@@ -83,7 +89,7 @@ def _weights(settings: Settings, sizes: Estimate) -> float:
 
 
 def _activations(settings: Settings, sizes: Estimate, tokens: float) -> float:
-    """GB that a backward pass through so many tokens needs; the logits are never whole (TRL's fused head)."""
+    """Return the GB that a backward pass through so many tokens needs; TRL's fused head never holds all logits."""
     kept = KEPT + CHECKPOINT * sizes.layers if settings.hardware.gradient_checkpointing else KEPT * sizes.layers
     return kept * tokens * sizes.hidden / GB
 
@@ -132,7 +138,7 @@ def _hours(settings: Settings, sizes: Estimate, steps: int) -> dict[str, float]:
     grid = len(lattice(len(settings.objectives), settings.evaluation.parts))
     points = sum(_points(METHODS[method], grid, settings) for method in settings.methods)
     batch = settings.evaluation.batch
-    # The chosen beta's probes go on to be its policies.
+    # The probes of the chosen beta continue as its policies.
     probes = max(0, len(settings.seek.betas) - 1) * settings.seek.share * len(settings.objectives)
     probed = len(settings.seek.betas) * grid * settings.seek.samples
     seconds = {
@@ -147,24 +153,24 @@ def _hours(settings: Settings, sizes: Estimate, steps: int) -> dict[str, float]:
 
 
 def _points(method: Method, grid: int, settings: Settings) -> int:
-    """Forward passes per token of a method's whole front, in those of one model at one preference."""
+    """Count the forward passes per token of a method's whole front, in units of one model at one preference."""
     asked = {"any": grid, "rows": len(settings.oracles), "one": 1}[method.answers]
-    # A mixture of distributions passes through every policy.
+    # A mixture of distributions runs every policy.
     return asked * (len(settings.objectives) if method.mixes == "distributions" else 1)
 
 
 def report(settings: Settings) -> str:
     """Write the estimate as text for a terminal."""
-    found, machine = figures(settings), settings.estimate.machine
-    total = sum(hours for stage, hours in found.hours.items() if stage != "policy, each")
+    needed, machine = figures(settings), settings.estimate.machine
+    total = sum(hours for stage, hours in needed.hours.items() if stage != "policy, each")
     several = f", {machine.gpus} of them per policy" if machine.gpus > 1 else ""
-    fits = ["fits" if peak <= machine.memory else "does not fit" for peak in (found.peak, found.sft)]
+    fits = ["fits" if peak <= machine.memory else "does not fit" for peak in (needed.peak, needed.sft)]
     lines = [f"On {machine.name} ({machine.memory:g} GB){several}:", "", "Memory of one GPU while a policy trains, GB"]
-    lines += [f"  {part:28}{gb:8.1f}" for part, gb in found.memory.items()]
-    lines += [f"  {'peak, with a tenth to spare':28}{found.peak:8.1f}  {fits[0]}"]
-    lines += [f"  {'peak of SFT, likewise':28}{found.sft:8.1f}  {fits[1]}", "", "Hours, one policy at a time"]
-    lines += [f"  {stage:28}{hours:8.1f}" for stage, hours in found.hours.items()]
-    lines += [f"  {'sum':28}{total:8.1f}  {found.policies} policies", ""]
+    lines += [f"  {part:28}{gb:8.1f}" for part, gb in needed.memory.items()]
+    lines += [f"  {'peak, with a tenth to spare':28}{needed.peak:8.1f}  {fits[0]}"]
+    lines += [f"  {'peak of SFT, likewise':28}{needed.sft:8.1f}  {fits[1]}", "", "Hours, one policy at a time"]
+    lines += [f"  {stage:28}{hours:8.1f}" for stage, hours in needed.hours.items()]
+    lines += [f"  {'sum':28}{total:8.1f}  {needed.policies} policies", ""]
     lines += [f"{METHODS[m].title}'s training is not counted." for m in settings.methods if METHODS[m].stage]
     return "\n".join(
         [*lines, "From a formula (docs/full-size.md), not from a run: hours may be off by a factor of two."]

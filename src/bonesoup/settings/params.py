@@ -1,4 +1,4 @@
-"""Read params.yaml and check it; all faults come in one ValueError."""
+"""Read params.yaml and check it; report all faults in one ValueError."""
 
 import re
 from pathlib import Path
@@ -56,14 +56,14 @@ def check(raw: Any, path: str = "params", pinned: bool = True) -> Settings:
             f"{path} has schema {raw.get('schema')!r}, this version reads {SCHEMA}: write a fresh one with "
             "`bonesoup profile NAME` and carry your changes over"
         )
-    faults, found, settings = [], Check(), None
+    faults, check, settings = [], Check(), None
     try:
-        settings = Settings.model_validate(raw, context=found)
+        settings = Settings.model_validate(raw, context=check)
     except ValidationError as error:
         faults += faults_of(error, raw)
     if pinned:
-        faults += [unpinned(pin) for pin in found.pins if not pin.revision]
-    faults += found.faults
+        faults += [unpinned(pin) for pin in check.pins if not pin.revision]
+    faults += check.faults
     if faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         raise ValueError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listing}")
@@ -74,12 +74,13 @@ def faults_of(error: ValidationError, raw: Any) -> list[str]:
     """Write pydantic's errors as 'key: what is wrong', one line a key.
 
     Args:
-        raw: what was validated. Parts of a location that are no keys in it, such as the kinds of a union, are left out.
+        raw: the validated data. Parts of a location that are not keys in it, such as the kinds of a union, are left
+            out.
     """
     messages: dict[str, list[str]] = {}
     for item in error.errors():
         key = _key(item, raw)
-        # Of the kinds that a union offers, one of them would do.
+        # Any of the kinds that a union offers would do.
         messages.setdefault(key, []).append(_message(item, key))
     return [f"{key}: {', or '.join(dict.fromkeys(listed))}" for key, listed in messages.items()]
 

@@ -29,7 +29,7 @@ def pinned(key: str, kind: str, repository: str, revision: str | None, branch: s
 
 
 def unpinned(pin: Pin) -> str:
-    """Say why it may not be used: what a Hub id without a commit stands for can change at any time."""
+    """Say why it may not be used: a Hub id without a commit can change at any time."""
     return (
         f"{pin.key}: {pin.repository} is no folder here, and a Hub id needs the commit to use; "
         "`bonesoup profile NAME --pin` looks it up"
@@ -45,8 +45,8 @@ def newest(pin: Pin) -> str:
     from huggingface_hub import HfApi
 
     try:
-        # The client's own default where it is main: a repository may have given its first branch another name.
+        # `main` is only the client's default: a repository may name its first branch differently.
         branch = None if pin.branch == "main" else pin.branch
         return HfApi().repo_info(pin.repository, repo_type=pin.kind, revision=branch, timeout=10).sha
-    except Exception as error:  # the client raises errors of several libraries
+    except Exception as error:  # the client raises errors from several libraries
         raise ConnectionError(f"{pin.kind} {pin.repository} could not be looked up: {error}") from error

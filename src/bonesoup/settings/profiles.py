@@ -14,9 +14,9 @@ from bonesoup.settings.derived import CANDIDATES, derived
 
 PROFILES = Path("profiles")
 DEFAULT = "embedded"
-# Keyed by objective, group or preference: an overlay replaces them whole.
+# Keyed by objective, group or preference, so an overlay replaces them whole.
 WHOLE = {"rewards", "policies", "preferences"}
-# The key behind which a value that is filled in comes.
+# The key after which a filled-in value is inserted.
 FOLLOWS = {"policies": "methods", "source": "kind"}
 
 yaml = YAML()
@@ -52,13 +52,13 @@ def compose(
 def composed(
     name: str | None, data: str | None = None, changes: dict[str, Any] | None = None, pin: bool = False
 ) -> Composed:
-    """Put the settings of a profile together and check them.
+    """Compose the settings of a profile and check them.
 
     Args:
-        name: a profile; None stands for the present params.yaml.
+        name: a profile; None for the present params.yaml.
         data: a path that replaces the profile's `data.path`.
         changes: dotted key -> value, set last.
-        pin: give every Hub id without a commit the newest one, asked of the Hub.
+        pin: look up the newest commit of every Hub id without one.
 
     Raises:
         ValueError: no such profile, key or file, or the settings are wrong.
@@ -94,7 +94,8 @@ def _changed(name: str | None, data: str | None, changes: dict[str, Any] | None)
 
 
 def fill(document: dict, before: dict[str, Any]) -> list[str]:
-    """Set what follows from other settings: where it is missing, or still is what followed `before` a change.
+    """Set values that follow from other settings, if they are missing or still follow from the settings `before` a
+    change.
 
     Returns:
         The dotted keys that were set.
@@ -111,7 +112,7 @@ def fill(document: dict, before: dict[str, Any]) -> list[str]:
         if present == value or (present is not None and key not in CANDIDATES and present != before.get(key)):
             continue
         if last not in section and FOLLOWS.get(last) in section:
-            # Next to what it follows from, not at the end of the file.
+            # Insert it next to the setting it follows from, not at the end of the file.
             section.insert(list(section).index(FOLLOWS[last]) + 1, last, _styled(value))
         else:
             section[last] = _styled(value)
@@ -130,7 +131,7 @@ def _styled(value: Any) -> Any:
         styled = CommentedSeq(map(_styled, value))
         styled.fa.set_flow_style()
         return styled
-    # Inside braces ruamel writes `module:name` without the quotes that its own reader wants.
+    # Inside braces ruamel writes `module:name` without the quotes that its reader needs.
     return DoubleQuotedScalarString(value) if isinstance(value, str) and ":" in value else value
 
 

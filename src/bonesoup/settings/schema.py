@@ -1,4 +1,4 @@
-"""Define params.yaml as one frozen class, `Settings`, with the rules that span its sections as validators.
+"""Define params.yaml as one frozen class, `Settings`, with validators for the rules that span its sections.
 
 The field descriptions are the source of docs/settings.md.
 """
@@ -47,7 +47,7 @@ from bonesoup.settings.training import (
     Sft,
 )
 
-# Other rooms take every section from here.
+# Other packages import every section from here.
 __all__ = [
     "Basis",
     "Check",
@@ -85,7 +85,7 @@ __all__ = [
 class Settings(Section):
     """Everything a run depends on. One file, params.yaml, holds it.
 
-    A validator sees the fields above its own in `info.data`, those that are valid.
+    A validator sees the valid ones among the fields above its own in `info.data`.
     """
 
     schema_: int = Field(alias="schema", description="version of the file layout")
@@ -144,7 +144,7 @@ class Settings(Section):
     @field_validator("rewards", mode="wrap")
     @classmethod
     def _one_per_objective(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> dict:
-        # Of the names also where an entry is wrong.
+        # Check the names even if an entry is wrong.
         if isinstance(value, dict) and (names := info.data.get("objectives")):
             faults = [f"rewards.{name}: not among objectives {names}" for name in value if name not in names]
             report(info, faults + [f"rewards.{name}: missing" for name in names if name not in value])
@@ -285,7 +285,7 @@ class Settings(Section):
 
     @property
     def beta(self) -> float:
-        """basis.beta as a number."""
+        """Return basis.beta as a number."""
         return self.basis.resolved(len(self.objectives), self.evaluation.parts, self.evaluation.interior)
 
     def pins(self) -> list[Pin]:
@@ -309,7 +309,7 @@ class Settings(Section):
 
 
 def _beta(basis: Basis, info: ValidationInfo) -> float | str | None:
-    """Return beta as a number; why there is none if `auto` has no answer; None where it cannot be said."""
+    """Return beta as a number, the reason if `auto` has no answer, or None if other faults hide it."""
     names, evaluation = info.data.get("objectives"), info.data.get("evaluation")
     if basis.beta != "auto":
         return basis.beta
@@ -368,23 +368,23 @@ def _oracle_faults(rows: list[list[float]], names: list[str], parts: int | None)
 
 
 def _needed(methods: list[str] | None, info: ValidationInfo) -> list[str] | None:
-    """List the slots that the methods are made of; None where it cannot be said."""
+    """List the slots that the methods need; None if other faults hide them."""
     plan = _plan(info)
     return None if plan is None or methods is None else _slots(methods, plan)
 
 
 def _apart(methods: list[str], groups: dict[str, Group], info: ValidationInfo) -> list[str]:
-    """Name the policies that start from others of another group: a stage knows no other group's."""
+    """Name the policies that start from policies of a different group, which a stage does not know."""
     where = {slot: name for name, group in groups.items() for slot in group.slots}
     return [
-        f"policies: {slot} starts from {', '.join(one.start)}, so that it belongs to their group"
-        for slot, one in trainings(methods, _plan(info), 1).items()
-        if one.start and {where.get(slot)} != {where.get(start) for start in one.start}
+        f"policies: {slot} starts from {', '.join(training.start)}, so that it belongs to their group"
+        for slot, training in trainings(methods, _plan(info), 1).items()
+        if training.start and {where.get(slot)} != {where.get(start) for start in training.start}
     ]
 
 
 def _plan(info: ValidationInfo) -> Plan | None:
-    """Count the rows that the settings ask for; None where it cannot be said."""
+    """Count the rows that the settings ask for; None if other faults hide them."""
     names, basis, oracles = (info.data.get(key) for key in ("objectives", "basis", "oracles"))
     return None if None in (names, basis, oracles) else _counts(len(names), basis, oracles)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 
 from bonesoup.settings.pins import Pin
 
-# How a value comes into the file that follows from the others.
+# How a value that follows from others gets into the file.
 FILL = "`bonesoup profile --fill` fills it in"
 Share = Annotated[float, Field(ge=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
@@ -19,7 +19,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 
 @dataclass
 class Check:
-    """Faults and pins that the validators collect during one check of a whole file, of which it is the context.
+    """Faults and pins that validators collect while a whole file is checked; the context of that check.
 
     A rule that spans keys reports here and accepts the value, so that it hides no other rule.
 
@@ -33,10 +33,10 @@ class Check:
 
 
 def report(info: ValidationInfo, faults: Iterable[str]) -> None:
-    """Hand faults to the check of the whole file; of a section made on its own, raise them.
+    """Pass faults to the check of the whole file; raise them if the section is validated alone.
 
     Raises:
-        ValueError: there are faults, and no check collects them.
+        ValueError: there are faults and no check to collect them.
     """
     listed = list(faults)
     if info.context is not None:

