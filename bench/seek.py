@@ -152,7 +152,7 @@ def main() -> None:
         torch.set_num_threads(settings.threads)
         probes = Probes(settings, arguments.samples)
         with contextlib.redirect_stdout(sys.stderr):
-            chosen = searches(probes, arguments.betas, settings.basis.beta)
+            chosen = searches(probes, arguments.betas, settings.beta)
             reached = {beta: quality(probes, beta) for beta in arguments.betas}
         best = {key: max(one[key] for one in reached.values()) for key in ("hypervolume", "interior")}
         for name, (beta, spent) in chosen.items():

@@ -66,7 +66,7 @@ def main() -> None:
     n, reference = len(settings.objectives), settings.evaluation.references[0]
     soups = {
         "rewarded": {f"specialist-{k + 1}": row.tolist() for k, row in enumerate(np.eye(n))},
-        "bone": {f"backbone-{k + 1}": row for k, row in enumerate(circulant(n, settings.basis.beta).round(9).tolist())},
+        "bone": {f"backbone-{k + 1}": row for k, row in enumerate(circulant(n, settings.beta).round(9).tolist())},
     }
     rows = {slot: row for soup in soups.values() for slot, row in soup.items()}
     fronts: dict[tuple[str, str], list[np.ndarray]] = {}
