@@ -121,7 +121,7 @@ def searches(probes: Probes, betas: list[float], default: float) -> dict[str, tu
 def quality(probes: Probes, beta: float) -> dict[str, float]:
     """Of the full run of beta, on the test prompts: gold where it is known."""
     front = probes.front(beta, probes.settings.rl.steps, "test")
-    points = (front.gold if front.gold is not None else front.reward).mean(axis=0)
+    points = front.scores(front.units[0]).mean(axis=0)
     inside = regions(probes.grid, probes.settings.evaluation.interior)["interior"]
     reference = [probes.settings.evaluation.references[0]] * points.shape[1]
     return {

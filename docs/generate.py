@@ -352,7 +352,7 @@ def measured(block: str) -> None:
 
     The default's also go to README.md, docs/running.md (var/stages.jsonl) and docs/fronts.png.
     """
-    from bonesoup.evaluation.tables import markdown
+    from bonesoup.evaluation.markdown import markdown
 
     found = json.loads((ROOT / "out/metrics/report.json").read_text(encoding="utf-8"))
     _fill_file(DOCS / "results.md", block, markdown(found))

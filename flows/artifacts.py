@@ -10,7 +10,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from bonesoup.evaluation.tables import markdown
+from bonesoup.evaluation.markdown import markdown
 from bonesoup.files import read_json
 from bonesoup.paths import METRICS, REGISTERED, REPORT
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from bonesoup.cli import show
 from bonesoup.evaluation import report, tables
 from bonesoup.evaluation.compare import evaluate
+from bonesoup.evaluation.markdown import markdown
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts
 from bonesoup.evaluation.statistics import Statistics
@@ -178,7 +179,7 @@ def test_tables_name_every_method_and_both_references(written):
     found = tables.document(written[0])
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(show.report(json.loads(json.dumps(found))))
-    for text in (console.export_text(), tables.markdown(found)):
+    for text in (console.export_text(), markdown(found)):
         for needed in ("SFT", "Rewarded Soup", "Bone Soup", "Oracle (MORLHF)", "HV above −1", "HV above −2"):
             assert needed in text
     assert max(map(len, console.export_text().splitlines() or [""])) <= 100

@@ -4,7 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bonesoup.evaluation import tables
+from bonesoup.evaluation.compare import evaluate
+from bonesoup.evaluation.point import measured
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
+from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import write_jsonl
 
 OBJECTIVES = ["helpful", "harmless"]
@@ -32,6 +36,28 @@ def test_arrays_hold_the_rows_they_name(samples):
 def test_gold_is_none_where_the_source_knows_none(samples):
     edit(samples["bone"], lambda rows: rows.drop(columns=["gold_helpful", "gold_harmless"]))
     assert {f.method: f.gold is None for f in read_fronts(samples, OBJECTIVES)}["bone"]
+
+
+def test_judges_stand_between_gold_and_what_they_judge(samples):
+    for path in samples.values():
+        edit(path, lambda rows: rows.assign(judge_helpful=rows["gold_helpful"] / 2, judge_harmless=0.25))
+    fronts = read_fronts(samples, OBJECTIVES)
+    assert {front.units for front in fronts} == {("gold", "judge", "reward")}
+    assert (fronts[0].judge[..., 0] == fronts[0].gold[..., 0] / 2).all()
+    assert read_examples(samples, OBJECTIVES, 1)[0].responses["bone"][3].judge[1] == 0.25
+    for path in samples.values():
+        edit(path, lambda rows: rows.drop(columns=["gold_helpful", "gold_harmless"]))
+    fronts = read_fronts(samples, OBJECTIVES)
+    results = evaluate(fronts, [-1], 0.2, Statistics(50, 0.95, 0))
+    assert results.units == ("judge", "reward")
+    assert "of judge (held-out) score" in tables.finding(tables.document(results))
+    assert measured(fronts, Statistics(50, 0.95, 0))["unit"] == "judge"
+
+
+def test_a_judges_score_that_is_not_finite_is_refused(samples):
+    edit(samples["bone"], lambda rows: rows.assign(judge_helpful=np.inf, judge_harmless=0.0))
+    with pytest.raises(ValueError, match="judge_helpful of bone is inf at point 0, row 0"):
+        read_fronts(samples, OBJECTIVES)
 
 
 def test_other_prompts_are_refused_with_method_and_id(samples):

@@ -569,6 +569,17 @@ def test_a_missing_rule_is_named(tmp_path):
         rule.load(tmp_path / "nowhere.yaml")
 
 
+def test_the_best_score_there_is_decides():
+    empty = np.zeros((2, 1, 2))
+    front = Front("bone", ("a", "b"), ("x", "y"), np.ones((1, 2)) / 2, empty, None, empty[..., 0], empty[..., 0])
+    judged = replace(front, judge=empty)
+    applied = rule.load(RULE)
+    assert unit_of(applied, [judged, judged]) == "judge"
+    assert unit_of(applied, [judged, replace(judged, gold=empty)]) == "judge"
+    assert unit_of(applied, [judged, front]) == "reward", "only one side has a judge"
+    assert unit_of(applied.model_copy(update={"unit": "judge"}), [judged]) == "judge"
+
+
 def test_the_gold_score_cannot_judge_where_it_is_not_known(league, decide):
     empty = np.zeros((2, 1, 2))
     front = Front("bone", ("a", "b"), ("x", "y"), np.ones((1, 2)) / 2, empty, None, empty[..., 0], empty[..., 0])

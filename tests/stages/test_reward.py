@@ -10,7 +10,7 @@ from bonesoup.files import file_digest, read_json, write_jsonl
 from bonesoup.paths import REWARDS, SFT
 from bonesoup.rewards.features import CHUNK, Trunk, features
 from bonesoup.rewards.head import BOUND
-from bonesoup.rewards.score import load_judges, load_reward, load_rewards
+from bonesoup.rewards.score import judge_folders, load_reward, load_rewards
 from bonesoup.settings import schema
 from bonesoup.stages import reward as stage
 
@@ -142,7 +142,8 @@ def test_a_head_and_its_judge_learn_on_prompts_of_their_own(project, repository,
     assert (found["judge"], judge["judge"]) == (False, True)
     assert found["rows"] + judge["rows"] == 32
     assert found["head"]["weight"] != judge["head"]["weight"]
-    (reward,), (other,) = load_rewards([REWARDS / "helpful"]), load_judges([REWARDS / "helpful"])
+    folder = REWARDS / "helpful"
+    (reward, other) = load_rewards([folder, *judge_folders([folder])])
     for scorer in (reward, other):
         good, bad = scorer.score([prompt(0)] * 2, ["yes yes yes", "no no no"])
         assert BOUND > good > bad > -BOUND

@@ -112,6 +112,20 @@ def test_without_gold_the_learned_reward_is_all_there_is(cell):
     assert row["Interior, learned"].startswith("+0.130 ± ")
 
 
+def test_on_real_data_the_judge_stands_where_gold_stands(cell):
+    for seed, (bone, gold) in BONE.items():
+        cell("default", seed, bone, gold)
+    cells = results.read("small")
+    for one in cells:
+        for grid in one["grids"].values():
+            grid["judge"] = grid.pop("gold")
+    row = rows(table.markdown([], cells), "Against")[0]
+    assert not [column for column in row if "gold" in column]
+    assert row["Interior, judge"].startswith("+0.050 ± ")
+    assert (row["survives in judge"], row["prompts ±"]) == ("38%", "0.010")
+    assert row["Vertices"] == "−0.100 ± 0.000", "the other columns are of the truest score"
+
+
 def test_a_study_with_nothing_finished_has_no_table():
     with pytest.raises(ValueError, match="no cell is finished"):
         table.markdown([], [])

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bonesoup import resume
 from bonesoup.chat import never_sampled
-from bonesoup.evaluation.front_rows import Scorer, front_rows
+from bonesoup.evaluation.front_rows import Measure, Scorer, front_rows
 from bonesoup.files import read_json
 from bonesoup.generation.reward_context import context, in_context, reward_tokens
 from bonesoup.generation.sample import encode, log_probabilities, sample
@@ -82,7 +82,10 @@ def recipe(trained: Path, base: Path) -> Soup:
 
 
 def front(trained: Path, task: ric.Task):
-    scorer = Scorer(tuple(NAMES), task.rewards, task.normaliser, None, None)
+    def scores(prompts, texts):
+        return np.stack([reward.score(prompts, texts) for reward in task.rewards], axis=1)
+
+    scorer = Scorer(tuple(NAMES), {"reward": Measure(scores, task.normaliser)})
     asked = [{"id": str(k), "prompt": prompt} for k, prompt in enumerate(task.prompts * 10)]
     return front_rows(SoupModel.load(recipe(trained, task.base)), asked, scorer, task.generation, 64, 0)
 

@@ -1,6 +1,7 @@
 """The report and a diagnosis as tables for a terminal."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
@@ -9,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bonesoup.diagnose.findings import interval, number
-from bonesoup.evaluation import tables
+from bonesoup.evaluation import gaming, refusals, tables
 from bonesoup.evaluation.samples import UNITS
 from bonesoup.method.methods import title
 
@@ -27,19 +28,29 @@ def report(document: dict) -> Group:
                 indent = "  " * (row["kind"] == "difference")
                 table.add_row(indent + row["name"], *(_cell(metric, row["cells"].get(metric)) for metric in keys))
             parts.append(table)
+    if compared := gaming.rows(document):
+        parts.append(_listed(gaming.TITLE, gaming.HEADINGS[1:], compared))
+    if refused := refusals.rows(document):
+        parts.append(_listed(refusals.TITLE, refusals.headings(document)[1:], refused))
     if costs := tables.cost_rows(document):
-        table = _plain_table("Costs")
-        for heading, _ in tables.COSTS.values():
-            table.add_column(heading, justify="right")
-        for name, cells in costs:
-            table.add_row(name, *cells)
-        parts.append(table)
+        headings = [heading for heading, _ in tables.COSTS.values()]
+        parts.append(_listed("Costs", headings, [[name, *cells] for name, cells in costs]))
     return Group(
         *parts,
+        *(Text(sentence, style="bold") for sentence in gaming.hints(document)),
         *(Text(sentence, style="dim") for sentence in tables.choices(document)),
         Text("± is half the interval. " + tables.notes(document), style="dim"),
         Text("\n" + document["finding"], style="bold"),
     )
+
+
+def _listed(title: str, headings: Sequence[str], rows: list[list[str]]) -> Table:
+    table = _plain_table(title)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _plain_table(title: str) -> Table:
@@ -74,7 +85,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _short(unit: str) -> str:
-    """Return the first word of a unit's title: gold, learned."""
+    """Return the first word of a unit's title: gold, judge, learned."""
     return UNITS[unit].partition(" ")[0]
 
 

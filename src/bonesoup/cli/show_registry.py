@@ -42,7 +42,8 @@ def models(listing: dict[str, Any]) -> Group:
         parts.append(table)
     if not parts:
         return Group(Text("No versions: `bonesoup register` sends those of the present run."))
-    return Group(*parts, Text("The best score known: gold, else learned reward. * uncommitted code.", style="dim"))
+    note = "The best score known: gold, else the judge's, else learned reward. * uncommitted code."
+    return Group(*parts, Text(note, style="dim"))
 
 
 def _scores(metrics: dict[str, dict[str, float]]) -> str:

@@ -17,6 +17,7 @@ from bonesoup.diagnose.forecast import (
     regret,
 )
 from bonesoup.diagnose.lines import PLACES, Layout, Line, Sampled
+from bonesoup.evaluation.samples import UNITS
 from bonesoup.evaluation.statistics import Statistics, resampled_means
 from bonesoup.method.methods import BASELINE, METHODS, Plan
 from bonesoup.method.preferences import interior, lattice
@@ -49,7 +50,8 @@ def diagnose(
     """
     evaluation, objectives = settings.evaluation, settings.objectives
     statistics = Statistics.of(settings)
-    units = {"reward": sampled.reward} | ({"gold": sampled.gold} if sampled.gold is not None else {})
+    known = {"reward": sampled.reward, "judge": sampled.judge, "gold": sampled.gold}
+    units = {unit: scores for unit, scores in known.items() if scores is not None}
     weights = statistics.weights(len(sampled.kl))
     draws = Draws(
         {unit: resampled_means(weights, values) for unit, values in units.items()},
@@ -260,7 +262,7 @@ def interval(estimate: dict) -> str:
 def verdict(findings: dict) -> str:
     """State the prediction in one line."""
     prediction = findings["prediction"][findings["unit"]]
-    scale = "SFT standard deviations of " + ("gold (true) score" if findings["unit"] == "gold" else "learned reward")
+    scale = "SFT standard deviations of " + UNITS[findings["unit"]]
     size = f"{number(prediction['gain'])} {interval(prediction)} {scale}"
     if prediction["verdict"] == "tie":
         return f"Bone Soup is predicted to tie with Rewarded Soup at interior preferences: {size}."
@@ -279,7 +281,7 @@ def reasons(findings: dict) -> list[str]:
         f"{interval(soup[unit])}, from the specialists on their own rewards {number(unfinished)} on average: "
         f"merging misses {number(findings['room'][unit]['value'])}",
     ]
-    if unit == "gold":
+    if unit != "reward":
         learned = findings["prediction"]["reward"]
         listed.append(f"in learned reward the prediction is {number(learned['gain'])} {interval(learned)}")
     vertices = findings["prediction"][unit]["vertices"]

@@ -38,12 +38,16 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """Scores in SFT standard deviations: reward and gold [prompt, point, objective]; kl [prompt, point], in nats."""
+    """Scores in SFT standard deviations and KL in nats.
+
+    Shapes: reward, gold and judge [prompt, point, objective]; kl [prompt, point].
+    """
 
     layout: Layout
     reward: np.ndarray
     gold: np.ndarray | None
     kl: np.ndarray
+    judge: np.ndarray | None = None
 
 
 def layout(n: int) -> Layout:

@@ -47,7 +47,9 @@ def rows(settings: Settings) -> np.ndarray:
 def correlation() -> dict[str, list[list[float]]]:
     """Return {unit: [objective, objective]} for the scores of SFT responses, as `normalise` measured them."""
     scale = read_json(NORMALISER)
-    return {"reward": scale["correlation"]} | ({"gold": scale["gold"]["correlation"]} if scale["gold"] else {})
+    return {"reward": scale["correlation"]} | {
+        unit: scale[unit]["correlation"] for unit in ("judge", "gold") if scale.get(unit)
+    }
 
 
 def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
@@ -82,10 +84,11 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
         settings.seed,
     )
 
-    def table(prefix: str) -> np.ndarray:
+    def table(prefix: str) -> np.ndarray | None:
         columns = [f"{prefix}_{name}" for name in settings.objectives]
+        if columns[0] not in frame:
+            return None
         return frame[columns].to_numpy().reshape(len(points), -1, n).swapaxes(0, 1)
 
-    gold = table("gold") if f"gold_{settings.objectives[0]}" in frame else None
     kl = frame["kl"].to_numpy().reshape(len(points), -1).T
-    return Sampled(plan, table("reward"), gold, kl), short.rl.steps
+    return Sampled(plan, table("reward"), table("gold"), kl, table("judge")), short.rl.steps

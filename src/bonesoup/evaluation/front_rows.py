@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,29 +16,75 @@ from bonesoup.generation.sweep import sweep
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS
 from bonesoup.progress import Throttle
 from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import Reward, load_rewards
+from bonesoup.rewards.score import judge_folders, load_rewards
 from bonesoup.settings import schema
 
 
 @dataclass(frozen=True)
+class Measure:
+    """A score of responses, and its scale.
+
+    Attributes:
+        scores: (prompts, responses) -> raw scores [batch, objective].
+    """
+
+    scores: Callable[[list[list[dict]], list[str]], np.ndarray]
+    normaliser: Normaliser
+
+
+@dataclass(frozen=True)
 class Scorer:
-    """Learned rewards and, where the task knows it, the true score of (prompt text, response)."""
+    """The learned rewards, their judges if there are any, and the true score where the task knows it.
+
+    Attributes:
+        measures: by unit, see `samples.UNITS`.
+    """
 
     objectives: tuple[str, ...]
-    rewards: list[Reward]
-    normaliser: Normaliser
-    gold: Callable[[str, str], dict[str, float]] | None
-    gold_normaliser: Normaliser | None
+    measures: dict[str, Measure]
 
     def columns(self, prompts: list[list[dict]], texts: list[str]) -> dict[str, np.ndarray]:
-        """Return reward_<objective> and gold_<objective>, in SFT standard deviations, each [batch]."""
-        raw = np.stack([reward.score(prompts, texts) for reward in self.rewards], axis=1)
-        table = _columns("reward", self.objectives, self.normaliser(raw))
-        if self.gold:
-            rows = [self.gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
-            truth = np.array([[row[name] for name in self.objectives] for row in rows])
-            table |= _columns("gold", self.objectives, self.gold_normaliser(truth))
+        """Return <unit>_<objective> for every unit, in SFT standard deviations, each [batch]."""
+        table = {}
+        for unit, measure in self.measures.items():
+            table |= _columns(unit, self.objectives, measure.normaliser(measure.scores(prompts, texts)))
         return table
+
+
+def scorer_of(
+    objectives: tuple[str, ...],
+    folders: list[Path],
+    scale: dict,
+    gold: Callable[[str, str], dict[str, float]] | None,
+    device: str,
+) -> Scorer:
+    """Load the rewards in `folders`, one an objective, and what judges them.
+
+    Args:
+        scale: {"mean", "std"} of the rewards, and the same under "judge" and "gold" where there are such scores.
+        gold: the true score of (prompt text, response), where the task knows it.
+    """
+    judges = judge_folders(folders) if scale.get("judge") else []
+    # Loaded together: a reward head and its judge share the base, and its features of a batch.
+    rewards = load_rewards([*folders, *judges], device)
+
+    def together(chosen):
+        return lambda prompts, texts: np.stack([reward.score(prompts, texts) for reward in chosen], axis=1)
+
+    def truth(prompts, texts):
+        rows = [gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
+        return np.array([[row[name] for name in objectives] for row in rows])
+
+    measures = {"reward": Measure(together(rewards[: len(folders)]), _normaliser(scale))}
+    if judges:
+        measures["judge"] = Measure(together(rewards[len(folders) :]), _normaliser(scale["judge"]))
+    if gold:
+        measures["gold"] = Measure(truth, _normaliser(scale["gold"]))
+    return Scorer(objectives, measures)
+
+
+def _normaliser(scale: dict) -> Normaliser:
+    return Normaliser(np.array(scale["mean"]), np.array(scale["std"]))
 
 
 def load_prompts(split: str, count: int) -> list[dict]:
@@ -46,16 +93,10 @@ def load_prompts(split: str, count: int) -> list[dict]:
 
 
 def load_scorer(settings: schema.Settings) -> Scorer:
-    """Load the rewards of this run and, if the task has one, the true score."""
-    scale = read_json(NORMALISER)
-    gold = scale["gold"]
-    return Scorer(
-        objectives=tuple(settings.objectives),
-        rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
-        normaliser=Normaliser(np.array(scale["mean"]), np.array(scale["std"])),
-        gold=gold_scorer(settings.data.source, settings.objectives, settings.data.path),
-        gold_normaliser=Normaliser(np.array(gold["mean"]), np.array(gold["std"])) if gold else None,
-    )
+    """Load what scores the responses of this run."""
+    names = tuple(settings.objectives)
+    gold = gold_scorer(settings.data.source, settings.objectives, settings.data.path)
+    return scorer_of(names, [REWARDS / name for name in names], read_json(NORMALISER), gold, settings.device)
 
 
 def _columns(prefix: str, names: tuple[str, ...], values: np.ndarray) -> dict[str, np.ndarray]:
@@ -125,7 +166,7 @@ def summarise(soup: Soup, rows: pd.DataFrame) -> dict:
         columns = [f"{prefix}_{name}" for name in soup.objectives]
         return means[columns].to_numpy().tolist() if columns[0] in means else None
 
-    return {
+    found = {
         "method": soup.method,
         "preferences": points,
         "coefficients": [soup.coefficients(point).tolist() for point in points],
@@ -135,3 +176,4 @@ def summarise(soup: Soup, rows: pd.DataFrame) -> dict:
         "length": means["tokens"].tolist(),
         "finished": means["finished"].tolist(),
     }
+    return found | ({"judge": judge} if (judge := table("judge")) else {})

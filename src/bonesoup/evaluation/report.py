@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from bonesoup.evaluation import tables
+from bonesoup.evaluation import gaming, refusals, tables
 from bonesoup.evaluation.compare import Results, regions
 from bonesoup.evaluation.plots import home, methods_of, write_plots
 from bonesoup.evaluation.samples import UNITS, Example
@@ -35,7 +35,8 @@ def write_report(
 
     Args:
         results: from `evaluate`.
-        document: report.json: `tables.document` of the results, with basis, seek, scales and costs if there are any.
+        document: report.json: `tables.document` of the results, with basis, seek, scales, costs, gaming and refusals if
+            there are any.
         out: folder, made if absent.
         main: the method in the headline.
         examples: from `read_examples`; responses are untrusted text and shown as text.
@@ -55,6 +56,11 @@ def write_report(
     page = _template().render(
         document=document,
         tables=tables,
+        asides=[
+            (gaming.TITLE, gaming.HEADINGS, gaming.rows(document)),
+            (refusals.TITLE, refusals.headings(document), refusals.rows(document)),
+        ],
+        hints=gaming.hints(document),
         known=METHODS,
         unit_titles=UNITS,
         compared=(SFT, BASELINE),

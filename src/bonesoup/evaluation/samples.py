@@ -12,8 +12,9 @@ import pandas as pd
 
 from bonesoup.files import read_jsonl
 
-# Kinds of scores, the most trustworthy first: the task's true score, and the learned rewards that approximate it.
-UNITS = {"gold": "gold (true) score", "reward": "learned reward"}
+# Kinds of scores, the most trustworthy first: the task's true score, the judges that trained no policy, and the learned
+# rewards that did.
+UNITS = {"gold": "gold (true) score", "judge": "judge (held-out) score", "reward": "learned reward"}
 # Logged by a policy that starts from a soup (training/from_soup.py).
 DRIFT = "reward/drift"
 
@@ -22,7 +23,7 @@ DRIFT = "reward/drift"
 class Front:
     """The scored answers of a method on the grid.
 
-    Shapes: preferences [grid, objective]; reward and gold [prompt, grid, objective], in standard deviations
+    Shapes: preferences [grid, objective]; reward, gold and judge [prompt, grid, objective], in standard deviations
     of the SFT policy; kl [prompt, grid], nats per response; tokens [prompt, grid].
     """
 
@@ -34,6 +35,7 @@ class Front:
     gold: np.ndarray | None
     kl: np.ndarray
     tokens: np.ndarray
+    judge: np.ndarray | None = None
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -60,6 +62,7 @@ class Response:
     gold: tuple[float, ...] | None
     tokens: int
     finished: bool
+    judge: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,13 +134,15 @@ def front_of(rows: pd.DataFrame, method: str, objectives: Sequence[str], path: P
                 "every point needs the same prompts in the same order"
             )
     mu = [f"mu_{name}" for name in objectives]
+    known = {unit: columns for unit in UNITS if (columns := _columns(rows, unit, objectives))}
     return Front(
         method=method,
         objectives=tuple(objectives),
         prompts=ids,
         preferences=np.stack([part[mu].to_numpy(float)[0] for part in parts]),
         reward=_stack(parts, [f"reward_{name}" for name in objectives]),
-        gold=_stack(parts, gold) if (gold := _gold_columns(rows, objectives)) else None,
+        gold=_stack(parts, known["gold"]) if "gold" in known else None,
+        judge=_stack(parts, known["judge"]) if "judge" in known else None,
         kl=_stack(parts, ["kl"])[..., 0],
         tokens=_stack(parts, ["tokens"])[..., 0],
     )
@@ -147,8 +152,9 @@ def _stack(parts: list[pd.DataFrame], columns: list[str]) -> np.ndarray:
     return np.stack([part[columns].to_numpy(float) for part in parts], axis=1)
 
 
-def _gold_columns(rows: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
-    columns = [f"gold_{name}" for name in objectives]
+def _columns(rows: pd.DataFrame, unit: str, objectives: Sequence[str]) -> list[str]:
+    """Name the columns of a unit, in the order of the objectives; none if the rows were not scored in it."""
+    columns = [f"{unit}_{name}" for name in objectives]
     return columns if all(column in rows for column in columns) else []
 
 
@@ -164,7 +170,7 @@ def _read_rows(path: Path, method: str, objectives: Sequence[str]) -> pd.DataFra
         raise ValueError(f"{path} has no rows")
     if (rows["method"] != method).any():
         raise ValueError(f"{path} holds rows of {sorted(rows['method'].unique())}, expected only {method}")
-    numbers = scores + _gold_columns(rows, objectives)
+    numbers = scores + _columns(rows, "gold", objectives) + _columns(rows, "judge", objectives)
     bad = ~np.isfinite(rows[numbers].to_numpy(float))
     if bad.any():
         row, column = np.argwhere(bad)[0]
@@ -174,6 +180,16 @@ def _read_rows(path: Path, method: str, objectives: Sequence[str]) -> pd.DataFra
             f"{int(bad.sum())} such values in all"
         )
     return rows
+
+
+def read_responses(path: Path, method: str, objectives: Sequence[str]) -> list[tuple[list[float], list[str]]]:
+    """Read what a method answered: for each of its points, the preference [objective] and the texts."""
+    rows = _read_rows(path, method, objectives)
+    mu = [f"mu_{name}" for name in objectives]
+    return [
+        (part[mu].iloc[0].astype(float).tolist(), part["response"].astype(str).tolist())
+        for _, part in rows.groupby("point")
+    ]
 
 
 def read_examples(paths: Mapping[str, Path], objectives: Sequence[str], count: int) -> list[Example]:
@@ -193,18 +209,21 @@ def read_examples(paths: Mapping[str, Path], objectives: Sequence[str], count: i
 
 def _responses(rows: pd.DataFrame, prompt_id: str, objectives: Sequence[str]) -> list[Response]:
     mine = rows[rows["prompt_id"] == prompt_id].sort_values("point")
-    reward = mine[[f"reward_{name}" for name in objectives]].to_numpy(float)
-    columns = _gold_columns(mine, objectives)
-    gold = mine[columns].to_numpy(float) if columns else [None] * len(mine)
-    preference = mine[[f"mu_{name}" for name in objectives]].to_numpy(float)
+
+    def scores(unit: str) -> list[tuple[float, ...] | None]:
+        columns = _columns(mine, unit, objectives)
+        return [tuple(row) for row in mine[columns].to_numpy(float).tolist()] if columns else [None] * len(mine)
+
+    preference, reward, gold, judge = map(scores, ("mu", "reward", "gold", "judge"))
     return [
         Response(
-            tuple(preference[row].tolist()),
+            preference[row],
             str(mine["response"].iloc[row]),
-            tuple(reward[row].tolist()),
-            tuple(gold[row].tolist()) if columns else None,
+            reward[row],
+            gold[row],
             int(mine["tokens"].iloc[row]),
             bool(mine["finished"].iloc[row]),
+            judge[row],
         )
         for row in range(len(mine))
     ]

@@ -1,4 +1,4 @@
-"""Turn results into plain JSON, and that JSON into a sentence, table rows and Markdown.
+"""Turn results into plain JSON, and that JSON into sentences and table rows.
 
 Everything shown is read from the JSON (out/metrics/report.json), so that a run with nothing changed prints
 the same table without computing anything.
@@ -83,7 +83,7 @@ def interval(metric: str, estimate: dict, signed: bool = False) -> str:
 def finding(report: dict, main: str = MAIN) -> str:
     """Say in one sentence how the method `main` compares with Rewarded Soup, or that no difference is certain."""
     grid = report["grids"]["full_grid"]
-    unit = "gold" if "gold" in grid else "reward"
+    unit = next(unit for unit in UNITS if unit in grid)
     differences = grid[unit][f"difference_to_{BASELINE}"]
     method = next((m for m in (main, *differences) if m in differences and m != SFT), None)
     if method is None:
@@ -185,6 +185,11 @@ def cost_rows(report: dict) -> list[tuple[str, list[str]]]:
     return [(title, [f"{costs[key]:,}" if key in costs else "" for key in COSTS]) for title, costs in rows]
 
 
+def preference(report: dict, weights: list[float]) -> str:
+    """Write a preference as words: 'helpful 0.7, harmless 0.3'."""
+    return ", ".join(f"{name} {weight:.2g}" for name, weight in zip(report["objectives"], weights, strict=True))
+
+
 def choices(report: dict) -> list[str]:
     """Say in sentences what was chosen before the comparison: basis, beta, extrapolation."""
     sentences = []
@@ -226,27 +231,3 @@ def notes(report: dict) -> str:
         f"Hypervolume (HV) above {references} in every objective: its ratios depend on that choice. "
         f"Interior: no weight below {report['interior']:g}. KL in nats per response."
     )
-
-
-def markdown(report: dict) -> str:
-    """Write the tables in Markdown, for documents."""
-    parts = []
-    for key, grid in report["grids"].items():
-        for unit in (unit for unit in UNITS if unit in grid):
-            keys = metrics_shown(grid, unit)
-            lines = [
-                f"**{title(key, grid, unit)}**\n",
-                "| method | " + " | ".join(label(metric) for metric in keys) + " |",
-                "|---" + "|---:" * len(keys) + "|",
-            ]
-            for row in rows(grid, unit):
-                cells = [row["cells"].get(metric) for metric in keys]
-                texts = [f"{cell['text']} {cell['interval']}" if cell else "" for cell in cells]
-                first = "↳ " * (row["kind"] == "difference") + row["name"]
-                lines.append(f"| {first} | " + " | ".join(texts) + " |")
-            parts.append("\n".join(lines))
-    if costs := cost_rows(report):
-        headings = [heading for heading, _ in COSTS.values()]
-        lines = ["**Costs**\n", "| | " + " | ".join(headings) + " |", "|---" + "|---:" * len(headings) + "|"]
-        parts.append("\n".join([*lines, *(f"| {title_} | " + " | ".join(cells) + " |" for title_, cells in costs)]))
-    return "\n\n".join([*parts, *choices(report), notes(report), report["finding"]]) + "\n"

@@ -47,7 +47,7 @@ class Guards(Section):
 
 class Rule(Section):
     schema_: Literal[1] = Field(alias="schema", description="version of this file's layout")
-    unit: Literal["best", "gold", "reward"] = Field(description="which score judges")
+    unit: Literal["best", "gold", "judge", "reward"] = Field(description="which score judges")
     gains: list[Gain] = Field(min_length=1, description="what must get better")
     guards: Guards
 

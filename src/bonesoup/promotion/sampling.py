@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.data.gold import gold_scorer
-from bonesoup.evaluation.front_rows import Scorer, front_rows
+from bonesoup.evaluation.front_rows import Scorer, front_rows, scorer_of
 from bonesoup.files import file_digest, read_json
 from bonesoup.generation.sample import render
 from bonesoup.generation.soup import Soup, SoupModel
@@ -19,8 +19,7 @@ from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.method.preferences import lattice
 from bonesoup.registry.manifest import download
 from bonesoup.registry.yardstick import Yardstick
-from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import load_function, load_rewards
+from bonesoup.rewards.score import load_function
 from bonesoup.settings import schema
 
 
@@ -74,7 +73,7 @@ def check_context(policy: SoupModel, yardstick: Yardstick) -> None:
 
 
 def judges(yardstick: Yardstick, device: str) -> Scorer:
-    """Load the rewards and, if the task knows it, the true score.
+    """Load the rewards, their judges and the true score, as far as the yardstick has them.
 
     Raises:
         ValueError: a reward function has changed since the yardstick was adopted.
@@ -91,18 +90,7 @@ def judges(yardstick: Yardstick, device: str) -> Scorer:
     gold = None
     if yardstick.tables:
         gold = gold_scorer("embedded", yardstick.objectives, yardstick.tables)
-    scale = yardstick.normaliser
-    return Scorer(
-        objectives=yardstick.objectives,
-        rewards=load_rewards(folders, device),
-        normaliser=_normaliser(scale),
-        gold=gold,
-        gold_normaliser=_normaliser(scale["gold"]) if gold else None,
-    )
-
-
-def _normaliser(scale: dict) -> Normaliser:
-    return Normaliser(np.array(scale["mean"]), np.array(scale["std"]))
+    return scorer_of(yardstick.objectives, folders, yardstick.normaliser, gold, device)
 
 
 def _source(name: str) -> Path:

@@ -85,6 +85,7 @@ def values(candidate: Candidate, origin: Origin) -> dict[str, Any]:
         "text": ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items()),
         "evidence": candidate.evidence,
         "gold": any(name.startswith("gold/") for name in candidate.evidence),
+        "judge": any(name.startswith("judge/") for name in candidate.evidence),
         "rewarded": bool(candidate.rewarded),
         "confidence": settings["evaluation"]["confidence"],
         "data": {"hub": None, "revision": None} | settings["data"],

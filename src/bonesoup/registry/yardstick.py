@@ -5,7 +5,8 @@ the pipeline that made it:
 
     yardstick.json   everything below but the prompts
     prompts.jsonl    {"id", "prompt": chat messages}
-    judges/NAME/     reward.json and, if the judge is learned, its model
+    judges/NAME/     the reward that judges: reward.json and, if it is learned, its model; and judge/reward.json, the
+                     head that trained no policy, if it has one
     words.yaml       the word tables behind the gold score, if the task has one
 
 The registry keeps each as a version of `<name>-yardstick`; the adopted one has the alias `current`.
@@ -28,6 +29,7 @@ from bonesoup.registry import lineage, runs
 from bonesoup.registry.lineage import Code
 from bonesoup.registry.store import Store
 from bonesoup.registry.versions import aliased, ensure_model, reference, versions
+from bonesoup.rewards.head import JUDGE
 
 CURRENT = "current"
 FIRST = "the first yardstick, adopted at the first registration"
@@ -41,8 +43,9 @@ class Yardstick:
 
     Attributes:
         prompts: {"id", "prompt": chat messages}, in the order that pairs them.
-        judges: objective -> digest of its judge.
-        normaliser: {"mean", "std"} per objective, and for the gold score the same under "gold", or None.
+        judges: objective -> digest of its reward, with that of the head which trained no policy.
+        normaliser: {"mean", "std"} per objective; for the gold score the same under "gold", or None; and for the heads
+            that trained no policy under "judge", if there are any.
         words: digest of the word tables behind the gold score; None if the task has no gold score.
         parts: steps of the preference grid. Other names are those of params.yaml.
         folders, tables: current paths of judges and word tables; not part of its identity.
@@ -106,12 +109,13 @@ def of_pipeline(root: Path, settings: dict) -> Yardstick | None:
         return None
     scale = read_json(root / NORMALISER)
     gold = scale["gold"]
+    held_out = {"judge": _moments(scale["judge"])} if "judge" in scale else {}
     tables = root / settings["data"]["path"] if gold else None
     return Yardstick(
         objectives=tuple(names),
         prompts=[{"id": row["id"], "prompt": row["prompt"]} for row in rows],
-        judges={name: judge_digest(*judge(root, folder)) for name, folder in folders.items()},
-        normaliser=_moments(scale) | {"gold": _moments(gold) if gold else None},
+        judges={name: judge_digest(root, folder) for name, folder in folders.items()},
+        normaliser=_moments(scale) | {"gold": _moments(gold) if gold else None} | held_out,
         words=file_digest(tables) if tables else None,
         parts=evaluation["parts"],
         references=tuple(evaluation["references"]),
@@ -153,9 +157,11 @@ def judge(root: Path, folder: Path) -> tuple[dict, Path | None]:
     return spec | {"model": named}, model if model.is_dir() else None
 
 
-def judge_digest(spec: dict, model: Path | None) -> str:
-    """Digest a judge: its specification and, if it has one, its model."""
-    return digest(spec, file_digest(model) if model else None)
+def judge_digest(root: Path, folder: Path) -> str:
+    """Digest what `judge` finds, and the second head where there is one; both are on the same model."""
+    spec, model = judge(root, folder)
+    second = [judge(root, folder / JUDGE)[0]] if (folder / JUDGE).is_dir() else []
+    return digest(spec, file_digest(model) if model else None, *second)
 
 
 def write(yardstick: Yardstick, root: Path, out: Path) -> None:
@@ -168,6 +174,8 @@ def write(yardstick: Yardstick, root: Path, out: Path) -> None:
         write_json(out / "judges" / name / "reward.json", spec)
         if model:
             shutil.copytree(model, out / "judges" / name / "model")
+        if (folder / JUDGE).is_dir():
+            write_json(out / "judges" / name / JUDGE / "reward.json", judge(root, folder / JUDGE)[0])
     if yardstick.tables:
         shutil.copyfile(yardstick.tables, out / "words.yaml")
 
@@ -184,7 +192,7 @@ def read(folder: Path) -> Yardstick:
         raise ValueError(f"{folder / 'yardstick.json'} has {sorted(facts)}, expected {sorted(known)}")
     folders = {name: folder / "judges" / name for name in facts["objectives"]}
     for name, path in folders.items():
-        if (now := judge_digest(*judge(folder, path))) != facts["judges"][name]:
+        if (now := judge_digest(folder, path)) != facts["judges"][name]:
             raise ValueError(
                 f"the yardstick's judge {name} has digest {now}, recorded is {facts['judges'][name]}: its files were "
                 "changed in the store; adopt a new yardstick with `bonesoup yardstick --adopt`"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BOUND = 3.0  # standard deviations
+JUDGE = "judge"  # folder of a judge in its reward's
 
 
 @dataclass(frozen=True)

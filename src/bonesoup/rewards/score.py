@@ -7,9 +7,9 @@ A reward folder holds reward.json:
     {"objective", "kind": "head", "model", "head": {"layer", "weight", "bias", "penalty"}, "judge": false}
     judge/reward.json   the same with "judge": true: a head fitted on other prompts, which no policy is trained against
 
-`model` is a Hub id or a folder, for a head the base; without it the model lies in model/ next to reward.json. Learned
-rewards record their accuracy on held-out rows. Scores are finite or an error: TRL would silently drop a NaN from a
-weighted sum.
+`model` is a Hub id or a folder, for a head the base; without it the model lies in model/ next to reward.json, that of a
+judge next to its reward's. Learned rewards record their accuracy on held-out rows. Scores are finite or an error: TRL
+would silently drop a NaN from a weighted sum.
 """
 
 import importlib
@@ -25,11 +25,10 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from bonesoup.files import read_json
 from bonesoup.rewards.features import Trunk
-from bonesoup.rewards.head import Head
+from bonesoup.rewards.head import JUDGE, Head
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 Messages = list[dict[str, str]]
-JUDGE = "judge"  # folder of the judge inside its reward's folder
 # Input of a tokenizer: a text, or two texts that it joins with its separator.
 Text = str | tuple[str, str]
 # If an input is longer than the model reads, the prompt is cut at its start, never the response.
@@ -117,10 +116,13 @@ def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
     return _load(folder, device, batch, {})
 
 
-def load_judges(folders: list[Path], device: str = "cpu", batch: int = 256) -> list[Reward] | None:
-    """Load the judge of each reward, which no policy was trained against; None if any reward has no judge.
+def judge_folders(folders: list[Path]) -> list[Path] | None:
+    """Name the folder of each reward's judge, which no policy was trained against.
 
     The judge of a reward head is a second head next to it; a computed reward is exact and judges itself.
+
+    Returns:
+        None if a learned reward has no judge, or if all rewards are computed.
     """
     judges = []
     for folder in folders:
@@ -130,14 +132,14 @@ def load_judges(folders: list[Path], device: str = "cpu", batch: int = 256) -> l
             judges.append(folder)
         else:
             return None
-    return load_rewards(judges, device, batch)
+    return judges if judges != folders else None
 
 
 def _load(folder: Path, device: str, batch: int, trunks: "dict[str, SharedTrunk]") -> Reward:
     spec = read_json(folder / "reward.json")
     if spec["kind"] == "function":
         return Reward(spec["objective"], load_function(spec["function"]))
-    source = spec.get("model") or folder / "model"
+    source = spec.get("model") or (folder.parent if spec.get("judge") else folder) / "model"
     if spec["kind"] == "head":
         trunk = trunks.setdefault(str(source), SharedTrunk(source, device))
         head = Head(**spec["head"])

@@ -9,7 +9,7 @@ from bonesoup.generation.sample import render, sample
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import fit
-from bonesoup.rewards.score import load_rewards
+from bonesoup.rewards.score import judge_folders, load_rewards
 from bonesoup.settings.schema import Settings
 
 
@@ -34,27 +34,32 @@ def run(settings: Settings, key: None) -> None:
         batch=256,
     )
     texts = [response.text for response in responses]
-    rewards = load_rewards([REWARDS / name for name in names], settings.device)
-    scores = np.stack([reward.score(prompts, texts) for reward in rewards], axis=1)
-    normaliser = fit(scores, names)
-    facts = {
-        "objectives": names,
-        "mean": normaliser.mean.tolist(),
-        "std": normaliser.std.tolist(),
-        "correlation": np.corrcoef(scores.T).tolist(),
-        "samples": len(texts),
-        "gold": None,
-    }
+    folders = [REWARDS / name for name in names]
+    judges = judge_folders(folders) or []
+    # Loaded together: a reward head and its judge share the base.
+    scored = [reward.score(prompts, texts) for reward in load_rewards([*folders, *judges], settings.device)]
+    scores = np.stack(scored[: len(names)], axis=1)
+    facts = {"objectives": names} | _scale(scores, names) | {"samples": len(texts), "gold": None}
+    if judges:
+        judged = np.stack(scored[len(names) :], axis=1)
+        facts["judge"] = _scale(judged, [f"{name}'s judge" for name in names])
+        facts["judge"]["reward_correlation"] = _agreement(scores, judged)
     if gold := gold_scorer(settings.data.source, names, settings.data.path):
-        scored = [gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
-        truth = np.array([[row[name] for name in names] for row in scored])
-        fitted = fit(truth, names)
-        facts["gold"] = {
-            "mean": fitted.mean.tolist(),
-            "std": fitted.std.tolist(),
-            "correlation": np.corrcoef(truth.T).tolist(),
-            "reward_correlation": [float(np.corrcoef(scores[:, i], truth[:, i])[0, 1]) for i in range(len(names))],
-        }
+        known = [gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
+        truth = np.array([[row[name] for name in names] for row in known])
+        facts["gold"] = _scale(truth, names) | {"reward_correlation": _agreement(scores, truth)}
         print(f"normalise: correlation of gold {names[0]} and {names[1]}: {facts['gold']['correlation'][0][1]:+.2f}")
     write_json(NORMALISER, facts)
     print(f"normalise: correlation of reward {names[0]} and {names[1]}: {facts['correlation'][0][1]:+.2f}")
+
+
+def _scale(scores: np.ndarray, names: list[str]) -> dict:
+    """Fit the scale of scores [sample, objective]."""
+    fitted = fit(scores, names)
+    correlation = np.corrcoef(scores.T).tolist()
+    return {"mean": fitted.mean.tolist(), "std": fitted.std.tolist(), "correlation": correlation}
+
+
+def _agreement(scores: np.ndarray, other: np.ndarray) -> list[float]:
+    """Correlate the rewards with another score of the same objectives, each objective for itself."""
+    return [float(np.corrcoef(scores[:, i], other[:, i])[0, 1]) for i in range(scores.shape[1])]

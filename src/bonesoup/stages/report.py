@@ -6,7 +6,9 @@ from pathlib import Path
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.costs import request_costs, seek_costs, training_costs
+from bonesoup.evaluation.gaming import gaming
 from bonesoup.evaluation.point import measured
+from bonesoup.evaluation.refusals import refusals
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
 from bonesoup.evaluation.statistics import Statistics
@@ -34,6 +36,11 @@ def run(settings: Settings, key: None) -> None:
         "scales": {method: read_json(SOUPS / f"{method}.json").get("scale") for method in settings.methods},
         "costs": {method: _costs(settings, method) for method in settings.methods},
     }
+    if compared := gaming(fronts, statistics):
+        found["gaming"] = compared
+    # The detector knows phrases of English; a model from scratch speaks the language of its data.
+    if settings.model.source != "scratch":
+        found["refusals"] = refusals(samples, settings.objectives, chosen.confidence)
     with appearing(REPORT) as folder:
         write_report(
             results,

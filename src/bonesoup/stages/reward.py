@@ -10,7 +10,8 @@ from pathlib import Path
 from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl, write_json
 from bonesoup.imports import code_digest
 from bonesoup.paths import METRICS, REWARDS, SCRATCH, SFT
-from bonesoup.rewards.score import JUDGE, load_classifier, load_function, load_reward
+from bonesoup.rewards.head import JUDGE
+from bonesoup.rewards.score import load_classifier, load_function, load_reward
 from bonesoup.settings import schema
 from bonesoup.settings.schema import Settings
 from bonesoup.weights.pretrained import load_tokenizer

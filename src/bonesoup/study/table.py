@@ -124,12 +124,13 @@ def _difference(group: Group, mark: str) -> dict[str, str]:
     row = {"setting": group.setting, "method": title(group.method) + mark, "seeds": str(len(group.cells))}
     for unit in UNITS:
         values = group.values(unit, DIFFERENCES, INTERIOR)
-        score = {"gold": "gold", "reward": "learned"}[unit]
+        score = UNITS[unit].partition(" ")[0]
         row[f"Interior, {score}"] = over_seeds(INTERIOR, values, signed=True)
         row[f"d_z, {score}"] = _effect(values)
         if unit == "gold":
-            row["prompts ±"] = _prompts(values)
-    row["survives in gold"] = survival(group)
+            row["prompts ±"] = NONE if truest == "reward" else _prompts(group.values(truest, DIFFERENCES, INTERIOR))
+    for unit in ("gold", "judge"):
+        row[f"survives in {unit}"] = survival(group, unit)
     row["to the oracle"] = _to_oracle(group, truest)
     for heading, metric in COMPARED.items():
         row[heading] = over_seeds(metric, group.values(truest, DIFFERENCES, metric), signed=True)
@@ -138,13 +139,13 @@ def _difference(group: Group, mark: str) -> dict[str, str]:
     return row
 
 
-def survival(group: Group) -> str:
-    """Return the share of the interior gain in learned reward that gold confirms; empty without a certain gain."""
+def survival(group: Group, unit: str) -> str:
+    """Return the share of the interior gain in learned reward that another unit confirms; empty without a sure gain."""
     learned = group.values("reward", DIFFERENCES, INTERIOR)
-    gold = group.values("gold", DIFFERENCES, INTERIOR)
-    if not gold or not learned or mean([v[0] for v in learned]).sign <= 0:
+    truer = group.values(unit, DIFFERENCES, INTERIOR)
+    if not truer or not learned or mean([v[0] for v in learned]).sign <= 0:
         return NONE
-    return f"{mean([v[0] for v in gold]).value / mean([v[0] for v in learned]).value:.0%}".replace("-", "−")
+    return f"{mean([v[0] for v in truer]).value / mean([v[0] for v in learned]).value:.0%}".replace("-", "−")
 
 
 def _to_oracle(group: Group, unit: str) -> str:
@@ -246,15 +247,18 @@ def notes(cells: list[dict]) -> str:
     commits = sorted({cell["commit"][:7] for cell in cells})
     prompts = sorted({cell["prompts"] for cell in cells})
     seeds = sorted({cell["seed"] for cell in cells})
+    judged = any("judge" in grid for cell in cells for grid in cell["grids"].values())
     meant = "; ".join(f"{heading.lower()}: {meaning}" for heading, meaning in COSTS.values())
     return (
         f"{len(cells)} cells, seeds {', '.join(map(str, seeds))}, {', '.join(map(str, prompts))} test prompts each. "
-        "Scores are in SFT standard deviations, gold where it is known, else learned.\n\n"
+        f"Scores are in SFT standard deviations, gold where it is known, else {'the judge, else ' * judged}learned.\n\n"
         "- ±: half a 95% t interval over seeds; differences are paired by seed.\n"
         "- prompts ±: half the mean 95% bootstrap interval over test prompts within a seed.\n"
         "- d_z: Cohen's effect size, the mean over the standard deviation of the seeds' differences.\n"
         "- survives in gold: share of the interior gain in learned reward that gold confirms.\n"
-        "- to the oracle: interior difference to the oracle, on the oracle's grid.\n"
+        + "- survives in judge: the same of the judge, which trained no policy.\n"
+        * judged
+        + "- to the oracle: interior difference to the oracle, on the oracle's grid.\n"
         "- HV ratio: geometric mean, above the setting's first reference point, and above the second.\n"
         "- †: on the grid that the method answers, not the whole.\n"
         f"- Costs: {meant}.\n"

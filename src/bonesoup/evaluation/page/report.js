@@ -173,7 +173,7 @@ function mixes() {
       return card;
     }
     const p = method.points[unit.key][k], utility = p.reduce((sum, v, i) => sum + v * mu[i], 0);
-    card.append(node("p", { class: "muted split" }, node("span", {}, unit.key === "gold" ? "mean gold score" : "mean reward"), node("span", {}, `utility ${text(utility)}`)), node("div", { class: "bars" }, ...data.objectives.flatMap((name, i) => bar(name, p[i], reach))));
+    card.append(node("p", { class: "muted split" }, node("span", {}, { gold: "mean gold score", judge: "mean judge's score" }[unit.key] ?? "mean reward"), node("span", {}, `utility ${text(utility)}`)), node("div", { class: "bars" }, ...data.objectives.flatMap((name, i) => bar(name, p[i], reach))));
     const merge = method.merge, own = merge ? place(method, merge.preferences) : -1;
     if (own >= 0 && merge.policies.length) {
       const mixed = merge.coefficients[own].map((c, i) => [merge.policies[i], c]).filter(([, c]) => !method.partial || c);
@@ -184,8 +184,10 @@ function mixes() {
 }
 function examples() {
   const scores = (r) => {
-    const box = node("div", { class: r.gold ? "scores" : "scores one" }, node("span"), ...(r.gold ? [node("i", {}, "gold")] : []), node("i", {}, "learned"));
-    data.objectives.forEach((name, i) => box.append(node("span", {}, name), ...(r.gold ? [node("span", {}, text(r.gold[i]))] : []), node("span", {}, text(r.reward[i]))));
+    // The truest score next to the learned one.
+    const [said, truer] = r.gold ? ["gold", r.gold] : ["judge", r.judge];
+    const box = node("div", { class: truer ? "scores" : "scores one" }, node("span"), ...(truer ? [node("i", {}, said)] : []), node("i", {}, "learned"));
+    data.objectives.forEach((name, i) => box.append(node("span", {}, name), ...(truer ? [node("span", {}, text(truer[i]))] : []), node("span", {}, text(r.reward[i]))));
     return box;
   };
   document.getElementById("examples").replaceChildren(...data.examples.map((example) => {

@@ -133,7 +133,7 @@ async function look() {
     draw = () => planes($("front").lastElementChild, soup.front, soup.methods, here);
     draw();
     table($("expected"), soup.front, here);
-    const unit = soup.front.unit === "gold" ? "True score" : "Learned reward";
+    const unit = { gold: "True score", judge: "Judge's score" }[soup.front.unit] ?? "Learned reward";
     $("unit").textContent = `${unit} in standard deviations of the SFT model, ${Math.round(soup.front.confidence * 100)} % interval over test prompts${whence(found[0].expected)}.`;
   }
   document.body.dataset.shown = given;

@@ -1,0 +1,111 @@
+"""A reward is said to be gamed when its score runs away and its judge does not follow, and only then."""
+
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from bonesoup.cli import show
+from bonesoup.evaluation import gaming
+from bonesoup.evaluation.compare import evaluate
+from bonesoup.evaluation.markdown import markdown
+from bonesoup.evaluation.samples import Front
+from bonesoup.evaluation.statistics import Statistics
+from bonesoup.evaluation.tables import document
+
+PROMPTS = 200
+GRID = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
+STATISTICS = Statistics(1000, 0.95, 0)
+
+
+def fronts(learned: float, judged: float, noise: float = 1.0) -> list[Front]:
+    """SFT and a soup whose reward `a` gains `learned` times its weight and, by its judge, `judged` times.
+
+    Reward `b` is computed, so that it is its own judge; it gains the most.
+    """
+    rng = np.random.default_rng(7)
+    # What a prompt is worth to the reward and to its judge; both see the same answers.
+    worth = rng.normal(0, 1, (PROMPTS, 1, 2, 2))
+
+    def front(method: str, grid: np.ndarray, gain: np.ndarray) -> Front:
+        """gain [point, objective, unit]."""
+        scores = worth + gain + rng.normal(0, noise, (PROMPTS, len(grid), 2, 2))
+        scores[..., 1, 1] = scores[..., 1, 0]
+        flat = np.ones((PROMPTS, len(grid)))
+        ids = tuple(map(str, range(PROMPTS)))
+        return Front(method, ("a", "b"), ids, grid, scores[..., 0], None, flat, flat, judge=scores[..., 1])
+
+    gains = np.stack([np.outer(GRID[:, 0], [learned, judged]), np.full((3, 2), 3.0)], axis=1)
+    return [front("sft", np.full((1, 2), 0.5), np.zeros((1, 2, 2))), front("bone", GRID, gains)]
+
+
+@pytest.mark.parametrize(
+    ("learned", "judged", "gamed"),
+    [
+        (2.0, 0.0, True),  # the judge stands still
+        (2.0, -0.5, True),  # it falls
+        (2.0, 0.6, True),  # it gains for certain, but less than half
+        (2.0, 1.5, False),  # it follows most of the way
+        (2.0, 2.0, False),
+        (0.8, 2.0, False),  # it gains more
+        (0.0, 0.0, False),  # nothing was learned
+        (0.0, -2.0, False),  # the judge falls, but no learned score ran away
+        (-1.0, -3.0, False),
+    ],
+)
+def test_a_reward_is_gamed_when_its_judge_does_not_follow(learned, judged, gamed):
+    (found,) = gaming.gaming(fronts(learned, judged), STATISTICS)
+    assert found["gamed"] is gamed
+    if gamed:
+        assert found["preference"] == [1.0, 0.0], "where the reward is pushed hardest"
+        assert found["learned"]["low"] < learned < found["learned"]["high"]
+        assert found["judge"]["low"] < judged < found["judge"]["high"]
+
+
+def test_a_gap_within_the_noise_of_the_prompts_is_no_sign():
+    """The same gains as of a reward that is gamed, with noise that could make them."""
+    assert gaming.gaming(fronts(0.5, 0.1, noise=0.2), STATISTICS)[0]["gamed"]
+    assert not gaming.gaming(fronts(0.5, 0.1, noise=4.0), STATISTICS)[0]["gamed"]
+
+
+def test_without_gaming_it_is_seldom_suspected():
+    """Judge and reward gain alike; the interval holds at all preferences at once."""
+    rng, suspected = np.random.default_rng(0), 0
+    for _ in range(100):
+        scores = rng.normal(0.3, 1, (64, 3, 2, 2))
+        ids, flat = tuple(map(str, range(64))), np.ones((64, 3))
+        sft = Front("sft", ("a", "b"), ids, GRID[:1], 0 * scores[:, :1, :, 0], None, flat[:, :1], flat[:, :1],
+                    judge=0 * scores[:, :1, :, 0])  # fmt: skip
+        bone = Front("bone", ("a", "b"), ids, GRID, scores[..., 0], None, flat, flat, judge=scores[..., 1])
+        suspected += sum(found["gamed"] for found in gaming.gaming([sft, bone], Statistics(300, 0.95, 0)))
+    # Of 200 comparisons 2.5% fall on the side of a gap; the judge must also lag.
+    assert suspected <= 12
+
+
+def test_without_judges_nothing_is_said():
+    bare = [
+        Front(f.method, f.objectives, f.prompts, f.preferences, f.reward, None, f.kl, f.tokens) for f in fronts(2, 0)
+    ]
+    assert gaming.gaming(bare, STATISTICS) == []
+    assert gaming.hints({}) == gaming.rows({}) == []
+
+
+def test_gains_need_a_policy_to_be_gained_over():
+    with pytest.raises(ValueError, match="add sft to methods"):
+        gaming.gaming(fronts(2, 0)[1:], STATISTICS)
+
+
+def test_the_hint_stands_in_every_kind_of_report():
+    made = fronts(2.0, 0.1)
+    found = document(evaluate([*made], [-1], 0.2, STATISTICS)) | {"gaming": gaming.gaming(made, STATISTICS)}
+    found = json.loads(json.dumps(found))
+    (hint,) = gaming.hints(found)
+    assert hint.startswith("Reward a may be gamed by Bone Soup at a 1, b 0: learned +")
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(show.report(found))
+    for text in (console.export_text(), markdown(found)):
+        assert hint in " ".join(text.split())
+        assert "judge (held-out) score" in text
+    followed = found | {"gaming": gaming.gaming(fronts(2.0, 2.0), STATISTICS)}
+    assert gaming.hints(followed) == ["No learned reward runs away from its judge."]
