@@ -19,7 +19,8 @@ COMPARED = {
     "KL": "kl",
 }
 # Columns of the differences that go into a separate table.
-DETAILS = ("d_z, gold", "d_z, learned", "prompts ±", "Controllability", "KL", "HV ratio", "above the second")
+EFFECTS = ("d_z, gold", "d_z, judge", "d_z, learned")
+DETAILS = (*EFFECTS, "prompts ±", "Controllability", "KL", "HV ratio", "above the second")
 LEVELS = ("inner_product_interior", "inner_product_vertex", "inner_product", "controllability", "kl", "tokens")
 SPENT = {
     "training_cpu": "Training, CPU s",
