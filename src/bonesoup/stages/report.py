@@ -37,10 +37,10 @@ def run(settings: Settings, key: None) -> None:
         "costs": {method: _costs(settings, method) for method in settings.methods},
     }
     if compared := gaming(fronts, statistics):
-        found["gaming"] = compared
+        document["gaming"] = compared
     # The detector knows phrases of English; a model from scratch speaks the language of its data.
     if settings.model.source != "scratch":
-        found["refusals"] = refusals(samples, settings.objectives, chosen.confidence)
+        document["refusals"] = refusals(samples, settings.objectives, chosen.confidence)
     with appearing(REPORT) as folder:
         write_report(
             results,
