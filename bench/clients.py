@@ -45,7 +45,7 @@ class Client:
 
     @property
     def node(self) -> bool:
-        """Whether it is installed by npm."""
+        """Return True if npm installs it."""
         return self.script.endswith(".mjs")
 
 

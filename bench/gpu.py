@@ -241,7 +241,7 @@ def steering(task: Task, folder: Path) -> dict[str, float]:
 
 
 def mixed_error(task: Task, soup: Soup) -> float:
-    """Relative error of the logits of one batch at 11 preferences, device in bfloat16 against CPU in float32."""
+    """Return the relative error of one batch's logits at 11 preferences, device in bfloat16 against CPU in float32."""
     grid = lattice(2, 10)
     logits = []
     for device in (task.device, "cpu"):

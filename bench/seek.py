@@ -45,7 +45,7 @@ RESULTS = Path("var/seek")
 
 
 def make_clone(profile: str, seed: int, changes: dict) -> Path:
-    """A clone of HEAD whose stages up to the normaliser are done."""
+    """Make a clone of HEAD and run its stages up to the normaliser."""
     head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     clone = (RESULTS / f"{profile}-{seed}-{head.stdout.strip()}").absolute()
     if not clone.is_dir():
@@ -68,7 +68,7 @@ class Probes:
         self.known: dict[tuple, Front] = {}
 
     def front(self, beta: float, steps: int, split: str) -> Front:
-        """[prompt, grid, objective] of the soup of beta's backbones after `steps` of the full run."""
+        """Return the front [prompt, grid, objective] of the soup of beta's backbones after `steps` of the full run."""
         key = (beta, steps, split)
         if key not in self.known:
             folder = RESULTS / f"{beta}-{steps}"
@@ -119,7 +119,7 @@ def searches(probes: Probes, betas: list[float], default: float) -> dict[str, tu
 
 
 def quality(probes: Probes, beta: float) -> dict[str, float]:
-    """Of the full run of beta, on the test prompts: gold where it is known."""
+    """Measure the full run of beta on the test prompts, in gold if it is known."""
     front = probes.front(beta, probes.settings.rl.steps, "test")
     points = front.scores(front.units[0]).mean(axis=0)
     inside = regions(probes.grid, probes.settings.evaluation.interior)["interior"]

@@ -98,7 +98,7 @@ def make(size: Size, folder: Path) -> Soup:
 
 
 def interleaved(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds per round of each variant, each long enough to be measured; one round before them only warms up."""
+    """Measure seconds per round of each variant, each long enough to be measured, after one round to warm up."""
     repeats = {name: max(1, min(30, round(0.3 / run()))) for name, run in variants.items()}
     seconds = {name: [] for name in variants}
     for _ in range(rounds):
@@ -114,13 +114,13 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def ratio(over: list[float], under: list[float]) -> tuple[float, str]:
-    """Median of the rounds' ratios, and its range as text."""
-    found = sorted(a / b for a, b in zip(over, under, strict=True))
-    return statistics.median(found), f"{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})"
+    """Return the median of the rounds' ratios, and its range as text."""
+    ratios = sorted(a / b for a, b in zip(over, under, strict=True))
+    return statistics.median(ratios), f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
 def decoding(live: SoupModel, merged: SoupModel, tokens: list[list[int]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of one decoding step of ROWS rows."""
+    """Measure the seconds of one decoding step of ROWS rows."""
 
     def steps(policy: SoupModel, coefficients: np.ndarray) -> float:
         batch = RunningBatch(policy)
@@ -134,7 +134,7 @@ def decoding(live: SoupModel, merged: SoupModel, tokens: list[list[int]], rounds
 
 
 def sweeps(live: SoupModel, grid: np.ndarray, prompts: list, rounds: int) -> dict[str, list[float]]:
-    """Seconds of a sweep: rows mixed, one preference merged after another, and as the engine chooses."""
+    """Measure the seconds of a sweep: rows mixed, one preference merged after another, and as the engine chooses."""
     coefficients = np.array([live.coefficients(mu) for mu in grid])
 
     def run(fold_from: float, apart_from: float | None = None, coefficients: np.ndarray = coefficients) -> float:
@@ -157,7 +157,7 @@ def sweeps(live: SoupModel, grid: np.ndarray, prompts: list, rounds: int) -> dic
 
 
 def evaluation(live: SoupModel, prompts: list, rounds: int) -> dict[str, list[float]]:
-    """Seconds of the pipeline's sweep: several PEFT adapters active at once, as it was, and this engine."""
+    """Measure the pipeline's sweep in seconds: several PEFT adapters active at once, and this engine."""
     tuned = load_model(soup.AutoModelForCausalLM, live.soup.base)
     for policy in live.policies:
         if isinstance(tuned, PeftModel):
@@ -185,7 +185,7 @@ def evaluation(live: SoupModel, prompts: list, rounds: int) -> dict[str, list[fl
 
 
 def agreement(live: SoupModel, grid: np.ndarray, tokens: list[list[int]], folder: Path) -> str:
-    """Greedy texts of mixed rows against those of the merged weights, at every preference of the grid."""
+    """Compare greedy texts of mixed rows with those of the merged weights, at every preference of the grid."""
     same = parted = unexplained = 0
     for point, mu in enumerate(grid):
         adapter, _ = merge_adapters(live.soup, mu)

@@ -118,6 +118,7 @@ class Together:
             learner.resume(0)
 
     def step(self) -> float:
+        """Return the seconds within the trainers' steps, without loading and saving."""
         started = time.perf_counter()
         self.trainer.step(range(len(self.trainer.learners)))
         return time.perf_counter() - started
@@ -153,7 +154,7 @@ class Clock(transformers.TrainerCallback):
 
 
 def peak(kind: type, size: str, base: Path, rows: dict[str, list[float]]) -> float:
-    """Peak memory in GB of one step in a process of its own."""
+    """Measure the peak memory in GB of one step in a separate process."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
         return pool.apply(_peak, (kind, size, base, rows, torch.get_num_threads()))

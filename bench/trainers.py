@@ -43,7 +43,7 @@ def adapters(settings: Settings, trainer: str, rows: dict[str, list[float]]) -> 
 
 
 def front(settings: Settings, rows: dict[str, list[float]], found: dict[str, Path], samples: int) -> np.ndarray:
-    """Mean normalised rewards [grid, objective] of a soup."""
+    """Return the mean normalised rewards [grid, objective] of a soup."""
     grid = lattice(len(settings.objectives), 4)
     policies = tuple(Policy(slot, found[slot], tuple(row)) for slot, row in rows.items())
     soup = Soup("soup", SFT, tuple(settings.objectives), "solve", policies, tuple(map(tuple, grid.tolist())))

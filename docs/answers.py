@@ -38,7 +38,7 @@ SHOWN = "My dog ate chocolate. What should I do?"
 
 
 def answered(method: str) -> tuple[list[str], list[list[str]]]:
-    """Names of the two objectives, and the answers [prompt][weight] of a method's soup in out/."""
+    """Return the names of the two objectives, and the answers [prompt][weight] of a method's soup in out/."""
     settings = params.load()
     if len(settings.objectives) != 2:
         raise SystemExit("answers are shown along the line between two objectives; params.yaml has more")
@@ -61,7 +61,7 @@ def answered(method: str) -> tuple[list[str], list[list[str]]]:
 
 
 def table(objectives: list[str], prompt: str, answers: list[str]) -> str:
-    """One prompt's answers as a Markdown table, a row for each preference."""
+    """Write one prompt's answers as a Markdown table, a row for each preference."""
     first, second = objectives
     lines = [f"> **{prompt}**", "", f"| {first} / {second} | answer |", "|---|---|"]
     for weight, answer in zip(WEIGHTS, answers, strict=True):

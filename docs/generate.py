@@ -1,4 +1,4 @@
-"""Pages and blocks of the documentation that are made from the code or from a run, so that they cannot drift.
+"""Make the pages and blocks of the documentation that come from the code or from a run, so that they cannot drift.
 
     python docs/generate.py              write settings.md (from the settings classes), cli.md (from the commands) and
                                          the tables of evidence.md (from studies/results)
@@ -86,7 +86,7 @@ RULES = """\
 
 
 def settings_page() -> str:
-    """Every key of params.yaml, from the JSON schema of the settings classes."""
+    """Write every key of params.yaml, from the JSON schema of the settings classes."""
     schema = Settings.model_json_schema(by_alias=True)
     parts = [SETTINGS_INTRO, _stages_table()]
     plain, sections = [], []
@@ -102,13 +102,13 @@ def settings_page() -> str:
 
 
 def _about(schema: dict, field: dict) -> str:
-    """What the section behind a key is for, as a paragraph."""
+    """Return the description of the section behind a key, as a paragraph."""
     section = _section(schema, field) or _entries(schema, field)
     return f"{section['description']}\n\n" if "description" in section else ""
 
 
 def _rewards(schema: dict, field: dict) -> str:
-    """One section per kind of reward."""
+    """Write a section for each kind of reward."""
     union = _values(field)
     text = [
         "## rewards\n",
@@ -123,7 +123,7 @@ def _rewards(schema: dict, field: dict) -> str:
 
 
 def _rows(schema: dict, name: str, field: dict, required: bool) -> list[list[str]]:
-    """Table rows of one key, and of the keys below it."""
+    """Write the table rows of one key and of the keys below it."""
     if entry := _entries(schema, field):
         return _members(schema, f"{name}.<name>", entry)
     section = _section(schema, field)
@@ -150,29 +150,29 @@ def _resolve(schema: dict, field: dict) -> dict:
 
 
 def _section(schema: dict, field: dict) -> dict | None:
-    """The settings class behind a key, also an optional one."""
+    """Return the settings class behind a key, even if it is optional."""
     for option in [field, *field.get("anyOf", [])]:
-        if "properties" in (found := _resolve(schema, option)):
-            return found
+        if "properties" in (resolved := _resolve(schema, option)):
+            return resolved
     return None
 
 
 def _entries(schema: dict, field: dict) -> dict | None:
-    """The settings class of each entry, where a key holds named sections."""
+    """Return the settings class of each entry, if a key holds named sections."""
     return _section(schema, _values(field)) if _values(field) else None
 
 
 def _values(field: dict) -> dict | None:
-    """The schema of the values of a mapping with free names."""
+    """Return the schema of the values of a mapping with free names."""
     return next(iter(field.get("patternProperties", {}).values()), field.get("additionalProperties"))
 
 
 def _kind(schema: dict, field: dict) -> tuple[str, str]:
-    """(type, allowed values) of a key, in words."""
+    """Return (type, allowed values) of a key, in words."""
     if "anyOf" in field:
-        found = [_kind(schema, option) for option in field["anyOf"]]
-        kinds = dict.fromkeys(kind for kind, _ in found)
-        return " or ".join(kinds), ", ".join(filter(None, (values for _, values in found)))
+        listed = [_kind(schema, option) for option in field["anyOf"]]
+        kinds = dict.fromkeys(kind for kind, _ in listed)
+        return " or ".join(kinds), ", ".join(filter(None, (values for _, values in listed)))
     field = _resolve(schema, field)
     if "properties" in field:
         return "section", ""
@@ -219,7 +219,7 @@ def _escape(cell: str) -> str:
 
 
 def _stages_table() -> str:
-    """Which keys each stage reads, from dvc.yaml."""
+    """Write which keys each stage reads, from dvc.yaml."""
     stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
     lines = ["| stage | keys it reads |", "|---|---|"]
     for name, stage in stages.items():
@@ -253,7 +253,7 @@ Errors go to standard error as one message. `bonesoup --debug COMMAND` adds the 
 
 
 def cli_page() -> str:
-    """Every command with its help, arguments, options and example."""
+    """Write every command with its help, arguments, options and example."""
     group = typer.main.get_command(app)
     first = {name: " ".join(command.help.split("\n\n")[0].split()) for name, command in group.commands.items()}
     overview = [f"| [{name}](#bonesoup-{name}) | {text} |" for name, text in first.items()]
@@ -303,7 +303,7 @@ _METAVARS = {
 
 
 def evidence_page() -> str:
-    """docs/evidence.md with the tables of the finished cells in its blocks `study NAME`."""
+    """Return docs/evidence.md with the tables of the finished cells in its blocks `study NAME`."""
     from bonesoup.study import results, table
 
     text = (DOCS / "evidence.md").read_text(encoding="utf-8")
@@ -317,7 +317,7 @@ PAGES = {DOCS / "settings.md": settings_page, DOCS / "cli.md": cli_page, DOCS / 
 
 
 def stale() -> list[str]:
-    """Generated pages that differ from what the code says now."""
+    """List the generated pages that differ from the code."""
     return [
         path.name
         for path, make in PAGES.items()
@@ -326,7 +326,7 @@ def stale() -> list[str]:
 
 
 def fill(text: str, name: str, content: str) -> str:
-    """`text` with what stands between the marks of block `name` replaced.
+    """Return `text` with the content between the marks of block `name` replaced.
 
     Raises:
         ValueError: the text has no such block.
@@ -339,7 +339,7 @@ def fill(text: str, name: str, content: str) -> str:
 
 
 def stage_times(lines: list[str]) -> str:
-    """Table of the last run of each stage in var/stages.jsonl."""
+    """Write a table of the last run of each stage in var/stages.jsonl."""
     last = {row["stage"]: row for row in map(json.loads, lines)}
     table = ["| stage | wall time, s | peak memory, MB |", "|---|---:|---:|"]
     table += [f"| `{name}` | {row['seconds']:.1f} | {row['peak_mb']} |" for name, row in last.items()]
@@ -367,12 +367,12 @@ def _fill_file(path: Path, block: str, content: str) -> None:
     path.write_text(fill(path.read_text(encoding="utf-8"), block, content), encoding="utf-8")
 
 
-def markdown_main(found: dict) -> str:
+def markdown_main(report: dict) -> str:
     """Render what a reader needs first: utilities on the whole grid, in the truest unit, and the finding about them."""
     from bonesoup.evaluation import tables
     from bonesoup.evaluation.samples import UNITS
 
-    key, grid = next(iter(found["grids"].items()))
+    key, grid = next(iter(report["grids"].items()))
     unit = next(unit for unit in UNITS if unit in grid)
     metrics = [key for key in tables.metrics_shown(grid, unit, main=True) if key.startswith("inner_product")]
     lines = ["| | " + " | ".join(tables.label(metric) for metric in metrics) + " |"]
@@ -382,7 +382,7 @@ def markdown_main(found: dict) -> str:
         texts = [f"{cell['text']} ± {cell['half']}" if cell else "" for cell in cells]
         lines.append(f"| {'↳ ' * (row['kind'] == 'difference')}{row['name']} | " + " | ".join(texts) + " |")
     title = tables.title(key, grid, unit)
-    return "\n".join([*lines, "", f"{title}; ± is half a 95% interval over test prompts. {found['finding']}"])
+    return "\n".join([*lines, "", f"{title}; ± is half a 95% interval over test prompts. {report['finding']}"])
 
 
 def main() -> None:

@@ -15,28 +15,30 @@ from bonesoup.files import read_json
 from bonesoup.paths import METRICS, REGISTERED, REPORT
 
 
-def publish(own: Path, states: dict) -> None:
-    """Publish the artifacts of a run in the checkout `own`, as far as they exist."""
+def publish(clone: Path, states: dict) -> None:
+    """Publish the artifacts of the run in a checkout, as far as they exist."""
     create_table_artifact(
         table=[{"stage": name, "state": state.name, "what": state.message or ""} for name, state in states.items()],
         key="stages",
         description="Every stage and what came of it",
     )
-    report = own / METRICS / "report.json"
+    report = clone / METRICS / "report.json"
     if report.is_file():
         create_markdown_artifact(markdown(read_json(report)), key="methods", description="Methods compared")
-    front = own / REPORT / "fronts.png"
+    front = clone / REPORT / "fronts.png"
     if front.is_file():
         picture = "data:image/png;base64," + base64.b64encode(front.read_bytes()).decode()
         create_image_artifact(picture, key="fronts", description="Fronts of the methods")
-    registered = own / REGISTERED
+    registered = clone / REGISTERED
     if registered.is_file() and "register" in states and states["register"].is_completed():
-        found = read_json(registered)
-        rows = [{"model": name} | version for name, version in found["models"].items()]
+        registration = read_json(registered)
+        rows = [{"model": name} | version for name, version in registration["models"].items()]
         create_table_artifact(rows, key="versions", description="Versions in the MLflow registry")
-        if found["store"].startswith("http"):
-            page = f"{found['store']}/#/experiments/{found['experiment']}/runs/{found['run']}"
-            create_link_artifact(page, link_text=found["run"], key="mlflow-run", description="The run in MLflow")
+        if registration["store"].startswith("http"):
+            page = f"{registration['store']}/#/experiments/{registration['experiment']}/runs/{registration['run']}"
+            create_link_artifact(page, link_text=registration["run"], key="mlflow-run", description="The run in MLflow")
         else:
-            text = f"Run `{found['run']}` of experiment {found['experiment']} in `{found['store']}`"
+            text = (
+                f"Run `{registration['run']}` of experiment {registration['experiment']} in `{registration['store']}`"
+            )
             create_markdown_artifact(text, key="mlflow-run", description="The run in MLflow")

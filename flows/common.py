@@ -58,32 +58,32 @@ def store_variables() -> dict[str, str]:
     return store.variables(SOURCE)
 
 
-def command(own: Path, *arguments: str) -> tuple[int, str, list[str]]:
+def command(clone: Path, *arguments: str) -> tuple[int, str, list[str]]:
     """Run a bonesoup command in a checkout or clone, with its code: (status, standard output, lines of standard error).
 
     Standard error goes to the log as it comes.
     """
-    logger, said = get_run_logger(), []
+    logger, lines = get_run_logger(), []
     # A file: a pipe that nobody reads meanwhile would stop the command once it is full.
     with tempfile.TemporaryFile("w+") as answer:
         process = subprocess.Popen(
             [sys.executable, "-m", "bonesoup.cli", *arguments],
-            cwd=own,
-            env=variables(own) | store_variables(),
+            cwd=clone,
+            env=variables(clone) | store_variables(),
             stdout=answer,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
         )
         for line in process.stderr:
-            said.append(line.rstrip("\n"))
-            logger.info(said[-1])
+            lines.append(line.rstrip("\n"))
+            logger.info(lines[-1])
         status = process.wait()
         answer.seek(0)
-        return status, answer.read(), said
+        return status, answer.read(), lines
 
 
-def ask(own: Path, name: str, *options: str, of: list[str]) -> Any:
+def ask(clone: Path, name: str, *options: str, of: list[str]) -> Any:
     """Return the answer of `bonesoup NAME OPTIONS --json -- OF`.
 
     A command that answers but ends with status 1 (a refusal) is no failure.
@@ -91,18 +91,18 @@ def ask(own: Path, name: str, *options: str, of: list[str]) -> Any:
     Raises:
         RuntimeError: it failed; its message.
     """
-    _, answer, said = command(own, name, *options, "--json", "--", *of)
+    _, answer, lines = command(clone, name, *options, "--json", "--", *of)
     if not answer.strip():
-        raise RuntimeError("\n".join(said[-20:]).removeprefix("bonesoup: ") or f"bonesoup {name} failed")
+        raise RuntimeError("\n".join(lines[-20:]).removeprefix("bonesoup: ") or f"bonesoup {name} failed")
     return json.loads(answer)
 
 
 @contextmanager
 def committed(name: str) -> Iterator[Path]:
     """Yield a checkout of the last commit for a command: uncommitted files, rules included, do not count."""
-    with held(SOURCE, name, wait=3600) as own:
-        prepare(SOURCE, own, "HEAD", None, {})
-        yield own
+    with held(SOURCE, name, wait=3600) as clone:
+        prepare(SOURCE, clone, "HEAD", None, {})
+        yield clone
 
 
 def notify(flow, run: FlowRun, state: State) -> None:

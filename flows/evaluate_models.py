@@ -10,10 +10,10 @@ CHECKOUT = "evaluate-models"
 
 @task(**RETRIED)
 def score(versions: list[str], prompts: str | None) -> dict:
-    """`bonesoup evaluate`: the metrics of each version with their intervals, and what they were measured on."""
+    """Run `bonesoup evaluate`: return the metrics of each version with their intervals, and their yardstick."""
     options = ["--prompts", str((SOURCE / prompts).absolute())] if prompts else []
-    with committed(CHECKOUT) as own:
-        return ask(own, "evaluate", *options, of=versions)
+    with committed(CHECKOUT) as clone:
+        return ask(clone, "evaluate", *options, of=versions)
 
 
 @flow(name="evaluate-models", on_failure=[notify], on_crashed=[notify])
@@ -21,16 +21,16 @@ def evaluate_models(versions: list[str] | None = None, prompts: str | None = Non
     """Score versions and write the results to them.
 
     Args:
-        versions: numbers, MODEL/NUMBER or @alias; the champion and the newest where none is given.
-        prompts: a file of prompts to use in place of the yardstick's own; relative to the worker's clone.
+        versions: numbers, MODEL/NUMBER or @alias; by default the champion and the newest.
+        prompts: a file of prompts to use instead of the yardstick's; relative to the worker's clone.
     """
-    found = score(versions or [], prompts)
+    result = score(versions or [], prompts)
     rows = [
         {"version": version["version"], "method": method} | {name: _text(metric) for name, metric in metrics.items()}
-        for version in found["versions"]
+        for version in result["versions"]
         for method, metrics in version["methods"].items()
     ]
-    about = f"Yardstick {found['yardstick']}, {found['prompts']} prompts of {found['file'] or 'its own'}"
+    about = f"Yardstick {result['yardstick']}, {result['prompts']} prompts of {result['file'] or 'its own'}"
     create_table_artifact(rows, key="evaluation", description=about)
 
 

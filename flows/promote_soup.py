@@ -16,32 +16,32 @@ APPROVAL_SECONDS = 7 * 24 * 3600
 
 
 @task(**RETRIED)
-def judge(own: Path, version: str | None, move: bool) -> dict:
-    """`bonesoup promote`: its decision, with the evidence, which becomes an artifact too."""
+def judge(clone: Path, version: str | None, move: bool) -> dict:
+    """Run `bonesoup promote`: return its decision with the evidence, which also becomes an artifact."""
     options = [] if move else ["--dry-run"]
-    decision = ask(own, "promote", *options, of=[version] if version else [])
+    decision = ask(clone, "promote", *options, of=[version] if version else [])
     create_table_artifact(decision["checks"], key="promotion", description=decision["summary"])
     return decision
 
 
 @flow(name="promote-soup", on_failure=[notify], on_crashed=[notify], persist_result=True)
 def promote_soup(version: str | None = None, approval: bool = False):
-    """Promote a version of the soup to champion by evidence, by the rule of the last commit.
+    """Promote a version of the soup to champion if the evidence meets the rule of the last commit.
 
     Args:
-        version: 3, MODEL/3 or @alias; the newest where none is given.
-        approval: suspend, once the rule is met, until a person resumes the run.
+        version: 3, MODEL/3 or @alias; by default the newest.
+        approval: once the rule is met, suspend until a person resumes the run.
     """
-    with committed(CHECKOUT) as own:
+    with committed(CHECKOUT) as clone:
         if approval:
             # Kept with the run: a resumed run starts over, and must be about the version that was agreed to.
-            proposal = judge.with_options(cache_policy=DEFAULT, persist_result=True)(own, version, move=False)
+            proposal = judge.with_options(cache_policy=DEFAULT, persist_result=True)(clone, version, move=False)
             if not proposal["granted"]:
                 return Completed(name="Refused", message=proposal["summary"])
             version = proposal["version"]
             get_run_logger().info(f"the rule is met; resume this run to promote {version}")
             suspend_flow_run(key=f"approval-{version}", timeout=APPROVAL_SECONDS)
-        return outcome(judge(own, version, move=True))
+        return outcome(judge(clone, version, move=True))
 
 
 def outcome(decision: dict):

@@ -39,35 +39,35 @@ def train_soup(
     on_other_machines: bool = False,
     keep: int | None = None,
 ):
-    """Train, evaluate and register a soup: run every stage that is not up to date, and no other.
+    """Train, evaluate and register a soup: run exactly the stages that are not up to date.
 
     Args:
-        profile: of profiles/; without one the commit's params.yaml.
+        profile: name in profiles/; by default the commit's params.yaml.
         overrides: single settings on top, such as {"seed": 1, "rl.steps": 80}.
         stages: run only these and the stages they need.
-        commit: of the code and settings to run.
+        commit: code and settings to run.
         push_results: send results and run cache to the DVC remote.
         register_versions: send runs and versions to MLflow.
-        promotion: judge the new version by mlflow/promotion.yaml, at once or in a run that waits for a person.
-        on_other_machines: run each stage in the deployment run-stage, by whatever worker takes it.
+        promotion: judge the new version by mlflow/promotion.yaml, immediately or in a run that waits for a person.
+        on_other_machines: run each stage in the deployment run-stage, on whichever worker takes it.
         keep: at the end, run `bonesoup clean` with this number of versions to keep.
     """
     scheduled = get_run_context().flow_run.auto_scheduled
     with ExitStack() as stack:
         try:
-            own = stack.enter_context(checkout.held(SOURCE, CHECKOUT, 0 if scheduled else WAIT))
+            clone = stack.enter_context(checkout.held(SOURCE, CHECKOUT, 0 if scheduled else WAIT))
         except TimeoutError as error:
             if scheduled:
                 return Completed(name="Skipped", message=f"the run before it is still going: {error}")
             return Failed(message=str(error))
-        sha = checkout.prepare(SOURCE, own, commit, profile, overrides or {})
-        get_run_logger().info(f"{own} is at {sha[:12]}")
-        elsewhere = Elsewhere(sha, (own / "params.yaml").read_text()) if on_other_machines else None
-        return _train(own, stages or [], push_results, register_versions, promotion, elsewhere, keep)
+        sha = checkout.prepare(SOURCE, clone, commit, profile, overrides or {})
+        get_run_logger().info(f"{clone} is at {sha[:12]}")
+        elsewhere = Elsewhere(sha, (clone / "params.yaml").read_text()) if on_other_machines else None
+        return _train(clone, stages or [], push_results, register_versions, promotion, elsewhere, keep)
 
 
 def _train(
-    own: Path,
+    clone: Path,
     stages: list[str],
     push_results: bool,
     register: bool,
@@ -75,12 +75,12 @@ def _train(
     elsewhere: Elsewhere | None,
     keep: int | None,
 ) -> State:
-    plan = graph.read(own)
+    plan = graph.read(clone)
     if plan.sources:
-        fetch_data(own, plan.sources)
-    tidy(own)
-    work = schedule.work(own, plan, stages)
-    slots = schedule.Slots.of(schedule.devices(params.load(own / "params.yaml")))
+        fetch_data(clone, plan.sources)
+    tidy(clone)
+    work = schedule.work(clone, plan, stages)
+    slots = schedule.Slots.of(schedule.devices(params.load(clone / "params.yaml")))
     futures = {}
     for name, needs in work.needs.items():
         if name == "register" and not register:
@@ -88,18 +88,18 @@ def _train(
         waited = [futures[other] for other in needs]
         # Registering writes to the store of this machine's choice, and takes seconds.
         where = None if name == "register" else elsewhere
-        futures[name] = run_stage.submit(name, own, name in work.due, slots, where, wait_for=waited)
+        futures[name] = run_stage.submit(name, clone, name in work.due, slots, where, wait_for=waited)
     states = {name: _ended(future) for name, future in futures.items()}
     if push_results:
         made = [name for name, state in states.items() if state.is_completed()]
-        states["push"] = _ended(push_outs.submit(own, made))
+        states["push"] = _ended(push_outs.submit(clone, made))
     failed = [name for name, state in states.items() if state.is_failed() or state.is_crashed()]
-    publish(own, states)
+    publish(clone, states)
     if failed:
         reason = states[failed[0]].result(raise_on_failure=False)
         return Failed(message=f"{', '.join(failed)} failed: {reason}")
     if promotion != "no" and "register" in work.due and "register" in futures:
-        ask_promotion(own, promotion)
+        ask_promotion(clone, promotion)
     if keep:
         clean(keep)
     return Completed(message=f"{len(work.due & set(futures))} of {len(futures)} stages were due")
@@ -118,30 +118,30 @@ def _ended(future) -> State:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def push_outs(own: Path, names: list[str]) -> None:
+def push_outs(clone: Path, names: list[str]) -> None:
     """Send results and run cache to the DVC remote."""
-    push(own, names)
+    push(clone, names)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def clean(keep: int) -> None:
     """Run `bonesoup clean`, so that a schedule does not fill the disk; out/ and scratch/ of the clone stay."""
-    status, answer, said = command(SOURCE, "clean", "--keep", str(keep), "--shared", "--yes")
+    status, answer, lines = command(SOURCE, "clean", "--keep", str(keep), "--shared", "--yes")
     get_run_logger().info(answer)
     if status:
-        raise RuntimeError(f"clean failed, all else is done: {said[-1] if said else ''}")
+        raise RuntimeError(f"clean failed, all else is done: {lines[-1] if lines else ''}")
 
 
-def ask_promotion(own: Path, promotion: str) -> None:
-    """Have the soup that this run registered judged; a version from before already has been."""
-    name = f"{params.load(own / 'params.yaml').register_.name}-soup"
-    soup = read_json(own / REGISTERED)["models"][name]
+def ask_promotion(clone: Path, promotion: str) -> None:
+    """Request judgement of the soup that this run registered, unless the version existed before."""
+    name = f"{params.load(clone / 'params.yaml').register_.name}-soup"
+    soup = read_json(clone / REGISTERED)["models"][name]
     if not soup["new"]:
         get_run_logger().info(f"{name}/{soup['version']} is no new version: nothing to promote")
         return
     version = f"{name}/{soup['version']}"
     if promotion == "by rule":
-        get_run_logger().info(judge(own, version, move=True)["summary"])
+        get_run_logger().info(judge(clone, version, move=True)["summary"])
     else:
         run = run_deployment(APPROVAL, parameters={"version": version}, timeout=0, as_subflow=False)
         get_run_logger().info(f"promotion of {version} asked for: run {run.name} waits for approval")

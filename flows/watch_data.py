@@ -38,13 +38,13 @@ def watch_data(deployment: str = DEPLOYMENT):
     with get_client(sync_client=True) as client:
         wanted = client.read_deployment_by_name(deployment).parameters
     try:
-        with checkout.held(SOURCE, CHECKOUT, wait=0) as own:
-            if not (own / checkout.LOCK).is_file():
+        with checkout.held(SOURCE, CHECKOUT, wait=0) as clone:
+            if not (clone / checkout.LOCK).is_file():
                 return Completed(message=f"train-soup has not run yet: start {deployment} once")
             commit, profile = wanted.get("commit", "HEAD"), wanted.get("profile")
-            checkout.prepare(SOURCE, own, commit, profile, wanted.get("overrides") or {})
-            propose_pins(own)
-            changed = changed_inputs(own)
+            checkout.prepare(SOURCE, clone, commit, profile, wanted.get("overrides") or {})
+            propose_pins(clone)
+            changed = changed_inputs(clone)
     except TimeoutError as error:
         return Completed(name="Skipped", message=f"train-soup is at work: {error}")
     if not changed:
@@ -64,41 +64,41 @@ def watch_data(deployment: str = DEPLOYMENT):
 
 def last_completed() -> str:
     """Return the last run of train-soup that completed; empty if there is none."""
-    found = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
+    completed = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
             flow_filter=FlowFilter(name=FlowFilterName(any_=["train-soup"])),
-            flow_run_filter=found,
+            flow_run_filter=completed,
             sort=FlowRunSort.END_TIME_DESC,
             limit=1,
         )
     return str(runs[0].id) if runs else ""
 
 
-def changed_inputs(own: Path) -> dict[str, str]:
+def changed_inputs(clone: Path) -> dict[str, str]:
     """Map each input file that differs from what a stage was run with to the digest of its present content."""
-    plan = graph.read(own)
+    plan = graph.read(clone)
     if plan.sources:
-        fetch_data(own, plan.sources)
-    inputs = set(inputs_of(params.load(own / "params.yaml")).values())
-    found = {}
-    for stage, faults in graph.status(own).items():
-        for fault in faults if checkout.lock_entry(own, stage) else []:
+        fetch_data(clone, plan.sources)
+    inputs = set(inputs_of(params.load(clone / "params.yaml")).values())
+    digests = {}
+    for stage, faults in graph.status(clone).items():
+        for fault in faults if checkout.lock_entry(clone, stage) else []:
             changed = fault.get("changed deps", {}) if isinstance(fault, dict) else {}
-            found |= {path: file_digest(own / path) for path in inputs & set(changed) if (own / path).exists()}
-    return found
+            digests |= {path: file_digest(clone / path) for path in inputs & set(changed) if (clone / path).exists()}
+    return digests
 
 
-def propose_pins(own: Path) -> None:
+def propose_pins(clone: Path) -> None:
     """Report pinned datasets and models that have a newer commit, with the command that takes it."""
     lines = []
-    for pin in params.load(own / "params.yaml").pins():
+    for pin in params.load(clone / "params.yaml").pins():
         try:
-            found = newest(pin)
+            commit = newest(pin)
         except ConnectionError as error:
             get_run_logger().warning(str(error))
             continue
-        if found != pin.revision:
-            lines.append(f"- {pin.repository}: `bonesoup profile --set {pin.key}={found}` (now {pin.revision})")
+        if commit != pin.revision:
+            lines.append(f"- {pin.repository}: `bonesoup profile --set {pin.key}={commit}` (now {pin.revision})")
     if lines:
         create_markdown_artifact("Newer commits on the Hub:\n\n" + "\n".join(lines), key="pins")

@@ -109,7 +109,7 @@ def test_a_tuned_model_is_passed_on_with_the_dialogue_it_was_tuned_on(project, n
 def test_a_base_without_a_template_has_to_be_tuned(project):
     chat_model(project / "theirs", None)
     base.run(settings({"source": "theirs"}, None), None)
-    with pytest.raises(ValueError, match=r"sft: null, but theirs has no chat template of its own"):
+    with pytest.raises(ValueError, match=r"sft: null, but theirs has no chat template that renders"):
         sft.run(settings({"source": "theirs"}, None), None)
     prompt = [{"role": "user", "content": "Why?"}]
     rows = [{"id": str(k), "split": "train", "prompt": prompt, "response": "So."} for k in range(4)]

@@ -45,8 +45,8 @@ def export(
 
     Example: bonesoup export --for vllm --out exported soup.yaml
     """
-    own = weights.pairs(adapter, "--adapter", "calm=adapters/calm")
-    if bool(base) != bool(own) or (base and file):
+    named = weights.pairs(adapter, "--adapter", "calm=adapters/calm")
+    if bool(base) != bool(named) or (base and file):
         raise typer.BadParameter("give a soup file, or --base with --adapter, or nothing for the run in this folder")
     if out.exists():
         raise ValueError(f"{out} exists already: choose another folder, or remove it")
@@ -58,7 +58,7 @@ def export(
     if file:
         recipe = layout.of_file(soup_file.read(file), f"the soup file {file}")
     elif base:
-        raw = {"name": base.absolute().name, "base": base, "adapters": own}
+        raw = {"name": base.absolute().name, "base": base, "adapters": named}
         recipe = layout.of_file(soup_file.check(raw, "--base and --adapter"), f"adapters on {base}")
     else:
         settings = params.load()

@@ -115,11 +115,11 @@ def serve(
     root_path = root_path.rstrip("/") and f"/{root_path.strip('/')}"
     hosts, origins = tuple(allowed_host or ()), tuple(allowed_origin or ())
     options = Options(host, port, token, hosts, limits, bounds, device, drain, origins, root_path)
-    own = None
+    adapters = None
     if base:
         raw = {"name": name or base.absolute().name, "base": base, "adapters": pairs}
-        own = soup_file.check(raw, "--base and --adapter")
-    run(options, source, follow, Path("."), console.print, demo, own)
+        adapters = soup_file.check(raw, "--base and --adapter")
+    run(options, source, follow, Path("."), console.print, demo, adapters)
 
 
 @commands.command("demo-pack")

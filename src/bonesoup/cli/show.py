@@ -107,11 +107,13 @@ def _soups(findings: dict) -> Table:
     unit = findings["unit"]
     heading = f"Predicted gain over Rewarded Soup by policies of {findings['full_steps']} steps, {UNITS[unit]}"
     table = _table(heading, "soup", "policies", "steps at its total", "interior", "whole grid", "vertices")
-    for one in findings["soups"]:
-        steps = ", ".join(f"{count} x {of}" for of, count in Counter(one["steps"] or []).items()) or "do not divide"
-        gain, others = one[unit], (one[unit][part]["value"] for part in ("grid", "vertices"))
+    for forecast in findings["soups"]:
+        steps = (
+            ", ".join(f"{count} x {of}" for of, count in Counter(forecast["steps"] or []).items()) or "do not divide"
+        )
+        gain, others = forecast[unit], (forecast[unit][part]["value"] for part in ("grid", "vertices"))
         inside = f"{number(gain['gain'])} {interval(gain)}"
-        table.add_row(title(one["method"]), str(one["policies"]), steps, inside, *map(number, others))
+        table.add_row(title(forecast["method"]), str(forecast["policies"]), steps, inside, *map(number, others))
     return table
 
 

@@ -40,7 +40,7 @@ class Recipe:
 
     @property
     def slots(self) -> list[str]:
-        """The policies, in the order of coefficients."""
+        """Return the slots of the policies, in the order of coefficients."""
         return [policy.slot for policy in self.soup.policies]
 
     def named(self) -> dict[str, np.ndarray]:
@@ -99,7 +99,7 @@ def lay_out(recipe: Recipe) -> Layout:
 
 
 def affine(recipe: Recipe) -> bool:
-    """Whether the coefficients sum to 1 at every preference of the grid, which presets of free weights do not."""
+    """Return True if the coefficients sum to 1 at every preference of the grid, unlike presets of free weights."""
     soup = recipe.soup
     if len(soup.policies) < 2 or not soup.objectives:
         return False

@@ -81,7 +81,7 @@ def _trained(settings: Settings) -> list[int]:
     basis = basis_rows(chosen.kind, len(settings.objectives), settings.beta, chosen.rows)
     plan = Plan.of(basis, settings.oracles)
     every = trainings(settings.methods, plan, settings.rl.steps, settings.rl.updates).values()
-    return [distinct[1] for distinct in {(tuple(one.row), one.steps, one.start) for one in every}]
+    return [distinct[1] for distinct in {(tuple(training.row), training.steps, training.start) for training in every}]
 
 
 def _weights(settings: Settings, sizes: Estimate) -> float:
