@@ -105,7 +105,7 @@ def test_vllm_gets_every_named_mixture_as_an_adapter(mixed, tmp_path):
 def test_llama_cpp_gets_a_base_and_what_is_left_to_scale(mixed, tmp_path):
     readme = exported(mixed, tmp_path / "out", "llama.cpp", str(mixed / "soup.yaml"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "base.gguf", "bold.gguf"]
-    assert "--lora bold.gguf --lora-init-without-apply" in readme
+    assert "--lora bold.gguf --lora-init-without-apply --cache-ram 0" in readme
     body = json.loads(shlex.split(block(readme, "bash", 1))[-1])
     assert body["lora"] == [{"id": 0, "scale": pytest.approx(-0.5)}]
 

@@ -10,8 +10,11 @@ _TEXT = """\
 Start llama.cpp's server with the adapters loaded and not applied:
 
 ```bash
-llama-server -m base.gguf --lora {files} --lora-init-without-apply
+llama-server -m base.gguf --lora {files} --lora-init-without-apply --cache-ram 0
 ```
+
+`--cache-ram 0` is needed: llama.cpp keeps the keys and values of old prompts in memory and takes them up again without
+looking at the scales with which they were computed.
 
 {numbered}. This request asks for {name}:
 
