@@ -370,7 +370,7 @@ def _fill_file(path: Path, block: str, content: str) -> None:
 def markdown_main(report: dict) -> str:
     """Render what a reader needs first: utilities on the whole grid, in the truest unit, and the finding about them."""
     from bonesoup.evaluation import tables
-    from bonesoup.evaluation.samples import UNITS
+    from bonesoup.evaluation.units import UNITS
 
     key, grid = next(iter(report["grids"].items()))
     unit = next(unit for unit in UNITS if unit in grid)

@@ -20,7 +20,6 @@ engine = LLM(
     enable_lora=True,
     max_lora_rank=8,
     max_loras=2,
-    lora_dtype="float32",
     max_model_len=128,
     enforce_eager=True,
     kv_cache_memory_bytes=1 << 28,

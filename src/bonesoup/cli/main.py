@@ -264,6 +264,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) or FULL.search(text):
         where = f" while writing {error.filename}" if getattr(error, "filename", None) else ""
         return f"the disk is full{where}. Free some space and run again: finished stages and checkpoints are kept"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"this needs the package {error.name}: pip install 'bonesoup[train]' installs all that a project needs"
     if isinstance(error, ValueError | RuntimeError | OSError) and text:
         return text
     return f"unexpected {type(error).__name__}: {text}\n`bonesoup --debug ...` shows where it comes from"

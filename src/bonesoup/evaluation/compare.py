@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bonesoup.evaluation.samples import UNITS, Front, check_prompts, shared_units
+from bonesoup.evaluation.samples import Front, check_prompts, shared_units
 from bonesoup.evaluation.statistics import Band, Estimate, Statistics, resampled_means
+from bonesoup.evaluation.units import UNITS
 from bonesoup.method import front as metrics
 from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.method.preferences import interior as is_interior

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.units import UNITS
 
 MAXIMIZE = "maximize"
 _FORM = 'such as {"harmless": ">= 0.5", "maximize": "helpful"}, or as text harmless>=0.5,maximize=helpful'

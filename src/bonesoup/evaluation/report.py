@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from bonesoup.evaluation import gaming, refusals, tables
 from bonesoup.evaluation.compare import Results, regions
 from bonesoup.evaluation.plots import home, methods_of, write_plots
-from bonesoup.evaluation.samples import UNITS, Example
+from bonesoup.evaluation.samples import Example
+from bonesoup.evaluation.units import UNITS
 from bonesoup.files import appearing
 from bonesoup.method.methods import BASELINE, METHODS, ORACLE, SFT, title
 

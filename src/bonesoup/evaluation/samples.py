@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bonesoup.evaluation.units import UNITS
 from bonesoup.files import read_jsonl
 
-# Kinds of scores, the most trustworthy first: the task's true score, the judges that trained no policy, and the learned
-# rewards that did.
-UNITS = {"gold": "gold (true) score", "judge": "judge (held-out) score", "reward": "learned reward"}
 # Logged by a policy that starts from a soup (training/from_soup.py).
 DRIFT = "reward/drift"
 
