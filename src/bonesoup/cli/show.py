@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bonesoup.diagnose.findings import interval, number
 from bonesoup.evaluation import gaming, refusals, tables
-from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.units import UNITS
 from bonesoup.method.methods import title
 
 

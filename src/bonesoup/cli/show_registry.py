@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bonesoup.evaluation import tables
-from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.units import UNITS
 from bonesoup.method import methods
 from bonesoup.promotion.champion import KEPT
 from bonesoup.registry.scores import key_of

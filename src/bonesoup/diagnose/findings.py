@@ -17,8 +17,8 @@ from bonesoup.diagnose.forecast import (
     regret,
 )
 from bonesoup.diagnose.lines import PLACES, Layout, Line, Sampled
-from bonesoup.evaluation.samples import UNITS
 from bonesoup.evaluation.statistics import Statistics, resampled_means
+from bonesoup.evaluation.units import UNITS
 from bonesoup.method.methods import BASELINE, METHODS, Plan
 from bonesoup.method.preferences import interior, lattice
 from bonesoup.method.quadratic import asymmetry, penalised_share, regret_bone, regret_rewarded, win_region

@@ -37,7 +37,7 @@ class Scorer:
     """The learned rewards, their judges if there are any, and the true score where the task knows it.
 
     Attributes:
-        measures: by unit, see `samples.UNITS`.
+        measures: by unit, see `units.UNITS`.
     """
 
     objectives: tuple[str, ...]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from bonesoup.evaluation import gaming, refusals, tables
-from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.units import UNITS
 
 
 def markdown(report: dict) -> str:

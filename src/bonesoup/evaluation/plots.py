@@ -15,7 +15,7 @@ from matplotlib.patches import Ellipse
 from scipy.stats import chi2
 
 from bonesoup.evaluation.compare import Block, Results, regions
-from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.units import UNITS
 from bonesoup.files import appearing
 from bonesoup.method.methods import BASELINE, METHODS, SFT, title
 

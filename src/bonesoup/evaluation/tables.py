@@ -5,8 +5,8 @@ the same table without computing anything.
 """
 
 from bonesoup.evaluation.compare import Block, Results
-from bonesoup.evaluation.samples import UNITS
 from bonesoup.evaluation.statistics import Estimate
+from bonesoup.evaluation.units import UNITS
 from bonesoup.method import methods
 from bonesoup.method.methods import BASELINE, MAIN, ORACLE, SFT
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from mlflow.entities.model_registry import ModelVersion
 
-from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.units import UNITS
 from bonesoup.registry import yardstick
 from bonesoup.registry.scores import SCORED, UNITLESS, parse, scored
 from bonesoup.registry.store import Store

@@ -16,7 +16,7 @@ import mlflow
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
 
-from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.units import UNITS
 from bonesoup.files import read_json
 from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.paths import METRICS

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.units import UNITS
 from bonesoup.files import appearing, read_json
 from bonesoup.method.methods import BASELINE, METHODS, ORACLE
 from bonesoup.study.cells import STUDIES, Cell, alike

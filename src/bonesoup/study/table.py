@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from bonesoup.evaluation.samples import UNITS
 from bonesoup.evaluation.tables import COSTS, label
+from bonesoup.evaluation.units import UNITS
 from bonesoup.method.methods import BASELINE, METHODS, ORACLE, SFT, title
 from bonesoup.study import cells as plans
 from bonesoup.study import predictions, results
