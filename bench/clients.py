@@ -23,8 +23,8 @@ PAGE = Path(__file__).parents[1] / "docs/clients.md"
 INTRO = """\
 # Clients
 
-Nine clients of OpenAI's API were tried with a real server, and each can send a preference. This page has the code for each,
-ready to copy.
+Nine clients of OpenAI's API were tried with a real server, and each can send a preference. This page has the code for
+each, ready to copy.
 
 In the code, `URL` is `http://localhost:8000/v1` and `QUESTION` is your prompt. A preference is text such as
 `helpful:0.3+harmless:0.7`, a name, a mapping of weights, or an outcome ([steering.md](steering.md)).
@@ -150,8 +150,9 @@ NOTES = """
 Typed output and tools are refused on purpose ([serving.md](serving.md#request-fields)). LiteLLM's proxy and clients with a
 page of their own, such as Open WebUI, were not tried.
 
-`bench/clients.py` writes this page. It installs each client into a separate environment and lets it ask the server. A feature
-counts as working only if the client's answer equals that of a plain request and answers at two preferences differ:
+`bench/clients.py` writes this page. It installs each client into a separate environment and lets it ask the server. A
+feature counts as working only if the client's answer equals that of a plain request and answers at two preferences
+differ:
 
 ```bash
 python bench/clients.py http://localhost:8000
