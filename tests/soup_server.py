@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from ruamel.yaml import YAML
 
-from bonesoup.files import write_json
+from bonesoup.files import read_json, write_json
 from bonesoup.method.basis import circulant
 from bonesoup.method.preferences import lattice
 from bonesoup.settings.schema import Model
@@ -24,6 +25,7 @@ from bonesoup.weights.adapter_files import save
 from bonesoup.weights.adapters import Adapter
 
 WORDS = [f"{head}{tail}" for head in ("bake", "mix", "warm", "stir", "taste") for tail in ("", "s", "ed", "ing", "er")]
+ROOT = Path(__file__).parents[1]
 BONESOUP = Path(sys.executable).with_name("bonesoup")
 
 
@@ -65,6 +67,25 @@ def make_version(folder: Path, objectives: list[str], tokenizer: str = "words", 
         YAML().dump({"flavors": {"python_function": {"config": config}}}, out)
     if measured:
         write_json(folder / "lineage/fronts.json", fronts(objectives, grid))
+    return folder
+
+
+def make_project(folder: Path, objectives: list[str]) -> Path:
+    """Files of a run of the default with such a soup, whose rewards both count words, one at half the scale."""
+    out = make_version(folder / "out", objectives)
+    for recipe, method in (("soup", "bone"), ("rewarded", "rewarded")):
+        soup = read_json(out / f"artifacts/{recipe}.json")
+        policies = [policy | {"path": f"out/artifacts/{policy['path']}"} for policy in soup["policies"]]
+        write_json(out / f"soups/{method}.json", soup | {"base": "out/artifacts/base", "policies": policies})
+    scale = {"mean": [0.0] * len(objectives), "std": [1.0 + i for i in range(len(objectives))], "gold": None}
+    write_json(out / "normaliser.json", scale)
+    for name in objectives:
+        reward = {"objective": name, "kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
+        write_json(out / f"rewards/{name}/reward.json", reward)
+    tables = "src/bonesoup/data/embedded.yaml"
+    (folder / tables).parent.mkdir(parents=True)
+    for name in ("params.yaml", tables):
+        shutil.copy(ROOT / name, folder / name)
     return folder
 
 

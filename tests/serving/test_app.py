@@ -3,10 +3,12 @@
 import asyncio
 import gc
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
-from soup_server import fronts
+from soup_server import fronts, make_project
 
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.method.preferences import lattice
@@ -363,6 +365,20 @@ def test_an_answer_is_of_the_schema_it_declares(live, metrics):
         model.model_validate(ask(app, "GET", path).json(), strict=True)
     schemas = ask(app, "GET", "/openapi.json").json()["paths"]
     assert "ChatCompletion" in str(schemas["/v1/chat/completions"]["post"]["responses"]["200"])
+
+
+def test_given_answers_are_scored_by_the_rewards_of_the_run(live, metrics, tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path / "project", ["helpful", "harmless"]))
+    rewarding = Live(replace(live.source, rewards=from_folder(Path(".")).rewards), live.engine, live.bounds)
+    body = {"messages": CHAT["messages"], "answers": ["a b c", "a"]}
+    answer = ask(application(lambda: rewarding, metrics), "POST", "/v1/soup/rewards", json=body)
+    replies.Rewarded.model_validate(answer.json(), strict=True)
+    assert answer.json()["objectives"] == ["helpful", "harmless"]
+    # Minus the logarithm of the words and one, at half the scale for the second objective.
+    assert np.array(answer.json()["scores"]["reward"]) == pytest.approx(-np.log([[4, 2], [2, 2**0.5]]))
+    missing = ask(application(lambda: live, metrics), "POST", "/v1/soup/rewards", json=body)
+    assert missing.status_code == 404
+    assert missing.json()["error"]["code"] == "no_rewards"
 
 
 def test_the_tokenizer_can_be_used_from_elsewhere(live, metrics):

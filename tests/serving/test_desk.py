@@ -1,19 +1,22 @@
 """The mixing desk in real Chromium, on a real server: it steers, streams, compares, copies and fits a phone."""
 
 import json
+import math
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from unittest.mock import ANY
 
 import httpx
 import pytest
 from playwright.sync_api import sync_playwright
-from soup_server import make_version, serving
+from soup_server import make_project, make_version, serving
 
 from bonesoup.method.basis import circulant, coefficients
 
@@ -251,6 +254,26 @@ def test_a_preference_is_found_by_outcome_and_an_unreachable_one_is_told(two, vi
     assert bound.is_hidden()
     page.get_by_role("button", name="Find").click()
     shown(page, "helpful=0,harmless=1")
+
+
+def test_answers_are_scored_by_the_runs_rewards_as_means_over_seeds(visit, tmp_path):
+    project = make_project(tmp_path / "project", ["helpful", "harmless"])
+    with serving(".", cwd=project) as running:
+        page = visit(f"{running.url}/#at=helpful=1,harmless=0&points=5&seeds=4&beside=none&seed=2")
+        shown(page, "helpful=1,harmless=0")
+        (text,) = ask(page)
+        page.locator("#swept", has_text="means over 4 seeds").wait_for()
+        own = page.locator("#answers .scores").first.inner_text()
+        assert plain(own).split("\n") == [f"helpful {-math.log1p(len(text.split())):.2f}", ANY]
+        notes = page.locator("#strip .scores")
+        assert notes.count() == 5
+        body = {"model": "bonesoup-soup@helpful=1,harmless=0", "seed": 2, "n": 4, "messages": [{"role": "user"}]}
+        body["messages"][0]["content"] = "bake mixed stir"
+        choices = httpx.post(f"{running.url}/v1/chat/completions", json=body).json()["choices"]
+        scores = [-math.log1p(len(choice["message"]["content"].split())) for choice in choices]
+        expected = f"helpful {statistics.mean(scores):.2f} ± {statistics.stdev(scores) / 2:.2f}"
+        assert plain(notes.last.inner_text()).split("\n")[0] == expected
+        assert choices[0]["message"]["content"] == page.locator("#strip .answer").last.inner_text() == text
 
 
 def test_shift_enter_starts_a_line_and_a_wrong_field_is_shown(two, visit):

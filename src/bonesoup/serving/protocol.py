@@ -320,6 +320,19 @@ class ScoreBody(Steered):
         return self
 
 
+class RewardsBody(Strict):
+    """POST /v1/soup/rewards: what the rewards of the run say about given answers."""
+
+    model: str | None = None
+    messages: Annotated[list[Message], Field(min_length=1)]
+    answers: Annotated[list[str], Field(min_length=1, max_length=128)]
+
+    @field_validator("answers")
+    @classmethod
+    def _text(cls, answers):
+        return [whole_characters(answer) for answer in answers]
+
+
 class TokenizeBody(Strict):
     """POST /tokenize."""
 

@@ -168,6 +168,13 @@ class Scores(BaseModel):
     usage: Usage
 
 
+class Rewarded(BaseModel):
+    """Scores [answer][objective] by unit, in standard deviations of the SFT model."""
+
+    objectives: list[str]
+    scores: dict[str, list[list[float]]]
+
+
 class TokenIds(BaseModel):
     """A text's tokens."""
 
@@ -228,6 +235,7 @@ class SoupReply(BaseModel):
     examples: list[str]
     methods: list[str]
     models: dict[str, str]
+    rewards: bool
     generation: Generation
     front: dict | None
 

@@ -19,7 +19,7 @@ from bonesoup.serving.errors import ApiError
 from bonesoup.serving.live import Live
 from bonesoup.serving.logprobs import chat_logprobs
 from bonesoup.serving.openai_routes import Now, Preference, answers, known_query, submitted
-from bonesoup.serving.protocol import ScoreBody
+from bonesoup.serving.protocol import RewardsBody, ScoreBody
 from bonesoup.serving.steering import Choice
 from bonesoup.serving.text import plain_tokens
 from bonesoup.weights.adapter_files import save
@@ -49,6 +49,7 @@ async def soup(now: Now):
         "examples": list(source.examples),
         "methods": list(source.soups),
         "models": source.models,
+        "rewards": source.rewards is not None,
         "generation": {
             "temperature": source.temperature,
             "max_new_tokens": min(source.max_new_tokens, now.bounds.answer),
@@ -96,6 +97,24 @@ def _zip(now: Live, choice: Choice) -> bytes:
             for path in sorted((Path(folder) / "adapter").iterdir()):
                 packed.write(path, path.name)
         return out.getvalue()
+
+
+@router.post("/v1/soup/rewards", **answers(replies.Rewarded))
+async def rewards(body: RewardsBody, now: Now):
+    """Score given answers by the rewards of the run, if it is served from its own folder."""
+    source = now.source
+    if source.rewards is None:
+        text = "the rewards are not at hand: they are where a run is served from its own folder"
+        raise ApiError(404, text, code="no_rewards")
+    messages = [{"role": turn.role, "content": turn.content} for turn in body.messages]
+    try:
+        scores = await asyncio.to_thread(source.rewards.score, messages, body.answers)
+    except ValueError as error:
+        raise ApiError(400, str(error), "answers") from None
+    return {
+        "objectives": list(source.objectives),
+        "scores": {unit: values.tolist() for unit, values in scores.items()},
+    }
 
 
 @router.post("/v1/score", **answers(replies.Scores))

@@ -12,6 +12,7 @@ from bonesoup.generation.soup_file import SoupFile
 from bonesoup.method.basis import circulant
 from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.paths import MEASURED, PROMPTS, SOUPS
+from bonesoup.serving.rewards import RunRewards, rewards_of
 from bonesoup.settings import params
 
 # Number of prompts to try, and most characters of each.
@@ -31,6 +32,7 @@ class Source:
         place: description of its origin, for people.
         examples: prompts of the test split to try it with.
         presets: named mixtures of policies.
+        rewards: rewards of the run, which score answers; None if they are not available.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Source:
     place: str
     examples: tuple[str, ...] = ()
     presets: dict[str, dict[str, float]] = field(default_factory=dict)
+    rewards: RunRewards | None = None
 
     @property
     def soup(self) -> Soup:
@@ -94,6 +97,7 @@ def from_project(root: Path) -> Source:
         front=_front(root / MEASURED),
         place=f"the run in {root.absolute()}",
         examples=_examples(root / PROMPTS),
+        rewards=rewards_of(settings, root),
     )
 
 

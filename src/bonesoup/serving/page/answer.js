@@ -1,5 +1,6 @@
 // One answer, written into its card as it comes.
 
+import { scored } from "./rewards.js";
 import { Refused, stream } from "./talk.js";
 
 // Tokens, seconds, the first piece, and the rate.
@@ -10,11 +11,12 @@ export function speed(tokens, started, first) {
   return `${tokens} tokens in ${seconds.toFixed(2)}\u00a0s${begun}, ${Math.round(tokens / seconds)} tokens/s`;
 }
 
-// Raises only what asks for a token; all else is said in the card.
-export async function answer(card, request, signal) {
+// `rewards`: whether the server can score. Raises only what asks for a token; all else is said in the card.
+export async function answer(card, request, rewards, signal) {
   const [out, meta] = [card.querySelector(".answer"), card.querySelector(".meta")];
   const started = performance.now();
   let first = null;
+  card.querySelector(".scores")?.remove();
   out.textContent = meta.textContent = "";
   [out.className, meta.className] = ["answer busy", "note meta"];
   out.setAttribute("aria-busy", "true");
@@ -25,6 +27,7 @@ export async function answer(card, request, signal) {
         out.append(piece.text);
       } else {
         meta.textContent = speed(piece.usage.completion_tokens, started, first) + (piece.reasons[0] === "length" ? ", cut at the limit" : "");
+        if (rewards) meta.before(...(await scored(request.messages, [[out.textContent]], signal)));
       }
     }
   } catch (error) {

@@ -10,7 +10,7 @@ import { call, curl, json, python, Refused } from "./talk.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { weights: [], second: [], beside: "" };
-const FIELDS = ["prompt", "points", "seed", "temperature", "tokens"];
+const FIELDS = ["prompt", "points", "seeds", "seed", "temperature", "tokens"];
 // Milliseconds without another movement after which the answers follow the preference.
 const REST = 300;
 let soup;
@@ -60,7 +60,9 @@ function recall() {
   state.beside = others.includes(kept.get("beside")) ? kept.get("beside") : first;
   $("beside").value = state.beside;
   for (const field of FIELDS) if (kept.has(field)) $(field).value = kept.get(field);
-  if (![...$("points").options].some((option) => option.value === $("points").value)) $("points").selectedIndex = 0;
+  for (const list of [$("points"), $("seeds")]) {
+    if (![...list.options].some((option) => option.value === list.value)) list.selectedIndex = 0;
+  }
   show(state.weights);
   showSecond(state.second);
   layOutStrip();
@@ -165,6 +167,7 @@ function titles(anew = false) {
 function compared() {
   running?.abort();
   for (const part of ["answer", "meta"]) $("answers").children[1].querySelector(`.${part}`).textContent = "";
+  $("answers").children[1].querySelector(".scores")?.remove();
   changed();
 }
 
@@ -174,8 +177,9 @@ async function send() {
   const all = swept();
   $("sweep").hidden = all.length === 0;
   sweeping = new AbortController();
-  const request = { model: soup.models[soup.methods[0]], preferences: all.map(named), ...sampling() };
-  const strip = all.length ? sweep($("strip"), $("swept"), request, sweeping.signal).catch(failed) : null;
+  const n = soup.rewards ? Number($("seeds").value) : 1;
+  const request = { model: soup.models[soup.methods[0]], preferences: all.map(named), n, ...sampling() };
+  const strip = all.length ? sweep($("strip"), $("swept"), request, soup.rewards, sweeping.signal).catch(failed) : null;
   await Promise.all([answers(), strip]);
 }
 
@@ -185,7 +189,7 @@ async function answers() {
   titles(true);
   $("stop").hidden = false;
   const sides = state.beside === "none" ? [0] : [0, 1];
-  await Promise.all(sides.map((side) => answer($("answers").children[side], body(side), mine.signal).catch(failed)));
+  await Promise.all(sides.map((side) => answer($("answers").children[side], body(side), soup.rewards, mine.signal).catch(failed)));
   if (running !== mine) return;
   running = null;
   if (document.activeElement === $("stop")) $("send").focus();
@@ -293,6 +297,7 @@ function layOut() {
   }
   const counts = soup.objectives.length === 2 ? [5, 7, 11] : [points(soup.objectives.length).length];
   for (const count of [...counts, 0]) $("points").append(make("option", { value: count }, count ? `${count} preferences` : "off"));
+  $("seeds").parentElement.hidden = !soup.rewards;
   const options = soup.methods.slice(1).map((method) => [method, NAMES[method] ?? method]);
   for (const [value, label] of [...options, ["second", "A second preference"], ["none", "Nothing"]]) {
     $("beside").append(make("option", { value }, label));

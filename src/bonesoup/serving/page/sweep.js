@@ -2,6 +2,7 @@
 
 import { speed } from "./answer.js";
 import { make, percent, weighed } from "./preference.js";
+import { scored, told } from "./rewards.js";
 import { Refused, stream } from "./talk.js";
 
 // The line between two objectives in `count` steps; for more objectives their corners, mixes of two, and the middle.
@@ -50,9 +51,12 @@ function common(old, now) {
   return kept;
 }
 
+// With several seeds the strip shows the first, and the scores are means. `rewards`: whether the server can score.
 // Raises only what asks for a token; all else is said under the strip.
-export async function sweep(strip, note, request, signal) {
+export async function sweep(strip, note, request, rewards, signal) {
   const outs = [...strip.querySelectorAll(".answer")];
+  const groups = outs.map(() => Array(request.n).fill(""));
+  for (const old of strip.querySelectorAll(".scores")) old.remove();
   const started = performance.now();
   let first = null;
   for (const out of outs) {
@@ -65,12 +69,17 @@ export async function sweep(strip, note, request, signal) {
     for await (const piece of stream(request, signal)) {
       if (piece.text) {
         first ??= performance.now();
-        outs[piece.index].append(piece.text);
+        const [place, seed] = [Math.floor(piece.index / request.n), piece.index % request.n];
+        groups[place][seed] += piece.text;
+        if (seed === 0) outs[place].append(piece.text);
       } else {
         const texts = outs.map((out) => out.textContent);
         outs.forEach((out, i) => mark(out, i && texts[i - 1], texts[i]));
         const different = new Set(texts).size;
         note.textContent = `${different} different ${different === 1 ? "answer" : "answers"} at ${texts.length} preferences from the same seed; marked: what changed from the one before. ${speed(piece.usage.completion_tokens, started, first)}.`;
+        const notes = rewards ? await scored(request.messages, groups, signal) : [];
+        notes.forEach((scores, i) => outs[i].after(scores));
+        if (rewards) note.append(told(request.n));
       }
     }
   } catch (error) {

@@ -27,7 +27,7 @@ export async function call(path, options = {}) {
   return answer;
 }
 
-export const json = async (path) => (await call(path)).json();
+export const json = async (path, options) => (await call(path, options)).json();
 
 export function chat(body, signal) {
   const headers = { "Content-Type": "application/json" };
