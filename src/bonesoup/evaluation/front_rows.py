@@ -1,16 +1,17 @@
 """A method's front: responses to the same prompts, with the same noise, at every preference, and their scores."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from bonesoup.data.gold import gold_scorer
-from bonesoup.files import read_json, read_jsonl
+from bonesoup.files import read_json, read_jsonl, write_json
 from bonesoup.generation.reward_context import contexts
-from bonesoup.generation.sample import log_probabilities
+from bonesoup.generation.sample import Response, log_probabilities
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.generation.sweep import sweep
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS
@@ -110,10 +111,15 @@ def front_rows(
     generation: schema.Generation,
     batch: int,
     seed: int,
+    kept: Path | None = None,
 ) -> pd.DataFrame:
     """Sample and score one row per preference and prompt; a prompt has the same noise at all preferences and methods.
 
     The SFT policy gives every preference the same answer, so it is sampled once, as point 0.
+
+    Args:
+        batch: rows at once.
+        kept: folder of what an earlier call with the same inputs has done; see `kept.kept`.
     """
     messages = [row["prompt"] for row in prompts]
     seeds = [(seed + 1) * 7_000_003 + i for i in range(len(prompts))]
@@ -122,17 +128,28 @@ def front_rows(
     temperature, length = generation.temperature, generation.max_new_tokens
     asked_for = contexts(policy.soup.objectives, policy.soup.reach, points) if policy.soup.reach else ()
     throttle = Throttle()
-    responses, likelihoods, scores = [], [], []
-    for rows, sampled, log_probs in sweep(policy, coefficients, messages, seeds, temperature, length, batch, asked_for):
-        responses += sampled
-        likelihoods.append(log_probs)
-        asked = [messages[row % len(prompts)] for row in rows]
-        scores.append(pd.DataFrame(scorer.columns(asked, [response.text for response in sampled])))
+    parts = _read(kept)
+    if parts:
+        print(f"front@{policy.soup.method}: resuming after {len(parts)} parts", flush=True)
+    for rows, sampled, log_probs in sweep(
+        policy, coefficients, messages, seeds, temperature, length, batch, asked_for, len(parts)
+    ):
+        columns = scorer.columns([messages[row % len(prompts)] for row in rows], [one.text for one in sampled])
+        part = {
+            "responses": [asdict(response) for response in sampled],
+            "log_probs": log_probs.tolist(),
+            "scores": {name: values.tolist() for name, values in columns.items()},
+        }
+        if kept:
+            write_json(_part(kept, len(parts)), part)
+        parts.append(part)
         done = (rows[-1] + 1) // len(prompts)
         if throttle.ready() or done == len(points):
             print(f"front@{policy.soup.method}: point {done}/{len(points)}", flush=True)
-    sft = _sft(policy)
-    base = log_probabilities(sft.model, sft.tokenizer, messages * len(points), responses, batch, temperature)
+    responses = [Response(**response) for part in parts for response in part["responses"]]
+    likelihoods = np.concatenate([part["log_probs"] for part in parts])
+    scores = [pd.DataFrame(part["scores"]) for part in parts]
+    base = _base_likelihoods(policy, messages * len(points), responses, batch, temperature, kept)
     point = np.repeat(np.arange(len(points)), len(prompts))
     table = {
         "method": policy.soup.method,
@@ -142,10 +159,43 @@ def front_rows(
         "response": [response.text for response in responses],
         "tokens": [len(response.token_ids) for response in responses],
         "finished": [response.finished for response in responses],
-        "kl": np.concatenate(likelihoods) - base.double().numpy(),
+        "kl": likelihoods - base,
     }
     table |= _columns("mu", scorer.objectives, np.array(points, float)[point])
     return pd.DataFrame(table).join(pd.concat(scores, ignore_index=True))
+
+
+def _part(kept: Path, k: int) -> Path:
+    return kept / f"part-{k:05}.json"
+
+
+def _read(kept: Path | None) -> list[dict]:
+    """Read the parts that are there, from the first up to a gap."""
+    files = (_part(kept, k) for k in count()) if kept else ()
+    return [read_json(file) for file in takewhile(Path.is_file, files)]
+
+
+def _base_likelihoods(
+    policy: SoupModel,
+    messages: list[list[dict]],
+    responses: list[Response],
+    batch: int,
+    temperature: float,
+    kept: Path | None,
+) -> np.ndarray:
+    """Return the log-probability of each response under the SFT policy, in nats [row], float64."""
+    sft, values = _sft(policy), []
+    for start in range(0, len(responses), batch):
+        file = kept / f"base-{start:07}.json" if kept else None
+        if file and file.is_file():
+            values += read_json(file)
+            continue
+        rows = slice(start, start + batch)
+        found = log_probabilities(sft.model, sft.tokenizer, messages[rows], responses[rows], batch, temperature)
+        if file:
+            write_json(file, found.tolist())
+        values += found.tolist()
+    return np.array(values)
 
 
 def _sft(policy: SoupModel) -> SoupModel:

@@ -20,6 +20,7 @@ def sweep(
     max_new_tokens: int,
     batch: int,
     contexts: Sequence[str] = (),
+    skip: int = 0,
 ) -> Iterator[tuple[np.ndarray, list[Response], np.ndarray]]:
     """Answer every prompt at every point; prompt i has the noise of seeds[i] at each point.
 
@@ -27,6 +28,7 @@ def sweep(
         coefficients: lambda [point, policy].
         batch: rows at once.
         contexts: for every point, the text appended to its prompts, if the soup reads preferences from the prompt.
+        skip: number of batches to leave out, which an earlier call has done.
 
     Yields:
         rows: indices of the point-major table [point * prompt], each once and in order.
@@ -34,7 +36,7 @@ def sweep(
         log_probs: of each response under its mixture, in nats [row].
     """
     count = len(prompts)
-    for rows in chunks(len(coefficients), count, batch):
+    for rows in chunks(len(coefficients), count, batch)[skip:]:
         messages = [prompts[row % count] for row in rows]
         if contexts:
             messages = [in_context(m, contexts[row // count]) for m, row in zip(messages, rows, strict=True)]

@@ -1,6 +1,7 @@
 """front@METHOD: answer the test prompts at every preference of a method, and score the answers."""
 
 from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer, summarise
+from bonesoup.evaluation.kept import kept
 from bonesoup.files import appearing, write_json
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.paths import FRONTS, SOUPS
@@ -13,15 +14,17 @@ def run(settings: Settings, key: str) -> None:
     if len(prompts) < settings.evaluation.samples:
         wanted = settings.evaluation.samples
         print(f"front@{key}: the test split has {len(prompts)} prompts, fewer than evaluation.samples = {wanted}")
-    rows = front_rows(
-        SoupModel.load(soup, settings.device),
-        prompts,
-        load_scorer(settings),
-        settings.generation,
-        settings.evaluation.batch,
-        settings.seed,
-    )
-    with appearing(FRONTS / key) as folder:
-        folder.mkdir()
-        rows.to_parquet(folder / "samples.parquet", index=False)
-        write_json(folder / "front.json", summarise(soup, rows))
+    with kept(settings, soup, prompts) as place:
+        rows = front_rows(
+            SoupModel.load(soup, settings.device),
+            prompts,
+            load_scorer(settings),
+            settings.generation,
+            settings.evaluation.batch,
+            settings.seed,
+            place,
+        )
+        with appearing(FRONTS / key) as folder:
+            folder.mkdir()
+            rows.to_parquet(folder / "samples.parquet", index=False)
+            write_json(folder / "front.json", summarise(soup, rows))

@@ -1,5 +1,6 @@
 """scale@METHOD: the soup of a method with the extrapolation that validation prompts ask for, which may be none."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -14,15 +15,21 @@ POINTS = 5
 
 def run(settings: Settings, key: str) -> None:
     recipe = read_json(RECIPES / f"{key}.json")
-    if len(settings.extrapolation.scales) > 1 and recipe["policies"]:
-        recipe |= _chosen(settings, key)
-    write_json(SOUPS / f"{key}.json", recipe)
+    with ExitStack() as work:
+        if len(settings.extrapolation.scales) > 1 and recipe["policies"]:
+            recipe |= _chosen(settings, key, work)
+        write_json(SOUPS / f"{key}.json", recipe)
 
 
-def _chosen(settings: Settings, key: str) -> dict:
-    """Return the entries `scale` [objective] and `extrapolation`, the tables it was chosen by."""
+def _chosen(settings: Settings, key: str, work: ExitStack) -> dict:
+    """Return the entries `scale` [objective] and `extrapolation`, the tables it was chosen by.
+
+    Args:
+        work: ends once the choice is written; until then what was measured is kept for another try.
+    """
     from bonesoup.evaluation.choices import choose_scale
     from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
+    from bonesoup.evaluation.kept import kept
     from bonesoup.evaluation.samples import front_of
     from bonesoup.evaluation.statistics import Statistics
     from bonesoup.generation.soup import Soup, SoupModel
@@ -36,6 +43,7 @@ def _chosen(settings: Settings, key: str) -> dict:
         def front(scale: float):
             stretched = replace(soup, preferences=tuple(points), scale=(scale,) * n)
             print(f"scale@{key}: {name}: {scale:g}", flush=True)
+            place = work.enter_context(kept(settings, stretched, prompts))
             rows = front_rows(
                 replace(model, soup=stretched),
                 prompts,
@@ -43,6 +51,7 @@ def _chosen(settings: Settings, key: str) -> dict:
                 settings.generation,
                 settings.evaluation.batch,
                 settings.seed,
+                place,
             )
             return front_of(rows, key, settings.objectives)
 
