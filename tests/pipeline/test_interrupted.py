@@ -1,7 +1,10 @@
 """Whatever kills a run, the next one resumes and ends with the same adapters, one trainer at a time."""
 
+import contextlib
+import random
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +14,8 @@ import pytest
 pytestmark = pytest.mark.slow
 GROUP = "out/policies/backbones"
 STEPS = 24
+# A whole run with tiny settings takes a minute or two.
+KILLS, SECONDS = 8, (8, 30)
 
 
 @pytest.fixture(scope="session")
@@ -149,3 +154,37 @@ def test_the_same_stage_twice_by_hand_waits_for_the_other(project, unbroken, tmp
     assert [process.wait(300) for process in processes] == [0, 0]
     assert any("waiting for process" in log.read_text() for log in logs)
     assert project.files(GROUP) == unbroken
+
+
+def test_a_run_whose_processes_are_killed_at_random_ends_as_an_unbroken_one(finished, untouched, tmp_path):
+    """Now and then kill -9 hits one process of `bonesoup run`, a stage or what started it; the command is repeated."""
+    rng, killed = random.Random(0), []
+    process = None
+    while len(killed) < KILLS:
+        if process is None:
+            process = untouched.start("bonesoup", "run", log=tmp_path / f"log-{len(killed)}")
+        deadline = time.monotonic() + rng.uniform(*SECONDS)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if process.poll() is not None:
+            break
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        victim = rng.choice([one for one in family if one.is_running()])
+        with contextlib.suppress(psutil.NoSuchProcess):
+            killed.append(" ".join(victim.cmdline()))
+            victim.kill()
+        # A run survives the death of a helper that is no stage.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+            # DVC takes the lock of a process that is still dying for one that is held.
+            psutil.wait_procs(family, timeout=30)
+            process = None
+    assert len(killed) >= 3, "it ended before anything could be killed"
+    if process is not None:
+        process.wait(600)
+    last = untouched.run("bonesoup", "run")
+    assert last.status == 0, (killed, last.output)
+    for folder in ("out/sft", "out/rewards", "out/policies", "out/fronts"):
+        assert untouched.files(folder) == finished.project.files(folder), (folder, killed)
+    report = "out/metrics/report.json"
+    assert (untouched.folder / report).read_bytes() == (finished.project.folder / report).read_bytes()
