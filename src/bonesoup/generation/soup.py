@@ -112,8 +112,8 @@ class Soup:
         Raises:
             ValueError: a `lookup` soup has no policy for this preference.
         """
-        # As long as the preference, which in the diagnosis has a weight for each adapter.
-        rows = np.array([policy.row for policy in self.policies]).reshape(len(self.policies), len(preference))
+        # [policy, n]; in the diagnosis n counts the adapters, and adapters without reward weights have n = 0.
+        rows = np.array([policy.row for policy in self.policies] or np.empty((0, len(preference))))
         scale = None if self.scale is None else np.array(self.scale)
         try:
             return MAPPINGS[self.mapping].coefficients(rows, np.asarray(preference, float), scale)
