@@ -1,14 +1,15 @@
 """The rewards of the run that is served: they score answers next to the server's own."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 
-from bonesoup.evaluation.front_rows import Scorer, load_scorer
-from bonesoup.evaluation.samples import UNITS
+from bonesoup.evaluation.front_rows import Scorer, scorer_of
+from bonesoup.evaluation.units import UNITS
+from bonesoup.files import read_json
 from bonesoup.paths import NORMALISER, REWARDS
 from bonesoup.settings.schema import Settings
 
@@ -23,7 +24,9 @@ class RunRewards:
     @cached_property
     def _scorer(self) -> Scorer:
         # The true score reads only prompts of its task; a visitor's prompt is any text.
-        return replace(load_scorer(self.settings), gold=None)
+        names = tuple(self.settings.objectives)
+        folders = [REWARDS / name for name in names]
+        return scorer_of(names, folders, read_json(NORMALISER), gold=None, device=self.settings.device)
 
     def score(self, messages: list[dict[str, str]], answers: list[str]) -> dict[str, np.ndarray]:
         """Score answers to one conversation: {unit: [answer, objective]}, in standard deviations of the SFT model.
