@@ -26,16 +26,12 @@ def gaming(fronts: Sequence[Front], statistics: Statistics) -> list[dict]:
     Returns:
         For each method and objective {"method", "objective", "preference", "learned", "judge", "ahead", "gamed"}, at
         the preference where the learned gain is furthest ahead of the judge's, one that may be gamed first: gains in
-        SFT standard deviations with intervals, and whether the reward may be gamed. Empty without judges.
-
-    Raises:
-        ValueError: there is no SFT policy to measure gains from.
+        SFT standard deviations with intervals, and whether the reward may be gamed. Empty if there are no judges, or
+        if the SFT policy is not among the methods.
     """
-    if "judge" not in shared_units(fronts):
-        return []
     sft = next((front for front in fronts if front.method == SFT), None)
-    if sft is None:
-        raise ValueError(f"gains are measured from the SFT policy: add {SFT} to methods")
+    if sft is None or "judge" not in shared_units(fronts):
+        return []
     weights, found = statistics.weights(len(sft.prompts)), []
     for front in (front for front in fronts if front.method != SFT):
         shared = statistics.shared(len(front.preferences))
@@ -46,8 +42,8 @@ def gaming(fronts: Sequence[Front], statistics: Statistics) -> list[dict]:
         for i, objective in enumerate(front.objectives):
             if not np.array_equal(front.reward[..., i], front.judge[..., i]):
                 points = [
-                    _point(learned[:, k, i], judge[:, k, i], shared) | {"preference": preference.tolist()}
-                    for k, preference in enumerate(front.preferences)
+                    _point(learned[:, k, i], judge[:, k, i], shared) | {"preference": mu.tolist()}
+                    for k, mu in enumerate(front.preferences)
                 ]
                 worst = max(points, key=lambda point: (point["gamed"], point["ahead"]["value"]))
                 found.append({"method": front.method, "objective": objective} | worst)
