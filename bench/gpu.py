@@ -41,6 +41,9 @@ from bonesoup.rewards import computed
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
 from bonesoup.settings import params, profiles
+from bonesoup.settings.estimate import figures
+from bonesoup.settings.evaluation import Estimate, Machine
+from bonesoup.settings.schema import Settings
 from bonesoup.training.joint import JointTrainer, train_policies
 from bonesoup.training.task import Task
 from bonesoup.weights.pretrained import load_model, load_tokenizer
@@ -73,7 +76,7 @@ def main() -> int:
         }
         facts["logits"] = say("logits", logits_agree(base, chosen.device, task))
         facts["step"] = say("one training step", gradients_agree(task, Path(folder)))
-        facts["training"] = say("joint training", training(task, Path(folder) / "run"))
+        facts["training"] = say("joint training", training(task, Path(folder) / "run") | estimated(task))
         facts["steering"] = say("steering", steering(task, Path(folder) / "run"))
     facts["verdict"] = verdict(facts)
     out = Path("bench/gpu") / f"{facts['date']}-{facts['device'].lower().replace(' ', '-')}.json"
@@ -124,9 +127,13 @@ def random_base(folder: Path) -> Path:
     return folder
 
 
+def the_settings() -> Settings:
+    return params.check(profiles.plain(profiles.compose("smollm2")), "smollm2")
+
+
 def the_task(base: Path, device: str, steps: int) -> Task:
-    """Read the profile smollm2 as the trainer's task: two specialists and two backbones on computed rewards."""
-    settings = params.check(profiles.plain(profiles.compose("smollm2")), "smollm2")
+    """Make the trainer's task of the profile smollm2: two specialists and two backbones on computed rewards."""
+    settings = the_settings()
     prompts = [[{"role": "user", "content": json.loads(line)["prompt"]}] for line in PROMPTS.open()]
     rewards = [Reward(name, scorer(getattr(computed, name))) for name in settings.objectives]
     return Task(
@@ -208,6 +215,37 @@ def training(task: Task, folder: Path) -> dict[str, float]:
     if task.device == "cuda":
         facts["peak_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
     return facts
+
+
+def estimated(task: Task) -> dict[str, float]:
+    """Estimate the memory in GB that PyTorch allocates in `training`, by the formula of `bonesoup profile --estimate`.
+
+    The formula is for one policy: adapters and the KV cache of the rollouts count once for each.
+    """
+    model = load_model(AutoModelForCausalLM, task.base)
+    config, layer = model.config, model.base_model.layers[0]
+    matrices = {
+        name.rpartition(".")[2]: [part.in_features, part.out_features]
+        for name, part in layer.named_modules()
+        if isinstance(part, torch.nn.Linear)
+    }
+    sizes = Estimate(
+        parameters=model.num_parameters(),
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        kv_width=matrices["k_proj"][1],
+        vocabulary=config.vocab_size,
+        matrices=matrices,
+        rewards={},
+        prompt_tokens=40,
+        machine=Machine(name="any", memory=1, tflops=1, float32_tflops=1, bandwidth=1),
+    )
+    parts = figures(the_settings().model_copy(update={"estimate": sizes})).memory
+    policies = len(the_rows())
+    fixed = parts["weights"] + policies * parts["adapter and optimiser"]
+    return {
+        "estimated_memory_gb": fixed + max(policies * parts["KV cache of rollouts"], parts["activations of an update"])
+    }
 
 
 def steering(task: Task, folder: Path) -> dict[str, float]:
