@@ -272,14 +272,14 @@ def test_a_shared_clean_leaves_the_workspace_alone_even_while_it_is_at_work(hous
     objects.dvc(checkout, "cache", "dir", "--local", str(house.root / ".dvc/cache"))
     for _ in range(2):
         house.run()
-    abandoned = [checkout / "scratch/policies/abandoned/adapter", checkout / "var/version-killed"]
-    for folder in [*abandoned, house.root / "out/policies/renamed", house.root / "var/version-killed"]:
+    abandoned = [checkout / "scratch/policies/abandoned/adapter", checkout / "var/work-killed"]
+    for folder in [*abandoned, house.root / "out/policies/renamed", house.root / "var/work-killed"]:
         folder.mkdir(parents=True)
         os.utime(folder, (0, 0))
 
     def workspace() -> set[Path]:
-        found = [path for part in ("out", "scratch", "var/version-killed") for path in (house.root / part).rglob("*")]
-        return {house.root / "var/version-killed", *found}
+        found = [path for part in ("out", "scratch", "var/work-killed") for path in (house.root / part).rglob("*")]
+        return {house.root / "var/work-killed", *found}
 
     before = workspace()
     with exclusive(house.root / "scratch/policy@backbones.lock"):
@@ -292,7 +292,7 @@ def test_a_shared_clean_leaves_the_workspace_alone_even_while_it_is_at_work(hous
     assert (checkout / "scratch/policies" / digest(1)).is_dir(), "the checkout's own policies have it"
     plan = house.clean(keep=1)
     assert not (house.root / "out/policies/renamed").exists()
-    assert not (house.root / "var/version-killed").exists()
+    assert not (house.root / "var/work-killed").exists()
 
 
 def test_a_version_without_a_manifest_is_said_apart_and_is_not_damaged(house, monkeypatch):
