@@ -37,13 +37,13 @@ $(DONE): $(DEPENDENCIES) pyproject.toml
 demo: install
 	@$(BIN)/bonesoup run
 
-# A real chat model instead of the embedded task; writes its profile into params.yaml.
 # On a machine with a GPU: convert the base of the profile smollm2, then check and measure (bench/gpu.py).
 gpu: install
 	@$(BIN)/bonesoup profile smollm2
 	@$(BIN)/bonesoup run base
 	@$(BIN)/python bench/gpu.py --base out/base
 
+# A real chat model instead of the embedded task; writes its profile into params.yaml.
 chat: install
 	@$(BIN)/bonesoup profile smollm2
 	@$(BIN)/bonesoup run

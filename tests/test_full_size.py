@@ -195,6 +195,7 @@ def test_mod_is_charged_a_pass_of_every_policy_and_ric_is_said_to_be_left_out():
     def draft(*methods):
         policies = slots | (backbones if "bone" in methods else {})
         changes = {"methods": ["sft", "rewarded", *methods], "oracles": [], "policies": policies}
+        changes["register.method"] = "bone" if "bone" in methods else "rewarded"
         return profiles.draft("assistant", changes=changes)
 
     def front(*methods):

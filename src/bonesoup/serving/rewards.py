@@ -4,14 +4,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bonesoup.evaluation.front_rows import Scorer, scorer_of
 from bonesoup.evaluation.units import UNITS
 from bonesoup.files import read_json
 from bonesoup.paths import NORMALISER, REWARDS
 from bonesoup.settings.schema import Settings
+
+if TYPE_CHECKING:
+    from bonesoup.evaluation.front_rows import Scorer
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,10 @@ class RunRewards:
     lock: Lock = field(default_factory=Lock)
 
     @cached_property
-    def _scorer(self) -> Scorer:
+    def _scorer(self) -> "Scorer":
+        # It needs pandas, which serving adapters does without.
+        from bonesoup.evaluation.front_rows import scorer_of
+
         # The true score reads only prompts of its task; a visitor's prompt is any text.
         names = tuple(self.settings.objectives)
         folders = [REWARDS / name for name in names]

@@ -61,6 +61,16 @@ class Asked(Section):
     share: Positive = Field(1.0, description="how often it is asked for, relative to the others")
 
 
+Distribution = Literal["interior", "uniform"] | Dirichlet | Annotated[list[Asked], Field(min_length=1)]
+
+
+def asked(distribution: Distribution) -> str | float | list[tuple[list[float], float]]:
+    """Return a distribution of preferences in the form `beta_for` takes."""
+    if isinstance(distribution, list):
+        return [(item.preference, item.share) for item in distribution]
+    return distribution.dirichlet if isinstance(distribution, Dirichlet) else distribution
+
+
 class Basis(Section):
     """The reward mixes that the backbones are trained on."""
 
@@ -75,7 +85,7 @@ class Basis(Section):
     rows: list[list[float]] | None = Field(
         None, description="for `kind: rows`: the reward weights of each backbone; at least as many rows as objectives"
     )
-    distribution: Literal["interior", "uniform"] | Dirichlet | Annotated[list[Asked], Field(min_length=1)] = Field(
+    distribution: Distribution = Field(
         "interior",
         description="the preferences that people ask for, used by `beta: auto`: the `interior` of the "
         "evaluation grid, `uniform` over all, a Dirichlet distribution, or a list such as `[{preference: [0.8, 0.2], "
@@ -90,13 +100,6 @@ class Basis(Section):
             report(info, [f"basis.beta: auto is for a circulant basis, basis.kind is {self.kind}; write a number"])
         return self
 
-    @property
-    def asked(self) -> str | float | list[tuple[list[float], float]]:
-        """Return the distribution in the form `beta_for` takes."""
-        if isinstance(self.distribution, list):
-            return [(item.preference, item.share) for item in self.distribution]
-        return self.distribution.dirichlet if isinstance(self.distribution, Dirichlet) else self.distribution
-
     def resolved(self, n: int, parts: int, interior: float) -> float:
         """Return beta as a number.
 
@@ -107,7 +110,7 @@ class Basis(Section):
         Raises:
             ValueError: beta is `auto`, and the distribution is invalid or needs a single policy only.
         """
-        return beta_for(n, self.asked, parts, interior) if self.beta == "auto" else self.beta
+        return beta_for(n, asked(self.distribution), parts, interior) if self.beta == "auto" else self.beta
 
     def backbones(self, n: int) -> int:
         """Return the number of backbones for n objectives."""
