@@ -147,8 +147,8 @@ def main() -> int:
 
 
 NOTES = """
-Typed output and tools are refused on purpose ([serving.md](serving.md#request-fields)). LiteLLM's proxy and clients
-with a page of their own, such as Open WebUI, were not tried.
+Typed output and tools are refused on purpose ([serving.md](serving.md#request-fields)). LiteLLM's proxy was
+tried and did not start within two minutes. Clients with a page of their own, such as Open WebUI, were not tried.
 
 `bench/clients.py` writes this page. It installs each client into a separate environment and lets it ask the server. A
 feature counts as working only if the client's answer equals that of a plain request and answers at two preferences

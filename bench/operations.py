@@ -6,6 +6,7 @@ Starts its own Prefect server on loopback. Bounds: 3 s for a no-op `dvc repro`, 
 for `bonesoup --help`.
 """
 
+import argparse
 import os
 import socket
 import statistics
@@ -37,6 +38,7 @@ def timed(command: list[str], own: dict[str, str]) -> float:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     with socket.socket() as free, tempfile.TemporaryDirectory() as home:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
