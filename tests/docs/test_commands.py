@@ -228,6 +228,18 @@ def cheap() -> list[list[str]]:
     return list(unique.values())
 
 
+def soup_file(folder: Path) -> Path:
+    """Write the soup file of docs/adapters.md, with this run's specialists in place of people's own adapters."""
+    text = re.search(r"```yaml\n(base:.*?)```", (ROOT / "docs/adapters.md").read_text(), re.DOTALL)[1]
+    specialists = "out/policies/specialists/specialist-"
+    places = {"models/smollm2": "out/sft", "adapters/calm": f"{specialists}1", "adapters/bold": f"{specialists}2"}
+    for shown, real in places.items():
+        text = text.replace(shown, str(ROOT / real))
+    file = folder / "soup.yaml"
+    file.write_text(text)
+    return file
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("words", cheap(), ids=" ".join)
 def test_a_cheap_command_runs_after_a_finished_pipeline(words, tmp_path):
@@ -246,6 +258,7 @@ def test_a_cheap_command_runs_after_a_finished_pipeline(words, tmp_path):
         for place in (k for k, word in enumerate(words) if word == "--adapter"):
             name = words[place + 1].split("=")[0]
             words[place + 1] = f"{name}=out/policies/specialists/{places[name]}"
+    words = [str(soup_file(tmp_path)) if word == "soup.yaml" else word for word in words]
     if words[:3] == ["dvc", "plots", "show"]:
         words = [*words, "--out", str(tmp_path / "plots")]  # the page would land in dvc_plots/
     if words[0] == "dvc":
