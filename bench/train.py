@@ -1,4 +1,4 @@
-"""What it saves to train the policies of a group together: interleaved rounds in one process, medians.
+"""Time the joint training of a group's policies against one policy after another: interleaved rounds, medians.
 
     python bench/train.py                 both sizes
     python bench/train.py --size smollm2 --rounds 3

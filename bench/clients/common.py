@@ -1,4 +1,4 @@
-"""What every client's script shares: the server, a question, and a line of JSON for each thing that was tried."""
+"""Share between the clients' scripts the server, a question, and a line of JSON for each thing that was tried."""
 
 import json
 import os

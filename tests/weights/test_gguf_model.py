@@ -50,7 +50,7 @@ def test_text_is_split_as_the_original_splits_it(tmp_path, name, split):
 
 
 def test_the_single_digits_of_smollm_are_not_gpt2s():
-    """What the split is for: the same merges give other tokens without it."""
+    """Show what the split is for: without it the same merges give other tokens."""
     vocabulary, merges, _ = gguf_files.tokenizer(BYTES)
     assert any("12" in token for token in vocabulary)
     assert len(DIGITS.pre_tokenize_str("1234")) == 4 > len(BYTES.pre_tokenize_str("1234"))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bonesoup.diagnose.lines import Sampled, layout
-from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
+from bonesoup.evaluation.front_rows import load_prompts, rows_of_run
 from bonesoup.files import read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.basis import basis_rows
@@ -75,14 +75,8 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
     eye = np.eye(len(adapters))
     ways = tuple(Policy(path.parent.name, path, tuple(row)) for path, row in zip(adapters, eye, strict=True))
     points = tuple(map(tuple, plan.coefficients))
-    frame = front_rows(
-        SoupModel.load(Soup("diagnose", SFT, tuple(settings.objectives), "solve", ways, points), settings.device),
-        load_prompts("validation", samples),
-        load_scorer(settings),
-        settings.generation,
-        settings.evaluation.batch,
-        settings.seed,
-    )
+    mixed = Soup("diagnose", SFT, tuple(settings.objectives), "solve", ways, points)
+    frame = rows_of_run(settings, SoupModel.load(mixed, settings.device), load_prompts("validation", samples))
 
     def table(prefix: str) -> np.ndarray | None:
         columns = [f"{prefix}_{name}" for name in settings.objectives]

@@ -104,6 +104,25 @@ def _columns(prefix: str, names: tuple[str, ...], values: np.ndarray) -> dict[st
     return {f"{prefix}_{name}": values[:, i] for i, name in enumerate(names)}
 
 
+def rows_of_run(
+    settings: schema.Settings,
+    policy: SoupModel,
+    prompts: list[dict],
+    scorer: Scorer | None = None,
+    kept: Path | None = None,
+) -> pd.DataFrame:
+    """Return `front_rows` with the generation, batch, seed and, unless `scorer` is given, rewards of a run."""
+    return front_rows(
+        policy,
+        prompts,
+        scorer or load_scorer(settings),
+        settings.generation,
+        settings.evaluation.batch,
+        settings.seed,
+        kept,
+    )
+
+
 def front_rows(
     policy: SoupModel,
     prompts: list[dict],

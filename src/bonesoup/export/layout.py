@@ -57,7 +57,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Layout:
-    """What an engine serves.
+    """The base and the adapters that an engine serves.
 
     Attributes:
         folded: the policy whose weights are in the base; None for the base as it is.

@@ -1,4 +1,4 @@
-"""What MLflow holds of the results: runs, registered versions, model cards, yardsticks and scores."""
+"""Keep results in MLflow: runs, registered versions, model cards, yardsticks and scores."""
 
 import os
 

@@ -26,7 +26,7 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Origin:
-    """What all versions of one registration share.
+    """The facts that all versions of one registration share.
 
     Attributes:
         settings_text, settings: params.yaml as text and as plain data.

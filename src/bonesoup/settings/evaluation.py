@@ -50,7 +50,7 @@ class Report(Section):
 
 
 class Register(Section):
-    """What goes to MLflow."""
+    """The models that a run registers in MLflow."""
 
     name: Name = Field(description="name of the experiment, and prefix of the model names")
     method: Literal[*(key for key, method in METHODS.items() if method.servable)] = Field(

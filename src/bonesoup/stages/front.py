@@ -1,6 +1,6 @@
 """front@METHOD: answer the test prompts at every preference of a method, and score the answers."""
 
-from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer, summarise
+from bonesoup.evaluation.front_rows import load_prompts, rows_of_run, summarise
 from bonesoup.evaluation.kept import kept
 from bonesoup.files import appearing, write_json
 from bonesoup.generation.soup import Soup, SoupModel
@@ -15,15 +15,7 @@ def run(settings: Settings, key: str) -> None:
         wanted = settings.evaluation.samples
         print(f"front@{key}: the test split has {len(prompts)} prompts, fewer than evaluation.samples = {wanted}")
     with kept(settings, soup, prompts) as place:
-        rows = front_rows(
-            SoupModel.load(soup, settings.device),
-            prompts,
-            load_scorer(settings),
-            settings.generation,
-            settings.evaluation.batch,
-            settings.seed,
-            place,
-        )
+        rows = rows_of_run(settings, SoupModel.load(soup, settings.device), prompts, kept=place)
         with appearing(FRONTS / key) as folder:
             folder.mkdir()
             rows.to_parquet(folder / "samples.parquet", index=False)

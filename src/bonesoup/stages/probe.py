@@ -1,6 +1,6 @@
 """probe@BETA: the first part of the full run of one beta's backbones, and its front on validation prompts."""
 
-from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
+from bonesoup.evaluation.front_rows import load_prompts, rows_of_run
 from bonesoup.evaluation.kept import kept
 from bonesoup.files import appearing, read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
@@ -21,13 +21,5 @@ def run(settings: Settings, key: str) -> None:
         policies = tuple(Policy(slot, folder / slot, tuple(row)) for slot, row in slots.items())
         soup = Soup(f"beta={key}", SFT, tuple(settings.objectives), "solve", policies, tuple(map(tuple, grid)))
         with kept(settings, soup, prompts) as place:
-            rows = front_rows(
-                SoupModel.load(soup, settings.device),
-                prompts,
-                load_scorer(settings),
-                settings.generation,
-                settings.evaluation.batch,
-                settings.seed,
-                place,
-            )
+            rows = rows_of_run(settings, SoupModel.load(soup, settings.device), prompts, kept=place)
             rows.to_parquet(folder / "samples.parquet", index=False)

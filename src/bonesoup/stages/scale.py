@@ -28,7 +28,7 @@ def _chosen(settings: Settings, key: str, work: ExitStack) -> dict:
         work: ends once the choice is written; until then what was measured is kept for another try.
     """
     from bonesoup.evaluation.choices import choose_scale
-    from bonesoup.evaluation.front_rows import front_rows, load_prompts, load_scorer
+    from bonesoup.evaluation.front_rows import load_prompts, load_scorer, rows_of_run
     from bonesoup.evaluation.kept import kept
     from bonesoup.evaluation.samples import front_of
     from bonesoup.evaluation.statistics import Statistics
@@ -44,15 +44,7 @@ def _chosen(settings: Settings, key: str, work: ExitStack) -> dict:
             stretched = replace(soup, preferences=tuple(points), scale=(scale,) * n)
             print(f"scale@{key}: {name}: {scale:g}", flush=True)
             place = work.enter_context(kept(settings, stretched, prompts))
-            rows = front_rows(
-                replace(model, soup=stretched),
-                prompts,
-                scorer,
-                settings.generation,
-                settings.evaluation.batch,
-                settings.seed,
-                place,
-            )
+            rows = rows_of_run(settings, replace(model, soup=stretched), prompts, scorer, place)
             return front_of(rows, key, settings.objectives)
 
         scale, table = choose_scale(front, weights, wanted.scales, wanted.kl, Statistics.of(settings))
