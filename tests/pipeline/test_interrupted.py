@@ -166,8 +166,12 @@ def test_a_run_whose_processes_are_killed_at_random_ends_as_an_unbroken_one(fini
         deadline = time.monotonic() + rng.uniform(*SECONDS)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.1)
-        if process.poll() is not None:
+        if process.poll() == 0:
             break
+        if process.poll() is not None:
+            # It ended the stages next to the one that was killed first.
+            process = None
+            continue
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
         victim = rng.choice([one for one in family if one.is_running()])
         with contextlib.suppress(psutil.NoSuchProcess):
