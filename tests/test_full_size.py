@@ -239,6 +239,19 @@ def test_a_step_by_hand():
     assert estimate.figures(settings).hours["policy, each"] == pytest.approx(hours, rel=1e-6)
 
 
+def test_a_tuned_base_costs_no_fine_tuning():
+    plain = profiles.draft("assistant-small")
+    tuned = plain.model_copy(update={"sft": None})
+    with_sft, without = estimate.figures(plain), estimate.figures(tuned)
+    assert (without.sft, without.hours["sft"]) == (0, 0)
+    assert without.memory == with_sft.memory
+    assert {k: v for k, v in without.hours.items() if k != "sft"} == {
+        k: v for k, v in with_sft.hours.items() if k != "sft"
+    }
+    assert "peak of SFT" in estimate.report(plain)
+    assert "peak of SFT" not in estimate.report(tuned)
+
+
 def test_a_profile_without_sizes_is_refused():
     with pytest.raises(ValueError, match="estimate: null"):
         estimate.figures(profiles.draft("embedded"))

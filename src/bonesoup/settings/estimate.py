@@ -30,7 +30,7 @@ class Figures:
 
     Attributes:
         memory: part -> GB while a policy trains.
-        sft: GB at the peak of that stage.
+        sft: GB at the peak of that stage; 0 without it.
         hours: stage -> h on one GPU.
         policies: number of distinct rows to train.
     """
@@ -95,6 +95,8 @@ def _activations(settings: Settings, sizes: Estimate, tokens: float) -> float:
 
 
 def _sft(settings: Settings, sizes: Estimate) -> float:
+    if settings.sft is None:
+        return 0.0
     sft, longest = settings.sft, (settings.data.max_prompt_chars + settings.data.max_response_chars) / CHARS_PER_TOKEN
     trained = lora_numbers(sizes, sft.lora.rank, sft.lora.targets) if sft.lora else sizes.parameters
     parts = [trained * ADAM / GB, _activations(settings, sizes, sft.batch * longest), CONTEXT]
@@ -133,8 +135,10 @@ def _hours(settings: Settings, sizes: Estimate, steps: int) -> dict[str, float]:
     # Forward and backward through frozen weights, the reference's forward pass, and checkpointing's second one.
     update = (2 + 2 + 2 + again) * used(sizes) * rows * tokens / peak
     step = sampled(rows) + update
-    backward = 2 if settings.sft.lora else 4
-    sft = settings.sft.steps * settings.sft.batch * tokens * (2 + backward + again) * used(sizes) / peak
+    sft = 0.0
+    if settings.sft:
+        backward = 2 if settings.sft.lora else 4
+        sft = settings.sft.steps * settings.sft.batch * tokens * (2 + backward + again) * used(sizes) / peak
     grid = len(lattice(len(settings.objectives), settings.evaluation.parts))
     points = sum(_points(METHODS[method], grid, settings) for method in settings.methods)
     batch = settings.evaluation.batch
@@ -168,7 +172,9 @@ def report(settings: Settings) -> str:
     lines = [f"On {machine.name} ({machine.memory:g} GB){several}:", "", "Memory of one GPU while a policy trains, GB"]
     lines += [f"  {part:28}{gb:8.1f}" for part, gb in needed.memory.items()]
     lines += [f"  {'peak, with a tenth to spare':28}{needed.peak:8.1f}  {fits[0]}"]
-    lines += [f"  {'peak of SFT, likewise':28}{needed.sft:8.1f}  {fits[1]}", "", "Hours, one policy at a time"]
+    if settings.sft:
+        lines += [f"  {'peak of SFT, likewise':28}{needed.sft:8.1f}  {fits[1]}"]
+    lines += ["", "Hours, one policy at a time"]
     lines += [f"  {stage:28}{hours:8.1f}" for stage, hours in needed.hours.items()]
     lines += [f"  {'sum':28}{total:8.1f}  {needed.policies} policies", ""]
     lines += [f"{METHODS[m].title}'s training is not counted." for m in settings.methods if METHODS[m].stage]
