@@ -107,4 +107,4 @@ def test_the_hint_stands_in_every_kind_of_report():
         assert hint in " ".join(text.split())
         assert "judge (held-out) score" in text
     followed = found | {"gaming": gaming.gaming(fronts(2.0, 2.0), STATISTICS)}
-    assert gaming.hints(followed) == ["No learned reward runs away from its judge."]
+    assert gaming.hints(followed) == [gaming.FOLLOWED]

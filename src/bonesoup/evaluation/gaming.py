@@ -12,6 +12,8 @@ from bonesoup.method.methods import SFT, title
 # A judge that gains at least this share of the learned gain follows.
 FOLLOWS = 0.5
 TITLE = "Learned rewards and their judges: gains over SFT, where the learned one is furthest ahead"
+# The judge learned from pairs of the same source.
+FOLLOWED = "No learned reward runs away from its judge. A shortcut that the pairs themselves teach would not show here."
 HEADINGS = ("method", "reward", "at", "learned", "judge", "ahead", "")
 
 
@@ -94,7 +96,7 @@ def hints(report: dict) -> list[str]:
         for one in compared
         if one["gamed"]
     ]
-    return gamed or ["No learned reward runs away from its judge."] * bool(compared)
+    return gamed or [FOLLOWED] * bool(compared)
 
 
 def _gain(estimate: dict) -> str:
