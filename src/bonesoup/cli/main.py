@@ -194,7 +194,7 @@ def generate(
 
     Example: bonesoup generate --preference careful --prompt 'Please explain baking'
 
-    Example: bonesoup generate --preference 'harmless>=0.5,maximize=helpful' --prompt 'Please explain baking'
+    Example: bonesoup generate --preference 'harmless>=0.2,maximize=helpful' --prompt 'Please explain baking'
     """
     settings = params.load()
     method = method or settings.register_.method

@@ -18,7 +18,7 @@ from bonesoup.settings.schema import Settings
 commands = typer.Typer()
 console = Console(highlight=False, soft_wrap=True)
 _PREFERENCE = typer.Option(
-    help="a named preference of params.yaml, helpful=0.7,harmless=0.3, or an outcome: 'harmless>=0.5,maximize=helpful'",
+    help="a named preference of params.yaml, helpful=0.7,harmless=0.3, or an outcome: 'harmless>=0.2,maximize=helpful'",
     show_default=False,
 )
 Preference = Annotated[str, _PREFERENCE]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from bonesoup.evaluation.units import UNITS
 
 MAXIMIZE = "maximize"
-_FORM = 'such as {"harmless": ">= 0.5", "maximize": "helpful"}, or as text harmless>=0.5,maximize=helpful'
+_FORM = 'such as {"harmless": ">= 0.2", "maximize": "helpful"}, or as text harmless>=0.2,maximize=helpful'
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """Write it as 'harmless >= 0.5, maximize helpful'."""
+        """Write it as 'harmless >= 0.2, maximize helpful'."""
         return ", ".join([*_bounds(self.bounds), f"{MAXIMIZE} {self.maximize}"])
 
 
@@ -79,7 +79,7 @@ def is_outcome(value: Mapping | str) -> bool:
 
 
 def read_outcome(value: Mapping[str, str] | str, objectives: list[str]) -> Outcome:
-    """Read {"harmless": ">= 0.5", "maximize": "helpful"}, or the same as text 'harmless>=0.5,maximize=helpful'.
+    """Read {"harmless": ">= 0.2", "maximize": "helpful"}, or the same as text 'harmless>=0.2,maximize=helpful'.
 
     Raises:
         ValueError: neither form, an unknown objective, no objective to maximize, or a bound that is not `>= NUMBER`.
