@@ -12,7 +12,7 @@ from soup_server import fronts, make_project
 
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.method.preferences import lattice
-from bonesoup.serving import completions, replies, responses, steering
+from bonesoup.serving import jobs, replies, responses, steering
 from bonesoup.serving.app import application
 from bonesoup.serving.engine import Engine, Limits
 from bonesoup.serving.errors import ApiError
@@ -106,7 +106,7 @@ def test_a_stream_whose_text_cannot_be_made_breaks_off_instead_of_hanging(live, 
     def broken(*_, **__):
         raise LookupError("no such token")
 
-    monkeypatch.setattr(completions.Pieces, "push", broken)
+    monkeypatch.setattr(jobs.Pieces, "push", broken)
     app = application(lambda: live, metrics)
     body = CHAT | {"model": "bonesoup-soup-1", "stream": True}
     with pytest.raises(LookupError):
@@ -402,7 +402,7 @@ def test_a_client_that_goes_away_leaves_no_failure_that_nobody_asked_for(caplog)
     async def run() -> None:
         released = []
         with pytest.raises(ApiError, match="went away"):
-            await completions.unless_gone(Gone(), [asyncio.sleep(60), asyncio.sleep(60)], lambda: released.append(1))
+            await jobs.unless_gone(Gone(), [asyncio.sleep(60), asyncio.sleep(60)], lambda: released.append(1))
         assert released == [1]
 
     with caplog.at_level("ERROR", logger="asyncio"):

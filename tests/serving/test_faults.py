@@ -17,7 +17,7 @@ import pytest
 import uvicorn
 from soup_server import serving
 
-from bonesoup.serving import server as server_module
+from bonesoup.serving import listening
 from bonesoup.serving.app import application
 from bonesoup.serving.metrics import Metrics
 from bonesoup.serving.middleware import Access
@@ -246,11 +246,11 @@ def test_half_a_request_does_not_hold_up_the_end(version, here):
 
 
 def test_half_a_request_is_not_waited_for_for_ever(monkeypatch):
-    monkeypatch.setattr(server_module, "HEADERS", 0.3)
+    monkeypatch.setattr(listening, "HEADERS", 0.3)
     app = application(lambda: None, Metrics(), Access(upload=0.3))
-    config = uvicorn.Config(app, http=server_module.TimedProtocol, log_level="warning", port=0)
-    running = server_module.Server(config, app)
-    listener = server_module._listening("127.0.0.1", 0)
+    config = uvicorn.Config(app, http=listening.TimedProtocol, log_level="warning", port=0)
+    running = listening.Server(config, app)
+    listener = listening.listen("127.0.0.1", 0)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

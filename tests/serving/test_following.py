@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bonesoup.generation.soup import SoupModel
-from bonesoup.serving import server
+from bonesoup.serving import following as watching
 from bonesoup.serving.engine import Engine, Limits
 from bonesoup.serving.live import Bounds, Live
 from bonesoup.serving.metrics import Metrics
@@ -36,8 +36,8 @@ def until(true, seconds: float = 20) -> bool:
 
 
 def test_the_old_model_is_freed_when_the_new_one_serves(load, monkeypatch):
-    monkeypatch.setattr(server, "LOOK", 0.01)
-    following = server.Following(load("1"))
+    monkeypatch.setattr(watching, "LOOK", 0.01)
+    following = watching.Following(load("1"))
     old = weakref.ref(following.live.engine.policy.model)
     said = []
     following.follow(lambda: "2", lambda: load("2"), said.append)
@@ -49,8 +49,8 @@ def test_the_old_model_is_freed_when_the_new_one_serves(load, monkeypatch):
 
 
 def test_a_version_that_cannot_be_loaded_is_told_once_and_tried_less_and_less_often(load, monkeypatch):
-    monkeypatch.setattr(server, "LOOK", 0.02)
-    following = server.Following(load("1"))
+    monkeypatch.setattr(watching, "LOOK", 0.02)
+    following = watching.Following(load("1"))
     tried, said, enough = [], [], threading.Event()
 
     def broken() -> Live:

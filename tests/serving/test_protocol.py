@@ -5,7 +5,9 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from bonesoup.serving.protocol import IGNORED, UNSUPPORTED, ChatBody, CompletionBody, ResponseBody
+from bonesoup.serving.protocol import ChatBody, CompletionBody
+from bonesoup.serving.responses import ResponseBody
+from bonesoup.serving.strict import IGNORED, UNSUPPORTED
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "bake"}]}
 

@@ -8,11 +8,13 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse
 
 from bonesoup.serving import replies, responses, steering
-from bonesoup.serving.completions import Job, stream, submit, whole
+from bonesoup.serving.completions import stream, whole
 from bonesoup.serving.errors import ApiError
+from bonesoup.serving.jobs import Job, submit
 from bonesoup.serving.live import Live
 from bonesoup.serving.middleware import EventStream
-from bonesoup.serving.protocol import ChatBody, CompletionBody, DetokenizeBody, ResponseBody, TokenizeBody
+from bonesoup.serving.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
+from bonesoup.serving.responses import ResponseBody
 from bonesoup.serving.text import plain_tokens
 
 

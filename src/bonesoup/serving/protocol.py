@@ -1,10 +1,5 @@
-"""The bodies that clients send: OpenAI's, plus a preference.
+"""The bodies that clients send: OpenAI's, plus a preference."""
 
-A field is honoured, or changes nothing and is ignored (IGNORED), or is refused by name. Fields that would change an
-answer but are not supported (UNSUPPORTED) are accepted at values that leave it unchanged.
-"""
-
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -13,100 +8,12 @@ from pydantic import (
     Field,
     FiniteFloat,
     StringConstraints,
-    ValidationError,
-    WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-IGNORED = frozenset(
-    ["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"]
-)
-# With the values that change nothing.
-UNSUPPORTED = {
-    "logit_bias": ({}, None),
-    "best_of": (1, None),
-    "suffix": ("", None),
-    "tools": ([], None),
-    "functions": ([], None),
-    "tool_choice": ("none", "auto", None),
-    "function_call": ("none", "auto", None),
-    "parallel_tool_calls": (True, False, None),
-    "response_format": ({"type": "text"}, None),
-    "modalities": (["text"], None),
-    "audio": (None,),
-    "reasoning_effort": ("none", None),
-    "length_penalty": (1, None),
-    "typical_p": (1, None),
-    "num_beams": (1, None),
-    "use_beam_search": (False, None),
-    "stop_token_ids": ([], None),
-    "bad_words": ([], None),
-    "mirostat": (0, None),
-    "prompt_logprobs": (None,),
-    "add_generation_prompt": (True, None),
-    "add_special_tokens": (False, None),
-    "continue_final_message": (False, None),
-    "chat_template": (None,),
-    "truncate_prompt_tokens": (None,),
-    "skip_special_tokens": (True, None),
-    "include_stop_str_in_output": (False, None),
-}
-# Fields of other servers, and ours for them.
-RENAMED = {
-    "max_new_tokens": "max_tokens",
-    "num_predict": "max_tokens",
-    "n_predict": "max_tokens",
-    "repeat_penalty": "repetition_penalty",
-    "stop_sequences": "stop",
-}
-
-
-def one_of(expected: str):
-    """Replace the complaints about each form of a field that has several by one sentence."""
-
-    def checked(value, handler):
-        try:
-            return handler(value)
-        except ValidationError:
-            raise PydanticCustomError("refused", expected) from None
-
-    return WrapValidator(checked)
-
-
-def refused(param: str, text: str, kind: str = "refused") -> PydanticCustomError:
-    """Make the error that names the field `param`; braces of a client's text are not placeholders."""
-    return PydanticCustomError(kind, "{text}", {"param": param, "text": text})
-
-
-def whole_characters(text: str) -> str:
-    """Refuse half of a surrogate pair: JSON can write it, but it is no character and cannot be tokenised."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise PydanticCustomError("refused", "the text holds half of a surrogate pair")
-    return text
-
-
-class Strict(BaseModel):
-    """A body whose unknown fields are refused by name."""
-
-    model_config = ConfigDict(extra="allow")
-
-    @model_validator(mode="after")
-    def _no_unknown_fields(self):
-        for name, value in (self.model_extra or {}).items():
-            if name in IGNORED or name in UNSUPPORTED and any(value == neutral for neutral in UNSUPPORTED[name]):
-                continue
-            if name in UNSUPPORTED:
-                raise refused(name, f"{name} is not supported: leave it out", "not_supported")
-            known = [*type(self).model_fields, *IGNORED]
-            near = RENAMED.get(name) or next(iter(get_close_matches(name, known, 1, 0.75)), None)
-            hint = f": did you mean {near}?" if near else ": leave it out"
-            raise refused(
-                name, f"unknown field {name if len(name) <= 60 else name[:57] + '...'}{hint}", "unknown_field"
-            )
-        return self
-
+from bonesoup.serving.strict import Strict, one_of, refused, whole_characters
 
 # Every new token is compared with every prefix of it.
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -354,66 +261,3 @@ class DetokenizeBody(Strict):
 
     model: str | None = None
     tokens: list[Token]
-
-
-class Item(Turn):
-    """A turn of the input of /v1/responses; output items of earlier answers are accepted unchanged."""
-
-    type: Literal["message"] = "message"
-    id: str | None = None
-    status: str | None = None
-
-
-Format = Annotated[
-    dict[Literal["format", "verbosity"], dict | str | None] | None,
-    one_of("text must leave the format at text: structured output is not supported"),
-]
-
-
-class ResponseBody(Strict):
-    """POST /v1/responses: converted to a chat, of which nothing is kept."""
-
-    model: str
-    preference: Preference = None
-    adapters: Adapters = None
-    input: Annotated[
-        str | Annotated[list[Item], Field(min_length=1)],
-        one_of("input must be text or a list of messages of text: tools, images and files are not taken"),
-    ]
-    instructions: str | None = None
-    max_output_tokens: Count | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stream: bool | None = None
-    text: Format = None
-    truncation: Literal["disabled"] | None = None
-    include: Annotated[list, Field(max_length=0)] | None = None
-    background: Literal[False] | None = None
-    previous_response_id: None = None
-    conversation: None = None
-
-    @model_validator(mode="after")
-    def _plain(self):
-        style = (self.text or {}).get("format")
-        if style is not None and style != {"type": "text"}:
-            raise refused("text", "text must leave the format at text: structured output is not supported")
-        try:
-            self.chat()
-        except ValidationError as error:
-            fault = error.errors()[0]
-            first = bool(self.instructions) and fault["loc"][:2] == ("messages", 0)
-            raise refused("instructions" if first else "input", fault["msg"]) from None
-        return self
-
-    def chat(self) -> ChatBody:
-        """Convert to a chat."""
-        messages = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        if isinstance(self.input, str):
-            messages.append({"role": "user", "content": self.input})
-        else:
-            messages += [{"role": item.role, "content": item.content} for item in self.input]
-        same = ("model", "preference", "adapters", "temperature", "top_p", "top_k", "seed")
-        shared = {name: getattr(self, name) for name in same}
-        return ChatBody(messages=messages, max_tokens=self.max_output_tokens, stream=self.stream, **shared)

@@ -1,15 +1,80 @@
 """OpenAI's Responses API as a conversion of a chat: a single message comes back, and nothing is stored."""
 
 from collections.abc import AsyncIterator
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from bonesoup.serving import errors
-from bonesoup.serving.completions import Job, event, follow
+from bonesoup.serving.completions import event
 from bonesoup.serving.errors import ApiError
-from bonesoup.serving.protocol import ResponseBody
+from bonesoup.serving.jobs import Job, follow
+from bonesoup.serving.protocol import Adapters, ChatBody, Count, Preference, Turn
 from bonesoup.serving.replies import Outcome, Weights
+from bonesoup.serving.strict import Strict, one_of, refused
+
+
+class Item(Turn):
+    """A turn of the input of /v1/responses; output items of earlier answers are accepted unchanged."""
+
+    type: Literal["message"] = "message"
+    id: str | None = None
+    status: str | None = None
+
+
+Format = Annotated[
+    dict[Literal["format", "verbosity"], dict | str | None] | None,
+    one_of("text must leave the format at text: structured output is not supported"),
+]
+
+
+class ResponseBody(Strict):
+    """POST /v1/responses: converted to a chat, of which nothing is kept."""
+
+    model: str
+    preference: Preference = None
+    adapters: Adapters = None
+    input: Annotated[
+        str | Annotated[list[Item], Field(min_length=1)],
+        one_of("input must be text or a list of messages of text: tools, images and files are not taken"),
+    ]
+    instructions: str | None = None
+    max_output_tokens: Count | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stream: bool | None = None
+    text: Format = None
+    truncation: Literal["disabled"] | None = None
+    include: Annotated[list, Field(max_length=0)] | None = None
+    background: Literal[False] | None = None
+    previous_response_id: None = None
+    conversation: None = None
+
+    @model_validator(mode="after")
+    def _plain(self):
+        style = (self.text or {}).get("format")
+        if style is not None and style != {"type": "text"}:
+            raise refused("text", "text must leave the format at text: structured output is not supported")
+        try:
+            self.chat()
+        except ValidationError as error:
+            fault = error.errors()[0]
+            first = bool(self.instructions) and fault["loc"][:2] == ("messages", 0)
+            raise refused("instructions" if first else "input", fault["msg"]) from None
+        return self
+
+    def chat(self) -> ChatBody:
+        """Convert to a chat."""
+        messages = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        if isinstance(self.input, str):
+            messages.append({"role": "user", "content": self.input})
+        else:
+            messages += [{"role": item.role, "content": item.content} for item in self.input]
+        same = ("model", "preference", "adapters", "temperature", "top_p", "top_k", "seed")
+        shared = {name: getattr(self, name) for name in same}
+        return ChatBody(messages=messages, max_tokens=self.max_output_tokens, stream=self.stream, **shared)
 
 
 class OutputText(BaseModel):

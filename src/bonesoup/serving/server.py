@@ -1,24 +1,16 @@
 """The process: load a soup, listen, follow the champion, and end without losing an answer."""
 
-import asyncio
 import gc
 import shutil
-import signal
-import socket
 import tempfile
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import h11
 import numpy as np
 import torch
-import uvicorn
-from starlette.middleware.cors import CORSMiddleware
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from bonesoup.chat import with_template
 from bonesoup.files import work_folder
@@ -30,20 +22,17 @@ from bonesoup.serving import source as sources
 from bonesoup.serving.app import application
 from bonesoup.serving.demo import unpack
 from bonesoup.serving.engine import Engine, Limits
+from bonesoup.serving.following import Following
+from bonesoup.serving.listening import listen, run
 from bonesoup.serving.live import Bounds, Live
 from bonesoup.serving.metrics import Metrics
-from bonesoup.serving.middleware import Access, Guard
+from bonesoup.serving.middleware import Access
 from bonesoup.serving.source import Source
 from bonesoup.serving.text import plain_tokens
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Bytes of a body per token of the longest prompt.
 BYTES = 64
-# Seconds within which a request's headers must arrive.
-HEADERS = 10.0
-# Seconds between checks of the registry, and the longest pause after consecutive failures.
-LOOK = 10.0
-RARELY = 600.0
 
 
 @dataclass(frozen=True)
@@ -101,53 +90,6 @@ def start(source: Source, options: Options, metrics: Metrics) -> Live:
     return Live(source, Engine(policy, options.limits, metrics), options.bounds)
 
 
-class Following:
-    """Hold what answers now, and take a new champion of the registry into service.
-
-    Requests that run finish on the version they began with.
-    """
-
-    def __init__(self, live: Live):
-        self.live = live
-        self._stop = threading.Event()
-
-    def follow(self, champion: Callable[[], str | None], load: Callable[[], Live], say: Callable[[str], None]) -> None:
-        """Watch the registry in a separate thread, and serve a new champion.
-
-        Args:
-            champion: returns the number of the version that has the alias; None if there is none.
-            load: returns the champion, ready to answer.
-        """
-        threading.Thread(target=self._follow, args=(champion, load, say), name="follow", daemon=True).start()
-
-    def _follow(self, champion, load, say) -> None:
-        reported, pause = None, LOOK
-        while not self._stop.wait(pause):
-            try:
-                number = champion()
-                if number is not None and number != self.live.source.version:
-                    self._take(load(), say)
-                reported, pause = None, LOOK
-            # Whatever the error, the present version keeps answering.
-            except Exception as error:
-                text = f"cannot take the new champion, {self.live.source.place} stays: {error}"
-                if text != reported:
-                    say(text)
-                # A version with broken files is downloaded again at every try.
-                reported, pause = text, min(2 * pause, RARELY)
-
-    def _take(self, new: Live, say: Callable[[str], None]) -> None:
-        """Switch to a new version, and wait for the end of the old one, so that no third is loaded meanwhile."""
-        old, self.live = self.live, new
-        old.engine.close()
-        say(f"now serving {new.source.place}")
-        old.engine.join()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stop.set()
-
-
 def serve(
     options: Options,
     reference: str | None,
@@ -200,12 +142,12 @@ def serve(
         largest = max(1 << 16, BYTES * options.bounds.prompt)
         access = Access(options.token, hosts, options.origins, options.root_path, largest)
         app = application(lambda: following.live, metrics, access)
-        with _listening(options.host, options.port) as listener:
+        with listen(options.host, options.port) as listener:
             for line in greeting(source, options, listener.getsockname()[1]):
                 say(line)
             if follow:
                 _follow(following, source.name, root, work, options, metrics, say)
-            _run(app, listener, options)
+            run(app, listener, options.drain, options.origins)
             following.stop()
             following.live.engine.close()
             say("stopped")
@@ -221,7 +163,7 @@ def _find(reference: str | None, root: Path, work: Path | None) -> tuple[Source,
     return (registered, True) if registered else (sources.from_project(root), False)
 
 
-def _follow(following, name: str, root: Path, work: Path, options: Options, metrics: Metrics, say) -> None:
+def _follow(following: Following, name: str, root: Path, work: Path, options: Options, metrics: Metrics, say) -> None:
     from bonesoup.registry import versions
     from bonesoup.registry.store import UNCHANGED, connect
     from bonesoup.settings import params
@@ -246,18 +188,6 @@ def _follow(following, name: str, root: Path, work: Path, options: Options, metr
     following.follow(champion, load, say)
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ValueError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from None
-    # Connections inherit it. asyncio sets it only on sockets whose protocol is named, which create_server does not do;
-    # without it the answer on a kept connection waits 40 ms for the client's acknowledgement.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
 def greeting(source: Source, options: Options, port: int) -> Iterable[str]:
     """Write the lines that a person needs to begin."""
     host = f"[{options.host}]" if ":" in options.host else options.host
@@ -271,61 +201,3 @@ def greeting(source: Source, options: Options, port: int) -> Iterable[str]:
         f"a first answer:   curl -s {address}/v1/chat/completions{token} -H 'Content-Type: application/json' "
         f"""-d '{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'"""
     )
-
-
-class TimedProtocol(H11Protocol):
-    """Close a connection on which the headers of a request do not arrive in time; uvicorn would wait for ever."""
-
-    late: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport) -> None:
-        super().connection_made(transport)
-        self._wait_for_headers()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._wait_for_headers()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self.late:
-            self.late.cancel()
-
-    def _wait_for_headers(self) -> None:
-        waiting = self.conn.their_state is h11.IDLE
-        if waiting and not self.late:
-            self.late = self.loop.call_later(HEADERS, self.transport.close)
-        elif not waiting and self.late:
-            self.late.cancel()
-            self.late = None
-
-
-class Server(uvicorn.Server):
-    """A server whose end does not wait for requests that are only half there."""
-
-    def __init__(self, config: uvicorn.Config, guard: Guard):
-        super().__init__(config)
-        self.guard = guard
-
-    async def shutdown(self, sockets=None) -> None:
-        """End, as uvicorn does, within the time for running answers."""
-        self.guard.hurry()
-        await super().shutdown(sockets)
-
-
-def _run(guard: Guard, listener: socket.socket, options: Options) -> None:
-    """Run until a signal; uvicorn raises it again at its end, which must not change the exit status."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    app = guard
-    if options.origins:
-        names = ["X-Request-Id", "Retry-After"]
-        app = CORSMiddleware(guard, options.origins, allow_methods=["*"], allow_headers=["*"], expose_headers=names)
-    config = uvicorn.Config(
-        app,
-        http=TimedProtocol,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=max(1, round(options.drain)),
-    )
-    Server(config, guard).run(sockets=[listener])

@@ -14,8 +14,8 @@ from fastapi.responses import JSONResponse, Response
 from bonesoup.generation.batch import GivenText
 from bonesoup.generation.soup import mixed
 from bonesoup.serving import replies, steering
-from bonesoup.serving.completions import next_event, queue, unless_gone
 from bonesoup.serving.errors import ApiError
+from bonesoup.serving.jobs import next_event, queue, unless_gone
 from bonesoup.serving.live import Live
 from bonesoup.serving.logprobs import chat_logprobs
 from bonesoup.serving.openai_routes import Now, Preference, answers, known_query, submitted
