@@ -6,7 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bonesoup.settings.schema import Basis, Name, prepared, slots
+from bonesoup.settings.rules import slots
+from bonesoup.settings.section import Name
+from bonesoup.settings.sources import prepared
+from bonesoup.settings.training import Basis
 
 # Lists in which one value follows from other settings; people choose the others.
 CANDIDATES = ("seek.betas", "extrapolation.scales")

@@ -5,12 +5,11 @@ The field descriptions are the source of docs/settings.md.
 
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import ArrayLike
 from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
-from bonesoup.method.methods import BACKBONES, BASELINE, MAIN, METHODS, Plan, method_slots, trainings
+from bonesoup.method.methods import METHODS
 from bonesoup.method.preferences import parse_weights, preference_faults
+from bonesoup.settings import rules
 from bonesoup.settings.evaluation import DataGate, Estimate, Evaluation, Gates, Register, Report, RewardGate
 from bonesoup.settings.pins import Pin
 from bonesoup.settings.section import FILL, Check, Count, Name, Section, note, report
@@ -78,7 +77,6 @@ __all__ = [
     "Sft",
     "Sizes",
     "prepared",
-    "slots",
 ]
 
 
@@ -158,92 +156,37 @@ class Settings(Section):
     @field_validator("basis")
     @classmethod
     def _reaches_every_preference(cls, basis: Basis, info: ValidationInfo) -> Basis:
-        if names := info.data.get("objectives"):
-            report(info, _beta_faults("basis.beta", _beta(basis, info), len(names)) + _row_faults(basis, len(names)))
+        report(info, rules.basis_faults(basis, info.data))
         return basis
 
     @field_validator("seek")
     @classmethod
     def _comparable(cls, seek: Seek, info: ValidationInfo) -> Seek:
-        faults = []
-        if names := info.data.get("objectives"):
-            for k, beta in enumerate(seek.betas, start=1):
-                faults += _beta_faults(f"seek.betas.{k}", beta, len(names))
-        if seek.betas and (basis := info.data.get("basis")):
-            if basis.kind != "circulant":
-                faults.append(f"seek.betas: only a circulant basis has a beta to look for, basis.kind is {basis.kind}")
-            kept = _beta(basis, info)
-            if isinstance(kept, float) and kept not in seek.betas:
-                faults.append(
-                    f"seek.betas: {seek.betas} must hold basis.beta = {kept:g}, which is kept where none is "
-                    f"better; {FILL}"
-                )
-        report(info, faults)
+        report(info, rules.seek_faults(seek, info.data))
         return seek
 
     @field_validator("oracles")
     @classmethod
     def _on_the_grid(cls, rows: list[list[float]], info: ValidationInfo) -> list[list[float]]:
-        if names := info.data.get("objectives"):
-            evaluation = info.data.get("evaluation")
-            report(info, _oracle_faults(rows, names, evaluation.parts if evaluation else None))
+        report(info, rules.oracle_faults(rows, info.data))
         return rows
 
     @field_validator("methods")
     @classmethod
     def _trained(cls, methods: list[str], info: ValidationInfo) -> list[str]:
-        faults = [f"methods: {name} is listed twice" for name in sorted({m for m in methods if methods.count(m) > 1})]
-        names, basis = info.data.get("objectives"), info.data.get("basis")
-        if names and basis and basis.backbones(len(names)) != len(names):
-            direct = [m for m in methods if METHODS[m].policies == BACKBONES and METHODS[m].mapping == "direct"]
-            faults += [
-                f"methods: {method} takes the preference for the coefficients, so it needs {len(names)} basis.rows"
-                for method in direct
-            ]
-        if "ric" in methods and info.data.get("sft", ...) is None:
-            faults.append("methods: ric trains on SFT texts, with the settings of sft, which is null")
-        if (plan := _plan(info)) and (rl := info.data.get("rl")):
-            for method in methods:
-                try:
-                    trainings([method], plan, rl.steps, rl.updates)
-                except ValueError as error:
-                    faults.append(f"rl.updates: {error} (method {method})")
-        if _needed(methods, info) == []:
-            faults.append(f"methods: {', '.join(methods)} train no policy: add {BASELINE} or {MAIN}")
-        report(info, faults)
+        report(info, rules.method_faults(methods, info.data))
         return methods
 
     @field_validator("policies")
     @classmethod
     def _every_slot_once(cls, groups: dict[str, Group], info: ValidationInfo) -> dict[str, Group]:
-        needed = _needed(info.data.get("methods"), info)
-        if needed is None:
-            return groups
-        given = [slot for group in groups.values() for slot in group.slots]
-        twice = sorted({slot for slot in given if given.count(slot) > 1})
-        faults = [f"policies: slot {slot} is listed twice" for slot in twice]
-        again = "remove `policies`, and `bonesoup profile --fill` writes it again"
-        faults += [f"policies: unknown slot {slot}; {again}" for slot in given if slot not in needed]
-        if missing := [slot for slot in needed if slot not in given]:
-            listed = ", ".join(missing)
-            faults.append(f"policies: no group trains {listed}; add {{slots: [{listed}]}}, or {again}")
-        faults += _apart(info.data["methods"], groups, info)
-        report(info, faults)
+        report(info, rules.group_faults(groups, info.data))
         return groups
 
     @field_validator("ric")
     @classmethod
     def _affordable(cls, ric: Ric, info: ValidationInfo) -> Ric:
-        """Check that the backbones' budget, which RiC gets, reaches for its phases."""
-        known = [info.data.get(key) for key in ("objectives", "basis", "rl", "methods")]
-        if None not in known and any(METHODS[method].stage == "ric" for method in known[-1]):
-            from bonesoup.method.targets import phases
-
-            names, basis, rl, _ = known
-            try:
-                phases(rl.budget(basis.backbones(len(names))), ric.rounds, ric.online)
-            except ValueError as error:
-                report(info, [f"ric.rounds: {error}; take fewer, or raise rl.{'updates' if rl.updates else 'steps'}"])
+        report(info, rules.ric_faults(ric, info.data))
         return ric
 
     @field_validator("hardware")
@@ -306,98 +249,3 @@ class Settings(Section):
         if faults := preference_faults(weights, self.objectives):
             raise ValueError(f"preference {name_or_weights!r}: " + "; ".join(faults))
         return [float(weights[name]) for name in self.objectives]
-
-
-def _beta(basis: Basis, info: ValidationInfo) -> float | str | None:
-    """Return beta as a number, the reason if `auto` has no answer, or None if other faults hide it."""
-    names, evaluation = info.data.get("objectives"), info.data.get("evaluation")
-    if basis.beta != "auto":
-        return basis.beta
-    if basis.kind != "circulant" or not names or not evaluation:
-        return None
-    try:
-        return basis.resolved(len(names), evaluation.parts, evaluation.interior)
-    except ValueError as error:
-        return str(error)
-
-
-def _beta_faults(key: str, beta: float | str | None, n: int) -> list[str]:
-    if beta is None:
-        return []
-    if isinstance(beta, str):
-        return [f"{key}: auto has no answer for basis.distribution: {beta}"]
-    if not 1 / n < beta <= 1:
-        return [f"{key}: must be in (1/{n}, 1] for {n} objectives, found {beta}"]
-    from bonesoup.method.basis import circulant
-
-    return _loud(key, circulant(n, beta))
-
-
-def _row_faults(basis: Basis, n: int) -> list[str]:
-    if basis.kind != "rows":
-        return []
-    rows = basis.rows or []
-    if any(len(row) != n for row in rows):
-        return [f"basis.rows: every row needs {n} weights, one per objective, found {rows}"]
-    return _loud("basis.rows", rows)
-
-
-def _loud(key: str, rows: ArrayLike) -> list[str]:
-    """Say why rows are refused: they reach no preference, or amplify too much."""
-    from bonesoup.method.basis import conditioning
-
-    try:
-        fault = conditioning(rows).fault
-    except ValueError as error:
-        fault = str(error)
-    return [f"{key}: {fault}"] if fault else []
-
-
-def _oracle_faults(rows: list[list[float]], names: list[str], parts: int | None) -> list[str]:
-    faults = []
-    for k, row in enumerate(rows, start=1):
-        if row in rows[: k - 1]:
-            faults.append(f"oracles.{k}: {row} repeats oracles.{rows.index(row) + 1}")
-        if len(row) != len(names):
-            faults.append(f"oracles.{k}: has {len(row)} weights for {len(names)} objectives")
-            continue
-        faults += [f"oracles.{k}: {fault}" for fault in preference_faults(dict(zip(names, row, strict=True)), names)]
-        if parts and any(abs(weight * parts - round(weight * parts)) > 1e-6 for weight in row):
-            faults.append(f"oracles.{k}: {row} is not on the evaluation grid of {parts} parts")
-    return faults
-
-
-def _needed(methods: list[str] | None, info: ValidationInfo) -> list[str] | None:
-    """List the slots that the methods need; None if other faults hide them."""
-    plan = _plan(info)
-    return None if plan is None or methods is None else _slots(methods, plan)
-
-
-def _apart(methods: list[str], groups: dict[str, Group], info: ValidationInfo) -> list[str]:
-    """Name the policies that start from policies of a different group, which a stage does not know."""
-    where = {slot: name for name, group in groups.items() for slot in group.slots}
-    return [
-        f"policies: {slot} starts from {', '.join(training.start)}, so that it belongs to their group"
-        for slot, training in trainings(methods, _plan(info), 1).items()
-        if training.start and {where.get(slot)} != {where.get(start) for start in training.start}
-    ]
-
-
-def _plan(info: ValidationInfo) -> Plan | None:
-    """Count the rows that the settings ask for; None if other faults hide them."""
-    names, basis, oracles = (info.data.get(key) for key in ("objectives", "basis", "oracles"))
-    return None if None in (names, basis, oracles) else _counts(len(names), basis, oracles)
-
-
-def _counts(n: int, basis: Basis, oracles: list[list[float]]) -> Plan:
-    """Return a plan of which only the numbers of rows mean something."""
-    return Plan(np.zeros((basis.backbones(n), n)), np.zeros((len(oracles), n)))
-
-
-def slots(methods: list[str], n: int, basis: Basis, oracles: list[list[float]]) -> list[str]:
-    """List the slots that the methods are made of, for n objectives."""
-    return _slots(methods, _counts(n, basis, oracles))
-
-
-def _slots(methods: list[str], plan: Plan) -> list[str]:
-    return list(dict.fromkeys(slot for method in methods if method in METHODS for slot in method_slots(method, plan)))

@@ -1,0 +1,187 @@
+"""State the rules that span sections of params.yaml, each as a function of a section and the valid ones before it.
+
+`known` holds the fields above the section in `Settings`. A field that is wrong itself is missing there, and the rules
+that need it are silent. A fault has the form 'key: what is wrong'.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bonesoup.method.methods import BACKBONES, BASELINE, MAIN, METHODS, Plan, method_slots, trainings
+from bonesoup.method.preferences import preference_faults
+from bonesoup.settings.section import FILL
+from bonesoup.settings.training import Basis, Group, Ric, Seek
+
+Known = Mapping[str, Any]
+
+
+def basis_faults(basis: Basis, known: Known) -> list[str]:
+    """Say why the backbones' rows cannot be used."""
+    if not (names := known.get("objectives")):
+        return []
+    return _beta_faults("basis.beta", _beta(basis, known), len(names)) + _row_faults(basis, len(names))
+
+
+def seek_faults(seek: Seek, known: Known) -> list[str]:
+    """Say why the candidates for beta cannot be compared."""
+    faults = []
+    if names := known.get("objectives"):
+        for k, beta in enumerate(seek.betas, start=1):
+            faults += _beta_faults(f"seek.betas.{k}", beta, len(names))
+    if seek.betas and (basis := known.get("basis")):
+        if basis.kind != "circulant":
+            faults.append(f"seek.betas: only a circulant basis has a beta to look for, basis.kind is {basis.kind}")
+        kept = _beta(basis, known)
+        if isinstance(kept, float) and kept not in seek.betas:
+            faults.append(
+                f"seek.betas: {seek.betas} must hold basis.beta = {kept:g}, which is kept where none is better; {FILL}"
+            )
+    return faults
+
+
+def _beta(basis: Basis, known: Known) -> float | str | None:
+    """Return beta as a number, the reason if `auto` has no answer, or None if other faults hide it."""
+    names, evaluation = known.get("objectives"), known.get("evaluation")
+    if basis.beta != "auto":
+        return basis.beta
+    if basis.kind != "circulant" or not names or not evaluation:
+        return None
+    try:
+        return basis.resolved(len(names), evaluation.parts, evaluation.interior)
+    except ValueError as error:
+        return str(error)
+
+
+def _beta_faults(key: str, beta: float | str | None, n: int) -> list[str]:
+    if beta is None:
+        return []
+    if isinstance(beta, str):
+        return [f"{key}: auto has no answer for basis.distribution: {beta}"]
+    if not 1 / n < beta <= 1:
+        return [f"{key}: must be in (1/{n}, 1] for {n} objectives, found {beta}"]
+    from bonesoup.method.basis import circulant
+
+    return _conditioning(key, circulant(n, beta))
+
+
+def _row_faults(basis: Basis, n: int) -> list[str]:
+    if basis.kind != "rows":
+        return []
+    rows = basis.rows or []
+    if any(len(row) != n for row in rows):
+        return [f"basis.rows: every row needs {n} weights, one per objective, found {rows}"]
+    return _conditioning("basis.rows", rows)
+
+
+def _conditioning(key: str, rows: ArrayLike) -> list[str]:
+    """Refuse rows that reach no preference, or amplify too much."""
+    from bonesoup.method.basis import conditioning
+
+    try:
+        fault = conditioning(rows).fault
+    except ValueError as error:
+        fault = str(error)
+    return [f"{key}: {fault}"] if fault else []
+
+
+def oracle_faults(rows: list[list[float]], known: Known) -> list[str]:
+    """Say which oracles are no preferences of the evaluation grid."""
+    if not (names := known.get("objectives")):
+        return []
+    evaluation, faults = known.get("evaluation"), []
+    for k, row in enumerate(rows, start=1):
+        if row in rows[: k - 1]:
+            faults.append(f"oracles.{k}: {row} repeats oracles.{rows.index(row) + 1}")
+        if len(row) != len(names):
+            faults.append(f"oracles.{k}: has {len(row)} weights for {len(names)} objectives")
+            continue
+        faults += [f"oracles.{k}: {fault}" for fault in preference_faults(dict(zip(names, row, strict=True)), names)]
+        parts = evaluation.parts if evaluation else None
+        if parts and any(abs(weight * parts - round(weight * parts)) > 1e-6 for weight in row):
+            faults.append(f"oracles.{k}: {row} is not on the evaluation grid of {parts} parts")
+    return faults
+
+
+def method_faults(methods: list[str], known: Known) -> list[str]:
+    """Say which methods cannot be compared with these settings."""
+    faults = [f"methods: {name} is listed twice" for name in sorted({m for m in methods if methods.count(m) > 1})]
+    names, basis = known.get("objectives"), known.get("basis")
+    if names and basis and basis.backbones(len(names)) != len(names):
+        direct = [m for m in methods if METHODS[m].policies == BACKBONES and METHODS[m].mapping == "direct"]
+        faults += [
+            f"methods: {method} takes the preference for the coefficients, so it needs {len(names)} basis.rows"
+            for method in direct
+        ]
+    if "ric" in methods and known.get("sft", ...) is None:
+        faults.append("methods: ric trains on SFT texts, with the settings of sft, which is null")
+    plan = _plan(known)
+    if plan and (rl := known.get("rl")):
+        for method in methods:
+            try:
+                trainings([method], plan, rl.steps, rl.updates)
+            except ValueError as error:
+                faults.append(f"rl.updates: {error} (method {method})")
+    if plan and not _slots(methods, plan):
+        faults.append(f"methods: {', '.join(methods)} train no policy: add {BASELINE} or {MAIN}")
+    return faults
+
+
+def group_faults(groups: dict[str, Group], known: Known) -> list[str]:
+    """Say which slots of the methods are not in exactly one group, or apart from those they start from."""
+    methods, plan = known.get("methods"), _plan(known)
+    if plan is None or methods is None:
+        return []
+    needed = _slots(methods, plan)
+    given = [slot for group in groups.values() for slot in group.slots]
+    twice = sorted({slot for slot in given if given.count(slot) > 1})
+    faults = [f"policies: slot {slot} is listed twice" for slot in twice]
+    again = "remove `policies`, and `bonesoup profile --fill` writes it again"
+    faults += [f"policies: unknown slot {slot}; {again}" for slot in given if slot not in needed]
+    if missing := [slot for slot in needed if slot not in given]:
+        listed = ", ".join(missing)
+        faults.append(f"policies: no group trains {listed}; add {{slots: [{listed}]}}, or {again}")
+    # A stage does not know the policies of another.
+    where = {slot: name for name, group in groups.items() for slot in group.slots}
+    faults += [
+        f"policies: {slot} starts from {', '.join(training.start)}, so that it belongs to their group"
+        for slot, training in trainings(methods, plan, 1).items()
+        if training.start and {where.get(slot)} != {where.get(start) for start in training.start}
+    ]
+    return faults
+
+
+def ric_faults(ric: Ric, known: Known) -> list[str]:
+    """Check that the backbones' budget, which RiC gets, is enough for its phases."""
+    names, basis, rl, methods = (known.get(key) for key in ("objectives", "basis", "rl", "methods"))
+    if None in (names, basis, rl, methods) or all(METHODS[method].stage != "ric" for method in methods):
+        return []
+    from bonesoup.method.targets import phases
+
+    try:
+        phases(rl.budget(basis.backbones(len(names))), ric.rounds, ric.online)
+    except ValueError as error:
+        return [f"ric.rounds: {error}; take fewer, or raise rl.{'updates' if rl.updates else 'steps'}"]
+    return []
+
+
+def slots(methods: list[str], n: int, basis: Basis, oracles: list[list[float]]) -> list[str]:
+    """List the slots that the methods are made of, for n objectives."""
+    return _slots(methods, _counts(n, basis, oracles))
+
+
+def _slots(methods: list[str], plan: Plan) -> list[str]:
+    return list(dict.fromkeys(slot for method in methods if method in METHODS for slot in method_slots(method, plan)))
+
+
+def _plan(known: Known) -> Plan | None:
+    """Count the rows that the settings ask for; None if other faults hide them."""
+    names, basis, oracles = (known.get(key) for key in ("objectives", "basis", "oracles"))
+    return None if None in (names, basis, oracles) else _counts(len(names), basis, oracles)
+
+
+def _counts(n: int, basis: Basis, oracles: list[list[float]]) -> Plan:
+    """Return a plan of which only the numbers of rows mean something."""
+    return Plan(np.zeros((basis.backbones(n), n)), np.zeros((len(oracles), n)))
