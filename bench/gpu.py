@@ -44,6 +44,7 @@ from bonesoup.settings import params, profiles
 from bonesoup.settings.estimate import figures
 from bonesoup.settings.evaluation import Estimate, Machine
 from bonesoup.settings.schema import Settings
+from bonesoup.training.goals import Fixed
 from bonesoup.training.joint import JointTrainer, train_policies
 from bonesoup.training.task import Task
 from bonesoup.weights.pretrained import load_model, load_tokenizer
@@ -180,7 +181,9 @@ def logits_agree(base: Path, device: str, task: Task) -> dict[str, float]:
 def gradients_agree(task: Task, folder: Path) -> dict[str, float]:
     """Compare every policy's gradient of one step on the CPU's rollouts: cosine between device and CPU in float32."""
     names = the_rows()
-    wanted = {side: {name: (row, folder / side / name) for name, row in names.items()} for side in ("here", "there")}
+    wanted = {
+        side: {name: (Fixed(row), folder / side / name) for name, row in names.items()} for side in ("here", "there")
+    }
     there = JointTrainer(replace(task, device="cpu"), wanted["there"])
     there.model.float()
     here = JointTrainer(task, wanted["here"])

@@ -34,6 +34,7 @@ from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
 from bonesoup.settings import schema
 from bonesoup.training import rloo
+from bonesoup.training.goals import Fixed
 from bonesoup.training.joint import JointTrainer
 from bonesoup.training.task import Task
 
@@ -113,7 +114,7 @@ class Together:
     """Steps of the joint trainer."""
 
     def __init__(self, shared: Task, folder: Path, rows: dict[str, list[float]] = ROWS):
-        self.trainer = JointTrainer(shared, {name: (row, folder / name) for name, row in rows.items()})
+        self.trainer = JointTrainer(shared, {name: (Fixed(row), folder / name) for name, row in rows.items()})
         for learner in self.trainer.learners:
             learner.resume(0)
 

@@ -72,6 +72,14 @@ def test_a_total_is_shared_by_the_policies_of_a_method_and_not_by_oracles():
         trainings(["rewarded"], PLAN, 60, total=100)
 
 
+def test_adapters_that_are_trained_together_take_the_total_in_one_schedule():
+    plan = trainings(["clp"], PLAN, 60)
+    assert list(plan) == ["clp-1", "clp-2", "clp-3"]
+    assert {one.steps for one in plan.values()} == {180}
+    assert {one.together for one in plan.values()} == {("clp-1", "clp-2", "clp-3")}
+    assert {one.steps for one in trainings(["clp"], PLAN, 60, total=100).values()} == {100}
+
+
 def test_longer_and_shorter_schedules_and_those_that_start_from_a_soup():
     kind = Policies("x", lambda plan: np.eye(3), lengths=lambda plan: [2, 2, 1], starts=lambda plan: 2)
     assert [one.steps for one in kind.trainings(PLAN, 60, None).values()] == [60, 60, 30]

@@ -12,7 +12,7 @@ from bonesoup.serving.source import from_folder
 pytestmark = pytest.mark.slow
 
 RIVALS = ["sft", "rewarded", "bone", "unmapped", "mod", "oracle"]
-SOUPS = ["rewarded", "bone", "lattice", "piecewise", "least-norm", "curved"]
+SOUPS = ["rewarded", "bone", "lattice", "piecewise", "least-norm", "curved", "clp"]
 # Two more objectives, computed; with the task's own three they make five.
 EXTRA = '''
 """Computed rewards."""
@@ -88,7 +88,7 @@ def test_every_rival_on_the_same_prompts_with_its_costs(project):
 
 def test_every_soup_of_one_total_of_updates_from_training_to_the_server(project):
     """The policies of each share the total. The soup that the settings name is registered with its mapping."""
-    counts = {"specialist": 2, "backbone": 2, "lattice": 3, "curve": 3}
+    counts = {"specialist": 2, "backbone": 2, "lattice": 3, "curve": 3, "clp": 2}
     project.set(
         methods=["sft", *SOUPS],
         oracles=[],
@@ -103,6 +103,7 @@ def test_every_soup_of_one_total_of_updates_from_training_to_the_server(project)
     assert read_json(project.folder / "out/beta.json")["beta"] == 0.7887
     assert "curves/curve-3: 6 steps on 0.5 helpful + 0.5 harmless, from the soup of curve-1, curve-2" in done.output
     assert "lattices/lattice-2: 10 steps on 0.5 helpful + 0.5 harmless" in done.output
+    assert "clps/clp-1: 30 steps on 1 helpful, mixed with clp-2 at every preference" in done.output
     costs = report(project)["costs"]
     assert {costs[method]["updates"] for method in SOUPS} == {30}
     assert {costs[method]["scored"] for method in SOUPS} == {480}
@@ -115,6 +116,7 @@ def test_every_soup_of_one_total_of_updates_from_training_to_the_server(project)
         np.testing.assert_allclose(middle[method], [0, 1, 0], atol=1e-12)
     np.testing.assert_allclose(middle["least-norm"], [1 / 3, 1 / 3, 1 / 3])
     np.testing.assert_allclose(middle["curved"], [0.5, 0.5, 1])
+    np.testing.assert_allclose(middle["clp"], [0.5, 0.5])
     models = read_json(project.folder / "out/registered.json")["models"]
     assert set(models) == {f"bonesoup-{name}" for name in ("curve-1", "curve-2", "soup", "merged-balanced")}
     recipes = (project.folder / "var").rglob("artifacts/rewarded.json")

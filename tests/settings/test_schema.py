@@ -123,7 +123,7 @@ def test_the_default_is_valid():
             "methods",
             ["bone", "magic"],
             "methods.1: Input should be 'sft', 'rewarded', 'bone', 'lattice', 'piecewise', 'least-norm', 'curved', "
-            "'unmapped', 'mod', 'ric' or 'oracle'",
+            "'unmapped', 'mod', 'clp', 'ric' or 'oracle'",
         ),
         ("ric.keep", 1.5, "ric.keep: Input should be less than or equal to 1"),
         ("data.source", "nowhere", "data.source: Input should be"),
@@ -190,6 +190,24 @@ def test_a_budget_that_does_not_reach_for_every_phase_of_ric_is_refused():
     raw["basis"] = {"kind": "rows", "beta": 0.7, "rows": [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5]]}
     raw["policies"]["backbones"]["slots"].append("backbone-3")
     assert params.check(raw)
+
+
+def test_adapters_that_train_together_need_one_group_and_one_process():
+    raw = copy.deepcopy(DEFAULT)
+    raw["methods"] = [*raw["methods"], "clp"]
+    raw["policies"] |= {"clps": {"slots": ["clp-1", "clp-2"]}}
+    assert params.check(raw)
+    apart = raw | {"policies": raw["policies"] | {"clps": {"slots": ["clp-1"]}, "more": {"slots": ["clp-2"]}}}
+    assert faults(apart) == [
+        "policies: clp-1 is trained together with clp-2, so that it belongs to their group",
+        "policies: clp-2 is trained together with clp-1, so that it belongs to their group",
+    ]
+    for key, on, off in (("accelerate", "accelerate/cpu-two.yaml", "null"), ("vllm", True, "false")):
+        several = raw | {"hardware": raw["hardware"] | {key: on}, "device": "cuda"}
+        assert faults(several) == [
+            f"hardware.{key}: TRL trains one adapter at a time, and clp mixes several: set hardware.{key}: {off}, or "
+            "leave clp out of methods"
+        ]
 
 
 def test_the_grid_and_the_rules_speak_together_with_the_fields():

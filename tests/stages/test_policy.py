@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pinned import default
 
+from bonesoup.evaluation.costs import training_costs
 from bonesoup.files import file_digest, read_json, read_jsonl, write_json
 from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS, SCRATCH
 from bonesoup.settings import params
@@ -32,7 +33,7 @@ def settings(repository: Path, **rl):
 
 def plan(rows: dict, steps: int = 2, **starts) -> dict:
     """A group's file as the stage `basis` writes it."""
-    return {"slots": rows, "steps": dict.fromkeys(rows, steps), "starts": starts}
+    return {"slots": rows, "steps": dict.fromkeys(rows, steps), "starts": starts, "together": []}
 
 
 def test_a_policy_starts_from_the_soup_of_others_and_each_has_its_schedule(staged, repository):
@@ -48,6 +49,20 @@ def test_a_policy_starts_from_the_soup_of_others_and_each_has_its_schedule(stage
     # Its own reward leaves the start behind: the divergence from SFT is a reward of its own.
     assert "reward/drift" in logs["curve-3"][0]
     assert (POLICIES / "curves/curve-3/adapter_model.safetensors").is_file()
+
+
+def test_adapters_that_are_mixed_in_training_share_every_step(staged, repository):
+    rows = {"clp-1": [1.0, 0.0], "clp-2": [0.0, 1.0]}
+    write_json(ROWS / "clps.json", plan(rows, steps=3) | {"together": [list(rows)]})
+    policy.run(settings(repository), "clps")
+    facts = [read_json(POLICIES / "clps" / slot / "policy.json") for slot in rows]
+    assert [(one["row"], one["steps"], one["together"]) for one in facts] == [
+        (row, 3, ["clp-1", "clp-2"]) for row in rows.values()
+    ]
+    assert facts[0]["fingerprint"] == facts[1]["fingerprint"]
+    assert training_costs(facts, settings(repository).rl) == {"policies": 2, "updates": 3, "scored": 12}
+    digests = {file_digest(POLICIES / "clps" / slot / "adapter_model.safetensors") for slot in rows}
+    assert len(digests) == 2
 
 
 def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(staged, repository, capfd):

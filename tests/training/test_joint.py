@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from bonesoup.files import read_json, read_jsonl
 from bonesoup.generation.sample import responses_of
 from bonesoup.rewards.score import Reward
 from bonesoup.training import joint, rloo
+from bonesoup.training.goals import Fixed
 from bonesoup.training.joint import JointTrainer, train_policies
 from bonesoup.training.learner import schedule
 from bonesoup.training.task import Collapse
@@ -79,7 +80,7 @@ def made_up(policy: int, count: int, words: int) -> list[list[int]]:
 
 def trl_gradients(task, k: int, trainer: JointTrainer, scratch: Path) -> dict[str, torch.Tensor]:
     """Gradients of TRL's RLOOTrainer for policy k on its made-up responses, by the names of an adapter's tensors."""
-    theirs = rloo._trainer(task, trainer.learners[k].row, scratch)
+    theirs = rloo._trainer(task, trainer.learners[k].goal.row, scratch)
     own = {
         f"base_model.model.{module}.lora_{factor}.default.weight": value
         for module, pair in trainer.stack.factors[k].items()
@@ -109,7 +110,7 @@ def test_a_step_on_given_rollouts_is_that_of_trl_for_every_policy(any_base, prom
     # TRL counts padding as positions; with learned ones (GPT-2) only prompts of one length compare.
     alike = [prompts[1], prompts[4], prompts[5]]
     task = make_task(any_base, alike, steps=1, micro_batch=micro_batch, max_grad_norm=1e9)
-    trainer = JointTrainer(task, {n: (row, tmp_path / n) for n, row in ROWS.items()})
+    trainer = JointTrainer(task, {n: (Fixed(row), tmp_path / n) for n, row in ROWS.items()})
     randomised(trainer)
     chosen = trainer.prompts_at(0)
     for k, learner in enumerate(trainer.learners):
@@ -130,24 +131,31 @@ def test_a_step_on_given_rollouts_is_that_of_trl_for_every_policy(any_base, prom
                 torch.testing.assert_close(mine, expected[name], rtol=0.1, atol=float(0.05 * largest))
 
 
-def test_weights_may_change_from_sample_to_sample(tiny_policy, prompts, tmp_path):
-    """Gradients are linear in the weights: half the samples by one row and half by another add up to both rows."""
+def test_weights_may_change_from_prompt_to_prompt(tiny_policy, prompts, tmp_path):
+    """Gradients are linear in the weights: one prompt by one row and one by another add up to both rows."""
+
+    @dataclass(frozen=True)
+    class Listed(Fixed):
+        def rows(self, step, prompts):
+            return self.row
+
     task = make_task(tiny_policy, prompts, kl=0.0)
-    trainer = JointTrainer(task, {"a": (ROWS["a"], tmp_path)})
+    trainer = JointTrainer(task, {"a": (Fixed(ROWS["a"]), tmp_path)})
     randomised(trainer)
     chosen = trainer.prompts_at(0)
     (responses,) = trainer.roll_out([0], chosen)
 
-    def gradients(weights) -> list[torch.Tensor]:
-        trainer.learn(0, chosen, responses, weights)
+    def gradients(goal: Fixed) -> list[torch.Tensor]:
+        trainer.learners[0].goal = goal
+        trainer.learn(0, chosen, responses)
         found = [parameter.grad for parameter in trainer.learners[0].parameters]
         for parameter in trainer.learners[0].parameters:
             parameter.grad = None
         return found
 
-    mixed = np.array([[1.0, 0.0]] * 4 + [[0.0, 1.0]] * 4)
-    own, same, one, other = (gradients(w) for w in (None, np.tile(ROWS["a"], (8, 1)), mixed, 1 - mixed))
-    both = gradients(np.ones(2))
+    own, same = gradients(Fixed(ROWS["a"])), gradients(Listed([ROWS["a"]] * 2))
+    one, other = (gradients(Listed(rows)) for rows in ([[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]))
+    both = gradients(Fixed([1.0, 1.0]))
     assert all(torch.equal(x, y) for x, y in zip(own, same, strict=True))
     assert not all(torch.allclose(x, y) for x, y in zip(one, other, strict=True))
     for x, y, total in zip(one, other, both, strict=True):

@@ -112,7 +112,8 @@ def _soups(settings: Settings, missed: dict[str, np.ndarray], rows: np.ndarray, 
     statistics, plan, rl = Statistics.of(settings), Plan.of(rows, []), settings.rl
     listed = []
     for method in METHODS.values():
-        # The ablation that uses the preference as coefficients is no soup to train.
+        # With the preference as coefficients a soup is an ablation, or its adapters were trained for just that: the
+        # specialists say nothing about it.
         if not method.servable or method.key == BASELINE or method.mapping == "direct":
             continue
         policies = np.array(method.policies.rows(plan))

@@ -9,11 +9,12 @@ def training_costs(policies: Sequence[dict], rl: Rl) -> dict[str, int]:
     """Count policies, their updates, and the responses that every reward has scored for them.
 
     Args:
-        policies: policy.json of each; equal trainings count once.
+        policies: policy.json of each; equal trainings count once, and so does a training of several together.
     """
-    steps = {policy["fingerprint"]: policy["steps"] for policy in policies}
-    updates = sum(steps.values())
-    return {"policies": len(steps), "updates": updates, "scored": updates * rl.prompts * rl.generations}
+    distinct = {policy["fingerprint"]: policy for policy in policies}.values()
+    updates = sum(policy["steps"] for policy in distinct)
+    count = sum(len(policy["together"]) if "together" in policy else 1 for policy in distinct)
+    return {"policies": count, "updates": updates, "scored": updates * rl.prompts * rl.generations}
 
 
 def request_costs(soup: dict) -> dict[str, int]:

@@ -47,11 +47,14 @@ class Training:
         row: reward weights [objective].
         steps: optimiser steps of its schedule.
         start: slots whose soup at this row it starts from; empty for the SFT policy.
+        together: slots whose adapters, this one among them, are mixed in training and share every step; empty for a
+            policy that is trained for its row alone.
     """
 
     row: list[float]
     steps: int
     start: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Policies:
         starts: number of policies that start from the SFT policy, the first ones; the others start from soups of those.
             None is all.
         total: the policies share the method's total of updates; if False, each gets a full schedule.
+        together: all of them are updated in each step of one schedule, which takes the method's total of updates.
     """
 
     kind: str
@@ -71,6 +75,7 @@ class Policies:
     lengths: Callable[[Plan], list[int]] | None = None
     starts: Callable[[Plan], int] | None = None
     total: bool = True
+    together: bool = False
 
     def slots(self, plan: Plan) -> list[str]:
         """Name every policy of the kind."""
@@ -89,6 +94,11 @@ class Policies:
         slots = self.slots(plan)
         if not slots:
             return {}
+        # Rounded, so that rows equal up to float rounding are one policy.
+        rows = np.round(self.rows(plan), 9).tolist()
+        if self.together:
+            count = total or steps * len(slots)
+            return {slot: Training(row, count, together=tuple(slots)) for slot, row in zip(slots, rows, strict=True)}
         lengths = np.array(self.lengths(plan) if self.lengths else [1] * len(slots))
         if total is None or not self.total:
             each = [max(1, round(steps * length / lengths.max())) for length in lengths]
@@ -101,8 +111,6 @@ class Policies:
                 )
             each = (total * lengths // lengths.sum()).tolist()
         first = self.starts(plan) if self.starts else len(slots)
-        # Rounded, so that rows equal up to float rounding are one policy.
-        rows = np.round(self.rows(plan), 9).tolist()
         return {
             slot: Training(row, count, () if k < first else tuple(slots[:first]))
             for k, (slot, row, count) in enumerate(zip(slots, rows, each, strict=True))
@@ -119,6 +127,8 @@ CURVE = Policies(
     lengths=lambda plan: [2] * plan.n + [1] * (plan.n * (plan.n - 1) // 2),
     starts=lambda plan: plan.n,
 )
+# An adapter for each objective, mixed by the preference of each prompt in training.
+CLP = Policies("clp", lambda plan: np.eye(plan.n), together=True)
 ORACLES = Policies("oracle", lambda plan: plan.oracles, total=False)
 
 
@@ -172,6 +182,7 @@ _TABLE = (
     Method("curved", "Curved Soup", ("#c2185b", "#ff8ab3"), "*", CURVE, "curved"),
     Method("unmapped", "Bone Soup, λ = μ", ("#3f8fc2", "#9ad3f5"), "v", BACKBONES, "direct"),
     Method("mod", "MOD", ("#b8588f", "#e39cc4"), "^", SPECIALISTS, "solve", mixes="distributions"),
+    Method("clp", "CLP", ("#00707a", "#4fc3cc"), "p", CLP, "direct"),
     Method("ric", "RiC", ("#a86f00", "#f0b840"), "P", None, "context", stage="ric"),
     Method("oracle", "Oracle (MORLHF)", ("#008f68", "#35c79b"), "D", ORACLES, "lookup"),
 )

@@ -76,12 +76,13 @@ def figures(settings: Settings) -> Figures:
 
 
 def _trained(settings: Settings) -> list[int]:
-    """List the steps of every policy; coinciding ones are trained once."""
+    """List the steps of every training; coinciding policies are trained once, and some together."""
     chosen = settings.basis
     basis = basis_rows(chosen.kind, len(settings.objectives), settings.beta, chosen.rows)
     plan = Plan.of(basis, settings.oracles)
     every = trainings(settings.methods, plan, settings.rl.steps, settings.rl.updates).values()
-    return [distinct[1] for distinct in {(tuple(training.row), training.steps, training.start) for training in every}]
+    distinct = {(training.together or tuple(training.row), training.steps, training.start) for training in every}
+    return [steps for _, steps, _ in distinct]
 
 
 def _weights(settings: Settings, sizes: Estimate) -> float:

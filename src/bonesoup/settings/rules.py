@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from bonesoup.method.methods import BACKBONES, BASELINE, MAIN, METHODS, Plan, method_slots, trainings
 from bonesoup.method.preferences import preference_faults
 from bonesoup.settings.section import FILL
-from bonesoup.settings.training import Basis, Group, Ric, Seek
+from bonesoup.settings.training import Basis, Group, Hardware, Ric, Seek
 
 Known = Mapping[str, Any]
 
@@ -130,7 +130,7 @@ def method_faults(methods: list[str], known: Known) -> list[str]:
 
 
 def group_faults(groups: dict[str, Group], known: Known) -> list[str]:
-    """Say which slots of the methods are not in exactly one group, or apart from those they start from."""
+    """Say which slots of the methods are not in exactly one group, or apart from those they need."""
     methods, plan = known.get("methods"), _plan(known)
     if plan is None or methods is None:
         return []
@@ -145,11 +145,26 @@ def group_faults(groups: dict[str, Group], known: Known) -> list[str]:
         faults.append(f"policies: no group trains {listed}; add {{slots: [{listed}]}}, or {again}")
     # A stage does not know the policies of another.
     where = {slot: name for name, group in groups.items() for slot in group.slots}
-    faults += [
-        f"policies: {slot} starts from {', '.join(training.start)}, so that it belongs to their group"
-        for slot, training in trainings(methods, plan, 1).items()
-        if training.start and {where.get(slot)} != {where.get(start) for start in training.start}
-    ]
+    for slot, training in trainings(methods, plan, 1).items():
+        how = "starts from" if training.start else "is trained together with"
+        others = [other for other in training.start or training.together if other != slot]
+        if others and {where.get(slot)} != {where.get(other) for other in others}:
+            faults.append(f"policies: {slot} {how} {', '.join(others)}, so that it belongs to their group")
+    return faults
+
+
+def hardware_faults(hardware: Hardware, known: Known) -> list[str]:
+    """Say why policies cannot be trained in this way."""
+    faults = []
+    if hardware.vllm and (device := known.get("device", "cuda")) != "cuda":
+        faults.append(f"hardware.vllm: vLLM generates on a GPU, and device is {device}")
+    mixed = [m for m in known.get("methods", []) if (policies := METHODS[m].policies) and policies.together]
+    for key, off in (("vllm", "false"), ("accelerate", "null")):
+        if mixed and getattr(hardware, key):
+            faults.append(
+                f"hardware.{key}: TRL trains one adapter at a time, and {mixed[0]} mixes several: set hardware.{key}: "
+                f"{off}, or leave {mixed[0]} out of methods"
+            )
     return faults
 
 

@@ -192,8 +192,7 @@ class Settings(Section):
     @field_validator("hardware")
     @classmethod
     def _at_hand(cls, hardware: Hardware, info: ValidationInfo) -> Hardware:
-        if hardware.vllm and (device := info.data.get("device", "cuda")) != "cuda":
-            report(info, [f"hardware.vllm: vLLM generates on a GPU, and device is {device}"])
+        report(info, rules.hardware_faults(hardware, info.data))
         return hardware
 
     @field_validator("preferences")

@@ -26,12 +26,15 @@ def run(settings: Settings, key: None) -> None:
                     "slots": {slot: training.row for slot, training in here.items()},
                     "steps": {slot: training.steps for slot, training in here.items()},
                     "starts": {slot: training.start for slot, training in here.items() if training.start},
+                    "together": list(dict.fromkeys(each.together for each in here.values() if each.together)),
                 },
             )
             for slot, training in here.items():
                 start = f", from the soup of {', '.join(training.start)}" if training.start else ""
+                others = ", ".join(other for other in training.together if other != slot)
+                company = f", mixed with {others} at every preference" if others else ""
                 formula = _formula(settings.objectives, training.row)
-                print(f"basis: {name}/{slot}: {training.steps} steps on {formula}{start}")
+                print(f"basis: {name}/{slot}: {training.steps} steps on {formula}{start}{company}")
 
 
 def _say(settings: Settings, norms: Conditioning) -> None:

@@ -1,7 +1,8 @@
 """Train all policies of a group in one process on one frozen base, each by RLOO as in TRL's RLOOTrainer.
 
 A step: one generation for all policies; per policy the rewards, log pi and log pi_sft of its responses; the
-leave-one-out advantage of row . rewards - kl * log(pi / pi_sft); one backward pass; clipping and AdamW.
+leave-one-out advantage of row . rewards - kl * log(pi / pi_sft); one backward pass; clipping and AdamW. A policy's
+`Goal` says which row each prompt has, and which adapters answer it.
 
 The objective is the paper's: maximise sum_i row_i r_i(x, y) - kl * log(pi(y|x) / pi_sft(y|x)), without division by a
 group's standard deviation, which would undo the scale of the row (Ahmadian et al., 2024, arXiv 2402.14740).
@@ -12,6 +13,7 @@ two policies, and whether or not training was interrupted.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +25,13 @@ from bonesoup.chat import never_sampled
 from bonesoup.files import read_jsonl
 from bonesoup.generation.sample import Response, render, responses_of
 from bonesoup.resume import Due
+from bonesoup.training.goals import Fixed, Goal, Row
 from bonesoup.training.learner import Learner, newest_step
 from bonesoup.training.log_probs import Batch, check_head, log_probabilities
 from bonesoup.training.rollout import roll_out, uniforms
-from bonesoup.training.stack import AdapterStack
+from bonesoup.training.stack import AdapterStack, Mixture
 from bonesoup.training.task import Collapse, Task, check_prompts, check_step
 from bonesoup.weights.pretrained import load_model, load_tokenizer
-
-# A weight row [objective] for all samples of a policy.
-Row = Sequence[float]
 
 
 def train_policies(
@@ -54,28 +54,18 @@ def train_policies(
     last = until or task.rl.steps
     folders = {name: _folder(scratch[name], until) for name in rows}
     done = {name: adapter for name, folder in folders.items() if (adapter := _adapter(folder, until)).is_dir()}
-    results = {name: _still_within_limits(task, name, adapter) for name, adapter in done.items()}
-    wanted = {name: (list(row), folders[name]) for name, row in rows.items() if name not in done}
+    results = {name: still_within_limits(task, name, adapter) for name, adapter in done.items()}
+    wanted = {name: (Fixed(list(row)), folders[name]) for name, row in rows.items() if name not in done}
     if not wanted:
         return results
     trainer = JointTrainer(task, wanted)
-    for learner in trainer.learners:
-        learner.resume(last)
-    due = Due()
-    while active := trainer.behind(last):
-        trainer.step(active)
-        late = due.now()
-        for learner in (trainer.learners[k] for k in active if not trainer.learners[k].collapsed):
-            if late or learner.step == last or learner.step % task.rl.checkpoint_every == 0:
-                learner.save()
-        if late:
-            due.saved()
+    trainer.train(last)
     for learner in trainer.learners:
         results[learner.name] = learner.collapsed or _adapter(learner.scratch, until)
         if not learner.collapsed:
             # Keep the checkpoint that a full run continues from.
             learner.finish(
-                results[learner.name],
+                [results[learner.name]],
                 trainer.stack.config,
                 keep=learner.scratch == scratch[learner.name] and bool(until),
             )
@@ -106,7 +96,7 @@ def _adapter(scratch: Path, until: int | None) -> Path:
     return scratch / (f"adapter-{until}" if until else "adapter")
 
 
-def _still_within_limits(task: Task, name: str, adapter: Path) -> Path | Collapse:
+def still_within_limits(task: Task, name: str, adapter: Path) -> Path | Collapse:
     """Check the log of a policy that is trained already: the limits may be tighter by now."""
     try:
         for step in read_jsonl(adapter / "steps.jsonl"):
@@ -119,14 +109,15 @@ def _still_within_limits(task: Task, name: str, adapter: Path) -> Path | Collaps
 class JointTrainer:
     """One frozen base and the policies that train on it."""
 
-    def __init__(self, task: Task, wanted: dict[str, tuple[list[float], Path]]):
-        """Load the base and attach an untrained adapter for each of `wanted` {name: (row, scratch folder)}."""
+    def __init__(self, task: Task, wanted: Mapping[str, tuple[Goal, Path]]):
+        """Load the base and attach untrained adapters for each of `wanted` {name: (goal, scratch folder)}."""
         for name in wanted:
             check_prompts(task, name)
         self.task = task
         self.tokenizer = load_tokenizer(task.base)
         model = load_model(AutoModelForCausalLM, task.base)
-        self.stack = AdapterStack(model, task.rl.lora, len(wanted), task.seed)
+        counts = [goal.adapters for goal, _ in wanted.values()]
+        self.stack = AdapterStack(model, task.rl.lora, sum(counts), task.seed)
         self.model = model.to(task.device).eval()
         factors = self.stack.to_device()
         self._shared = not task.hardware.gradient_checkpointing
@@ -135,12 +126,29 @@ class JointTrainer:
             # reference.
             disable_dropout_in_model(self.model)
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        # Place in the stack of each learner's first adapter.
+        self._first = np.cumsum([0, *counts]).tolist()
         self.learners = [
-            Learner(task, name, row, folder, factors[k]) for k, (name, (row, folder)) in enumerate(wanted.items())
+            Learner(task, name, goal, folder, factors[slice(*place)])
+            for (name, (goal, folder)), place in zip(wanted.items(), pairwise(self._first), strict=True)
         ]
         self.prompts = self.tokenizer(render(self.tokenizer, task.prompts), add_special_tokens=False)["input_ids"]
         self.barred = never_sampled(self.tokenizer)
         check_head(self.model, self.prompts[0])
+
+    def train(self, last: int) -> None:
+        """Train every policy to the step `last`, from its newest checkpoint; one that collapses stops."""
+        for learner in self.learners:
+            learner.resume(last)
+        due = Due()
+        while active := self.behind(last):
+            self.step(active)
+            late = due.now()
+            for learner in (self.learners[k] for k in active if not self.learners[k].collapsed):
+                if late or learner.step == last or learner.step % self.task.rl.checkpoint_every == 0:
+                    learner.save()
+            if late:
+                due.saved()
 
     def behind(self, last: int) -> list[int]:
         """List the policies at the lowest step that is not `last`; those that collapsed are out."""
@@ -163,19 +171,16 @@ class JointTrainer:
 
     def roll_out(self, active: Sequence[int], chosen: Sequence[int]) -> list[list[Response]]:
         """Sample responses [policy][prompt * generations]."""
-        rl, generation = self.task.rl, self.task.generation
-        noise = np.stack(
-            [
-                uniforms(self.task.seed, who.row, who.step, chosen, rl.generations, generation.max_new_tokens)
-                for who in (self.learners[k] for k in active)
-            ]
-        )
+        generation, steps = self.task.generation, [self.learners[k].step for k in active]
+        rows = [self.learners[k].goal.rows(step, len(chosen)) for k, step in zip(active, steps, strict=True)]
+        size = self.task.rl.generations, generation.max_new_tokens
+        noise = [uniforms(self.task.seed, each, step, chosen, *size) for each, step in zip(rows, steps, strict=True)]
         with self._precision():
             tokens = roll_out(
                 self.stack,
-                active,
+                [self._mixture(k, each) for k, each in zip(active, rows, strict=True)],
                 [self.prompts[i] for i in chosen],
-                noise,
+                np.stack(noise),
                 generation.temperature,
                 self.tokenizer.eos_token_id,
                 self.tokenizer.pad_token_id,
@@ -183,22 +188,17 @@ class JointTrainer:
             )
         return [responses_of(self.tokenizer, rows) for rows in tokens]
 
-    def learn(
-        self, k: int, chosen: Sequence[int], responses: list[Response], weights: np.ndarray | None = None
-    ) -> dict[str, float]:
+    def learn(self, k: int, chosen: Sequence[int], responses: list[Response]) -> dict[str, float]:
         """Leave the gradient of policy `k` on responses [prompt * generations] to the prompts `chosen`.
-
-        Args:
-            weights: of the rewards, [objective] or, to change from sample to sample, [response, objective]; the
-                policy's row if None.
 
         Returns:
             The entries of its log for this step.
         """
-        rl, weights = self.task.rl, np.asarray(self.learners[k].row if weights is None else weights)
+        rl, learner = self.task.rl, self.learners[k]
+        rows = learner.goal.rows(learner.step, len(chosen))
         asked = [self.task.prompts[i] for i in chosen for _ in range(rl.generations)]
         scores = self.scores(asked, responses)
-        rewards = (scores * weights).sum(1)
+        rewards = (scores * np.repeat(np.asarray(rows, float), rl.generations, axis=0)).sum(1)
         # Whole prompts, since an advantage needs all responses to one.
         prompts_a_pass = max(1, rl.micro_batch // rl.generations)
         kl, entropy = [], []
@@ -210,7 +210,8 @@ class JointTrainer:
                 self.tokenizer.pad_token_id,
                 self.model.device,
             )
-            divergence, entropies = self._backward(k, batch, rewards[part], len(responses))
+            mixture = self._mixture(k, rows[start : start + prompts_a_pass])
+            divergence, entropies = self._backward(mixture, batch, rewards[part], len(responses))
             kl.append(divergence)
             entropy.append(entropies)
         facts = {
@@ -228,8 +229,13 @@ class JointTrainer:
         texts = [response.text for response in responses]
         return self.task.normaliser(np.stack([r.score(prompts, texts) for r in self.task.rewards], axis=1))
 
-    def _backward(self, k: int, batch: Batch, rewards: np.ndarray, of: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Add the gradient of these rows to the policy's.
+    def _mixture(self, k: int, rows: Sequence[Row]) -> Mixture:
+        return self.learners[k].goal.mixture(self._first[k], rows)
+
+    def _backward(
+        self, policy: Mixture, batch: Batch, rewards: np.ndarray, of: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the gradient of these rows to that of the adapters in use.
 
         Each step draws new samples, so the ratio to the sampling policy is 1: its gradient is that of the
         log-probability, and nothing is clipped.
@@ -247,14 +253,14 @@ class JointTrainer:
             with torch.no_grad(), self._precision():
                 reference, _ = log_probabilities(self.model, batch, temperature, self._shared)
         self.model.train(not self._shared)
-        with self.stack.using([k]):
+        with self.stack.using([policy]):
             with self._precision():
-                policy, entropy = log_probabilities(self.model, batch, temperature, self._shared)
-            kl = torch.zeros_like(policy) if reference is None else policy.detach() - reference
+                log_probs, entropy = log_probabilities(self.model, batch, temperature, self._shared)
+            kl = torch.zeros_like(log_probs) if reference is None else log_probs.detach() - reference
             total = torch.tensor(rewards, device=kl.device) - coefficient * kl
             advantage = leave_one_out(total.view(-1, batch.responses)).flatten()
             # The adapter is still in use: checkpointed activations are recomputed here.
-            (-(policy * advantage.to(policy.dtype)).sum() / of).backward()
+            (-(log_probs * advantage.to(log_probs.dtype)).sum() / of).backward()
         self.model.eval()
         return kl, entropy
 

@@ -1,6 +1,7 @@
-"""One policy of a joint training: its adapter, optimiser, schedule, log, limits and checkpoints."""
+"""One policy of a joint training: its adapters, optimiser, schedule, log, limits and checkpoints."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from bonesoup.files import appearing, read_json, write_json, write_jsonl
 from bonesoup.progress import Throttle
+from bonesoup.training.goals import Goal
 from bonesoup.training.stack import Factors
 from bonesoup.training.task import Collapse, Task, check_step, step_line
 
@@ -21,9 +23,9 @@ class Learner:
         collapsed: reason why training ended early, if it did.
     """
 
-    def __init__(self, task: Task, name: str, row: list[float], scratch: Path, factors: Factors):
-        self.name, self.row, self.scratch = name, row, scratch
-        self._task, self._factors = task, factors
+    def __init__(self, task: Task, name: str, goal: Goal, scratch: Path, adapters: Sequence[Factors]):
+        self.name, self.goal, self.scratch = name, goal, scratch
+        self._task, self._adapters = task, adapters
         # AdamW with the settings of Transformers for TRL; the learning rate is set before each step.
         self._optimiser = torch.optim.AdamW(self.parameters, lr=0.0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
         self.steps: list[dict[str, float]] = []
@@ -32,7 +34,7 @@ class Learner:
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        return [factor for pair in self._factors.values() for factor in pair]
+        return [factor for factors in self._adapters for pair in factors.values() for factor in pair]
 
     @property
     def step(self) -> int:
@@ -82,27 +84,16 @@ class Learner:
             torch.save(state, temporary)
         self._forget(path)
 
-    def finish(self, folder: Path, config: LoraConfig, keep: bool) -> None:
-        """Save the adapter as PEFT does, with steps.jsonl, to `folder`.
+    def finish(self, folders: Sequence[Path], config: LoraConfig, keep: bool) -> None:
+        """Save each adapter as PEFT does, with steps.jsonl, to its folder.
 
         Args:
             keep: leave the checkpoint for a run that continues.
         """
-        with appearing(folder) as temporary:
-            temporary.mkdir(parents=True)
-            config.save_pretrained(temporary)
-            written = read_json(temporary / "adapter_config.json") | {"inference_mode": True}
-            if isinstance(written["target_modules"], list):
-                # PEFT stores them in a set, which has no fixed order.
-                written["target_modules"] = sorted(written["target_modules"])
-            write_json(temporary / "adapter_config.json", written)
-            tensors = {
-                f"base_model.model.{module}.lora_{factor}.weight": value.detach().cpu().contiguous()
-                for module, pair in self._factors.items()
-                for factor, value in zip("AB", pair, strict=True)
-            }
-            save_file(tensors, temporary / "adapter_model.safetensors", metadata={"format": "pt"})
-            write_jsonl(temporary / "steps.jsonl", self.steps)
+        for folder, factors in zip(folders, self._adapters, strict=True):
+            with appearing(folder) as temporary:
+                save_adapter(temporary, config, factors)
+                write_jsonl(temporary / "steps.jsonl", self.steps)
         if not keep:
             self._forget()
 
@@ -120,6 +111,23 @@ class Learner:
             check_step(self.name, step, self._task.rl.limits)
         except Collapse as collapse:
             self.collapsed = collapse
+
+
+def save_adapter(folder: Path, config: LoraConfig, factors: Factors) -> None:
+    """Write an adapter as PEFT does."""
+    folder.mkdir(parents=True)
+    config.save_pretrained(folder)
+    written = read_json(folder / "adapter_config.json") | {"inference_mode": True}
+    if isinstance(written["target_modules"], list):
+        # PEFT stores them in a set, which has no fixed order.
+        written["target_modules"] = sorted(written["target_modules"])
+    write_json(folder / "adapter_config.json", written)
+    tensors = {
+        f"base_model.model.{module}.lora_{factor}.weight": value.detach().cpu().contiguous()
+        for module, pair in factors.items()
+        for factor, value in zip("AB", pair, strict=True)
+    }
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def schedule(step: int, warmup: int, steps: int) -> float:

@@ -8,20 +8,25 @@ from torch.nn.functional import linear
 
 from bonesoup.files import digest
 from bonesoup.training.log_probs import padded, positions
-from bonesoup.training.stack import AdapterStack
+from bonesoup.training.stack import AdapterStack, Mixture
 
 
-def uniforms(seed: int, row: list[float], step: int, prompts: Sequence[int], responses: int, tokens: int) -> np.ndarray:
+def uniforms(
+    seed: int, rows: Sequence[Sequence[float]], step: int, prompts: Sequence[int], responses: int, tokens: int
+) -> np.ndarray:
     """Draw the noise of one policy's rollouts, [prompt * responses, token] in [0, 1).
 
-    Each response has a separate generator, keyed by the seed, the policy's weight row, the step, the prompt's place
-    among the training prompts and the response's number: its noise depends on nothing else.
+    Each response has a separate generator, keyed by the seed, the weight row of its prompt, the step, the prompt's
+    place among the training prompts and the response's number: its noise depends on nothing else.
+
+    Args:
+        rows: [prompt, objective].
+        prompts: places [prompt].
     """
-    who = int(digest(row), 16)
     return np.stack(
         [
-            np.random.default_rng([seed, who, step, prompt, number]).random(tokens)
-            for prompt in prompts
+            np.random.default_rng([seed, int(digest(row), 16), step, prompt, number]).random(tokens)
+            for row, prompt in zip(rows, prompts, strict=True)
             for number in range(responses)
         ]
     )
@@ -37,7 +42,7 @@ def draw(logits: torch.Tensor, noise: torch.Tensor, temperature: float) -> torch
 @torch.no_grad()
 def roll_out(
     stack: AdapterStack,
-    policies: Sequence[int],
+    policies: Sequence[Mixture],
     prompts: list[list[int]],
     noise: np.ndarray,
     temperature: float,
@@ -48,7 +53,7 @@ def roll_out(
     """Sample the responses of every policy to the same prompts.
 
     Args:
-        policies: places in the stack.
+        policies: the adapters of each, mixed by prompt.
         prompts: token ids.
         noise: [policy, prompt * responses, token], of `uniforms`.
         end: the token that ends a response.

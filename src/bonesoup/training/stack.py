@@ -1,7 +1,8 @@
-"""LoRA adapters of several policies on one frozen base; consecutive blocks of rows pass through one policy each."""
+"""LoRA adapters on one frozen base; consecutive blocks of rows pass through one adapter, or a mixture, each."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -16,15 +17,29 @@ from bonesoup.training.sft import lora_config
 Factors = dict[str, tuple[nn.Parameter, nn.Parameter]]
 
 
-class AdapterStack:
-    """The adapters of several policies, attached to one model in place.
+@dataclass(frozen=True)
+class Mixture:
+    """The adapters that a block of rows passes through.
 
     Attributes:
-        factors: per policy and module of the base, A [rank, in] and B [out, rank] in float32.
+        adapters: places in the stack.
+        weights: [prompt, adapter], for blocks with the same number of consecutive rows for each prompt; None adds the
+            adapters as they are.
+    """
+
+    adapters: Sequence[int]
+    weights: Sequence[Sequence[float]] | None = None
+
+
+class AdapterStack:
+    """Adapters attached to one model in place.
+
+    Attributes:
+        factors: per adapter and module of the base, A [rank, in] and B [out, rank] in float32.
         config: PEFT's settings of every adapter, with the names of its modules.
     """
 
-    def __init__(self, model: PreTrainedModel, lora: schema.Lora, policies: int, seed: int):
+    def __init__(self, model: PreTrainedModel, lora: schema.Lora, adapters: int, seed: int):
         """Freeze the model and attach adapters. All start from the same A, drawn by PEFT from `seed`, and B = 0."""
         state = torch.get_rng_state()
         torch.manual_seed(seed)
@@ -42,7 +57,7 @@ class AdapterStack:
                 name: (nn.Parameter(a.float().clone()), nn.Parameter(b.float().clone()))
                 for name, (a, b) in sorted(adapted.items())
             }
-            for _ in range(policies)
+            for _ in range(adapters)
         ]
         self._layers = self._attach(self.config.lora_alpha / self.config.r)
 
@@ -67,10 +82,10 @@ class AdapterStack:
         return self.factors
 
     @contextmanager
-    def using(self, policies: Sequence[int]) -> Iterator[None]:
-        """Pass equal consecutive blocks of rows through `policies`, in their order; no policies is the base alone."""
+    def using(self, blocks: Sequence[Mixture]) -> Iterator[None]:
+        """Pass equal consecutive blocks of rows through these mixtures; outside of it rows pass the base alone."""
         for layer in self._layers:
-            layer.use(policies)
+            layer.use(blocks)
         try:
             yield
         finally:
@@ -78,8 +93,12 @@ class AdapterStack:
                 layer.use(())
 
 
+# An adapter's A, its B times the scale, and weights [prompt, 1] or none.
+_Part = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+
+
 class _Linear(nn.Module):
-    """A linear layer of the base, with the factors of the policies that are in use: y = W x + scale * B A x.
+    """A linear layer of the base, with the factors of the adapters that are in use: y = W x + scale * weight * B A x.
 
     On the CPU each block of rows is multiplied separately. A matrix product rounds by its number of rows, so one
     product for all would make a policy's tokens depend on the policies in the same batch. On a GPU that costs more
@@ -90,7 +109,7 @@ class _Linear(nn.Module):
         super().__init__()
         self.layer = layer
         self._factors, self._scale = factors, scale
-        self._used: list[tuple[torch.Tensor, torch.Tensor] | None] = []
+        self._used: list[list[_Part]] = []
         self._joined: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
@@ -98,21 +117,30 @@ class _Linear(nn.Module):
         """Return the base layer's weight, from which some architectures read the dtype."""
         return self.layer.weight
 
-    def use(self, policies: Sequence[int]) -> None:
-        dtype = self.layer.weight.dtype
-        chosen = [self._factors[k] for k in policies]
-        self._used = [pair and (pair[0].to(dtype), (pair[1] * self._scale).to(dtype)) for pair in chosen]
+    def use(self, blocks: Sequence[Mixture]) -> None:
+        self._used = [self._parts(block) for block in blocks]
         self._joined = None
-        if len(chosen) > 1 and all(chosen) and self.layer.weight.is_cuda:
-            a, b = zip(*self._used, strict=True)
+        single = all(block.weights is None and len(block.adapters) == 1 for block in blocks)
+        if len(blocks) > 1 and single and all(self._used) and self.layer.weight.is_cuda:
+            a, b, _ = zip(*(parts[0] for parts in self._used), strict=True)
             self._joined = torch.stack(a), torch.stack(b)
+
+    def _parts(self, block: Mixture) -> list[_Part]:
+        like = self.layer.weight
+        columns = [None] * len(block.adapters)
+        if block.weights is not None:
+            columns = torch.tensor(block.weights, dtype=like.dtype, device=like.device).T.unsqueeze(-1)
+        chosen = zip((self._factors[place] for place in block.adapters), columns, strict=True)
+        return [
+            (pair[0].to(like.dtype), (pair[1] * self._scale).to(like.dtype), column) for pair, column in chosen if pair
+        ]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if len(self._used) <= 1:
-            return self._apply_one(x, self._used[0] if self._used else None)
-        if not x.is_cuda:
+            return self._through(x, self._used[0] if self._used else [])
+        if not x.is_cuda or self._joined is None and any(self._used):
             pairs = zip(x.chunk(len(self._used)), self._used, strict=True)
-            return torch.cat([self._apply_one(block, pair) for block, pair in pairs])
+            return torch.cat([self._through(block, parts) for block, parts in pairs])
         out = self.layer(x)
         if self._joined is None:
             return out
@@ -120,6 +148,12 @@ class _Linear(nn.Module):
         rows = x.reshape(len(a), -1, x.shape[-1])
         return out.add_(torch.bmm(torch.bmm(rows, a.mT), b.mT).view_as(out))
 
-    def _apply_one(self, x: torch.Tensor, pair: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
+    def _through(self, x: torch.Tensor, parts: list[_Part]) -> torch.Tensor:
         out = self.layer(x)
-        return out if pair is None else out.add_(linear(linear(x, pair[0]), pair[1]))
+        for a, b, weights in parts:
+            inner = linear(x, a)
+            if weights is not None:
+                each = weights.repeat_interleave(len(x) // len(weights), 0)
+                inner = inner * each.view(-1, *[1] * (x.dim() - 1))
+            out = out.add_(linear(inner, b))
+        return out
