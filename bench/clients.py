@@ -23,7 +23,7 @@ PAGE = Path(__file__).parents[1] / "docs/clients.md"
 INTRO = """\
 # Clients
 
-Nine clients of OpenAI's API were tried with a real server, and each can send a preference. This page has the code for
+Ten clients of OpenAI's API were tried with a real server, and each can send a preference. This page has the code for
 each, ready to copy.
 
 In the code, `URL` is `http://localhost:8000/v1` and `QUESTION` is your prompt. A preference is text such as
@@ -52,6 +52,7 @@ CLIENTS = (
     Client("openai (Python)", "openai_python.py", ("openai",)),
     Client("openai (Node)", "openai_node.mjs", ("openai",)),
     Client("LiteLLM", "litellm_python.py", ("litellm",)),
+    Client("LiteLLM proxy", "litellm_proxy.py", ("litellm[proxy]",)),
     Client("llm", "llm_cli.py", ("llm",)),
     Client("LangChain", "langchain_python.py", ("langchain-openai",)),
     Client("Pydantic AI", "pydantic_ai_python.py", ("pydantic-ai-slim[openai]",)),
@@ -147,8 +148,8 @@ def main() -> int:
 
 
 NOTES = """
-Typed output and tools are refused on purpose ([serving.md](serving.md#request-fields)). LiteLLM's proxy was
-tried and did not start within two minutes. Clients with a page of their own, such as Open WebUI, were not tried.
+Typed output and tools are refused on purpose ([serving.md](serving.md#request-fields)). LiteLLM's proxy starts only
+with a key (`LITELLM_MASTER_KEY`). Clients with a page of their own, such as Open WebUI, were not tried.
 
 `bench/clients.py` writes this page. It installs each client into a separate environment and lets it ask the server. A
 feature counts as working only if the client's answer equals that of a plain request and answers at two preferences

@@ -64,6 +64,16 @@ def test_forms_of_preference_and_input_agree(soup):
     assert soup.predict(frame, params={"named": "careful"}) == answer
 
 
+def test_an_outcome_is_answered_at_the_best_measured_preference_that_meets_it(soup, project):
+    points = read_json(project.root / "out/metrics/fronts.json")["methods"]["bone"]
+    bound = sorted(point["floor"][1] for point in points)[len(points) // 2]
+    best = max((point for point in points if point["floor"][1] >= bound), key=lambda point: point["mean"][0])
+    answer = soup.predict(PROMPTS, params={"named": f"harmless>={bound},maximize=helpful", "seed": 3})
+    assert answer == expected(project, best["preference"], 3)
+    with pytest.raises(Exception, match="harmless >= 99 cannot be promised: the nearest that can is"):
+        soup.predict(PROMPTS, params={"named": "harmless>=99,maximize=helpful"})
+
+
 def test_the_same_call_gives_the_same_answer_and_another_seed_another(soup):
     assert soup.predict(PROMPTS) == soup.predict(PROMPTS, params={"seed": 0})
     assert soup.predict(PROMPTS) != soup.predict(PROMPTS, params={"seed": 1})
@@ -104,7 +114,7 @@ def test_the_input_example_is_answered(soup):
 )
 def test_a_bad_preference_is_a_value_error_with_its_reason(params, message):
     with pytest.raises(ValueError, match=message) as error:
-        chosen(params, OBJECTIVES, SETTINGS)
+        chosen(params, OBJECTIVES, SETTINGS, promised=dict)
     assert isinstance(error.value, BadRequest)
     assert error.value.get_http_status_code() == 400
 

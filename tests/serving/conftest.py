@@ -1,7 +1,13 @@
-"""Soups to serve: two objectives and three."""
+"""Soups to serve, of two objectives and of three, and a browser that visits their desks."""
+
+import shutil
+from contextlib import ExitStack
 
 import pytest
-from soup_server import make_version
+from soup_server import make_version, serving
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +21,74 @@ def version3(tmp_path_factory):
     """Three objectives, a byte-level tokenizer, nothing measured."""
     folder = tmp_path_factory.mktemp("three") / "bonesoup-soup-2"
     return make_version(folder, ["helpful", "harmless", "humor"], tokenizer="bpe", measured=False)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    # Only the desk's tests need it.
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    assert chromium, "these tests need Debian's package chromium"
+    with sync_playwright() as browsers:
+        browser = browsers.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def two(version, tmp_path_factory):
+    with serving(version, cwd=tmp_path_factory.mktemp("here")) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="module")
+def three(version3, tmp_path_factory):
+    with serving(version3, cwd=tmp_path_factory.mktemp("here")) as running:
+        yield running.url
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Start a server of a measured soup with n objectives; its address."""
+    with ExitStack() as servers:
+
+        def measured(n: int) -> str:
+            folder = tmp_path_factory.mktemp("measured")
+            names = ["helpful", "harmless", "humor", "brevity", "factuality"][:n]
+            return servers.enter_context(serving(make_version(folder / "soup", names), cwd=folder)).url
+
+        yield measured
+
+
+@pytest.fixture
+def visit(browser):
+    """Open a page that must not complain nor ask anybody else; (page, context) are closed and checked afterwards."""
+    visits = []
+
+    def visit(url: str, **options):
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = context.new_page()
+        seen = {"errors": [], "requests": []}
+        # The browser itself notes every status that is an error, also one the page deals with.
+        page.on(
+            "console",
+            lambda message: (
+                message.type == "error"
+                and not message.text.startswith("Failed to load resource")
+                and seen["errors"].append(message.text)
+            ),
+        )
+        page.on("pageerror", lambda error: seen["errors"].append(str(error)))
+        page.on("request", lambda request: seen["requests"].append(request.url))
+        page.goto(url)
+        visits.append((context, seen, url))
+        return page
+
+    yield visit
+    for context, seen, url in visits:
+        context.close()
+        assert seen["errors"] == []
+        origin = "/".join(url.split("/")[:3])
+        assert all(request.startswith((origin, "blob:", "data:")) for request in seen["requests"])

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 import signal
 import statistics
 import subprocess
@@ -10,108 +9,16 @@ import sys
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from unittest.mock import ANY
 
 import httpx
 import pytest
-from playwright.sync_api import sync_playwright
-from soup_server import make_project, make_version, serving
+from desk import ask, bars, plain, shown
+from soup_server import make_project, serving
 
 from bonesoup.method.basis import circulant, coefficients
 
 pytestmark = pytest.mark.slow
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-ARGUMENTS += ["--disable-component-update", "--disable-sync"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = shutil.which("chromium")
-    assert found, "these tests need Debian's package chromium"
-    with sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path=found, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def two(version, tmp_path_factory):
-    with serving(version, cwd=tmp_path_factory.mktemp("here")) as running:
-        yield running.url
-
-
-@pytest.fixture(scope="module")
-def three(version3, tmp_path_factory):
-    with serving(version3, cwd=tmp_path_factory.mktemp("here")) as running:
-        yield running.url
-
-
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory):
-    """Start a server of a measured soup with n objectives; its address."""
-    with ExitStack() as servers:
-
-        def measured(n: int) -> str:
-            folder = tmp_path_factory.mktemp("measured")
-            names = ["helpful", "harmless", "humor", "brevity", "factuality"][:n]
-            return servers.enter_context(serving(make_version(folder / "soup", names), cwd=folder)).url
-
-        yield measured
-
-
-@pytest.fixture
-def visit(browser):
-    """Open a page that must not complain nor ask anybody else; (page, context) are closed and checked afterwards."""
-    visits = []
-
-    def visit(url: str, **options):
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        page = context.new_page()
-        seen = {"errors": [], "requests": []}
-        # The browser itself notes every status that is an error, also one the page deals with.
-        page.on(
-            "console",
-            lambda message: (
-                message.type == "error"
-                and not message.text.startswith("Failed to load resource")
-                and seen["errors"].append(message.text)
-            ),
-        )
-        page.on("pageerror", lambda error: seen["errors"].append(str(error)))
-        page.on("request", lambda request: seen["requests"].append(request.url))
-        page.goto(url)
-        visits.append((context, seen, url))
-        return page
-
-    yield visit
-    for context, seen, url in visits:
-        context.close()
-        assert seen["errors"] == []
-        origin = "/".join(url.split("/")[:3])
-        assert all(request.startswith((origin, "blob:", "data:")) for request in seen["requests"])
-
-
-def shown(page, preference: str) -> None:
-    page.locator(f'body[data-shown="{preference}"]').wait_for()
-
-
-def plain(text: str) -> str:
-    return text.replace("\u00a0", " ").replace("−", "-")
-
-
-def bars(page) -> list[float]:
-    return [float(text.replace("−", "-")) for text in page.locator("#mix b").all_inner_texts()]
-
-
-def ask(page, prompt: str = "bake mixed stir") -> list[str]:
-    page.fill("#prompt", prompt)
-    page.press("#prompt", "Enter")
-    cards = page.locator("#answers > :not([hidden])")
-    for card in cards.all():
-        card.locator(".meta", has_text="tokens in").wait_for()
-    return cards.locator(".answer").all_inner_texts()
 
 
 def test_the_slider_moves_by_keyboard_and_with_it_coefficients_and_the_point(two, visit):
@@ -234,7 +141,7 @@ def test_the_answer_follows_the_slider_and_both_are_in_view(two, visit):
             assert part["y"] + part["height"] <= size["height"]
 
 
-def test_a_preference_is_found_by_outcome_and_an_unreachable_one_is_told(two, visit):
+def test_an_outcome_chooses_the_preference_and_an_unreachable_one_is_refused(two, visit):
     page = visit(f"{two}/#at=helpful=1,harmless=0&beside=none&points=0")
     shown(page, "helpful=1,harmless=0")
     page.get_by_text("By outcome").click()
@@ -288,57 +195,6 @@ def test_shift_enter_starts_a_line_and_a_wrong_field_is_shown(two, visit):
     assert page.locator("#temperature").is_visible()
 
 
-def test_three_objectives_are_a_triangle_with_keys_and_pointer(three, visit):
-    page = visit(f"{three}/")
-    page.locator("body[data-shown]").wait_for()
-    assert "has not been measured" in page.inner_text("#front")
-    pad = page.locator(".pad").first
-    pad.focus()
-    page.keyboard.press("Shift+ArrowRight")
-    shown(page, "helpful=0.4334,harmless=0.2333,humor=0.3333")
-    weights = [0.4334, 0.2333, 0.3333]
-    assert bars(page) == pytest.approx(coefficients(circulant(3, 0.7), weights).tolist(), abs=1e-3)
-    box = pad.bounding_box()
-    # The top corner is humor alone.
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] * 27 / 280)
-    page.get_by_role("slider", name="Preference: humor").and_(page.locator("[type=range]")).wait_for()
-    assert float(page.get_by_role("slider", name="Preference: humor").input_value()) >= 98
-    assert len(ask(page, "bake a ☕")) == 2
-
-
-def test_the_sliders_of_three_keep_their_sum(three, visit):
-    page = visit(f"{three}/#at=helpful=0.5,harmless=0.25,humor=0.25")
-    shown(page, "helpful=0.5,harmless=0.25,humor=0.25")
-    page.get_by_role("slider", name="Preference: helpful").fill("80")
-    shown(page, "helpful=0.8,harmless=0.1,humor=0.1")
-
-
-def test_three_measured_objectives_are_three_planes(measured, visit):
-    page = visit(f"{measured(3)}/#at=helpful=0.7,harmless=0.2,humor=0.1")
-    shown(page, "helpful=0.7,harmless=0.2,humor=0.1")
-    assert page.locator(".plane").count() == 3
-    assert page.locator('.here[data-method="bone"]').count() == 3
-    assert "at the nearest measured point, helpful 75 %, harmless 25 %, humor 0 %" in plain(page.inner_text("#unit"))
-    # Letters keep their size at any width.
-    for width in (360, 1280):
-        page.set_viewport_size({"width": width, "height": 800})
-        page.wait_for_function(
-            "() => [...document.querySelectorAll('.plane')]"
-            ".every((plane) => Math.abs(plane.clientWidth - plane.viewBox.baseVal.width) < 2)"
-        )
-
-
-def test_five_objectives_are_sliders_and_a_table(measured, visit):
-    page = visit(f"{measured(5)}/", viewport={"width": 360, "height": 740})
-    page.locator("body[data-shown]").wait_for()
-    page.get_by_role("slider", name="Preference: helpful").fill("60")
-    shown(page, "helpful=0.6,harmless=0.1,humor=0.1,brevity=0.1,factuality=0.1")
-    assert bars(page) == pytest.approx(coefficients(circulant(5, 0.7), [0.6] + [0.1] * 4).tolist(), abs=5e-4)
-    assert page.locator(".plane").count() == 0
-    assert page.locator("#expected tbody tr").count() == 5
-    assert page.evaluate("() => document.documentElement.scrollWidth") <= 360
-
-
 def test_the_address_carries_the_view_and_the_answer_follows(two, visit):
     page = visit(f"{two}/#at=helpful=0.9,harmless=0.1&beside=none&seed=3&temperature=0.5&tokens=8&prompt=warm+%26+stir")
     shown(page, "helpful=0.9,harmless=0.1")
@@ -369,7 +225,7 @@ def test_the_keyboard_alone_gets_an_answer(two, visit):
     shown(page, "helpful=0.9,harmless=0.1")
 
 
-def test_a_silent_a_full_and_a_lost_server_are_told(version, visit, tmp_path):
+def test_a_silent_a_full_and_a_lost_server_are_reported(version, visit, tmp_path):
     with serving(version, "--batch", "1", "--queue", "1", cwd=tmp_path) as running:
         page = visit(f"{running.url}/#beside=none&points=0&prompt=stir")
         page.locator("body[data-shown]").wait_for()
@@ -401,15 +257,6 @@ def test_a_silent_a_full_and_a_lost_server_are_told(version, visit, tmp_path):
         running.process.wait()
         page.click("#send")
         page.locator(".answer.wrong", has_text="The server does not answer").wait_for()
-
-
-@pytest.mark.parametrize("objectives", ["two", "three"])
-def test_it_fits_a_phone_in_the_dark(objectives, visit, request):
-    page = visit(f"{request.getfixturevalue(objectives)}/", viewport={"width": 360, "height": 740}, color_scheme="dark")
-    page.locator("body[data-shown]").wait_for()
-    ask(page)
-    widths = page.evaluate("() => [document.documentElement.scrollWidth, window.innerWidth]")
-    assert widths[0] <= widths[1]
 
 
 def test_markup_in_an_error_or_a_prompt_stays_text(two, visit):

@@ -6,10 +6,13 @@ policy (a backbone, merged weights) answers its preference and refuses any other
 
     predict(["How do I bake bread?"], params={"preference": {"helpful": 0.7, "harmless": 0.3}, "seed": 1})
     predict(["How do I bake bread?"], params={"named": "careful"})
+    predict(["How do I bake bread?"], params={"named": "harmless>=0.2,maximize=helpful"})
 """
 
+import logging
 import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 
@@ -19,9 +22,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 
+from bonesoup.evaluation.outcomes import is_outcome, read_outcome, solve
+from bonesoup.files import read_json
 from bonesoup.generation.sample import sample
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.method.preferences import parse_weights, preference_faults
+from bonesoup.paths import MEASURED
+
+log = logging.getLogger("bonesoup")
 
 
 class BadRequest(MlflowException, ValueError):
@@ -46,6 +54,8 @@ class Answers:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         soup = Soup.read(file, root=file.parent)
+        measured = file.parents[1] / "lineage" / MEASURED.name
+        self.front = read_json(measured) if measured.is_file() else None
         self.objectives = list(soup.objectives)
         self.soup = SoupModel.load(soup, device)
         self.settings = settings
@@ -56,17 +66,17 @@ class Answers:
 
         Args:
             model_input: a DataFrame with a column `prompt`, or one nameless column (MLflow's form of a list).
-            params: `preference` {objective: weight}; `named`, instead of it: a named preference or
-                "helpful=0.7,harmless=0.3"; `max_new_tokens`; `temperature`; `seed`: prompt i is sampled with
-                seed + i, so the same call gives the same answer.
+            params: `preference` {objective: weight}; `named`, instead of it: a named preference,
+                "helpful=0.7,harmless=0.3", or an outcome such as "harmless>=0.2,maximize=helpful"; `max_new_tokens`;
+                `temperature`; `seed`: prompt i is sampled with seed + i, so the same call gives the same answer.
 
         Raises:
-            BadRequest: a ValueError. Unknown names, weights off the simplex, a preference other than the
-                fixed one, an empty prompt, a prompt too long for the model.
+            BadRequest: a ValueError. Unknown names, weights off the simplex, an outcome that cannot be promised, a
+                preference other than the fixed one, an empty prompt, a prompt too long for the model.
         """
         params = self.settings | params
         prompts = texts(model_input)
-        weights = chosen(params, self.objectives, self.settings)
+        weights = chosen(params, self.objectives, self.settings, self.promised)
         temperature, new = float(params["temperature"]), int(params["max_new_tokens"])
         if not (math.isfinite(temperature) and temperature > 0):
             raise BadRequest(f"temperature must be positive and finite, found {temperature}")
@@ -80,6 +90,16 @@ class Answers:
             self.soup.at(weights)
             responses = sample(model, tokenizer, messages, seeds, temperature, new, self.settings["batch"])
         return [response.text for response in responses]
+
+    def promised(self, outcome: str) -> dict[str, float]:
+        """Return the measured preference that answers an outcome, and log the scores measured there.
+
+        Raises:
+            ValueError: it cannot be promised; see `evaluation.outcomes`.
+        """
+        promise = solve(read_outcome(outcome, self.objectives), self.front, self.soup.soup.method)
+        log.info("%s: %s", promise.asked, promise.text)
+        return promise.preference
 
     def _check_length(self, messages: list, new: int) -> None:
         """Refuse prompts beyond the context, where a model answers nonsense or fails in an embedding lookup."""
@@ -109,8 +129,15 @@ def texts(model_input) -> list[str]:
     return list(model_input)
 
 
-def chosen(params: dict, objectives: list[str], settings: dict) -> list[float]:
-    """Return the preference that `params` ask for, as weights in the order of `objectives`."""
+def chosen(params: dict, objectives: list[str], settings: dict, promised: Callable[[str], dict]) -> list[float]:
+    """Return the preference that `params` ask for, as weights in the order of `objectives`.
+
+    Args:
+        promised: returns the preference that answers an outcome.
+
+    Raises:
+        BadRequest: none, or one that the version does not answer.
+    """
     default, known = settings["default"], settings["preferences"]
     weights = params.get("preference") or default
     if named := params.get("named"):
@@ -119,7 +146,10 @@ def chosen(params: dict, objectives: list[str], settings: dict) -> list[float]:
         weights = named
     if isinstance(weights, str):
         try:
-            weights = known[weights] if weights in known else parse_weights(weights, sorted(known))
+            if weights in known:
+                weights = known[weights]
+            else:
+                weights = promised(weights) if is_outcome(weights) else parse_weights(weights, sorted(known))
         except ValueError as error:
             raise BadRequest(str(error)) from None
     try:

@@ -236,6 +236,7 @@ class SoupReply(BaseModel):
     methods: list[str]
     models: dict[str, str]
     rewards: bool
+    system_messages: Literal["native", "fold", "refuse"]
     generation: Generation
     front: dict | None
 

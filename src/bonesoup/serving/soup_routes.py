@@ -50,6 +50,7 @@ async def soup(now: Now):
         "methods": list(source.soups),
         "models": source.models,
         "rewards": source.rewards is not None,
+        "system_messages": now.system_messages,
         "generation": {
             "temperature": source.temperature,
             "max_new_tokens": min(source.max_new_tokens, now.bounds.answer),

@@ -8,9 +8,15 @@ export function text(objectives, weights) {
   return objectives.map((name, i) => `${name}=${rounded[i] / 1e4}`).join(",");
 }
 
+// {helpful: 0.7, harmless: 0.3}, with the digits of `text`.
+export function mapping(objectives, weights) {
+  const pairs = text(objectives, weights).split(",").map((part) => part.split("="));
+  return Object.fromEntries(pairs.map(([name, value]) => [name, Number(value)]));
+}
+
 export function parse(objectives, given) {
-  const found = Object.fromEntries(given.split(",").map((part) => part.split("=")));
-  const weights = objectives.map((name) => Number(found[name]));
+  const named = Object.fromEntries(given.split(",").map((part) => part.split("=")));
+  const weights = objectives.map((name) => Number(named[name]));
   const valid = weights.every((weight) => weight >= 0) && Math.abs(weights.reduce((a, b) => a + b, 0) - 1) < 1e-3;
   return valid ? weights : null;
 }

@@ -1,7 +1,9 @@
-// Scores of answers by the rewards of the run, where the server has them.
+// Scores of answers by the judges and rewards of the run, if the server has them.
 
 import { make, number } from "./preference.js";
 import { json } from "./talk.js";
+
+const UNITS = { judge: "judge", reward: "learned reward" };
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
@@ -13,21 +15,24 @@ function written(values) {
   return `${number(centre)} ± ${number(Math.sqrt(variance / values.length))}`;
 }
 
-// Says what the scores below the answers are.
-export const told = (seeds) => ` Below each answer: its scores by the rewards of the run, in standard deviations of the SFT model${seeds > 1 ? `, means over ${seeds} seeds and their standard errors; the first seed's answer is shown` : ""}.`;
+export function legend(seeds) {
+  const means = seeds > 1 ? `, means over ${seeds} seeds and their standard errors; the answer shown is that of the first seed` : "";
+  return ` Below each answer: its scores by the run's rewards, and by its judges if it has any, in standard deviations of the SFT model${means}.`;
+}
 
-// One note for each group of answers to the same preference: what the most trustworthy unit says of each objective.
+// For each group of answers to the same preference a line per kind of score, the most trustworthy first.
 export async function scored(messages, groups, signal) {
   const headers = { "Content-Type": "application/json" };
-  const answers = groups.flat();
-  const body = JSON.stringify({ messages, answers });
+  const body = JSON.stringify({ messages, answers: groups.flat() });
   const { objectives, scores } = await json("/v1/soup/rewards", { method: "POST", headers, body, signal });
-  const [unit, rows] = Object.entries(scores)[0];
+  const kinds = Object.entries(scores);
   let next = 0;
   return groups.map((group) => {
-    const own = rows.slice(next, (next += group.length));
-    const parts = objectives.map((name, i) => make("span", {}, `${name} ${written(own.map((row) => row[i]))}`));
-    const title = `${unit} in standard deviations of the SFT model`;
-    return make("p", { className: "note scores", title }, ...parts);
+    const [start, end] = [next, (next += group.length)];
+    return kinds.map(([unit, rows]) => {
+      const parts = objectives.map((name, i) => make("span", {}, `${name} ${written(rows.slice(start, end).map((row) => row[i]))}`));
+      const label = kinds.length > 1 ? [make("span", {}, `${UNITS[unit]}:`)] : [];
+      return make("p", { className: "note scores", title: UNITS[unit] }, ...label, ...parts);
+    });
   });
 }

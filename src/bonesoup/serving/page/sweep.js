@@ -1,12 +1,13 @@
 // One prompt at several preferences, in one batch: streamed next to each other, with the words marked that changed.
 
-import { speed } from "./answer.js";
+import { speed, SUPERSEDED } from "./answer.js";
 import { make, percent, weighed } from "./preference.js";
-import { scored, told } from "./rewards.js";
+import { legend, scored } from "./rewards.js";
 import { Refused, stream } from "./talk.js";
 
 // The line between two objectives in `count` steps; for more objectives their corners, mixes of two, and the middle.
 export function points(n, count) {
+  if (count === 0) return [];
   if (n === 2) return Array.from({ length: count }, (_, i) => [i / (count - 1), 1 - i / (count - 1)]);
   const corners = Array.from({ length: n }, (_, i) => Array.from({ length: n }, (_, j) => Number(i === j)));
   const middle = Array(n).fill(1 / n);
@@ -15,7 +16,7 @@ export function points(n, count) {
   return [corners[0], edges[0], corners[1], edges[1], corners[2], edges[2], middle];
 }
 
-// Cards for the points; `chosen(weights)` is called when one is taken.
+// Makes a card for each of the points; `chosen(weights)` is called when one is taken.
 export function layOut(strip, objectives, all, chosen) {
   strip.replaceChildren(...all.map((weights) => {
     const title = objectives.length === 2 ? `${percent(weights[0])} ${objectives[0]}` : weighed(objectives, weights);
@@ -51,8 +52,8 @@ function common(old, now) {
   return kept;
 }
 
-// With several seeds the strip shows the first, and the scores are means. `rewards`: whether the server can score.
-// Raises only what asks for a token; all else is said under the strip.
+// With several seeds the strip shows the answer of the first, and the scores are means. `rewards`: whether the server
+// can score. Raises only an error that asks for a token; the note under the strip tells of all others.
 export async function sweep(strip, note, request, rewards, signal) {
   const outs = [...strip.querySelectorAll(".answer")];
   const groups = outs.map(() => Array(request.n).fill(""));
@@ -74,12 +75,12 @@ export async function sweep(strip, note, request, rewards, signal) {
         if (seed === 0) outs[place].append(piece.text);
       } else {
         const texts = outs.map((out) => out.textContent);
-        outs.forEach((out, i) => mark(out, i && texts[i - 1], texts[i]));
+        outs.slice(1).forEach((out, i) => mark(out, texts[i], texts[i + 1]));
         const different = new Set(texts).size;
-        note.textContent = `${different} different ${different === 1 ? "answer" : "answers"} at ${texts.length} preferences from the same seed; marked: what changed from the one before. ${speed(piece.usage.completion_tokens, started, first)}.`;
+        note.textContent = `${different} different ${different === 1 ? "answer" : "answers"} at ${texts.length} preferences from the same seed; the words that changed from one to the next are marked. ${speed(piece.usage.completion_tokens, started, first)}.`;
         const notes = rewards ? await scored(request.messages, groups, signal) : [];
-        notes.forEach((scores, i) => outs[i].after(scores));
-        if (rewards) note.append(told(request.n));
+        notes.forEach((lines, i) => outs[i].after(...lines));
+        if (rewards) note.append(legend(request.n));
       }
     }
   } catch (error) {
@@ -88,12 +89,11 @@ export async function sweep(strip, note, request, rewards, signal) {
     note.textContent = error instanceof Refused ? error.message : "The answers broke off: the connection was lost.";
     note.classList.add("wrong");
   } finally {
-    if (signal.reason !== "anew") for (const out of outs) out.classList.remove("busy");
+    if (signal.reason !== SUPERSEDED) for (const out of outs) out.classList.remove("busy");
   }
 }
 
 function mark(out, before, text) {
-  if (before === 0) return;
   if (before === text) {
     out.classList.add("same");
     return;
