@@ -422,9 +422,17 @@ def test_rollback_to_a_damaged_version_is_refused_and_moves_nothing(league, deci
     decide("2")
     count = len(evidence(league, "2"))
     folder = files("1")
-    flip(folder / "artifacts/sft/model.safetensors")
+    (base,) = versions.versions(league.store.client, "league-base")
+    place = Path(urlsplit(league.store.client.get_run(base.run_id).info.artifact_uri).path) / "base/model.safetensors"
+    flip(place)
+    try:
+        with pytest.raises(ValueError, match=r"is damaged .* its base with SHA-256 .*league-base/1 has"):
+            back()
+    finally:
+        flip(place)
+    flip(folder / "artifacts/backbone-1/adapter_model.safetensors")
     with pytest.raises(
-        ValueError, match=r"league-soup/1 is damaged .* stays league-soup/2: artifacts/sft/model.*changed"
+        ValueError, match=r"league-soup/1 is damaged .* stays league-soup/2: artifacts/backbone-1/adapter.*changed"
     ):
         back()
     shutil.rmtree(folder)

@@ -73,13 +73,14 @@ def test_a_second_call_sends_nothing(registered, client, all_runs):
     assert result["models"] == {name: {"version": 1, "new": False} for name in MODELS}
     assert "versions: 0 registered, 5 there already" in lines
     assert len(client.search_runs(["1"])) == len(all_runs)
-    assert len(client.search_model_versions()) == len([*MODELS, "bonesoup-yardstick"])
+    assert len(client.search_model_versions()) == len([*MODELS, "bonesoup-yardstick", "bonesoup-base"])
 
 
 def test_runs_lie_under_one_parent(all_runs):
     (parent,) = [run for name, run in all_runs.items() if name.startswith("pipeline ")]
     (yardstick,) = [run for name, run in all_runs.items() if name.startswith("yardstick ")]
-    alone = (parent, yardstick)
+    (base,) = [run for name, run in all_runs.items() if name.startswith("base ")]
+    alone = (parent, yardstick, base)
     children = {name for name, run in all_runs.items() if run not in alone}
     assert children == {*STAGES, *(f"register@{name}" for name in MODELS)}
     for run in all_runs.values():
@@ -181,6 +182,7 @@ def test_versions_carry_their_lineage(downloaded, project):
             weights = project.root / "out/policies/backbones" / slot / "adapter_model.safetensors"
             assert policy["sha256"] == file_digest(weights)
         assert (folder / "code/bonesoup/generation/soup.py").exists()
+        assert not list((folder / "code").rglob("*.safetensors"))
         assert "torch==2.13.0\n" in (folder / "requirements.txt").read_text()
 
 

@@ -26,6 +26,8 @@ from bonesoup.upkeep import clean, gc, leftovers, retention, verify
 from bonesoup.workspace import objects
 
 pytestmark = pytest.mark.slow
+# Kinds of versions that are no models.
+KEPT = ("yardstick", "base")
 
 
 @dataclass
@@ -139,13 +141,13 @@ def test_files_records_and_runs_of_what_goes_are_gone(house):
         house.run()
     client = house.store.client
     before = {run.info.run_id: run for run in retention.all_runs(house.store)}
-    gone = [v for v in client.search_model_versions() if v.version == 1 and v.tags["kind"] != "yardstick"]
+    gone = [v for v in client.search_model_versions() if v.version == 1 and v.tags["kind"] not in KEPT]
     assert len(gone) == 4
     house.clean(keep=2)
 
     models = {model.model_id for model in retention.all_models(house.store)}
     kept = client.search_model_versions()
-    assert models == {v.source.removeprefix("models:/") for v in kept if v.tags["kind"] != "yardstick"}
+    assert models == {v.source.removeprefix("models:/") for v in kept if v.tags["kind"] not in KEPT}
     for version in gone:
         assert not list(house.root.glob(f"var/mlartifacts/models/{version.source.removeprefix('models:/')}*"))
         assert not (house.root / "var/mlartifacts" / version.run_id).exists()
@@ -165,6 +167,44 @@ def test_files_records_and_runs_of_what_goes_are_gone(house):
     shared = next(run for run in after.values() if run.info.run_name == "sft")
     assert shared.data.tags["mlflow.parentRunId"] in after
     assert clean.plan(house.root, params.load(house.root / "params.yaml"), 2).retention.runs == []
+
+
+def test_a_base_goes_with_the_last_version_that_names_it(house):
+    """Later runs are on another base; the first one's stays while a version has an alias, and goes with it."""
+    house.run()
+    house.promote(1)
+    client = house.store.client
+    first = client.get_model_version("bonesoup-base", "1")
+    (house.root / "out/sft/changed.txt").write_text("another base")
+    for _ in range(2):
+        house.run()
+    house.clean(keep=1)
+    assert house.soups == ["1", "3"]
+    assert house.sound("1")
+    house.promote(3)
+    client.delete_model_version_tag("bonesoup-soup", "3", PREVIOUS)
+    plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+    assert [reference(base) for base in plan.retention.bases] == ["bonesoup-base/1"]
+    clean.carry_out(house.root, plan, lambda line: None)
+    assert house.soups == ["3"]
+    assert [str(base.version) for base in versions(client, "bonesoup-base")] == ["2"]
+    assert not (house.root / "var/mlartifacts" / first.run_id).exists()
+    assert house.sound("3")
+
+
+def test_a_base_that_a_new_version_names_meanwhile_is_kept(house):
+    house.run()
+    (house.root / "out/sft/changed.txt").write_text("another base")
+    for _ in range(2):
+        house.run()
+    plan = clean.plan(house.root, params.load(house.root / "params.yaml"), 1)
+    assert [reference(base) for base in plan.retention.bases] == ["bonesoup-base/1"]
+    (house.root / "out/sft/changed.txt").unlink()
+    house.run()
+    lines = []
+    clean.carry_out(house.root, plan, lines.append)
+    assert "a version names bonesoup-base/1 meanwhile: kept" in lines
+    assert house.sound("4")
 
 
 def test_a_version_that_gets_an_alias_meanwhile_is_kept_with_all_it_needs(house):

@@ -62,3 +62,14 @@ def test_what_a_version_that_stays_was_copied_from_stays(copies, stays):
     sources = {"x-soup/1": "models:/m-1", "x-soup/2": "models:/m-2"} | copies
     everything = [ModelVersion(*name.split("/"), 0, source=source) for name, source in sources.items()]
     assert retention.copied(everything, {"x-soup/1", "x-soup/2"}) == stays
+
+
+@pytest.mark.parametrize(
+    ("tags", "source", "goes"),
+    [({}, "models:/m-1", True), ({"base": "a"}, "models:/m-1", False), ({}, "models:/x-base/1", False)],
+    ids=["nobody names it", "a version names it", "it was copied"],
+)
+def test_a_base_goes_unless_a_version_names_it_or_is_a_copy(tags, source, goes):
+    base = ModelVersion("x-base", "1", 0, source="runs:/r/base", tags=[ModelVersionTag("digest", "a")])
+    other = ModelVersion("y-soup", "1", 0, source=source, tags=[ModelVersionTag(*item) for item in tags.items()])
+    assert retention.unnamed([base], [base, other]) == ([base] if goes else [])

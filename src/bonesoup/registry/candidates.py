@@ -31,7 +31,8 @@ class Candidate:
     Attributes:
         kind: backbone, soup or merged.
         soup: the soup file of the version, with paths relative to its artifacts.
-        folders: artifacts that exist already (base, adapters); merged weights are made by `merge`.
+        folders: adapters, by slot; merged weights are made by `merge`.
+        base: SHA-256 of the base, which the registry holds once; None for merged weights.
         default: preference answered if a request has none.
         fixed: the version answers no other preference.
         coefficients: slot -> merging coefficient; empty if they follow from the preference.
@@ -49,6 +50,7 @@ class Candidate:
     fixed: bool
     coefficients: dict[str, float]
     evidence: Evidence
+    base: str | None = None
     rewarded: dict | None = None
     fronts: dict[str, Path] = field(default_factory=dict)
     fingerprint: str = ""
@@ -73,7 +75,7 @@ def candidates(
         return []
     raw, soup = _recipe(root, method)
     at = _evidence_at(root, method, settings, objectives)
-    base = {soup.base.name: soup.base}
+    base = file_digest(soup.base)
     adapter_folders = {policy.slot: policy.path for policy in soup.policies}
 
     def named(row: tuple[float, ...]) -> dict[str, float]:
@@ -85,15 +87,15 @@ def candidates(
             # A correction adds to a soup of others, and is no policy by itself.
             continue
         recipe = raw | {"mapping": "single", "policies": [item], "preferences": [list(policy.row)]}
-        folders = base | {policy.slot: policy.path}
+        folders = {policy.slot: policy.path}
         name = f"{prefix}-{policy.slot}"
         # When extrapolated, or with more policies than objectives, the soup at a backbone's row is not the backbone.
         alone = np.allclose(soup.coefficients(policy.row), np.eye(len(soup.policies))[k], atol=1e-6)
         evidence = at(policy.row) if alone else {}
-        listed.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, evidence))
+        listed.append(Candidate(name, "backbone", recipe, folders, named(policy.row), True, {}, evidence, base))
 
     even = dict.fromkeys(objectives, 1 / len(objectives))
-    folders, rewarded = base | adapter_folders, None
+    folders, rewarded = dict(adapter_folders), None
     if method != BASELINE and BASELINE in settings["methods"] and (root / SOUPS / f"{BASELINE}.json").is_file():
         rewarded, specialists = _recipe(root, BASELINE)
         folders |= {policy.slot: policy.path for policy in specialists.policies}
@@ -101,14 +103,14 @@ def candidates(
     fronts = {m: root / FRONTS / m / "samples.parquet" for m in (method, *BESIDE) if m in settings["methods"]}
     fronts = {m: path for m, path in fronts.items() if path.is_file()}
     name = soup_name(prefix)
-    listed.append(Candidate(name, "soup", raw, folders, even, False, {}, evidence, rewarded, fronts))
+    listed.append(Candidate(name, "soup", raw, folders, even, False, {}, evidence, base, rewarded, fronts))
     for name in register.merged:
         row = tuple(float(preferences[name][objective]) for objective in objectives)
         slots = dict(zip(adapter_folders, soup.coefficients(row).tolist(), strict=True))
         recipe = raw | {"base": CHECKPOINT, "mapping": "none", "policies": [], "preferences": [list(row)]}
         listed.append(Candidate(f"{prefix}-merged-{name}", "merged", recipe, {}, named(row), True, slots, at(row)))
     # Digest the weights alone: PEFT writes the module names of adapter_config.json in any order.
-    weights = [file_digest(soup.base), [policy["digest"] for policy in raw["policies"]], rewarded]
+    weights = [base, [policy["digest"] for policy in raw["policies"]], rewarded]
     answers = [settings["generation"], preferences, __version__]
     judged = [yardstick, {m: file_digest(path) for m, path in fronts.items()}, evidence]
     return [

@@ -94,7 +94,8 @@ def values(candidate: Candidate, origin: Origin) -> dict[str, Any]:
         "rl": settings["rl"],
         "generation": settings["generation"],
         "code": origin.code,
-        "base": soup["base"],
+        "base": origin.base,
+        "base_digest": candidate.base,
         "checkpoint": CHECKPOINT,
     }
 

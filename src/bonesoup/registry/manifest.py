@@ -10,14 +10,14 @@ from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 
 from bonesoup.files import file_digest, read_json, write_json
+from bonesoup.registry import bases
 from bonesoup.registry.store import Store
 from bonesoup.registry.versions import reference
 
 # {relative path: SHA-256} of every other file.
 MANIFEST = Path("lineage/manifest.json")
-# MLflow adds this file to each download.
-ADDED = "registered_model_meta"
 MISSING = ": missing"
+LOST_BASE = "its base "
 SHOWN = 5
 
 
@@ -35,7 +35,7 @@ class Files:
 
     @property
     def missing(self) -> bool:
-        return any(fault.endswith(MISSING) for fault in self.faults)
+        return any(fault.endswith(MISSING) or fault.startswith(LOST_BASE) for fault in self.faults)
 
     @property
     def text(self) -> str:
@@ -49,9 +49,12 @@ def write(folder: Path) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    """List the files that the manifest covers. Compiled Python is left out: loading a version writes it there."""
+    """List the files that the manifest covers, without a linked base.
+
+    Compiled Python is left out: loading a version writes it there.
+    """
     every = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return [name for name in every if name not in (MANIFEST.as_posix(), ADDED) and "__pycache__/" not in name]
+    return [name for name in every if name not in (MANIFEST.as_posix(), bases.ADDED) and "__pycache__/" not in name]
 
 
 def check(folder: Path, digest: str | None) -> list[str]:
@@ -72,8 +75,19 @@ def check(folder: Path, digest: str | None) -> list[str]:
     return faults + [f"{name}: changed" for name in changed]
 
 
+def faults(version: ModelVersion, folder: Path, work: Path) -> list[str]:
+    """Compare a version's downloaded files with their list, and link its base; return a line for each fault."""
+    lines = check(folder, version.tags.get("manifest"))
+    if not lines:
+        try:
+            bases.complete(folder, work)
+        except bases.Missing as error:
+            lines.append(str(error))
+    return lines
+
+
 def inspect(store: Store, version: ModelVersion, work: Path) -> Files:
-    """Download a version's files into `work` and compare them with their list.
+    """Download a version's files into `work`, compare them with their list, and bring its base.
 
     Raises:
         MlflowException: the store itself does not answer.
@@ -81,7 +95,7 @@ def inspect(store: Store, version: ModelVersion, work: Path) -> Files:
     digest = version.tags.get("manifest")
     nothing = Files((f"its files in the store{MISSING}",), digest is not None)
     try:
-        folder = download(version, work)
+        folder = download_files(version, work)
     except (MlflowException, RequestException, FileNotFoundError):
         # An unreachable store raises here too, which is no fault of the version.
         store.client.get_registered_model(version.name)
@@ -91,10 +105,24 @@ def inspect(store: Store, version: ModelVersion, work: Path) -> Files:
         return nothing
     if digest is None and not (folder / MANIFEST).is_file():
         return Files((), False)
-    return Files(tuple(check(folder, digest)), digest is not None)
+    return Files(tuple(faults(version, folder, work)), digest is not None)
 
 
 def download(version: ModelVersion, work: Path) -> Path:
+    """Download a version's files and its base into folders under `work`; a second call reuses them.
+
+    Raises:
+        ValueError: the registry has no intact copy of its base.
+    """
+    folder = download_files(version, work)
+    try:
+        bases.complete(folder, work)
+    except bases.Missing as error:
+        raise ValueError(f"{reference(version)}: {error}") from None
+    return folder
+
+
+def download_files(version: ModelVersion, work: Path) -> Path:
     """Download a version's files into a separate folder under `work`; a second call reuses it."""
     folder = work / f"{version.name}-{version.version}"
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Build the folder of a version: a pyfunc with weights, recipe, code, signature, example, card and lineage."""
+"""Build the folder of a version: a pyfunc with adapters, recipe, code, signature, example, card and lineage."""
 
 import shutil
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from bonesoup.files import read_json, write_json
 from bonesoup.method.methods import BASELINE
 from bonesoup.method.preferences import preference_faults
 from bonesoup.paths import MEASURED, METRICS, SOUPS
-from bonesoup.registry import lineage, manifest
+from bonesoup.registry import bases, lineage, manifest
 from bonesoup.registry.candidates import CHECKPOINT, Candidate, merge
 
 STEERABLE = Path(__file__).with_name("steerable.py")
@@ -33,6 +33,7 @@ class Origin:
         digests: SHA-256 of data files, reward models, normaliser and SFT policy, by path.
         yardstick: digest of the yardstick that the run was evaluated on; None if it was not.
         pipeline: tag that ties the versions of one run together.
+        base: the version that holds their base, such as bonesoup-base/1.
     """
 
     root: Path
@@ -43,6 +44,7 @@ class Origin:
     digests: dict[str, str]
     yardstick: str | None
     pipeline: str
+    base: str | None = None
 
 
 def build(candidate: Candidate, origin: Origin, card: str, identity: Model, work: Path) -> Path:
@@ -62,12 +64,15 @@ def build(candidate: Candidate, origin: Origin, card: str, identity: Model, work
         merge(origin.root, candidate.soup["method"], candidate.coefficients, work / CHECKPOINT)
         (work / CHECKPOINT / "README.md").write_text(card)
         folders = {CHECKPOINT: work / CHECKPOINT}
+    # The package brings adapters for its demo, which no version needs.
+    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors")
+    code = shutil.copytree(Path(bonesoup.__file__).parent, work / "bonesoup", ignore=ignored)
     folder = work / "model"
     mlflow.pyfunc.save_model(
         path=folder,
         mlflow_model=identity,
         python_model=str(STEERABLE),
-        code_paths=[str(Path(bonesoup.__file__).parent)],
+        code_paths=[str(code)],
         artifacts={name: str(path.absolute()) for name, path in (folders | recipes).items()},
         model_config=model_config(candidate, origin),
         signature=signature(candidate, origin),
@@ -84,7 +89,8 @@ def build(candidate: Candidate, origin: Origin, card: str, identity: Model, work
 def model_config(candidate: Candidate, origin: Origin) -> dict[str, Any]:
     """Return the settings that steerable.py reads; load_model(uri, model_config={...}) overrides them."""
     objectives, generation = candidate.soup["objectives"], origin.settings["generation"]
-    return {
+    base = {bases.BASE: candidate.base} if candidate.base else {}
+    return base | {
         "preferences": {name: w for name, w in origin.preferences.items() if not preference_faults(w, objectives)},
         "default": candidate.default,
         "fixed": candidate.fixed,

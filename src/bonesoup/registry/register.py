@@ -15,14 +15,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ruamel.yaml import YAML
 
 from bonesoup.files import digest, file_digest, read_json, work_folder
-from bonesoup.paths import DATA, METRICS
-from bonesoup.registry import lineage, manifest, mirror, runs, scores, yardstick
+from bonesoup.paths import DATA, METRICS, SFT
+from bonesoup.registry import bases, lineage, manifest, mirror, runs, scores, yardstick
 from bonesoup.registry.candidates import Candidate, candidates
 from bonesoup.registry.card import card, description
 from bonesoup.registry.package import Origin, build
 from bonesoup.registry.runs import FINGERPRINT
 from bonesoup.registry.store import Store, connect, nothing_lost, shown, tracking_uri
-from bonesoup.registry.versions import ensure_model, versions
+from bonesoup.registry.versions import ensure_model, reference, versions
 from bonesoup.settings.schema import Register
 
 
@@ -72,15 +72,20 @@ def register_all(
             if measure and yardstick.current(store, register.name) is None:
                 yardstick.adopt(store, register.name, root, measure, yardstick.FIRST, code)
                 echo(f"yardstick {measure.digest} adopted: the first of {register.name}")
+            have = {candidate.name: existing(store, candidate) for candidate in wanted}
+            base = _base(store, register.name, root, wanted, have, code, echo)
             digests, pipeline = lineage.digests(root, settings), _pipeline(store, wanted, parent)
-            origin = Origin(root, settings_text, settings, preferences, code, digests, measure_digest, pipeline)
+            origin = Origin(root, settings_text, settings, preferences, code, digests, measure_digest, pipeline, base)
         for candidate in wanted:
-            known = existing(store, candidate)
+            known = have[candidate.name]
             start = time.monotonic()
             version = known or add(store, candidate, origin, parent)
             models[candidate.name] = {"version": int(version.version), "new": known is None}
             if known is None:
                 echo(f"{candidate.name}: version {version.version} registered ({time.monotonic() - start:.1f} s)")
+        if wanted:
+            # `bonesoup clean` may have deleted the base while no version named it yet.
+            _base(store, register.name, root, wanted, have, code, echo)
         store.client.set_terminated(parent.info.run_id, "FINISHED")
     made = sum(model["new"] for model in models.values())
     echo(f"runs: {len(sent)} sent, {len(had)} there already")
@@ -109,6 +114,26 @@ def _pipeline(store: Store, wanted: list[Candidate], parent: Run) -> str:
     soup = next(candidate for candidate in wanted if candidate.kind == "soup")
     known = existing(store, soup)
     return (known and known.tags.get("pipeline")) or parent.data.tags[FINGERPRINT]
+
+
+def _base(
+    store: Store,
+    prefix: str,
+    root: Path,
+    wanted: list[Candidate],
+    have: dict[str, ModelVersion | None],
+    code: lineage.Code,
+    echo: Callable[[str], None],
+) -> str | None:
+    """Send the base that the versions name, unless the registry has it; return its reference.
+
+    None if no version names one: early versions hold their base themselves, and merged weights need none.
+    """
+    for candidate in wanted:
+        known = have[candidate.name]
+        if candidate.base and (known is None or bases.BASE in known.tags):
+            return reference(bases.publish(store, prefix, root / SFT, candidate.base, code, echo))
+    return None
 
 
 def existing(store: Store, candidate: Candidate) -> ModelVersion | None:
@@ -175,6 +200,8 @@ def version_tags(candidate: Candidate, origin: Origin) -> dict[str, str]:
         "pipeline": origin.pipeline,
         "data_digest": digest({k: v for k, v in origin.digests.items() if k.startswith(DATA.as_posix())}),
     }
+    if candidate.base:
+        tags[bases.BASE] = candidate.base
     if origin.yardstick:
         tags["yardstick"] = origin.yardstick
     if candidate.fixed:

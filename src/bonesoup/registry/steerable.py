@@ -1,8 +1,9 @@
 """The registered model as MLflow runs it: prompts and a preference in, responses out.
 
-A "model from code": MLflow copies this file into every version and runs it by path, next to a copy of the package. A
-base model with every adapter stays in memory; a preference only sets how they are mixed. A version that is a single
-policy (a backbone, merged weights) answers its preference and refuses any other.
+A "model from code": MLflow copies this file into every version and runs it by path, next to a copy of the package. The
+base, which the version names by its digest, comes from the same registry. It stays in memory with every adapter; a
+preference only sets how they are mixed. A version that is a single policy (a backbone, merged weights) answers its
+preference and refuses any other.
 
     predict(["How do I bake bread?"], params={"preference": {"helpful": 0.7, "harmless": 0.3}, "seed": 1})
     predict(["How do I bake bread?"], params={"named": "careful"})
@@ -13,7 +14,9 @@ import logging
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 
 import mlflow
@@ -28,6 +31,7 @@ from bonesoup.generation.sample import sample
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.method.preferences import parse_weights, preference_faults
 from bonesoup.paths import MEASURED
+from bonesoup.registry import bases
 
 log = logging.getLogger("bonesoup")
 
@@ -43,7 +47,7 @@ class Answers:
     """A soup that answers requests one at a time, since the mixture is state of the model."""
 
     def __init__(self, file: Path, settings: dict):
-        """Load the soup next to `file`.
+        """Load the soup next to `file`, in the folder artifacts of a version.
 
         Args:
             settings: `preferences` (named ones), `default` (weights answered when none are given), `fixed`
@@ -57,7 +61,9 @@ class Answers:
         measured = file.parents[1] / "lineage" / MEASURED.name
         self.front = read_json(measured) if measured.is_file() else None
         self.objectives = list(soup.objectives)
-        self.soup = SoupModel.load(soup, device)
+        with TemporaryDirectory(prefix="bonesoup-") as work:
+            base = bases.of(file.parent.parent, Path(work))
+            self.soup = SoupModel.load(replace(soup, base=base) if base else soup, device)
         self.settings = settings
         self.lock = Lock()
 

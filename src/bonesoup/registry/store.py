@@ -85,6 +85,11 @@ def connect(root: Path, experiment: str, patience: float = 5, consequence: str =
     return Store(client, known.experiment_id)
 
 
+def use(root: Path) -> None:
+    """Point MLflow's functions at the store of the project in `root`, without opening it."""
+    mlflow.set_tracking_uri(tracking_uri(root))
+
+
 @contextmanager
 def nothing_lost(uri: str, consequence: str = SEND_AGAIN) -> Iterator[None]:
     """Turn any error of a failing store into one that says what to do.

@@ -118,8 +118,8 @@ def serve(
     if demo and (reference or follow):
         raise ValueError("--demo serves the soup that ships with the package: give neither a source nor --follow")
     # Only files from a registry need a folder in the project.
-    remote = not (demo or adapters) and (reference is None or reference.startswith("models:/"))
-    with work_folder(root, "serve") if remote else nullcontext() as work:
+    local = reference and not reference.startswith("models:/") and not (Path(reference) / "MLmodel").is_file()
+    with nullcontext() if demo or adapters or local else work_folder(root, "serve") as work:
         if demo:
             source, registered = unpack(say), False
         elif adapters:
@@ -158,7 +158,7 @@ def _find(reference: str | None, root: Path, work: Path | None) -> tuple[Source,
     if reference and reference.endswith((".yaml", ".yml")):
         return sources.from_adapters(soup_file.read(Path(reference)), f"the soup of {reference}"), False
     if reference and not reference.startswith("models:/"):
-        return sources.from_folder(Path(reference)), False
+        return sources.from_folder(Path(reference), work), False
     registered = sources.from_registry(root, reference, work)
     return (registered, True) if registered else (sources.from_project(root), False)
 

@@ -1,6 +1,6 @@
 """The soup to serve, from a registered version or a project's run: recipes, defaults and measured fronts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +101,11 @@ def from_project(root: Path) -> Source:
     )
 
 
-def from_version(folder: Path, name: str, version: str | None) -> Source:
+def from_version(folder: Path, name: str, version: str | None, work: Path | None = None) -> Source:
     """Read the soup in the files of a registered version.
+
+    Args:
+        work: folder for the base, if the files only name it; needed as long as it is served.
 
     Raises:
         ValueError: it cannot be steered: merged weights or a single backbone answer one preference only.
@@ -117,6 +120,8 @@ def from_version(folder: Path, name: str, version: str | None) -> Source:
             "checkpoint with any server of Transformers models"
         )
     main = Soup.read(files / "soup.json", files)
+    if work and not main.base.is_dir():
+        main = replace(main, base=_base(folder, work))
     return Source(
         name=name,
         version=version,
@@ -151,14 +156,17 @@ def from_adapters(file: SoupFile, place: str) -> Source:
     )
 
 
-def from_folder(folder: Path) -> Source:
+def from_folder(folder: Path, work: Path | None = None) -> Source:
     """Read a project, or the downloaded files of a version.
+
+    Args:
+        work: see `from_version`.
 
     Raises:
         ValueError: it is neither.
     """
     if (folder / "artifacts/soup.json").is_file():
-        return from_version(folder, folder.absolute().name, None)
+        return from_version(folder, folder.absolute().name, None, work)
     if (folder / params.PARAMS).is_file():
         return from_project(folder)
     raise ValueError(f"{folder} is neither a project (it has no {params.PARAMS}) nor the files of a registered version")
@@ -192,9 +200,22 @@ def from_registry(root: Path, reference: str | None, work: Path) -> Source | Non
     return from_version(work / f"{version.name}-{version.version}", version.name, str(version.version))
 
 
+def _base(folder: Path, work: Path) -> Path:
+    """Fetch the base that a version's files name from the registry of the project here, or of MLFLOW_TRACKING_URI."""
+    from bonesoup.registry import bases
+    from bonesoup.registry.store import use
+
+    use(Path("."))
+    try:
+        base = bases.of(folder, work)
+    except bases.Missing as error:
+        raise ValueError(f"{folder}: {error}") from None
+    return base or folder / bases.PLACE
+
+
 def _beside(main: Soup, rewarded: Path, root: Path) -> dict[str, Soup]:
     """Return the baselines that are served along with a soup."""
-    read = {BASELINE: Soup.read(rewarded, root)} if rewarded.is_file() else {}
+    read = {BASELINE: replace(Soup.read(rewarded, root), base=main.base)} if rewarded.is_file() else {}
     return read | {SFT: Soup(SFT, main.base, main.objectives, "none", (), main.preferences)}
 
 

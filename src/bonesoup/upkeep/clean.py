@@ -46,6 +46,7 @@ class Plan:
         """Map each part to the number of things to delete and their bytes."""
         going = self.retention or Retention([])
         models = sum(disposal.size(model.artifact_location) for model in going.models)
+        # The files of a base lie in its run.
         runs = sum(disposal.size(run.info.artifact_uri) for run in going.runs)
         return {
             "versions and the models behind them": (max(len(going.versions), len(going.models)), models),

@@ -2,15 +2,13 @@
 
 import contextlib
 from collections.abc import Callable
-from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from bonesoup.promotion import champion
+from bonesoup.registry.bases import local_folder
 from bonesoup.registry.store import Store
 from bonesoup.registry.versions import reference
 from bonesoup.upkeep import retention
@@ -38,7 +36,14 @@ def delete(store: Store, uri: str, plan: Retention, echo: Callable[[str], None])
                 spared.append(version)
             else:
                 client.delete_model_version(version.name, str(version.version))
-    safe = {version.run_id for version in spared} | {version.source.removeprefix("models:/") for version in spared}
+        unnamed = retention.unnamed(plan.bases, retention.registered(store))
+        for base in plan.bases:
+            if base in unnamed:
+                client.delete_model_version(base.name, str(base.version))
+            else:
+                echo(f"a version names {reference(base)} meanwhile: kept")
+    stay = [*spared, *(base for base in plan.bases if base not in unnamed)]
+    safe = {version.run_id for version in stay} | {version.source.removeprefix("models:/") for version in stay}
     for run_id, parent in plan.moved.items():
         client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, parent)
     for model in plan.models:
@@ -73,9 +78,3 @@ def size(artifacts: str) -> int:
             else:
                 total += item.file_size or 0
     return total
-
-
-def local_folder(uri: str) -> Path | None:
-    """Return the folder that a URI names on this machine; None if it names another place."""
-    parts = urlsplit(uri)
-    return Path(url2pathname(parts.path)) if parts.scheme in ("", "file") else None

@@ -2,8 +2,8 @@
 
 Of each model these versions stay: the newest, those with an alias, the targets of rollbacks, all from the same
 pipeline as these, and the sources of copies under any name. Runs stay while they belong to a pipeline that is kept, or
-are younger than the newest pipelines. Yardsticks, copies and everything else are left alone: only what a
-registration of this project made can go, which the run that made it shows.
+are younger than the newest pipelines. A base goes when no version in the registry names it. Yardsticks, copies and
+everything else are left alone: only what a registration of this project made can go, which the run that made it shows.
 """
 
 import re
@@ -15,6 +15,7 @@ from mlflow.entities import LoggedModel, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from bonesoup.registry.bases import BASE, DIGEST, KIND
 from bonesoup.registry.mirror import PARENT, STAGES
 from bonesoup.registry.runs import FINGERPRINT
 from bonesoup.registry.store import Store
@@ -32,6 +33,7 @@ class Retention:
     Attributes:
         kept, versions: the registry's versions to keep, and those to delete.
         models: records of models, with the files of versions, to delete.
+        bases: versions of `<name>-base` to delete; their files lie in `runs`.
         runs: to delete.
         moved: run -> its new parent, as its present one is deleted.
     """
@@ -39,6 +41,7 @@ class Retention:
     kept: list[ModelVersion]
     versions: list[ModelVersion] = field(default_factory=list)
     models: list[LoggedModel] = field(default_factory=list)
+    bases: list[ModelVersion] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
 
@@ -63,10 +66,14 @@ def decide(store: Store, prefix: str, keep: int) -> Retention:
     gone = [version for version in mine if reference(version) in going]
     kept = [version for version in mine if reference(version) not in going]
     others = [version for version in everything if reference(version) not in going]
-    sources = "\n".join(source(store, version) for version in others)
     cut = cut_off(runs, keep)
+    sent = {run.info.run_id: run for run in runs if run.data.tags.get("stage") == KIND and run.info.start_time < cut}
+    bases = unnamed([version for version in others if version.run_id in sent], others)
+    others = [version for version in others if version not in bases]
+    sources = "\n".join(source(store, version) for version in others)
     lost, moved = lost_runs(store, runs, kept, cut)
-    # Yardsticks are versions with a run too.
+    lost += sent.values()
+    # Yardsticks and bases are versions with a run too.
     used = {version.run_id for version in others}
     lost = [run for run in lost if run.info.run_id not in used and run.info.run_id not in sources]
     orphaned = {version.source.removeprefix("models:/") for version in gone}
@@ -77,7 +84,7 @@ def decide(store: Store, prefix: str, keep: int) -> Retention:
         and model.model_id not in sources
         and (model.model_id in orphaned or model.creation_timestamp < cut)
     ]
-    return Retention(kept, gone, records, lost, moved)
+    return Retention(kept, gone, records, bases, lost, moved)
 
 
 def registered(store: Store) -> list[ModelVersion]:
@@ -95,6 +102,18 @@ def copied(everything: list[ModelVersion], gone: set[str]) -> set[str]:
             originals.add(copy["version"])
             todo.append(copy["version"])
     return originals
+
+
+def unnamed(bases: list[ModelVersion], everything: list[ModelVersion]) -> list[ModelVersion]:
+    """Return the bases that no version names, and none is a copy of.
+
+    Args:
+        everything: the versions that stay.
+    """
+    names = {version.tags.get(BASE) for version in everything}
+    free = {reference(base) for base in bases if base.tags.get(DIGEST) not in names}
+    free -= copied(everything, free)
+    return [base for base in bases if reference(base) in free]
 
 
 def source(store: Store, version: ModelVersion) -> str:

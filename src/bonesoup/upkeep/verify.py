@@ -91,12 +91,11 @@ def versions(root: Path, prefix: str, texts: list[str], cache: Path) -> list[Che
 
 
 def version(root: Path, registered: ModelVersion, cache: Path) -> Checked:
-    """Download a registered version and check its files, its lineage and the objects its dvc.lock names."""
+    """Download a registered version; check its files, base and lineage, and the objects its dvc.lock names."""
     with work_folder(root) as work:
-        folder = manifest.download(registered, work)
-        digest = registered.tags.get("manifest")
-        listed = bool(digest) or (folder / manifest.MANIFEST).is_file()
-        faults = manifest.check(folder, digest) if listed else []
+        folder = manifest.download_files(registered, work)
+        listed = "manifest" in registered.tags or (folder / manifest.MANIFEST).is_file()
+        faults = manifest.faults(registered, folder, work) if listed else []
         # Files that match the list must also match the digests in recipes and lineage.
         if not faults and (folder / LINEAGE).is_file():
             faults = lineage_faults(folder)
