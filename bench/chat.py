@@ -88,7 +88,7 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def request(live: SoupModel, merged: LlamaForCausalLM, rounds: int) -> float:
-    """Print the request's times; returns the median ratio."""
+    """Print the request's times; return the median ratio."""
     ids = np.random.default_rng(0).integers(10, WORDS, PROMPT).tolist()
     coefficients = live.coefficients([0.4, 0.6])
 
@@ -122,7 +122,7 @@ def request(live: SoupModel, merged: LlamaForCausalLM, rounds: int) -> float:
 
 
 def sweeps(live: SoupModel, folder: Path) -> float:
-    """Print the sweep's times; returns how many times faster it is."""
+    """Print the sweep's times; return how many times faster it is."""
     words = np.random.default_rng(1).integers(10, WORDS - 10, (PROMPTS, PROMPT - 3))
     prompts = [[{"role": "user", "content": " ".join(f"w{i}" for i in row)}] for row in words]
     grid = np.array([live.coefficients(mu) for mu in GRID])
@@ -143,13 +143,13 @@ def sweeps(live: SoupModel, folder: Path) -> float:
     ]
     once = timed(merge)
     each = timed(lambda: [models["merged"].generate(torch.tensor([row]), **SAMPLED) for row in ids]) / len(ids)
-    theirs = len(GRID) * (once + PROMPTS * each)
+    published = len(GRID) * (once + PROMPTS * each)
     tokens = len(GRID) * PROMPTS * NEW
     print(
-        f"sweep: {seconds:.0f} s, {tokens / seconds:.0f} tokens/s; the authors' way {theirs:.0f} s "
-        f"({once:.1f} s a merge, {each:.2f} s an answer); {theirs / seconds:.1f} times faster   bound 20"
+        f"sweep: {seconds:.0f} s, {tokens / seconds:.0f} tokens/s; the authors' way {published:.0f} s "
+        f"({once:.1f} s a merge, {each:.2f} s an answer); {published / seconds:.1f} times faster   bound 20"
     )
-    return theirs / seconds
+    return published / seconds
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ In the code, `URL` is `http://localhost:8000/v1` and `QUESTION` is your prompt. 
 
 @dataclass(frozen=True)
 class Client:
-    """A client: its title, the script that tries it, and the packages it needs, the client itself first."""
+    """Name a client: its title, the script that tries it, and the packages it needs, the client itself first."""
 
     title: str
     script: str
@@ -64,7 +64,7 @@ CLIENTS = (
 
 @dataclass(frozen=True)
 class Result:
-    """A client's version, and what was tried with it: {"what", "works", "why"}."""
+    """Record a client's version, and what was tried with it: {"what", "works", "why"}."""
 
     client: Client
     version: str
@@ -80,9 +80,11 @@ def attempt(client: Client, server: str) -> Result:
                 (folder / script.name).write_text(script.read_text())
         command, version = (_node if client.node else _python)(client, folder)
         # Nothing of this environment, and no telemetry.
-        own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-        own |= {"SERVER": server, "HOME": name, "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
-        done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, timeout=900, check=False)
+        variables = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        variables |= {"SERVER": server, "HOME": name, "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(
+            command, cwd=folder, env=variables, capture_output=True, text=True, timeout=900, check=False
+        )
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"what"')]
     if done.returncode:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]

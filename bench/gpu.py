@@ -200,7 +200,7 @@ def gradients_agree(task: Task, folder: Path) -> dict[str, float]:
 
 
 def training(task: Task, folder: Path) -> dict[str, float]:
-    """Train two specialists and two backbones together; seconds a step, tokens a second, peak memory in GB."""
+    """Train two specialists and two backbones together; return seconds a step, tokens a second, peak memory in GB."""
     rows = the_rows()
     if task.device == "cuda":
         torch.cuda.reset_peak_memory_stats()

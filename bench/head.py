@@ -65,15 +65,15 @@ def main() -> None:
                     results[name] = selective_log_softmax(logits, ids[:, -NEW:])
                     whole.setdefault(name, []).append(time.perf_counter() - started)
         # The first round only warmed up.
-        found = {kind: ratio(seconds) for kind, seconds in (("head", head), ("log-probabilities", whole))}
+        savings = {kind: ratio(seconds) for kind, seconds in (("head", head), ("log-probabilities", whole))}
         apart = float((results["before"] - results["after"]).abs().max())
         print(f"{str(dtype).removeprefix('torch.')}:")
         for kind, seconds in (("head", head), ("log-probabilities", whole)):
             before_ms, after_ms = (1e3 * statistics.median(seconds[name][1:]) for name in ("before", "after"))
-            print(f"  {kind}: {before_ms:.0f} ms before, {after_ms:.0f} ms after, {found[kind]:.1f} times faster")
+            print(f"  {kind}: {before_ms:.0f} ms before, {after_ms:.0f} ms after, {savings[kind]:.1f} times faster")
         print(f"  largest difference of a log-probability: {apart:.2g} nats")
-        if not found["head"] >= least:
-            missed.append(f"{dtype}: the head is {found['head']:.2f} times faster, bound {least:g}")
+        if not savings["head"] >= least:
+            missed.append(f"{dtype}: the head is {savings['head']:.2f} times faster, bound {least:g}")
         if not apart <= 1e-4:
             missed.append(f"{dtype}: log-probabilities are {apart:.2g} nats apart")
     print("\n" + ("\n".join(missed) if missed else "every bound is met"))

@@ -99,7 +99,7 @@ print(json.dumps({out: number / count for out, number in different.items()}))
 
 @dataclass(frozen=True)
 class Run:
-    """A whole process with the digest of its output: seconds, seconds of CPU, resident memory at most in MB."""
+    """Record a whole process and the digest of its output: seconds, seconds of CPU, peak resident memory in MB."""
 
     seconds: float
     cpu: float
@@ -135,7 +135,7 @@ def main() -> None:
 
 
 def prepare(work: Path) -> None:
-    """Checkpoints and mergekit's environment, where they are not there yet."""
+    """Make checkpoints and mergekit's environment, where they are not there yet."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "models/c/model.safetensors").is_file():
         quiet([sys.executable, "-c", MAKE, str(work / "models")])
@@ -152,13 +152,13 @@ def prepare(work: Path) -> None:
 
 
 def quiet(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=own())
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
     if done.returncode:
         sys.exit(f"{' '.join(command)[:200]} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return done.stdout
 
 
-def own() -> dict[str, str]:
+def environment() -> dict[str, str]:
     return os.environ | {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "true"}
 
 
@@ -181,7 +181,7 @@ def sides(work: Path) -> dict[str, list[str]]:
 
 
 def measured(command: list[str], out: Path | None) -> Run:
-    """Run a side, and take the digest of what it wrote where it does not do so itself."""
+    """Run a side, and take the digest of its output where it does not do so itself."""
     if out:
         out.parent.mkdir(exist_ok=True)
         shutil.rmtree(out, ignore_errors=True)
@@ -189,7 +189,7 @@ def measured(command: list[str], out: Path | None) -> Run:
     os.sync()
     started = time.monotonic()
     with open(os.devnull, "w") as null:
-        child = subprocess.Popen(command, env=own(), stdout=null, stderr=subprocess.PIPE)
+        child = subprocess.Popen(command, env=environment(), stdout=null, stderr=subprocess.PIPE)
         errors = child.stderr.read().decode()
         _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -204,22 +204,22 @@ def measured(command: list[str], out: Path | None) -> Run:
 
 def compared(work: Path) -> dict[str, float]:
     outs = {str(work / "out" / name): name for name in SIDES if name != "copy"}
-    found = json.loads(quiet([sys.executable, "-c", COMPARE, json.dumps(weighted(work)), *outs]))
-    return {outs[out]: share for out, share in found.items()}
+    differences = json.loads(quiet([sys.executable, "-c", COMPARE, json.dumps(weighted(work)), *outs]))
+    return {outs[out]: share for out, share in differences.items()}
 
 
 def report(runs: dict[str, list[Run]], imports: list[float], different: dict[str, float]) -> list[str]:
-    """Print the table; return what misses its bound."""
+    """Print the table; return the bounds that were missed."""
     print(f"{'':14}{'seconds':>24}{'CPU':>7}{'MB':>7}{'to bonesoup':>24}{'at least':>10}{'differing':>11}")
     faults = []
-    for name, found in runs.items():
-        seconds = sorted(run.seconds for run in found)
-        ratios = sorted(run.seconds / mine.seconds for run, mine in zip(found, runs["bonesoup"], strict=True))
+    for name, side in runs.items():
+        seconds = sorted(run.seconds for run in side)
+        ratios = sorted(run.seconds / mine.seconds for run, mine in zip(side, runs["bonesoup"], strict=True))
         if name in LEAST and statistics.median(ratios) < LEAST[name]:
             faults.append(f"{name} takes {statistics.median(ratios):.2f} times as long, bound {LEAST[name]:g}")
         least = f"{LEAST[name]:g}" if name in LEAST else ""
         share = f"{different[name]:.1e}" if name in different else ""
-        cpu, peak = statistics.median(run.cpu for run in found), max(run.megabytes for run in found)
+        cpu, peak = statistics.median(run.cpu for run in side), max(run.megabytes for run in side)
         print(f"{name:14}{spread(seconds):>24}{cpu:>7.2f}{peak:>7.0f}{spread(ratios):>24}{least:>10}{share:>11}")
     peak = max(run.megabytes for run in runs["bonesoup"])
     if peak > MEGABYTES:

@@ -29,9 +29,9 @@ COMMANDS = {
 ROUNDS = 5
 
 
-def timed(command: list[str], own: dict[str, str]) -> float:
+def timed(command: list[str], variables: dict[str, str]) -> float:
     started = time.monotonic()
-    done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     return time.monotonic() - started
@@ -43,9 +43,9 @@ def main() -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        own = environment() | {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        variables = environment() | {"PREFECT_HOME": home, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
         serve = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-        server = subprocess.Popen(serve, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        server = subprocess.Popen(serve, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         api = f"http://127.0.0.1:{port}/api"
         try:
             while True:
@@ -54,14 +54,14 @@ def main() -> None:
                     break
                 except httpx.HTTPError:
                     time.sleep(0.5)
-            own |= {"PREFECT_API_URL": api}
+            variables |= {"PREFECT_API_URL": api}
             # Once each: what is due runs now, and caches of the disk are warm.
             for command in COMMANDS.values():
-                timed(command, own)
+                timed(command, variables)
             seconds = {name: [] for name in COMMANDS}
             for _ in range(ROUNDS):
                 for name, command in COMMANDS.items():
-                    seconds[name].append(timed(command, own))
+                    seconds[name].append(timed(command, variables))
         finally:
             server.terminate()
             server.wait()

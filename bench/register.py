@@ -31,15 +31,15 @@ def main() -> None:
         named = (settings.register_, settings.objectives, settings.preferences)
         register_all(root, params.PARAMS.read_text(), *named, lines.append)
         total = time.monotonic() - start
-    found = {match["name"]: float(match["seconds"]) for line in lines if (match := REGISTERED.match(line))}
+    timings = {match["name"]: float(match["seconds"]) for line in lines if (match := REGISTERED.match(line))}
     soup = f"{settings.register_.name}-soup"
-    if soup not in found:
+    if soup not in timings:
         raise SystemExit("out/ holds no finished soup: `bonesoup run` makes one")
-    for name, seconds in found.items():
+    for name, seconds in timings.items():
         print(f"{name:32} {seconds:5.1f} s")
     print(f"{'all runs and versions':32} {total:5.1f} s")
-    print(f"the soup takes {found[soup]:.1f} s of {ALLOWED:.0f} s: {found[soup] / ALLOWED:.2f}")
-    if found[soup] > ALLOWED:
+    print(f"the soup takes {timings[soup]:.1f} s of {ALLOWED:.0f} s: {timings[soup] / ALLOWED:.2f}")
+    if timings[soup] > ALLOWED:
         raise SystemExit(1)
 
 

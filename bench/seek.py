@@ -52,14 +52,14 @@ def make_clone(profile: str, seed: int, changes: dict) -> Path:
         subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
     with open(clone / "params.yaml", "w") as out:
         profiles.yaml.dump(profiles.compose(profile, None, changes | {"seed": seed}), out)
-    own = environment() | {"PYTHONPATH": str(clone / "src")}
+    variables = environment() | {"PYTHONPATH": str(clone / "src")}
     command = [sys.executable, "-m", "dvc", "repro", "--quiet", "normalise"]
-    subprocess.run(command, cwd=clone, env=own, check=True, stdout=sys.stderr)
+    subprocess.run(command, cwd=clone, env=variables, check=True, stdout=sys.stderr)
     return clone
 
 
 class Probes:
-    """Fronts of one seed's betas after any number of steps, each trained and sampled once."""
+    """Make fronts of one seed's betas after any number of steps, each trained and sampled once."""
 
     def __init__(self, settings, samples: int):
         self.settings, self.samples = settings, samples
@@ -83,8 +83,8 @@ class Probes:
             soup = Soup("seek", SFT, tuple(self.settings.objectives), "solve", policies, points)
             prompts = load_prompts(split, self.samples)
             model, batch = SoupModel.load(soup, self.settings.device), self.settings.evaluation.batch
-            found = front_rows(model, prompts, self.scorer, self.settings.generation, batch, self.settings.seed)
-            self.known[key] = front_of(found, "seek", self.settings.objectives)
+            samples = front_rows(model, prompts, self.scorer, self.settings.generation, batch, self.settings.seed)
+            self.known[key] = front_of(samples, "seek", self.settings.objectives)
         return self.known[key]
 
     def volumes(self, betas: list[float], steps: int) -> dict[float, float]:
@@ -97,7 +97,7 @@ class Probes:
 
 
 def searches(probes: Probes, betas: list[float], default: float) -> dict[str, tuple[float, int]]:
-    """Name -> (the beta chosen, updates of one policy spent on all candidates)."""
+    """Map each search to (the beta chosen, updates of one policy spent on all candidates)."""
     full, settings = probes.settings.rl.steps, probes.settings
     fifth, tenth = max(1, round(0.2 * full)), max(1, round(0.1 * full))
     # In the order of steps: a policy goes on from where it was.
@@ -107,7 +107,7 @@ def searches(probes: Probes, betas: list[float], default: float) -> dict[str, tu
     fronts = {beta: probes.front(beta, fifth, "validation") for beta in betas}
     statistics = Statistics(settings.evaluation.bootstrap, 0.95, settings.seed)
     table = compare_betas(fronts, default, settings.evaluation.references[0], statistics)
-    best = max(table, key=lambda one: one["hypervolume"]["value"])
+    best = max(table, key=lambda candidate: candidate["hypervolume"]["value"])
     half = sorted(betas, key=lambda beta: -at_tenth[beta])[: (len(betas) + 1) // 2]
     further = tenth + (spent - len(betas) * tenth) // len(half)
     at_further = probes.volumes(half, further)
@@ -154,13 +154,13 @@ def main() -> None:
         with contextlib.redirect_stdout(sys.stderr):
             chosen = searches(probes, arguments.betas, settings.beta)
             reached = {beta: quality(probes, beta) for beta in arguments.betas}
-        best = {key: max(one[key] for one in reached.values()) for key in ("hypervolume", "interior")}
+        best = {key: max(metrics[key] for metrics in reached.values()) for key in ("hypervolume", "interior")}
         for name, (beta, spent) in chosen.items():
             gaps = {key: best[key] - reached[beta][key] for key in best}
             lost.setdefault(name, []).append(gaps | {"spent": spent})
-        cells = [f"{one['hypervolume']:.3f}, {one['interior']:.3f}" for one in reached.values()]
-        told = ", ".join(f"{name} {beta:g}" for name, (beta, _) in chosen.items())
-        print(f"| {seed} | " + " | ".join(cells) + f" | {told} |", flush=True)
+        cells = [f"{metrics['hypervolume']:.3f}, {metrics['interior']:.3f}" for metrics in reached.values()]
+        chosen_betas = ", ".join(f"{name} {beta:g}" for name, (beta, _) in chosen.items())
+        print(f"| {seed} | " + " | ".join(cells) + f" | {chosen_betas} |", flush=True)
         os.chdir(here)
     print("\n| search | updates of a policy spent | hypervolume lost to the best beta | interior utility lost |")
     print("|---|---:|---:|---:|")

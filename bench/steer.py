@@ -51,7 +51,7 @@ TIE = 1e-3
 
 @dataclass(frozen=True)
 class Size:
-    """A model, its policies' rank, and what is measured on it."""
+    """Describe a model, its policies' rank, and what is measured on it."""
 
     model: Model
     words: int
@@ -196,10 +196,10 @@ def agreement(live: SoupModel, grid: np.ndarray, tokens: list[list[int]], folder
             gaps, texts = [], []
             for policy, coefficients in ((live, live.coefficients(mu)), (plain, np.zeros(0))):
                 batch = RunningBatch(policy)
-                found = batch.join([Request(0, ids, coefficients, 0, 0.0, 1.0, NEW)])
+                generated = batch.join([Request(0, ids, coefficients, 0, 0.0, 1.0, NEW)])
                 while len(batch):
-                    found += batch.step()
-                texts.append([token.id for token in found])
+                    generated += batch.step()
+                texts.append([token.id for token in generated])
             if texts[0] == texts[1]:
                 same += 1
                 continue
@@ -216,7 +216,7 @@ def agreement(live: SoupModel, grid: np.ndarray, tokens: list[list[int]], folder
 
 
 def measure(name: str, size: Size, folder: Path, rounds: int) -> list[str]:
-    """Print the size's tables; the bounds that were missed."""
+    """Print the size's tables; return the bounds that were missed."""
     recipe = make(size, folder)
     live = SoupModel.load(recipe)
     parameters = sum(p.numel() for p in live.model.parameters())
@@ -253,7 +253,7 @@ def measure(name: str, size: Size, folder: Path, rounds: int) -> list[str]:
         prompts = [[{"role": "user", "content": " ".join(f"w{i}" for i in row)}] for row in words]
         grid = GRID if count <= 4 else lattice(2, size.many - 1)
         seconds = sweeps(live, grid, prompts, rounds)
-        medians = {variant: statistics.median(found) for variant, found in seconds.items()}
+        medians = {variant: statistics.median(times) for variant, times in seconds.items()}
         print(f"    {count:4} x {len(grid):2} " + " ".join(f"{medians[v]:9.3f}" for v in ("mixed", "merged", "chosen")))
         if count <= 4:
             value, text = ratio(seconds["mixed"], seconds["merged"])

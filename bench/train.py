@@ -43,7 +43,7 @@ ROWS = {"specialist-1": [1.0, 0.0], "specialist-2": [0.0, 1.0], "backbone-1": [0
 
 @dataclass(frozen=True)
 class Size:
-    """A model, what a step of its policies is, and how much faster together they must be."""
+    """Describe a model, what a step of its policies is, and how much faster together they must be."""
 
     shape: dict[str, int]
     dtype: torch.dtype
@@ -111,7 +111,7 @@ def task(size: Size, base: Path) -> Task:
 
 
 class Together:
-    """Steps of the joint trainer."""
+    """Take steps of the joint trainer."""
 
     def __init__(self, shared: Task, folder: Path, rows: dict[str, list[float]] = ROWS):
         self.trainer = JointTrainer(shared, {name: (Fixed(row), folder / name) for name, row in rows.items()})
@@ -126,13 +126,13 @@ class Together:
 
 
 class OneByOne:
-    """Steps of TRL's trainer for one policy after another, each on a base of its own as it comes."""
+    """Take steps of TRL's trainer for one policy after another, each on a base of its own as it comes."""
 
     def __init__(self, shared: Task, folder: Path, rows: dict[str, list[float]] = ROWS):
         self.task, self.folder, self.rows = shared, folder, rows
 
     def step(self) -> float:
-        """Seconds within the trainers' steps: neither loading nor saving counts."""
+        """Return the seconds within the trainers' steps: neither loading nor saving counts."""
         total = 0.0
         for name, row in self.rows.items():
             trainer = rloo._trainer(self.task, row, self.folder / name)
@@ -145,7 +145,7 @@ class OneByOne:
 
 
 class Clock(transformers.TrainerCallback):
-    """Time from the start of a step, generation included, to its end."""
+    """Time a step from its start, generation included, to its end."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.started = time.perf_counter()
@@ -191,10 +191,10 @@ def measure(name: str, size: Size, folder: Path, rounds: int) -> list[str]:
     together.step()
     apart.step()
     seconds = [(together.step(), apart.step()) for _ in range(rounds)]
-    ratios = sorted(theirs / mine for mine, theirs in seconds)
-    mine, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
+    ratios = sorted(separate / mine for mine, separate in seconds)
+    mine, separate = (statistics.median(column) for column in zip(*seconds, strict=True))
     faster, larger = statistics.median(ratios), memory["four together"] / memory["one alone"]
-    say(f"  seconds a step of all policies: together {mine:.2f}, one by one by TRL {theirs:.2f}")
+    say(f"  seconds a step of all policies: together {mine:.2f}, one by one by TRL {separate:.2f}")
     missed = []
     if not faster >= size.faster:
         missed.append(f"{name}: together {faster:.3g} times faster, reach {size.faster:g}")

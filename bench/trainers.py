@@ -42,10 +42,10 @@ def adapters(settings: Settings, trainer: str, rows: dict[str, list[float]]) -> 
     return {slot: rloo.train_policy(shared, slot, row, folders[slot]) for slot, row in rows.items()}
 
 
-def front(settings: Settings, rows: dict[str, list[float]], found: dict[str, Path], samples: int) -> np.ndarray:
+def front(settings: Settings, rows: dict[str, list[float]], folders: dict[str, Path], samples: int) -> np.ndarray:
     """Return the mean normalised rewards [grid, objective] of a soup."""
     grid = lattice(len(settings.objectives), 4)
-    policies = tuple(Policy(slot, found[slot], tuple(row)) for slot, row in rows.items())
+    policies = tuple(Policy(slot, folders[slot], tuple(row)) for slot, row in rows.items())
     soup = Soup("soup", SFT, tuple(settings.objectives), "solve", policies, tuple(map(tuple, grid.tolist())))
     prompts = load_prompts("validation", samples)
     model, scorer = SoupModel.load(soup, settings.device), load_scorer(settings)
@@ -71,13 +71,13 @@ def main() -> None:
     rows = {slot: row for soup in soups.values() for slot, row in soup.items()}
     fronts: dict[tuple[str, str], list[np.ndarray]] = {}
     for seed in chosen.seeds:
-        own = settings.model_copy(
+        changed = settings.model_copy(
             update={"seed": seed, "rl": settings.rl.model_copy(update={"steps": chosen.steps, "warmup_steps": 2})}
         )
         for trainer in ("joint", "trl"):
-            found = adapters(own, trainer, rows)
+            trained = adapters(changed, trainer, rows)
             for soup, part in soups.items():
-                fronts.setdefault((soup, trainer), []).append(front(own, part, found, chosen.samples))
+                fronts.setdefault((soup, trainer), []).append(front(changed, part, trained, chosen.samples))
     missed = []
     for soup in soups:
         both = {trainer: np.stack(fronts[soup, trainer]) for trainer in ("joint", "trl")}

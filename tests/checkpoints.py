@@ -11,7 +11,7 @@ IDS = torch.arange(24).reshape(2, 12)
 
 
 def llama(folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32, shard: str = "5GB", **settings) -> Path:
-    """A Llama of random weights, saved as `save_pretrained` does."""
+    """Save a Llama of random weights, as `save_pretrained` does."""
     torch.manual_seed(seed)
     shape = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 2, "initializer_range": 0.3, "bos_token_id": 0, "eos_token_id": 1}
@@ -21,7 +21,7 @@ def llama(folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32, shard
 
 
 def folder_of(folder: Path, tensors: dict[str, torch.Tensor], **config) -> Path:
-    """A folder with these tensors, in a made-up architecture."""
+    """Write a folder with these tensors, in a made-up architecture."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"model_type": "made-up", "architectures": ["MadeUpForCausalLM"], "tie_word_embeddings": False}
     (folder / "config.json").write_text(json.dumps(settings | config))
@@ -30,5 +30,5 @@ def folder_of(folder: Path, tensors: dict[str, torch.Tensor], **config) -> Path:
 
 
 def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a folder, whatever its files are."""
+    """Read all tensors of a folder, whatever its files are."""
     return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}

@@ -32,7 +32,7 @@ VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
 def interpolated(value: Any, variables: dict[str, str]) -> Any:
-    """${NAME}, ${NAME:-default} and ${NAME:?message} replaced.
+    """Replace ${NAME}, ${NAME:-default} and ${NAME:?message}.
 
     Raises:
         ValueError: a variable with :? has no value.
@@ -44,7 +44,7 @@ def interpolated(value: Any, variables: dict[str, str]) -> Any:
     if not isinstance(value, str):
         return value
 
-    def found(match: re.Match) -> str:
+    def replacement(match: re.Match) -> str:
         name, kind, rest = match.groups()
         if variables.get(name):
             return variables[name]
@@ -52,7 +52,7 @@ def interpolated(value: Any, variables: dict[str, str]) -> Any:
             raise ValueError(f"{name}: {rest}")
         return rest or ""
 
-    return VARIABLE.sub(found, value)
+    return VARIABLE.sub(replacement, value)
 
 
 def document() -> dict:
@@ -60,15 +60,15 @@ def document() -> dict:
 
 
 def postgres_tools() -> Path | None:
-    """The folder of PostgreSQL's server programs."""
-    if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
+    """Find the folder of PostgreSQL's server programs."""
+    if program := shutil.which("initdb"):
+        return Path(program).resolve().parent
     return next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
 @dataclass
 class Stack:
-    """Services of compose.yaml on free ports of loopback.
+    """Run services of compose.yaml on free ports of loopback.
 
     Attributes:
         ports: service -> port here.
@@ -84,28 +84,28 @@ class Stack:
         return f"http://127.0.0.1:{self.ports[service]}"
 
     def here(self, value: str) -> str:
-        """A value of compose.yaml with the addresses of containers replaced by those of the processes here."""
+        """Replace the addresses of containers in a value of compose.yaml by those of the processes here."""
         for name, port in PORTS.items():
             value = re.sub(rf"(//|@)({name}|127\.0\.0\.1):{port}\b", rf"\g<1>127.0.0.1:{self.ports[name]}", value)
         return value
 
     def environment(self, service: str) -> dict[str, str]:
-        """The service's own variables, and of ours only what names no server."""
-        own = {name: self.here(value) for name, value in self.services[service]["environment"].items()}
+        """Return the variables of a service, and from this process only those that name no server."""
+        variables = {name: self.here(value) for name, value in self.services[service]["environment"].items()}
         ports = {str(port): str(self.ports[name]) for name, port in PORTS.items()}
-        for name, value in own.items():
+        for name, value in variables.items():
             if name.endswith("_HOST"):
-                own[name] = "127.0.0.1"
+                variables[name] = "127.0.0.1"
             elif name.endswith("_PORT"):
-                own[name] = ports[value]
+                variables[name] = ports[value]
         foreign = ("MLFLOW_", "PREFECT_", "AWS_", "PG", "BONESOUP_", "DVC_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         tools = {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
         home = {"PREFECT_HOME": str(self.logs / f"home-{service}")}
-        return inherited | tools | home | own
+        return inherited | tools | home | variables
 
     def run(self, service: str) -> str:
-        """A service that ends by itself; what it printed."""
+        """Run a service that ends by itself; return what it printed."""
         command = self.services[service]["command"]
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment(service), capture_output=True, text=True, timeout=120, check=False
@@ -145,7 +145,7 @@ class Stack:
 
 @contextmanager
 def stack(logs: Path) -> Iterator[Stack]:
-    """PostgreSQL with both databases, moto's S3 server, the buckets."""
+    """Start PostgreSQL with both databases, and moto's S3 server with the buckets."""
     tools = postgres_tools()
     if tools is None:
         pytest.skip("PostgreSQL's server programs are not installed: apt-get install postgresql")
@@ -173,24 +173,24 @@ def answers(port: int) -> bool:
 
 
 def listening(process: psutil.Process) -> set[str]:
-    """Addresses on which a process and its children accept connections."""
+    """List the addresses on which a process and its children accept connections."""
     family = [process, *process.children(recursive=True)]
-    found = [c for member in family for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-    return {connection.laddr.ip for connection in found}
+    connections = [c for member in family for c in member.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    return {connection.laddr.ip for connection in connections}
 
 
 def start_postgres(made: Stack, tools: Path, data: Path) -> None:
-    """As the image of compose.yaml does: a superuser with a password, then the scripts of its init folder."""
-    own = made.services["postgres"]["environment"]
+    """Start PostgreSQL as the image of compose.yaml does: a superuser with a password, then the init scripts."""
+    variables = made.services["postgres"]["environment"]
     password = data / "password"
-    password.write_text(own["POSTGRES_PASSWORD"])
+    password.write_text(variables["POSTGRES_PASSWORD"])
     account = {}
     if os.geteuid() == 0:
         account = {"user": "nobody", "group": "nogroup", "extra_groups": []}
         shutil.chown(data, "nobody", "nogroup")
         shutil.chown(password, "nobody", "nogroup")
     cluster = data / "cluster"
-    options = ["--username", own["POSTGRES_USER"], "--pwfile", password, "--auth", "scram-sha-256"]
+    options = ["--username", variables["POSTGRES_USER"], "--pwfile", password, "--auth", "scram-sha-256"]
     command = [
         tools / "initdb",
         "--pgdata",
@@ -210,10 +210,18 @@ def start_postgres(made: Stack, tools: Path, data: Path) -> None:
             [*server, "-c", "fsync=off"], cwd=data, stdout=out, stderr=out, start_new_session=True, **account
         )
     made.processes.append(process)
-    at = {"PGHOST": "127.0.0.1", "PGPORT": str(made.ports["postgres"]), "PGPASSWORD": own["POSTGRES_PASSWORD"]}
+    at = {"PGHOST": "127.0.0.1", "PGPORT": str(made.ports["postgres"]), "PGPASSWORD": variables["POSTGRES_PASSWORD"]}
     made.wait("postgres", process, log, **at)
     for volume in made.services["postgres"]["volumes"]:
         source, target, *_ = volume.split(":")
         if target.startswith("/docker-entrypoint-initdb.d/"):
-            command = [tools / "psql", "--username", own["POSTGRES_USER"], "--dbname", "postgres", "--file", source]
+            command = [
+                tools / "psql",
+                "--username",
+                variables["POSTGRES_USER"],
+                "--dbname",
+                "postgres",
+                "--file",
+                source,
+            ]
             subprocess.run(command, check=True, capture_output=True, cwd=ROOT, env=os.environ | at)

@@ -51,7 +51,7 @@ WORDS = [
 
 @pytest.fixture(scope="session")
 def tiny_policy(tmp_path_factory) -> Path:
-    """Folder of an untrained Llama of two layers with a word tokenizer and the chat template."""
+    """Save an untrained Llama of two layers with a word tokenizer and the chat template."""
     from bonesoup.settings.schema import Model
     from bonesoup.training.base import base_policy
 
@@ -70,7 +70,7 @@ def prompts() -> list[list[dict[str, str]]]:
 
 @pytest.fixture
 def staged(tmp_path, monkeypatch, tiny_policy, prompts) -> Path:
-    """A folder to run a training stage in, the present one: SFT policy, prompts, two computed rewards, a normaliser."""
+    """Enter a folder in which training stages can run: SFT policy, prompts, two computed rewards, a normaliser."""
     import torch
 
     from bonesoup.files import write_json, write_jsonl

@@ -1,10 +1,10 @@
-"""Whether sampled tokens follow a distribution."""
+"""Check that sampled tokens follow a distribution."""
 
 import numpy as np
 
 
 def assert_drawn_from(tokens: list[int], probabilities: np.ndarray) -> None:
-    """By a chi-square statistic; what has probability 0 must not come at all."""
+    """Compare counts with a distribution by a chi-square statistic; probability 0 must not occur at all."""
     expected = probabilities * len(tokens)
     counts = np.bincount(tokens, minlength=len(expected))
     possible = expected > 0

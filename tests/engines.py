@@ -26,7 +26,7 @@ def python_with(*requirements: str) -> Path:
 
 
 def started(command: list, ready: str) -> tuple[subprocess.Popen, str]:
-    """Start a server and wait for the line that begins with `ready`; returns its process and that line."""
+    """Start a server and wait for the line that begins with `ready`; return the process and that line."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.stderr, text=True)
     for line in process.stdout:
         if line.startswith(ready):

@@ -32,7 +32,7 @@ NAMES = {
 
 
 def tokenizer(split) -> tuple[list[str], list[str], Tokenizer]:
-    """Vocabulary, merges and tokenizer of a byte-level BPE that splits text by `split` first."""
+    """Train a byte-level BPE that splits text by `split` first; return vocabulary, merges and tokenizer."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = split
     trainer = trainers.BpeTrainer(
@@ -87,7 +87,7 @@ def write(
     without: tuple[str, ...] = (),
     architecture: str | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Write a model; returns its state dict as the file holds it, quantised matrices dequantised.
+    """Write a model; return its state dict as the file holds it, quantised matrices dequantised.
 
     Args:
         quantise: the matrices of the layers.
@@ -149,7 +149,7 @@ def write(
 
 
 def _permuted(array: np.ndarray, heads: int) -> np.ndarray:
-    """convert_hf_to_gguf.py's LlamaModel.permute."""
+    """Reorder rows as convert_hf_to_gguf.py's LlamaModel.permute does."""
     return array.reshape(heads, 2, array.shape[0] // heads // 2, *array.shape[1:]).swapaxes(1, 2).reshape(array.shape)
 
 

@@ -30,7 +30,7 @@ THOUGHTFUL = (
 
 
 def _bpe(pre, special: list[str], alphabet: list[str], size: int) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Vocabulary and merges of a BPE learned from TEXTS."""
+    """Learn a BPE from TEXTS; return its vocabulary and merges."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre
     trainer = trainers.BpeTrainer(
@@ -47,7 +47,7 @@ def _byte_level(special: list[str]) -> tuple[dict[str, int], list[tuple[str, str
 
 
 def llama_tokenizer() -> transformers.PreTrainedTokenizerBase:
-    """Pieces with spaces marked, bytes for what is not among them; no pad token, no chat template."""
+    """Mark spaces in pieces, spell unknown text in bytes; no pad token, no chat template."""
     special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     return transformers.LlamaTokenizer(*_bpe(pre_tokenizers.Metaspace(split=False), special, [], 420))
 
@@ -87,7 +87,7 @@ def deberta_tokenizer() -> transformers.PreTrainedTokenizerBase:
 
 
 def _deberta(version: int) -> Callable:
-    """v3 differs from v2 in its settings: shared keys, log buckets of relative positions, a larger vocabulary."""
+    """Make DeBERTa v2 or v3, which differ in shared keys, log buckets of relative positions, and vocabulary."""
     v3 = {"position_buckets": 16, "share_att_key": True, "norm_rel_ebd": "layer_norm"} if version == 3 else {}
     return lambda size: transformers.DebertaV2Config(
         vocab_size=size,

@@ -82,7 +82,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def graph() -> dict[str, dict]:
-    """The stages of dvc.yaml with the settings they read and what they make, without dependencies."""
+    """Return the stages of dvc.yaml with the settings they read and the files they make, without dependencies."""
     stages = YAML(typ="safe").load((REPOSITORY / "dvc.yaml").read_text())["stages"]
     for stage in stages.values():
         stage.get("do", stage).pop("deps")
@@ -95,7 +95,7 @@ def write_graph(root: Path, stages: dict[str, dict]) -> None:
 
 
 def commit_results(root: Path) -> None:
-    """Have DVC record what lies in out/ as the results of the stages, in dvc.lock and its cache."""
+    """Have DVC record the files in out/ as the results of the stages, in dvc.lock and its cache."""
     from dvc.repo import Repo
 
     # Outside of a project DVC finds none of its stages.
@@ -139,7 +139,7 @@ def make_weights(out: Path) -> None:
 
 
 def make_soups(out: Path, seed: int = 0) -> None:
-    """Adapters drawn from `seed`, and the recipes that name them."""
+    """Write adapters drawn from `seed`, and the recipes that name them."""
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import LlamaForCausalLM
@@ -168,7 +168,7 @@ def make_soups(out: Path, seed: int = 0) -> None:
 
 
 def make_fronts(out: Path, settings: dict, leads: dict[str, float] = LEADS, seed: int = 0) -> None:
-    """Samples with made-up scores, and the report on them."""
+    """Write samples with made-up scores, and the report on them."""
     import numpy as np
     import pandas as pd
 
@@ -196,15 +196,18 @@ def make_fronts(out: Path, settings: dict, leads: dict[str, float] = LEADS, seed
         paths[method].parent.mkdir(parents=True, exist_ok=True)
         pd.DataFrame(rows).to_parquet(paths[method])
         write_json(paths[method].with_name("front.json"), {"method": method, "preferences": GRID})
-    own = settings["evaluation"]
-    statistics = Statistics(own["bootstrap"], own["confidence"], settings["seed"])
+    evaluation = settings["evaluation"]
+    statistics = Statistics(evaluation["bootstrap"], evaluation["confidence"], settings["seed"])
     fronts = read_fronts(paths, OBJECTIVES)
-    write_json(out / "metrics/report.json", document(evaluate(fronts, own["references"], own["interior"], statistics)))
+    write_json(
+        out / "metrics/report.json",
+        document(evaluate(fronts, evaluation["references"], evaluation["interior"], statistics)),
+    )
     write_json(out / "metrics/fronts.json", measured(fronts, statistics))
 
 
 def make_files(out: Path, settings: dict) -> None:
-    """Everything else the stages write."""
+    """Write everything else that the stages make."""
     from bonesoup.data import words
     from bonesoup.files import write_json, write_jsonl
 
@@ -241,7 +244,7 @@ def make_files(out: Path, settings: dict) -> None:
 def another(
     miniature: Miniature, folder: Path, leads: dict[str, float], seed: int, text: str | None = None
 ) -> Miniature:
-    """A later run of the same project: other adapters and other scores; `text` replaces its settings."""
+    """Make a later run of the same project: other adapters and other scores; `text` replaces its settings."""
     text = text or miniature.settings_text
     shutil.copytree(miniature.root, folder, ignore=shutil.ignore_patterns("var"))
     make_soups(folder / "out", seed)
@@ -253,7 +256,7 @@ def another(
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
-    """A new sqlite store; making one takes seconds, copying it none."""
+    """Make a new sqlite store by copying an empty one: making one takes seconds."""
     from mlflow import MlflowClient
 
     folder = tmp_path_factory.mktemp("empty")
@@ -271,7 +274,7 @@ def copied(store: Path, to: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def registered(miniature, empty_store):
-    """The project registered once in its own local store: (result, lines echoed, call to do it again)."""
+    """Register the project once in its own local store: (result, lines echoed, call to do it again)."""
     from bonesoup.registry.register import register_all
     from bonesoup.registry.store import LOCAL_DATABASE
     from bonesoup.settings.schema import Register
@@ -291,7 +294,7 @@ def registered(miniature, empty_store):
 
 @dataclass(frozen=True)
 class League:
-    """Four runs of one project in one store, registered as versions 1 to 4 of `league-soup`.
+    """Hold four runs of one project in one store, registered as versions 1 to 4 of `league-soup`.
 
     1 beats its Rewarded Soup; 2 beats 1; 3 is worse than the SFT policy; 4 was made from uncommitted code and
     evaluated on a yardstick of its own, so that the current one has no scores of it.
@@ -326,7 +329,7 @@ def played(miniature, empty_store, tmp_path_factory) -> League:
 
 @pytest.fixture
 def league(played):
-    """The league with no champion and nothing decided, whatever the test before it left."""
+    """Return the league with no champion and nothing decided, whatever the test before it left."""
     from bonesoup.registry import versions
 
     client = played.store.client
@@ -342,7 +345,7 @@ def league(played):
 
 @contextmanager
 def using(uri: str):
-    """Every call goes to this store meanwhile; parts of MLflow look at a global and not at a client."""
+    """Send every call to this store meanwhile; parts of MLflow look at a global and not at a client."""
     import mlflow
 
     before = mlflow.get_tracking_uri()

@@ -16,7 +16,7 @@ MLFLOW = Path(sys.executable).with_name("mlflow")
 
 @contextmanager
 def serving(arguments: list, port: int, folder: Path, path: str, **environment):
-    """The URL of an `mlflow ...` process that answers on `path`, and the process; stopped with its children."""
+    """Run an `mlflow ...` process that answers on `path`: (URL, process); it is stopped with its children."""
     log = folder / f"server-{port}.log"
     # `mlflow models serve` finds uvicorn by PATH.
     variables = os.environ | {"PATH": f"{MLFLOW.parent}{os.pathsep}{os.environ['PATH']}"}
@@ -44,7 +44,7 @@ def serving(arguments: list, port: int, folder: Path, path: str, **environment):
 
 
 def tracking(port: int, folder: Path):
-    """A tracking server whose database and artifacts lie in `folder`."""
+    """Run a tracking server whose database and artifacts lie in `folder`."""
     arguments = ["server", "--backend-store-uri", f"sqlite:///{folder}/server.db"]
     arguments += ["--artifacts-destination", folder / "artifacts", "--serve-artifacts", "--workers", "1"]
     return serving(arguments, port, folder, "/health", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")

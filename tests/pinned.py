@@ -15,5 +15,5 @@ def default() -> dict:
 
 
 def made_up(name: str) -> dict[str, str]:
-    """Settings that pin all that a profile leaves to --pin."""
+    """Make settings that pin all that a profile leaves to --pin."""
     return {pin.key: "0" * 40 for pin in profiles.draft(name).pins() if not pin.revision}

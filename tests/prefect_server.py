@@ -26,12 +26,12 @@ def free_port() -> int:
 
 
 def until(happened: Callable[[], object], what: str, seconds: float = 120):
-    """Wait until something is true; what it was."""
+    """Wait until a condition holds; return its value."""
     deadline = time.monotonic() + seconds
-    while not (found := happened()):
+    while not (value := happened()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
         time.sleep(0.2)
-    return found
+    return value
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -47,7 +47,7 @@ def stop(process: subprocess.Popen) -> None:
 
 
 def kill_tree(process: subprocess.Popen) -> None:
-    """SIGKILL to a worker and the flow runs it started, as when a machine loses power; not to dvc and the stages."""
+    """Send SIGKILL to a worker and its flow runs, as when a machine loses power; not to dvc and the stages."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     engines = [p for p in family if "prefect" in " ".join(p.cmdline())]
     for member in engines:
@@ -57,7 +57,7 @@ def kill_tree(process: subprocess.Popen) -> None:
 
 @dataclass
 class Prefect:
-    """A Prefect server with a database of its own."""
+    """Run a Prefect server with its own database."""
 
     home: Path
     port: int
@@ -78,11 +78,11 @@ class Prefect:
         }
 
     def start(self) -> None:
-        own = os.environ | self.variables()
-        del own["PREFECT_API_URL"]
+        variables = os.environ | self.variables()
+        del variables["PREFECT_API_URL"]
         command = [TOOLS / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"]
         with open(self.home / "server.log", "a") as log:
-            self.process = subprocess.Popen(command, env=own, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
         until(self.healthy, "the Prefect server answers")
 
     def healthy(self) -> bool:
@@ -91,7 +91,7 @@ class Prefect:
         return False
 
     def ask(self, method: str, path: str, body=None):
-        """Call the API; a busy database (503) is asked again, as Prefect's own client does."""
+        """Call the API; ask a busy database (503) again, as Prefect's own client does."""
         for _ in range(20):
             answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=30)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
@@ -113,19 +113,19 @@ class Prefect:
         assert done.status == 0, done.output
 
     def work(self, project: Project, log: Path, **more: str) -> subprocess.Popen:
-        """A worker in a clone."""
-        own = self.variables() | {"BONESOUP_HOME": str(project.folder)} | more
-        worker = project.start("prefect", "worker", "start", "--pool", POOL, "--type", "process", log=log, **own)
+        """Start a worker in a clone."""
+        variables = self.variables() | {"BONESOUP_HOME": str(project.folder)} | more
+        worker = project.start("prefect", "worker", "start", "--pool", POOL, "--type", "process", log=log, **variables)
         self.workers.append(worker)
         return worker
 
     def launch(self, deployment: str, **parameters) -> str:
-        """Start a run of a deployment; its id."""
-        found = self.get(f"deployments/name/{deployment}")
-        return self.post(f"deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
+        """Start a run of a deployment; return its id."""
+        described = self.get(f"deployments/name/{deployment}")
+        return self.post(f"deployments/{described['id']}/create_flow_run", parameters=parameters)["id"]
 
     def ended(self, run: str, seconds: float = 300) -> dict:
-        """Wait for a run to end; its state."""
+        """Wait for a run to end; return its state."""
         return until(lambda: (s := self.state(run)) and s["type"] in ENDED and s, f"run {run} ends", seconds)
 
     def state(self, run: str) -> dict:
@@ -134,20 +134,20 @@ class Prefect:
         return {}
 
     def tasks(self, run: str) -> dict[str, dict]:
-        """Task runs of a flow run by name, with state name and run count."""
-        found = self.post("task_runs/filter", flow_runs={"id": {"any_": [run]}}, limit=200)
-        return {task["name"]: task for task in found}
+        """Return the task runs of a flow run by name, with state name and run count."""
+        listed = self.post("task_runs/filter", flow_runs={"id": {"any_": [run]}}, limit=200)
+        return {task["name"]: task for task in listed}
 
     def log(self, run: str) -> str:
-        found = self.post("logs/filter", logs={"flow_run_id": {"any_": [run]}}, limit=200, sort="TIMESTAMP_ASC")
-        return "\n".join(line["message"] for line in found)
+        listed = self.post("logs/filter", logs={"flow_run_id": {"any_": [run]}}, limit=200, sort="TIMESTAMP_ASC")
+        return "\n".join(line["message"] for line in listed)
 
     def artifacts(self, run: str) -> dict[str, dict]:
-        found = self.post("artifacts/filter", flow_runs={"id": {"any_": [run]}}, limit=200)
-        return {artifact["key"]: artifact for artifact in found}
+        listed = self.post("artifacts/filter", flow_runs={"id": {"any_": [run]}}, limit=200)
+        return {artifact["key"]: artifact for artifact in listed}
 
     def schedule(self, deployment: str, seconds: int) -> str:
-        """Run a deployment (by id) every so many seconds; the schedule's id."""
+        """Run a deployment (by id) every so many seconds; return the schedule's id."""
         body = [{"schedule": {"interval": seconds}, "active": True}]
         return self.ask("POST", f"deployments/{deployment}/schedules", body)[0]["id"]
 
@@ -155,7 +155,7 @@ class Prefect:
         self.ask("DELETE", f"deployments/{deployment}/schedules/{schedule}")
 
     def runs(self, deployment: str, state: str) -> list[dict]:
-        """Runs of a deployment (by id) in a state of this name."""
+        """List runs of a deployment (by id) in a state of this name."""
         wanted = {"state": {"name": {"any_": [state]}}}
         return self.post("flow_runs/filter", deployments={"id": {"any_": [deployment]}}, flow_runs=wanted, limit=50)
 
@@ -175,7 +175,7 @@ def prefect(tmp_path_factory) -> Iterator[Prefect]:
 
 @pytest.fixture
 def worker(prefect, project, tmp_path) -> Iterator[subprocess.Popen]:
-    """A worker in a copy of the finished pipeline, with the deployments of its prefect.yaml."""
+    """Start a worker in a copy of the finished pipeline, with the deployments of its prefect.yaml."""
     prefect.deploy(project)
     running = prefect.work(project, tmp_path / "worker.log")
     yield running

@@ -22,7 +22,7 @@ TOOLS = Path(sys.executable).parent
 
 @dataclass(frozen=True)
 class Repro:
-    """What a command did: the stages that ran, those whose outs came from the cache, all it printed."""
+    """Tell what a command did: the stages that ran, those whose outs came from the cache, all it printed."""
 
     status: int
     output: str
@@ -38,14 +38,14 @@ class Repro:
 
 @dataclass(frozen=True)
 class Project:
-    """A clone in a folder of its own; its own source, not the installed one, is what runs."""
+    """Work in a clone, whose source, not the installed one, is what runs."""
 
     folder: Path
 
     def environment(self, **more: str) -> dict[str, str]:
         # Without MLFLOW_TRACKING_URI runs go to the clone's own var/.
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "BONESOUP_", "DVC_"))}
-        own = {
+        variables = {
             "PYTHONPATH": str(self.folder / "src"),
             "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}",
             "OMP_NUM_THREADS": "1",
@@ -56,10 +56,10 @@ class Project:
             "GIT_COMMITTER_EMAIL": "test@localhost",
             "COLUMNS": "120",
         }
-        return inherited | own | more
+        return inherited | variables | more
 
     def start(self, *command: str, log: Path, **more: str) -> subprocess.Popen:
-        """A command in a process group of its own, as a terminal would start it."""
+        """Start a command in its own process group, as a terminal would."""
         with open(log, "w") as out:
             return subprocess.Popen(
                 command,
@@ -102,7 +102,7 @@ class Project:
             yaml.dump(document, out)
 
     def files(self, folder: str) -> dict[str, bytes]:
-        """Relative name -> content of every file under a folder; empty when there is none."""
+        """Map relative names to the content of every file under a folder; empty when there is none."""
         top = self.folder / folder
         return {str(p.relative_to(top)): p.read_bytes() for p in sorted(top.rglob("*")) if p.is_file()}
 
@@ -135,7 +135,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory) -> Project:
-    """A clone of the last commit with tiny settings, nothing run."""
+    """Clone the last commit with tiny settings, nothing run."""
     folder = tmp_path_factory.mktemp("fresh") / "project"
     subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
     (folder / "dvc.lock").unlink(missing_ok=True)
@@ -154,7 +154,7 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def finished(fresh, tmp_path_factory) -> Finished:
-    """The whole pipeline, run once by `bonesoup run`."""
+    """Run the whole pipeline, once, by `bonesoup run`."""
     project = fresh.copy(tmp_path_factory.mktemp("finished") / "project")
     result = project.run("bonesoup", "run")
     assert result.status == 0, result.output
@@ -163,13 +163,13 @@ def finished(fresh, tmp_path_factory) -> Finished:
 
 @pytest.fixture
 def project(finished, tmp_path) -> Project:
-    """A copy of the finished pipeline, cache included, for a test to break."""
+    """Copy the finished pipeline, cache included, for a test to break."""
     return finished.project.copy(tmp_path / "project")
 
 
 @pytest.fixture
 def untouched(fresh, tmp_path) -> Project:
-    """A copy of the clone in which nothing has run."""
+    """Copy the clone in which nothing has run."""
     return fresh.copy(tmp_path / "project")
 
 
@@ -187,7 +187,7 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 @pytest.fixture
 def interrupt():
-    """interrupt(project, command, happened, how, log): start it, kill it once something happened, wait for the end.
+    """Return interrupt(project, command, happened, how, log): start, kill once something happened, wait for the end.
 
     `how`: dvc or stage (SIGKILL to that process alone), or group (SIGINT to the whole process group, as Ctrl-C does).
     """

@@ -30,7 +30,7 @@ BONESOUP = Path(sys.executable).with_name("bonesoup")
 
 
 def make_version(folder: Path, objectives: list[str], tokenizer: str = "words", measured: bool = True) -> Path:
-    """Files of a steerable soup, as the registry hands them out: random policies on an untrained base."""
+    """Write files of a steerable soup as the registry stores them: random policies on an untrained base."""
     files = folder / "artifacts"
     sizes = Model(source="scratch", tokenizer=tokenizer, vocabulary=400, hidden=32, layers=2, heads=2, context=256)
     model, words = base_policy(sizes, WORDS, seed=0)
@@ -71,7 +71,7 @@ def make_version(folder: Path, objectives: list[str], tokenizer: str = "words", 
 
 
 def make_project(folder: Path, objectives: list[str]) -> Path:
-    """Files of a run of the default with such a soup, whose rewards both count words, one at half the scale."""
+    """Write files of a run of the default with such a soup; both rewards count words, one at half the scale."""
     out = make_version(folder / "out", objectives)
     for recipe, method in (("soup", "bone"), ("rewarded", "rewarded")):
         soup = read_json(out / f"artifacts/{recipe}.json")
@@ -103,7 +103,7 @@ def _policy(model, folder: Path, seed: int) -> None:
 
 
 def fronts(objectives: list[str], grid: list[list[float]]) -> dict:
-    """A made-up measurement: a bulge above the straight line between the specialists."""
+    """Make up a measurement: a bulge above the straight line between the specialists."""
 
     def point(preference: list[float], bulge: float) -> dict:
         mean = [2 * weight - 1 + bulge * (1 - sum(w * w for w in preference)) for weight in preference]
@@ -125,14 +125,14 @@ def fronts(objectives: list[str], grid: list[list[float]]) -> dict:
 
 @dataclass
 class Running:
-    """A `bonesoup serve` process."""
+    """Hold a `bonesoup serve` process."""
 
     process: subprocess.Popen
     url: str = ""
     lines: list[str] = field(default_factory=list)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
-        """Send a signal and wait; the exit status."""
+        """Send a signal and wait; return the exit status."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
 
@@ -140,17 +140,19 @@ class Running:
 @contextmanager
 def serving(*arguments: str, cwd: Path, env: dict | None = None) -> Iterator[Running]:
     """Start `bonesoup serve ARGUMENTS --port 0` in `cwd` and wait until it says where it listens."""
-    own = os.environ | {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "true", "COLUMNS": "500"} | (env or {})
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "true", "COLUMNS": "500"} | (env or {})
     command = [str(BONESOUP), "serve", *map(str, arguments), "--port", "0"]
-    process = subprocess.Popen(command, cwd=cwd, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, cwd=cwd, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     running = Running(process)
     ready = threading.Event()
 
     def read() -> None:
         for line in process.stdout:
             running.lines.append(line.rstrip())
-            if found := re.search(r"mixing desk: +(http://\S+?)/$", line.rstrip()):
-                running.url = found[1]
+            if address := re.search(r"mixing desk: +(http://\S+?)/$", line.rstrip()):
+                running.url = address[1]
             # The last line of the greeting.
             if "a first answer:" in line:
                 ready.set()

@@ -35,16 +35,16 @@ for command in commands:
 
 
 def hidden() -> list[str]:
-    """The modules of the packages that only the extra `train` installs."""
+    """List the modules of the packages that only the extra `train` installs."""
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
     names = [re.match(r"[a-zA-Z0-9-]+", requirement)[0] for requirement in extra]
     return [IMPORTED.get(name, name) for name in names]
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory):
-    """A folder with a model, another of its kind, two adapters and a soup file."""
-    root = tmp_path_factory.mktemp("theirs")
+def folder(tmp_path_factory):
+    """Make a folder with a model, another of its kind, two adapters and a soup file."""
+    root = tmp_path_factory.mktemp("folder")
     write_model(root / "base", "llama")
     write_model(root / "other", "llama")
     for seed, name in enumerate(("calm", "bold")):
@@ -59,25 +59,25 @@ def command(commands: list[list[str]]) -> list[str]:
 
 
 def environment(*path: Path) -> dict[str, str]:
-    """Variables of a shell without git and without this project."""
+    """Return variables of a shell without git and without this project."""
     return {"PATH": "", "PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1", "COLUMNS": "300"}
 
 
-def commands(theirs: Path) -> list[list[str]]:
-    own = [
+def commands(folder: Path) -> list[list[str]]:
+    mixing = [
         "--base",
-        str(theirs / "base"),
+        str(folder / "base"),
         "--adapter",
-        f"calm={theirs / 'calm'}",
+        f"calm={folder / 'calm'}",
         "--adapter",
-        f"bold={theirs / 'bold'}",
+        f"bold={folder / 'bold'}",
     ]
-    models = ["--model", f"{theirs / 'base'}=1.5", "--model", f"{theirs / 'other'}=-0.5"]
+    models = ["--model", f"{folder / 'base'}=1.5", "--model", f"{folder / 'other'}=-0.5"]
     return [
         ["merge", *models, "--out", "merged"],
-        ["soup", *own, "--weight", "calm=1.4,bold=-0.4", "--out", "mixed"],
-        ["soup", str(theirs / "soup.yaml"), "--weight", "bold", "--full", "--out", "full"],
-        *(["export", "--for", engine, *own, "--out", engine] for engine in ("peft", "vllm", "llama.cpp")),
+        ["soup", *mixing, "--weight", "calm=1.4,bold=-0.4", "--out", "mixed"],
+        ["soup", str(folder / "soup.yaml"), "--weight", "bold", "--full", "--out", "full"],
+        *(["export", "--for", engine, *mixing, "--out", engine] for engine in ("peft", "vllm", "llama.cpp")),
     ]
 
 
@@ -87,9 +87,9 @@ def written(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"merged", "mixed", "full", "peft", "vllm", "llama.cpp"}
 
 
-def test_merging_mixing_and_exporting_need_no_project_and_no_extra(theirs, tmp_path):
-    """The server is imported, and refuses a file that does not exist."""
-    asked = [*commands(theirs), ["serve", "nowhere.yaml"]]
+def test_merging_mixing_and_exporting_need_no_project_and_no_extra(folder, tmp_path):
+    """Of the server only its imports are tried: it refuses a file that does not exist."""
+    asked = [*commands(folder), ["serve", "nowhere.yaml"]]
     done = subprocess.run(
         command(asked), cwd=tmp_path, env=environment(ROOT / "src"), capture_output=True, text=True, timeout=300
     )
@@ -99,7 +99,7 @@ def test_merging_mixing_and_exporting_need_no_project_and_no_extra(theirs, tmp_p
 
 
 @pytest.mark.slow
-def test_the_wheel_alone_serves_in_an_empty_folder(theirs, tmp_path):
+def test_the_wheel_alone_serves_in_an_empty_folder(folder, tmp_path):
     (tmp_path / "source").mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", "src"):
         source = ROOT / name
@@ -111,12 +111,12 @@ def test_the_wheel_alone_serves_in_an_empty_folder(theirs, tmp_path):
     subprocess.run([*pip, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
     (empty := tmp_path / "empty").mkdir()
     env = environment(tmp_path / "site")
-    subprocess.run(command(commands(theirs)), cwd=empty, env=env, check=True, capture_output=True, timeout=300)
+    subprocess.run(command(commands(folder)), cwd=empty, env=env, check=True, capture_output=True, timeout=300)
     written(empty)
-    served = command([["serve", str(theirs / "soup.yaml"), "--port", "0"]])
+    served = command([["serve", str(folder / "soup.yaml"), "--port", "0"]])
     process = subprocess.Popen(served, cwd=empty, env=env, stdout=subprocess.PIPE, text=True)
     try:
-        address = next(found[1] for line in process.stdout if (found := re.search(r"(http://\S+?)/$", line.strip())))
+        address = next(match[1] for line in process.stdout if (match := re.search(r"(http://\S+?)/$", line.strip())))
         body = {"model": "soup", "prompt": "Hello", "max_tokens": 4, "adapters": {"calm": 1.4, "bold": -0.4}}
         answer = httpx.post(f"{address}/v1/completions", json=body, timeout=60).raise_for_status().json()
         assert answer["coefficients"] == {"calm": 1.4, "bold": -0.4}

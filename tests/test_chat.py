@@ -31,10 +31,10 @@ def test_prompt_and_response_tokens_concatenate(tokenizer):
 
 def test_trl_renders_the_same_text(tokenizer):
     answer = "Use flour."
-    theirs = maybe_apply_chat_template(
+    rendered = maybe_apply_chat_template(
         {"prompt": DIALOGUE, "completion": [{"role": "assistant", "content": answer}]}, tokenizer
     )
-    assert theirs["prompt"] + theirs["completion"] == render(tokenizer, "chat", [DIALOGUE], [answer])[0]
+    assert rendered["prompt"] + rendered["completion"] == render(tokenizer, "chat", [DIALOGUE], [answer])[0]
 
 
 def test_template_survives_saving(tokenizer, tmp_path):

@@ -107,7 +107,7 @@ SMALL = {"hidden_size": 128, "intermediate_size": 344, "num_attention_heads": 4,
 
 
 def small(layers: int = 2) -> tuple[transformers.PreTrainedModel, Estimate]:
-    """A Llama of the full one's proportions, and the sizes that a profile would state of it."""
+    """Return a Llama of the full one's proportions, and the sizes that a profile would state of it."""
     torch.manual_seed(0)
     config = transformers.LlamaConfig(vocab_size=64, num_hidden_layers=layers, **SMALL)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -161,18 +161,18 @@ def test_what_a_layer_keeps_for_its_backward_pass_is_as_the_constants_say(checkp
             model.gradient_checkpointing_enable()
             model.enable_input_require_grads()
         weights = {value.untyped_storage().data_ptr() for value in model.parameters()}
-        found = {}
+        peaks = {}
 
         def keep(value):
             storage = value.untyped_storage()
             if storage.data_ptr() not in weights:
-                found[storage.data_ptr()] = (storage.nbytes(), value)  # held, so that no other takes its address
+                peaks[storage.data_ptr()] = (storage.nbytes(), value)  # held, so that no other takes its address
             return value
 
         model.train()
         with torch.autocast("cpu", torch.bfloat16), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
             model.model.model(input_ids=torch.zeros(rows, tokens, dtype=torch.long))
-        return sum(size for size, _ in found.values())
+        return sum(size for size, _ in peaks.values())
 
     per_layer = (kept(4) - kept(2)) / 2 / (rows * tokens * SMALL["hidden_size"])
     expected = estimate.CHECKPOINT if checkpointing else estimate.KEPT
@@ -182,10 +182,10 @@ def test_what_a_layer_keeps_for_its_backward_pass_is_as_the_constants_say(checkp
 @pytest.mark.parametrize("name", FULL)
 def test_a_profile_fits_the_gpu_it_is_for(name):
     settings = profiles.draft(name)
-    found = estimate.figures(settings)
-    assert 0.3 < found.peak / settings.estimate.machine.memory < 1
-    assert found.sft < settings.estimate.machine.memory
-    assert f"{found.policies} policies" in estimate.report(settings)
+    figures = estimate.figures(settings)
+    assert 0.3 < figures.peak / settings.estimate.machine.memory < 1
+    assert figures.sft < settings.estimate.machine.memory
+    assert f"{figures.policies} policies" in estimate.report(settings)
 
 
 def test_mod_is_charged_a_pass_of_every_policy_and_ric_is_said_to_be_left_out():
@@ -276,9 +276,9 @@ def test_the_documented_estimate_is_the_one_that_is_printed(request):
 def test_the_files_for_accelerate_are_read_by_it(request, file, kind, processes):
     from accelerate.commands.config.config_args import load_config_from_file
 
-    found = load_config_from_file(str(request.config.rootpath / f"accelerate/{file}.yaml"))
-    assert (found.distributed_type.value, found.num_processes, found.main_process_port) == (kind, processes, 0)
-    assert found.mixed_precision == ("no" if file == "cpu-two" else "bf16")
+    config = load_config_from_file(str(request.config.rootpath / f"accelerate/{file}.yaml"))
+    assert (config.distributed_type.value, config.num_processes, config.main_process_port) == (kind, processes, 0)
+    assert config.mixed_precision == ("no" if file == "cpu-two" else "bf16")
     # The rows of a step divide over the processes in every profile.
     for name in FULL:
         rl = profiles.draft(name).rl

@@ -37,7 +37,7 @@ def base(request, tmp_path_factory):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_a_policy_is_tuned_trained_mixed_and_sampled(base, tmp_path, dtype):
-    """What sft, policy, soup and front do, with the settings of the profiles: LoRA, checkpointing, bf16 weights."""
+    """The path of sft, policy, soup and front with the profiles' settings: LoRA, checkpointing, bf16 weights."""
     model, tokenizer = base_policy(schema.Model(source=str(base), context=256, dtype=dtype), [], seed=0)
     assert model.dtype == getattr(torch, dtype)
     rows = [{"id": str(k), "prompt": ask(text), "response": text[::-1]} for k, text in enumerate(hub_models.TEXTS)]
@@ -153,8 +153,8 @@ def test_a_reward_model_reads_what_its_tokenizer_makes_by_hand(judges, name):
     with torch.inference_mode():
         expected = model(**inputs).logits[0]
     for logit in range(model.config.num_labels):
-        found = loaded(name, READ[name], judges[name], logit).score([ask(SHORT)], [answer])
-        assert found[0] == pytest.approx(expected[logit].item(), abs=1e-5)
+        scores = loaded(name, READ[name], judges[name], logit).score([ask(SHORT)], [answer])
+        assert scores[0] == pytest.approx(expected[logit].item(), abs=1e-5)
 
 
 def test_response_and_prompt_around_the_bos_token(judges):

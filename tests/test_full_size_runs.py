@@ -50,7 +50,7 @@ SHORT = {
 
 
 def dialogues(folder: Path) -> Path:
-    """hh-rlhf as it lies on the Hub: a folder for each part, with its splits as gzipped JSON lines."""
+    """Write hh-rlhf as the Hub has it: a folder for each part, with its splits as gzipped JSON lines."""
     for part in ("harmless-base", "helpful-base"):
         (folder / part).mkdir(parents=True)
         for split, count in (("train", 24), ("test", 4)):
@@ -65,7 +65,7 @@ def dialogues(folder: Path) -> Path:
 
 
 def comparisons(folder: Path) -> Path:
-    """summarize_from_feedback as the Hub has converted it: Parquet below the name of each part."""
+    """Write summarize_from_feedback as the Hub has converted it: Parquet below the name of each part."""
     from datasets import Dataset
 
     rows = []
@@ -121,7 +121,7 @@ def test_a_profile_runs_from_its_data_to_its_report(name, tmp_path, monkeypatch,
 
 
 def order(project: Path) -> list[str]:
-    """The stages as DVC orders them, in a process of its own: it holds locks."""
+    """List the stages as DVC orders them, in a separate process, since it holds locks."""
     code = "from pathlib import Path; from bonesoup import graph; print(*graph.read(Path('.')).needs)"
     subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "--quiet"], cwd=project, check=True)
     done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True, check=True)

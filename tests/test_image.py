@@ -18,7 +18,7 @@ IGNORED = [
 
 
 def steps() -> list[tuple[str, str]]:
-    """(instruction, rest) of the Dockerfile, continued lines joined."""
+    """List (instruction, rest) of the Dockerfile, continued lines joined."""
     text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text().replace("\\\n", " "), flags=re.MULTILINE)
     return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line.strip()]
 
@@ -82,7 +82,7 @@ def test_results_secrets_and_history_stay_out():
 
 
 def image_context(folder: Path) -> Path:
-    """What COPY . . brings into the image."""
+    """List the files that COPY . . brings into the image."""
     top = [name for name in os.listdir(ROOT) if name not in IGNORED]
     folder.mkdir()
     for name in top:
@@ -98,13 +98,21 @@ def image_context(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_the_targets_of_the_image_make_a_project_that_runs_without_git(tmp_path):
-    """All but apt and the download of the packages: their versions are looked up only."""
+    """Every step except apt and the download of packages, whose versions are only looked up."""
     project, venv = image_context(tmp_path / "project"), tmp_path / "venv"
-    own = {name: value for name, value in os.environ.items() if name not in ("PIP_ARGS", "VENV", "LOCK", "PYTHONPATH")}
+    variables = {
+        name: value for name, value in os.environ.items() if name not in ("PIP_ARGS", "VENV", "LOCK", "PYTHONPATH")
+    }
 
     def make(*words: str, **more: str) -> str:
         done = subprocess.run(
-            ["make", *words], cwd=project, env=own | more, capture_output=True, text=True, timeout=580, check=False
+            ["make", *words],
+            cwd=project,
+            env=variables | more,
+            capture_output=True,
+            text=True,
+            timeout=580,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -1,4 +1,4 @@
-"""What a module depends on, and what a change of it means."""
+"""The closure of a module's imports, and the digest that changes with its behaviour alone."""
 
 import ast
 import re
@@ -41,7 +41,7 @@ def test_every_import_is_absolute():
 
 @pytest.fixture
 def copy(tmp_path) -> Path:
-    """A copy of the package, to change."""
+    """Copy the package, to change it."""
     shutil.copytree(imports.PACKAGE, tmp_path / "bonesoup", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 

@@ -38,25 +38,25 @@ HEAVY = {"torch", "transformers", "peft", "trl"}
 
 
 def imported(path: Path, package: str, inside_functions: bool = True) -> list[tuple[int, str]]:
-    """(line, absolute name) of every import in a file."""
+    """List (line, absolute name) of every import in a file."""
     tree = ast.parse(path.read_text())
     nodes = list(ast.walk(tree))
     if not inside_functions:
         functions = [n for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
         late = {id(inner) for function in functions for inner in ast.walk(function)}
         nodes = [node for node in nodes if id(node) not in late]
-    found = []
+    imports = []
     for node in nodes:
         if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names]
+            imports += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
-    return found
+            imports += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return imports
 
 
 def upward(path: Path, source: Path = PACKAGE) -> list[str]:
-    """Imports in a file of the package that point to a higher layer, or to none."""
+    """List imports in a file of the package that point to a higher layer, or to none."""
     inside = path.relative_to(source)
     layer = inside.with_suffix("").parts[0]
     package = ".".join((source.name, *inside.parts[:-1]))
@@ -117,7 +117,7 @@ def test_the_walk_sees_what_it_should(tmp_path, module, code, faults):
 
 
 def reached(start: Path) -> dict[str, list[str]]:
-    """{top-level package: the files that lead to it} for what importing a file imports in turn."""
+    """Map each top-level package that importing a file imports in turn to the files that lead to it."""
     chains, waiting, seen = {}, [(start, [start.name])], set()
     while waiting:
         path, chain = waiting.pop()

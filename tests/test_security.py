@@ -1,4 +1,4 @@
-"""What docs/security.md promises, as far as it can be checked without starting anything."""
+"""The promises of docs/security.md, as far as they can be checked without starting anything."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ DEMO = "src/bonesoup/demo/"
 
 
 def git_grep(pattern: str, *paths: str) -> list[str]:
-    """file:line of every tracked line that matches."""
+    """List file:line of every tracked line that matches."""
     command = ["git", "grep", "--line-number", "--extended-regexp", "-e", pattern, "--", *paths]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.splitlines()

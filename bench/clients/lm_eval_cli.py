@@ -53,11 +53,11 @@ def direct(preference):
 
 
 def multiple_choice():
-    found = {preference: log_probabilities(preference) for preference in (HELPFUL, HARMLESS)}
-    assert found[HELPFUL] != found[HARMLESS], "both preferences score alike"
-    for preference, values in found.items():
-        for value, own in zip(values, direct(preference), strict=True):
-            assert math.isclose(value, own, abs_tol=1e-3), f"{values}, the server's {direct(preference)}"
+    results = {preference: log_probabilities(preference) for preference in (HELPFUL, HARMLESS)}
+    assert results[HELPFUL] != results[HARMLESS], "both preferences score alike"
+    for preference, values in results.items():
+        for value, expected in zip(values, direct(preference), strict=True):
+            assert math.isclose(value, expected, abs_tol=1e-3), f"{values}, the server's {direct(preference)}"
     return True
 
 

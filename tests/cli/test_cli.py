@@ -1,4 +1,4 @@
-"""The command line: what it prints where, with which status, and how little it imports."""
+"""The command line: its output, its exit status, and how little it imports."""
 
 import json
 import re
@@ -26,7 +26,7 @@ COMMANDS = sorted(typer.main.get_command(app).commands)
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """The files a command line needs to start, and none that a pipeline makes."""
+    """Make a folder with the files a command line needs to start, and none that a pipeline makes."""
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
@@ -42,7 +42,7 @@ class Done:
 
 @pytest.fixture
 def bonesoup(project, monkeypatch, capfd):
-    """bonesoup(*words): the command line in this process, as if typed in `project`."""
+    """Return a function that runs the command line in this process, as if typed in `project`."""
     monkeypatch.chdir(project)
     monkeypatch.setenv("BONESOUP_DEBUG", "")
     # Messages are compared as one line.
@@ -205,7 +205,7 @@ def test_soup_never_writes_over_what_exists(project, bonesoup):
 
 @pytest.fixture
 def soup(project, tmp_path_factory):
-    """The project has a soup to merge."""
+    """Give the project a soup to merge."""
     files = make_version(tmp_path_factory.mktemp("soup"), ["helpful", "harmless"]) / "artifacts"
     recipe = json.loads((files / "soup.json").read_text())
     (project / "out/soups").mkdir(parents=True)

@@ -49,13 +49,13 @@ def test_tables_and_summary(made):
 
 
 def assert_no_leak(folder):
-    found = defaultdict(set)
+    splits_of = defaultdict(set)
     for path in folder.glob("data/**/*.jsonl"):
         if path.name != "quarantine.jsonl":
             for row in read_jsonl(path):
-                found[json.dumps(row["prompt"]).casefold()].add(row["split"])
-    assert len(found) > 1
-    assert all(len(splits) == 1 for splits in found.values())
+                splits_of[json.dumps(row["prompt"]).casefold()].add(row["split"])
+    assert len(splits_of) > 1
+    assert all(len(splits) == 1 for splits in splits_of.values())
 
 
 def test_no_prompt_is_in_two_splits(made):
@@ -119,8 +119,8 @@ def test_quarantine_is_written_and_its_first_rows_shown(tmp_path):
 def test_real_data(tmp_path, source, name, chars, labels, share):
     if not (REAL / name).is_file():
         pytest.skip(f"real data are absent: {REAL / name} (set BONESOUP_DATA to their folder)")
-    own = {"source": source, "path": str(REAL / name), "labels": labels, "sizes": None}
-    data = settings(**own, max_prompt_chars=450, max_response_chars=chars)
+    changes = {"source": source, "path": str(REAL / name), "labels": labels, "sizes": None}
+    data = settings(**changes, max_prompt_chars=450, max_response_chars=chars)
     summary = run(data, tmp_path)
     assert summary["expectations"]["failed"] == []
     assert 0 < summary["share_quarantined"] < share

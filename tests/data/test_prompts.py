@@ -49,26 +49,26 @@ def test_bad_rows_and_repetitions_are_set_aside_with_their_line(tmp_path):
         {"prompt": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Why?"}]},
         {"prompt": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]},
     ]
-    found = prompts.records(settings(write(tmp_path / "p.jsonl", rows)), [])
-    assert [(entry["line"], entry["reason"].split(":")[0]) for entry in found.quarantine] == [
+    records = prompts.records(settings(write(tmp_path / "p.jsonl", rows)), [])
+    assert [(entry["line"], entry["reason"].split(":")[0]) for entry in records.quarantine] == [
         (3, "repeats line 1"),
         (4, "key 'prompt' is missing"),
         (5, "not JSON"),
         (6, "'prompt' must begin with a message of the user"),
         (7, "'prompt' must end with a message of the user"),
     ]
-    assert found.rows_read == len(rows)
+    assert records.rows_read == len(rows)
     # The same but for case and space: two prompts, one split.
-    assert len(found.prompts) == 2
-    assert len(set(found.groups.values())) == 1
+    assert len(records.prompts) == 2
+    assert len(set(records.groups.values())) == 1
 
 
 def test_a_long_prompt_is_cut_at_the_front(tmp_path):
     file = write(tmp_path / "p.jsonl", [{"prompt": "before " * 20 + "what is it?"}])
-    found = prompts.records(settings(file), [])
-    assert found.counts == {"prompts_cut": 1}
-    assert found.prompts[0][0]["content"].endswith("what is it?")
-    assert len(found.prompts[0][0]["content"]) <= 60
+    records = prompts.records(settings(file), [])
+    assert records.counts == {"prompts_cut": 1}
+    assert records.prompts[0][0]["content"].endswith("what is it?")
+    assert len(records.prompts[0][0]["content"]) <= 60
 
 
 @pytest.fixture(scope="module")

@@ -95,21 +95,21 @@ def test_invalid_utf8_is_quarantined(tmp_path):
 
 
 def test_two_predictions_for_one_question_share_their_answers(tmp_path):
-    """They are no repetition of a row; each text is learned from once."""
+    """They do not repeat a row, and each text is learned from once."""
     rows = [question(1), question(1, **{"prediction 1": "Carol wrote it."})]
     file = write(tmp_path / "qa.jsonl", rows)
-    found = qa.records(settings(file, "qa-feedback"), ["relevance"])
-    assert found.quarantine == []
-    for table in (found.sft, found.rewards["relevance"]):
+    records = qa.records(settings(file, "qa-feedback"), ["relevance"])
+    assert records.quarantine == []
+    for table in (records.sft, records.rewards["relevance"]):
         texts = [(json.dumps(row["prompt"]), row["response"]) for row in table]
         assert len(set(texts)) == len(texts)
-    assert {row["response"] for row in found.rewards["relevance"]} == {
+    assert {row["response"] for row in records.rewards["relevance"]} == {
         "It rained in 1. Bob wrote it.",
         "Carol wrote it.",
         "Ann wrote book 1, a book.",
     }
-    assert [row["response"] for row in found.sft] == ["Ann wrote book 1, a book.", "Ann wrote book 1."]
-    assert found.counts["repeated_sft_texts"] == 2
+    assert [row["response"] for row in records.sft] == ["Ann wrote book 1, a book.", "Ann wrote book 1."]
+    assert records.counts["repeated_sft_texts"] == 2
 
 
 def test_repeated_rows_are_quarantined_and_repeated_texts_counted(tmp_path):
@@ -193,7 +193,7 @@ def test_stages_of_one_conversation_share_a_key(tmp_path):
 
 
 def test_prompts_that_differ_in_case_only_share_a_key(tmp_path):
-    """Also where what came before them, and was cut, differs."""
+    """Even if the beginnings that were cut differ."""
     rows = [
         {
             side: f"\n\nHuman: {start}\n\nAssistant: Hm.\n\nHuman: {end}\n\nAssistant: {side}"

@@ -11,7 +11,7 @@ from bonesoup.settings.schema import Data
 
 
 def comparison(k: int = 0, choice: int = 0, texts=("A dog bit me.", "I like it."), **info) -> dict:
-    """One row with every key that the released files have."""
+    """Make a row with every key that the released files have."""
     post = f"Story {k}: my neighbour's dog bit me on Monday and I do not know what to do."
     return {
         "info": {"id": f"t3_{k}", "post": post, "title": "Bitten", "subreddit": "advice", "site": None, "article": None}
@@ -45,27 +45,27 @@ def written(path, rows):
 
 def test_the_chosen_summary_is_the_one_that_choice_names(tmp_path):
     rows = [comparison(1, choice=0), comparison(2, choice=1)]
-    found = summaries.records(settings(written(tmp_path / "rows.jsonl", rows)), ["preference"])
-    assert [(pair["chosen"], pair["rejected"]) for pair in found.rewards["preference"]] == [
+    records = summaries.records(settings(written(tmp_path / "rows.jsonl", rows)), ["preference"])
+    assert [(pair["chosen"], pair["rejected"]) for pair in records.rewards["preference"]] == [
         ("A dog bit me.", "I like it."),
         ("I like it.", "A dog bit me."),
     ]
-    assert [row["response"] for row in found.sft] == ["A dog bit me.", "I like it."]
+    assert [row["response"] for row in records.sft] == ["A dog bit me.", "I like it."]
 
 
 def test_the_prompt_is_the_post_and_nothing_else(tmp_path):
     row = comparison(1)
-    found = summaries.records(settings(written(tmp_path / "rows.jsonl", [row])), ["preference"])
-    assert found.prompts == [[{"role": "user", "content": row["info"]["post"]}]]
+    records = summaries.records(settings(written(tmp_path / "rows.jsonl", [row])), ["preference"])
+    assert records.prompts == [[{"role": "user", "content": row["info"]["post"]}]]
 
 
 def test_people_who_agree_count_once_and_people_who_differ_twice(tmp_path):
     rows = [comparison(1), comparison(1), comparison(1, choice=1)]
-    found = summaries.records(settings(written(tmp_path / "rows.jsonl", rows)), ["preference"])
-    assert [pair["id"] for pair in found.rewards["preference"]] == ["1", "3"]
-    assert found.counts["repeated_judgements"] == 1
-    assert found.quarantine == []
-    assert len(found.prompts) == 1
+    records = summaries.records(settings(written(tmp_path / "rows.jsonl", rows)), ["preference"])
+    assert [pair["id"] for pair in records.rewards["preference"]] == ["1", "3"]
+    assert records.counts["repeated_judgements"] == 1
+    assert records.quarantine == []
+    assert len(records.prompts) == 1
 
 
 BAD = {
@@ -84,11 +84,11 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_row_is_set_aside_with_its_reason(tmp_path, name):
     row, reason = BAD[name]
-    found = summaries.records(settings(written(tmp_path / "rows.jsonl", [comparison(1), row])), ["preference"])
-    (entry,) = found.quarantine
+    records = summaries.records(settings(written(tmp_path / "rows.jsonl", [comparison(1), row])), ["preference"])
+    (entry,) = records.quarantine
     assert entry["line"] == 2
     assert reason in entry["reason"]
-    assert found.rows_read == 2
+    assert records.rows_read == 2
 
 
 def test_a_dataset_in_the_layout_of_the_hub_is_read_from_its_folder(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Great Expectations finds what is injected into good tables, and nothing else."""
+"""Great Expectations reports faults injected into good tables, and nothing else."""
 
 import copy
 
@@ -12,7 +12,7 @@ def message(text):
 
 
 def tables():
-    """Six prompts, two in each split, in all four layouts."""
+    """Write six prompts, two in each split, in all four layouts."""
     splits = ["train", "train", "validation", "validation", "test", "test"]
     base = [{"id": str(k), "split": split, "prompt": message(f"prompt {k}")} for k, split in enumerate(splits)]
     return {

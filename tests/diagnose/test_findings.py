@@ -24,7 +24,7 @@ def settings():
 
 
 def sampled(curvatures, missed: float, unfinished: float = 0.0, gold: float | None = None, length: float = 2.0):
-    """Specialists at length * e_i; the run from the even soup gains `missed`, from a specialist `unfinished`."""
+    """Place specialists at length * e_i; the run from the even soup gains `missed`, from a specialist `unfinished`."""
     n = len(curvatures)
     plan = layout(n)
     places = length * plan.coefficients[:, :n]
@@ -42,7 +42,7 @@ def sampled(curvatures, missed: float, unfinished: float = 0.0, gold: float | No
     return Sampled(plan, reward, None if gold is None else gold * reward, kl)
 
 
-def found(settings, data, rows=None):
+def findings(settings, data, rows=None):
     n = data.reward.shape[-1]
     names = ["helpful", "harmless", "humor"][:n]
     settings = settings.model_copy(update={"objectives": names, "rl": settings.rl.model_copy(update={"kl": KL})})
@@ -63,7 +63,7 @@ def test_layout_holds_every_line_once():
 
 
 def test_exact_curvatures_give_their_asymmetry_and_the_scalar_theorys_gain(settings):
-    document = found(settings, sampled((1.5, 0.9), 0.2))
+    document = findings(settings, sampled((1.5, 0.9), 0.2))
     (pair,) = document["pairs"]
     assert pair["asymmetry"]["value"] == pytest.approx(asymmetry(1.5, 0.9))
     spread = 2 * 2.0**2 / 4
@@ -79,13 +79,13 @@ def test_every_soup_is_predicted_with_what_a_total_of_updates_leaves_its_policie
 
     Rewarded Soup's regret at mu goes with (1 - x^2)^2, piecewise interpolation's with (|x| (1 - |x|))^2: x = 2 mu - 1.
     """
-    document = found(settings, sampled((1, 1), 0.2))
-    soups = {one["method"]: one for one in document["soups"]}
+    document = findings(settings, sampled((1, 1), 0.2))
+    soups = {soup["method"]: soup for soup in document["soups"]}
     assert list(soups) == ["bone", "lattice", "piecewise", "least-norm", "curved"]
     assert soups["bone"]["reward"] == document["prediction"]["reward"]
     assert [soups[method]["steps"] for method in ("bone", "lattice", "curved")] == [[60, 60], [40] * 3, [48, 48, 24]]
     room, x = document["room"]["reward"]["value"], np.linspace(-1, 1, 11)
-    grid = {method: one["reward"]["grid"]["value"] / room for method, one in soups.items()}
+    grid = {method: soup["reward"]["grid"]["value"] / room for method, soup in soups.items()}
     assert grid["lattice"] == grid["curved"] == pytest.approx(((1 - x**2) ** 2).mean())
     left = (np.abs(x) * (1 - np.abs(x))) ** 2
     assert grid["piecewise"] == pytest.approx(((1 - x**2) ** 2 - left).mean())
@@ -95,17 +95,17 @@ def test_every_soup_is_predicted_with_what_a_total_of_updates_leaves_its_policie
 
 
 def test_what_short_runs_gain_decides_the_verdict(settings):
-    assert found(settings, sampled((1, 1), 0.2))["prediction"]["reward"]["verdict"] == "win"
-    unfinished = found(settings, sampled((1, 1), 0.2, unfinished=0.2))
+    assert findings(settings, sampled((1, 1), 0.2))["prediction"]["reward"]["verdict"] == "win"
+    unfinished = findings(settings, sampled((1, 1), 0.2, unfinished=0.2))
     assert unfinished["room"]["reward"]["value"] == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("gold", [None, 0.5])
 def test_nothing_is_foretold_from_less_regret_than_none(settings, gold):
-    document = found(settings, sampled((1, 1), 0.1, unfinished=0.3, gold=gold))
+    document = findings(settings, sampled((1, 1), 0.1, unfinished=0.3, gold=gold))
     assert document["room"]["reward"]["value"] == pytest.approx(-0.2)
-    for one in document["prediction"].values():
-        assert (one["gain"], one["vertices"]["value"], one["verdict"]) == (0, 0, "tie")
+    for prediction in document["prediction"].values():
+        assert (prediction["gain"], prediction["vertices"]["value"], prediction["verdict"]) == (0, 0, "tie")
 
 
 @pytest.mark.parametrize("interior", [0, 0.2])
@@ -113,50 +113,50 @@ def test_nothing_is_foretold_from_less_regret_than_none(settings, gold):
 def test_a_flat_objective_leaves_a_document(settings, interior, rows):
     settings = settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update={"interior": interior})})
     for curvatures in ((-1, 1), (1, -1), (-1, -1)):
-        json.dumps(found(settings, sampled(curvatures, 0.1), rows), allow_nan=False)
+        json.dumps(findings(settings, sampled(curvatures, 0.1), rows), allow_nan=False)
 
 
 def test_gold_has_the_last_word(settings):
-    document = found(settings, sampled((1, 1), 0.2, gold=-0.5))
+    document = findings(settings, sampled((1, 1), 0.2, gold=-0.5))
     assert document["unit"] == "gold"
     assert document["prediction"]["reward"]["verdict"] == "win"
     assert document["verdict"].startswith("Bone Soup is predicted to lose")
     assert "gold (true) score" in document["verdict"]
-    assert "learned reward" in found(settings, sampled((1, 1), 0.2))["verdict"]
+    assert "learned reward" in findings(settings, sampled((1, 1), 0.2))["verdict"]
 
 
 def test_a_stronger_penalty_leaves_less(settings):
-    gains = [one["gain"] for one in found(settings, sampled((1, 1), 0.2))["penalty"]]
+    gains = [entry["gain"] for entry in findings(settings, sampled((1, 1), 0.2))["penalty"]]
     assert gains == sorted(gains, reverse=True)
     assert 0 < gains[-1] < gains[0]
 
 
 def test_policies_that_did_not_move_are_no_error(settings):
     data = sampled((1, 1), 0.0, length=0.0)
-    document = json.loads(json.dumps(found(settings, data), allow_nan=False))
+    document = json.loads(json.dumps(findings(settings, data), allow_nan=False))
     assert document["prediction"]["reward"]["verdict"] == "tie"
     assert document["noise"]["prompts_needed"] is None
     assert "moved too little" in document["movement"][0]["verdict"]
 
 
 def test_specialists_worse_than_the_other_at_their_own_objective_are_flat(settings):
-    (pair,) = found(settings, sampled((-1, 1), 0.1))["pairs"]
+    (pair,) = findings(settings, sampled((-1, 1), 0.1))["pairs"]
     assert (pair["k1"]["value"], pair["asymmetry"]["value"]) == (0, -1)
     assert np.isfinite(pair["gain"]["value"])
 
 
 def test_a_barrier_between_policies_is_named(settings):
     data = sampled((1, 1), 0.2)
-    whole = found(settings, data)
-    assert any("linearly connected" in one for one in whole["reasons"])
+    whole = findings(settings, data)
+    assert any("linearly connected" in reason for reason in whole["reasons"])
     data.reward[:, data.layout.lines[2].points[2]] -= 3
-    assert any("specialist-1 to specialist-2 by" in one for one in found(settings, data)["reasons"])
+    assert any("specialist-1 to specialist-2 by" in reason for reason in findings(settings, data)["reasons"])
 
 
 @pytest.mark.parametrize("curvatures", [(1, 2), (1, 2, 1.5)])
 @pytest.mark.parametrize("gold", [None, 0.8])
 def test_the_document_is_json_and_the_page_shows_it(settings, curvatures, gold):
-    document = json.loads(json.dumps(found(settings, sampled(curvatures, 0.2, gold=gold)), allow_nan=False))
+    document = json.loads(json.dumps(findings(settings, sampled(curvatures, 0.2, gold=gold)), allow_nan=False))
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(show.diagnosis(document))
     text = console.export_text()

@@ -52,11 +52,11 @@ def test_the_regret_at_the_even_preference_predicts_gains_measured_on_real_merge
         return [mu @ (rewards(k, b) - rewards(k, r)) for mu, b, r in zip(preferences, bone, rewarded, strict=True)]
 
     missed = regret_rewarded(*k, ((OPTIMA[0] - OPTIMA[1]) ** 2).sum() / 4, 0.5)
-    found = predict(np.full(3, missed), rows, GRID, 0.2, STATISTICS)
-    assert found.gain == pytest.approx(np.mean(gains(GRID[interior(GRID, 0.2)])), rel=0.02)
-    assert found.even.value == pytest.approx(gains(np.array([[0.5, 0.5]]))[0], rel=0.01)
-    assert found.vertices.value == pytest.approx(np.mean(gains(np.eye(2))), rel=0.01)
-    assert found.region == pytest.approx(np.mean(np.array(gains(GRID)) > 0))
+    forecast = predict(np.full(3, missed), rows, GRID, 0.2, STATISTICS)
+    assert forecast.gain == pytest.approx(np.mean(gains(GRID[interior(GRID, 0.2)])), rel=0.02)
+    assert forecast.even.value == pytest.approx(gains(np.array([[0.5, 0.5]]))[0], rel=0.01)
+    assert forecast.vertices.value == pytest.approx(np.mean(gains(np.eye(2))), rel=0.01)
+    assert forecast.region == pytest.approx(np.mean(np.array(gains(GRID)) > 0))
 
 
 @pytest.mark.parametrize(
@@ -64,19 +64,19 @@ def test_the_regret_at_the_even_preference_predicts_gains_measured_on_real_merge
     [([0.2, 0.1, 0.2, 0.3], "win"), ([0.01, -0.1, 0.0, 0.1], "tie"), ([-0.2, -0.3, -0.2, -0.1], "lose")],
 )
 def test_verdict(draws, verdict):
-    found = predict(np.array(draws), circulant(3, 0.7), lattice(3, 6), 0.1, STATISTICS)
-    assert (found.verdict, found.wins) == (verdict, verdict == "win")
-    assert found.low <= found.gain <= found.high
+    forecast = predict(np.array(draws), circulant(3, 0.7), lattice(3, 6), 0.1, STATISTICS)
+    assert (forecast.verdict, forecast.wins) == (verdict, verdict == "win")
+    assert forecast.low <= forecast.gain <= forecast.high
 
 
 def test_specialists_as_backbones_gain_nothing():
-    found = predict(np.array([0.3, 0.2, 0.4]), np.eye(2), GRID, 0.2, STATISTICS)
-    assert (found.gain, found.verdict, found.region) == (0, "tie", 0)
+    forecast = predict(np.array([0.3, 0.2, 0.4]), np.eye(2), GRID, 0.2, STATISTICS)
+    assert (forecast.gain, forecast.verdict, forecast.region) == (0, "tie", 0)
 
 
 def test_a_grid_without_interior_points_answers_for_the_even_preference():
-    found = predict(np.array([0.3, 0.2, 0.4]), circulant(3, 0.7), np.eye(3), 0.2, STATISTICS)
-    assert found.gain == found.even.value > 0
+    forecast = predict(np.array([0.3, 0.2, 0.4]), circulant(3, 0.7), np.eye(3), 0.2, STATISTICS)
+    assert forecast.gain == forecast.even.value > 0
 
 
 def test_unfinished_training_is_not_taken_for_what_the_soup_misses():
@@ -95,7 +95,7 @@ def test_shape_of_a_line():
 def test_draws_are_kept():
     values = np.random.default_rng(0).normal(size=(4, 5))
     for measure in (barrier, bend, curvature):
-        np.testing.assert_allclose(measure(T, values), [measure(T, one) for one in values])
+        np.testing.assert_allclose(measure(T, values), [measure(T, value) for value in values])
 
 
 @pytest.mark.parametrize(("kl", "word"), [(0.3, "little"), (3, "good"), (6, "far"), (9, "too far")])
@@ -107,6 +107,6 @@ def test_prompts_needed_tell_the_gain_four_times_in_five():
     count = prompts_needed(0.5, 0.1, 0.95)
     rng = np.random.default_rng(0)
     means = rng.normal(0.1, 0.5, size=(4000, count)).mean(axis=1)
-    told = (means - 1.96 * 0.5 / np.sqrt(count) > 0).mean()
-    assert told == pytest.approx(0.8, abs=0.03)
+    detected = (means - 1.96 * 0.5 / np.sqrt(count) > 0).mean()
+    assert detected == pytest.approx(0.8, abs=0.03)
     assert prompts_needed(0.5, 0.0, 0.95) is None

@@ -26,23 +26,23 @@ OTHERS = {"curl", "source", "export", "tail", "du"}
 
 
 def commands(text: str) -> list[list[str]]:
-    """Words of every command in the ```bash blocks of a page."""
-    found = []
+    """List the words of every command in the ```bash blocks of a page."""
+    commands = []
     for block in re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             while words:
                 end = words.index("&&") if "&&" in words else len(words)
-                found.append(words[:end])
+                commands.append(words[:end])
                 words = words[end + 1 :]
-    return found
+    return commands
 
 
 SHOWN = [(page.name, words) for page in PAGES for words in commands(page.read_text())]
 
 
 def program(words: list[str]) -> list[str]:
-    """Words without leading VARIABLE=value."""
+    """Drop leading VARIABLE=value words."""
     while words and re.match(r"^[A-Z_]+=", words[0]):
         words = words[1:]
     return words
@@ -71,7 +71,7 @@ def test_a_shown_command_is_valid(page, words):
 
 
 def check_bonesoup(arguments: list[str]) -> None:
-    """Parse with the app's own parser, without running; then look up the names it was given."""
+    """Parse with the app's own parser, without running; then look up the names in it."""
     group = typer.main.get_command(app)
     context = group.make_context("bonesoup", list(arguments))
     name, command, rest = group.resolve_command(context, [*context._protected_args, *context.args])
@@ -96,7 +96,7 @@ def check_bonesoup(arguments: list[str]) -> None:
 
 
 def stage_names() -> set[str]:
-    """Stages of the default's dvc.yaml."""
+    """List the stages of the default's dvc.yaml."""
     return {name for stage in stages(ROOT).values() for name in stage.names}
 
 
@@ -117,7 +117,7 @@ def check_dvc(arguments: list[str]) -> None:
 
 
 def check_prefect(arguments: list[str]) -> None:
-    """The command exists with its options, and the deployment it names stands in prefect.yaml."""
+    """Check that the command exists with its options, and that prefect.yaml has the deployment it names."""
     from prefect.cli._app import _app as commands
 
     command, *_ = commands.parse_args(arguments, print_error=False, exit_on_error=False)
@@ -128,7 +128,7 @@ def check_prefect(arguments: list[str]) -> None:
 
 
 def flow_name(entrypoint: str) -> str:
-    """The name in the @flow of an entrypoint such as flows/train_soup.py:train_soup."""
+    """Return the name in the @flow of an entrypoint such as flows/train_soup.py:train_soup."""
     file, _, function = entrypoint.partition(":")
     before = (ROOT / file).read_text().partition(f"def {function}(")[0]
     return re.findall(r'^@flow\(name="([^"]+)"', before, re.MULTILINE)[-1]
@@ -173,7 +173,7 @@ def test_a_wrong_command_would_be_noticed(line):
 
 
 def anchors(text: str) -> set[str]:
-    """Anchors of a page's headings, as GitHub makes them."""
+    """List the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -221,7 +221,7 @@ CHEAP = [
 
 
 def cheap() -> list[list[str]]:
-    """Those of CHEAP with the arguments they are shown with; a first run has no champion to name."""
+    """Choose the commands of CHEAP, with the arguments they are shown with; a first run has no champion to name."""
     shown = [words for _, words in SHOWN if not any(word.startswith("@") for word in words)]
     chosen = [words for words in shown if any(words[: len(c.split())] == c.split() for c in CHEAP)]
     unique = {" ".join(words): words for words in chosen if words[:2] != ["bonesoup", "profile"] or len(words) == 2}

@@ -42,7 +42,7 @@ def test_check_notices_a_changed_page(generate, tmp_path, monkeypatch):
 
 
 def leaves(value, prefix: str = "") -> list[str]:
-    """Dotted names of the values of a params file, with names of the user's choice as <name>."""
+    """List dotted names of the values of a params file, with names of the user's choice as <name>."""
     if not isinstance(value, dict):
         return [prefix]
     free = {"policies": "<name>", "rewards": "<objective>"}.get(prefix)
@@ -141,7 +141,7 @@ def test_stage_times_take_the_last_run_of_each_stage(generate):
 
 
 def test_measured_numbers_land_in_the_documents(generate):
-    found = {
+    covered = {
         "finding": "Bone Soup wins.",
         "references": [-1.0],
         "interior": 0.2,
@@ -150,7 +150,7 @@ def test_measured_numbers_land_in_the_documents(generate):
         "prompts": 4,
         "grids": {"full_grid": {"points": 3, "gold": unit(2.0), "reward": unit(9.0)}},
     }
-    table = generate.markdown_main(found)
+    table = generate.markdown_main(covered)
     assert "| Bone Soup | 2.000 ± 1.000 |" in table
     assert "↳ vs Rewarded Soup | +0.500 ± 0.100 |" in table
     assert "9.000" not in table

@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with the files of the example, current and importable."""
+    """Enter a folder with the files of the example, importable."""
     (tmp_path / "src").mkdir()
     (tmp_path / "profiles").mkdir()
     shutil.copy(ROOT / "profiles/embedded.yaml", tmp_path / "profiles")

@@ -19,7 +19,7 @@ TEXTS = [
 
 
 def reach(method: str, mu: np.ndarray) -> np.ndarray:
-    """Mean scores [objective] of a method at mu: specialists at the vertices, blends bulge by method."""
+    """Return mean scores [objective] of a method at mu: specialists at the vertices, blends bulge by method."""
     n = len(mu)
     gain = {"rewarded": 0.75, "bone": 1.05, "oracle": 1.1, "sft": 0.0}[method]
     peak = 1 - 1.6 * (1 - mu)
@@ -29,7 +29,7 @@ def reach(method: str, mu: np.ndarray) -> np.ndarray:
 
 
 def rows_of(method: str, n: int, prompts: int, preferences: np.ndarray, seed: int = 0) -> pd.DataFrame:
-    """Rows of one method's samples.parquet; prompt effects are shared by all methods."""
+    """Make the rows of a method's samples.parquet; prompt effects are shared by all methods."""
     names = OBJECTIVES[n]
     effects = np.random.default_rng(99).normal(0, 0.8, (prompts, n))
     rng = np.random.default_rng([seed, len(method)])
@@ -60,7 +60,7 @@ def grids(n: int) -> dict[str, np.ndarray]:
 
 
 def coefficients_of(n: int) -> dict[str, dict]:
-    """The merging coefficients of every method, as `write_report` takes them."""
+    """Return the merging coefficients of every method, as `write_report` takes them."""
     given = grids(n)
     slots = {
         m: [f"{kind}-{k + 1}" for k in range(n)] for m, kind in {"rewarded": "specialist", "bone": "backbone"}.items()
@@ -86,7 +86,7 @@ def coefficients_of(n: int) -> dict[str, dict]:
 
 
 def write_samples(folder: Path, n: int = 2, prompts: int = 64) -> dict[str, Path]:
-    """Write every method's samples.parquet; returns {method: path}."""
+    """Write every method's samples.parquet; return {method: path}."""
     paths = {}
     for method, preferences in grids(n).items():
         paths[method] = folder / method / "samples.parquet"
@@ -96,7 +96,7 @@ def write_samples(folder: Path, n: int = 2, prompts: int = 64) -> dict[str, Path
 
 
 def training_rows(n: int, steps: int = 30) -> dict[str, list[dict]]:
-    """steps.jsonl of each policy of Rewarded Soup, Bone Soup and one oracle."""
+    """Make steps.jsonl of each policy of Rewarded Soup, Bone Soup and one oracle."""
     rng = np.random.default_rng(5)
     slots = [f"{kind}-{k + 1}" for kind in ("specialist", "backbone") for k in range(n)] + ["oracle-3"]
     return {

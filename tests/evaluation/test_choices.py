@@ -15,7 +15,7 @@ GRID = lattice(2, 4)
 
 
 def front(gain, kl=2.0, noise=0.3, prompts=200, gold=True):
-    """scale -> a front whose utility is gain(scale) above a prompt effect; gold falls where `gold` is a function."""
+    """Map a scale to a front with utility gain(scale) above a prompt effect; gold falls if `gold` is a function."""
 
     def at(scale: float) -> Front:
         rng = np.random.default_rng(round(scale * 1000))
@@ -44,7 +44,7 @@ def test_what_is_not_distinguishable_from_none_stays_none():
 
 
 def test_noise_alone_is_seldom_taken_for_a_gain():
-    """The level is that of the whole choice: of 40 choices without any gain about one may find one."""
+    """The level holds for the whole choice: of 40 choices without any gain, about one may report a gain."""
 
     def flat(scale: float, seed: int) -> Front:
         scores = np.random.default_rng([seed, round(scale * 99)]).normal(0, 1, (60, 3, 2))
@@ -79,18 +79,18 @@ def probe(height: float, noise: float = 0.2, prompts: int = 100) -> Front:
 
 def test_each_beta_has_the_hypervolume_of_its_mean_front():
     fronts = {0.6: probe(0.0), 0.7: probe(0.1), 0.8: probe(0.3)}
-    found = compare_betas(fronts, 0.7, -1, Statistics(200, 0.95, 0))
-    for one in found:
-        expected = hypervolume(fronts[one["beta"]].reward.mean(axis=0), [-1, -1])
-        np.testing.assert_allclose(one["hypervolume"]["value"], expected)
-        assert one["scored"] == 100 * len(GRID)
-    low, kept, high = found
+    candidates = compare_betas(fronts, 0.7, -1, Statistics(200, 0.95, 0))
+    for candidate in candidates:
+        expected = hypervolume(fronts[candidate["beta"]].reward.mean(axis=0), [-1, -1])
+        np.testing.assert_allclose(candidate["hypervolume"]["value"], expected)
+        assert candidate["scored"] == 100 * len(GRID)
+    low, kept, high = candidates
     assert low["difference"]["high"] < 0 < high["difference"]["low"]
     assert kept["difference"] == {"value": 0, "low": 0, "high": 0}
 
 
 def test_pairing_finds_what_prompts_alone_would_hide():
     """Prompts differ by far more than the betas do; on the same prompts the difference is still clear."""
-    found = compare_betas({0.7: probe(0.1, 0.01), 0.8: probe(0.12, 0.01)}, 0.7, -1, Statistics(200, 0.95, 0))
-    assert found[1]["difference"]["low"] > 0
-    assert found[1]["hypervolume"]["low"] < found[0]["hypervolume"]["high"]
+    candidates = compare_betas({0.7: probe(0.1, 0.01), 0.8: probe(0.12, 0.01)}, 0.7, -1, Statistics(200, 0.95, 0))
+    assert candidates[1]["difference"]["low"] > 0
+    assert candidates[1]["hypervolume"]["low"] < candidates[0]["hypervolume"]["high"]

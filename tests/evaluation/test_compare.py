@@ -13,7 +13,7 @@ OBJECTIVES = ["helpful", "harmless"]
 
 
 def made(method: str, preferences: np.ndarray, reward: np.ndarray) -> Front:
-    """A front [prompt, grid, objective] with gold twice the reward."""
+    """Make a front [prompt, grid, objective] with gold twice the reward."""
     prompts, grid, n = reward.shape
     flat = np.ones((prompts, grid))
     ids = tuple(f"p{i}" for i in range(prompts))
@@ -42,9 +42,9 @@ def test_interval_of_a_gaussian_mean_covers_it_as_often_as_it_says():
 def test_interval_width_is_that_of_the_normal_theory():
     values = np.random.default_rng(3).normal(size=(400, 1))
     statistics = Statistics(4000, 0.95, 0)
-    found = statistics.estimate(resampled_means(statistics.weights(400), values)[:, 0])
-    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
-    assert found.value == pytest.approx(values.mean())
+    estimate = statistics.estimate(resampled_means(statistics.weights(400), values)[:, 0])
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.06)
+    assert estimate.value == pytest.approx(values.mean())
 
 
 def test_pairing_narrows_the_difference_where_prompts_matter():
@@ -57,8 +57,8 @@ def test_pairing_narrows_the_difference_where_prompts_matter():
     def width(e):
         return e.high - e.low
 
-    own = [width(block.metrics["reward"][m]["inner_product"]) for m in ("rewarded", "bone")]
-    unpaired = np.hypot(*own)
+    widths = [width(block.metrics["reward"][m]["inner_product"]) for m in ("rewarded", "bone")]
+    unpaired = np.hypot(*widths)
     assert width(block.differences["reward"]["bone"]["inner_product"]) < 0.25 * unpaired
 
 
@@ -67,10 +67,10 @@ def test_identical_methods_differ_by_exactly_zero():
     reward = np.random.default_rng(0).normal(0.5, 1, (80, len(grid), 3))
     block = compare([made("rewarded", grid, reward), made("bone", grid, reward)]).blocks[0]
     for unit in ("reward", "gold"):
-        for found in block.differences[unit]["bone"].values():
-            assert (found.value, found.low, found.high) == (0, 0, 0)
-        for found in block.ratios[unit]["bone"].values():
-            assert (found.value, found.low, found.high) == (1, 1, 1)
+        for estimate in block.differences[unit]["bone"].values():
+            assert (estimate.value, estimate.low, estimate.high) == (0, 0, 0)
+        for estimate in block.ratios[unit]["bone"].values():
+            assert (estimate.value, estimate.low, estimate.high) == (1, 1, 1)
         assert not block.gains[unit]["bone"].high.any()
 
 
@@ -78,7 +78,7 @@ def test_estimates_are_the_metrics_of_the_mean_front(samples):
     fronts = {front.method: front for front in read_fronts(samples, OBJECTIVES)}
     block = compare(list(fronts.values())).blocks[0]
     grid, mean = fronts["bone"].preferences, fronts["bone"].gold.mean(axis=0)
-    found = {key: e.value for key, e in block.metrics["gold"]["bone"].items()}
+    values = {key: e.value for key, e in block.metrics["gold"]["bone"].items()}
     inside = (grid >= 0.2 - 1e-9).all(axis=1)
     expected = {
         "hypervolume@-1": metrics.hypervolume(mean, [-1, -1]),
@@ -94,17 +94,17 @@ def test_estimates_are_the_metrics_of_the_mean_front(samples):
         "kl": fronts["bone"].kl.mean(),
         "tokens": fronts["bone"].tokens.mean(),
     }
-    assert found == pytest.approx(expected)
+    assert values == pytest.approx(expected)
 
 
 def test_sft_is_one_point_that_answers_every_preference(samples, results):
     sft = next(front for front in read_fronts(samples, OBJECTIVES) if front.method == "sft")
     point = sft.reward.mean(axis=0)[0]
-    found = results.blocks[0].metrics["reward"]["sft"]
-    assert found["cardinality"].value == 1
-    assert found["controllability"].value == 0
-    assert found["inner_product"].value == pytest.approx(point.mean())
-    assert found["hypervolume@-1"].value == pytest.approx(np.prod(point + 1))
+    metrics = results.blocks[0].metrics["reward"]["sft"]
+    assert metrics["cardinality"].value == 1
+    assert metrics["controllability"].value == 0
+    assert metrics["inner_product"].value == pytest.approx(point.mean())
+    assert metrics["hypervolume@-1"].value == pytest.approx(np.prod(point + 1))
 
 
 def test_partial_method_gets_a_grid_of_its_own(samples, results):
@@ -149,10 +149,10 @@ def test_gold_is_compared_only_where_every_method_has_it(samples):
 
 def test_the_seed_fixes_the_intervals_and_never_the_estimate(samples):
     fronts = read_fronts(samples, OBJECTIVES)
-    found = [compare(fronts, seed=s).blocks[0].metrics["gold"]["bone"]["inner_product"] for s in (0, 0, 1)]
-    assert found[0] == found[1]
-    assert found[0] != found[2]
-    assert found[0].value == pytest.approx(found[2].value)
+    estimates = [compare(fronts, seed=s).blocks[0].metrics["gold"]["bone"]["inner_product"] for s in (0, 0, 1)]
+    assert estimates[0] == estimates[1]
+    assert estimates[0] != estimates[2]
+    assert estimates[0].value == pytest.approx(estimates[2].value)
 
 
 def test_a_ratio_to_nothing_is_left_out():

@@ -10,8 +10,8 @@ RL = load(Path(__file__).parents[2] / "params.yaml").rl
 
 def test_a_policy_costs_its_updates_and_their_rollouts():
     first, second = {"fingerprint": "a", "steps": 40}, {"fingerprint": "b", "steps": 20}
-    found = training_costs([first, second], RL)
-    assert found == {"policies": 2, "updates": 60, "scored": 60 * RL.prompts * RL.generations}
+    costs = training_costs([first, second], RL)
+    assert costs == {"policies": 2, "updates": 60, "scored": 60 * RL.prompts * RL.generations}
     assert training_costs([first, first], RL) == training_costs([first], RL)
     assert training_costs([], RL) == {"policies": 0, "updates": 0, "scored": 0}
 
@@ -27,6 +27,6 @@ def test_weights_are_one_pass_and_distributions_one_a_policy_and_one_for_the_bas
 
 def test_a_search_pays_for_the_probes_it_throws_away_and_for_every_front():
     candidates = [{"scored": 500}, {"scored": 500}, {"scored": 400}]
-    found = seek_costs({"candidates": candidates, "steps": 12}, backbones=2, rl=RL)
+    costs = seek_costs({"candidates": candidates, "steps": 12}, backbones=2, rl=RL)
     updates = 2 * 2 * 12
-    assert found == {"policies": 4, "updates": updates, "scored": updates * RL.prompts * RL.generations + 1400}
+    assert costs == {"policies": 4, "updates": updates, "scored": updates * RL.prompts * RL.generations + 1400}

@@ -20,7 +20,7 @@ STATISTICS = Statistics(1000, 0.95, 0)
 
 
 def fronts(learned: float, judged: float, noise: float = 1.0) -> list[Front]:
-    """SFT and a soup whose reward `a` gains `learned` times its weight and, by its judge, `judged` times.
+    """Make SFT and a soup whose reward `a` gains `learned` times its weight and, by its judge, `judged` times.
 
     Reward `b` is computed, so that it is its own judge; it gains the most.
     """
@@ -29,7 +29,7 @@ def fronts(learned: float, judged: float, noise: float = 1.0) -> list[Front]:
     worth = rng.normal(0, 1, (PROMPTS, 1, 2, 2))
 
     def front(method: str, grid: np.ndarray, gain: np.ndarray) -> Front:
-        """gain [point, objective, unit]."""
+        """Make a front from gain [point, objective, unit]."""
         scores = worth + gain + rng.normal(0, noise, (PROMPTS, len(grid), 2, 2))
         scores[..., 1, 1] = scores[..., 1, 0]
         flat = np.ones((PROMPTS, len(grid)))
@@ -55,16 +55,16 @@ def fronts(learned: float, judged: float, noise: float = 1.0) -> list[Front]:
     ],
 )
 def test_a_reward_is_gamed_when_its_judge_does_not_follow(learned, judged, gamed):
-    (found,) = gaming.gaming(fronts(learned, judged), STATISTICS)
-    assert found["gamed"] is gamed
+    (verdict,) = gaming.gaming(fronts(learned, judged), STATISTICS)
+    assert verdict["gamed"] is gamed
     if gamed:
-        assert found["preference"] == [1.0, 0.0], "where the reward is pushed hardest"
-        assert found["learned"]["low"] < learned < found["learned"]["high"]
-        assert found["judge"]["low"] < judged < found["judge"]["high"]
+        assert verdict["preference"] == [1.0, 0.0], "where the reward is pushed hardest"
+        assert verdict["learned"]["low"] < learned < verdict["learned"]["high"]
+        assert verdict["judge"]["low"] < judged < verdict["judge"]["high"]
 
 
 def test_a_gap_within_the_noise_of_the_prompts_is_no_sign():
-    """The same gains as of a reward that is gamed, with noise that could make them."""
+    """The gains of a gamed reward, under noise that could produce them."""
     assert gaming.gaming(fronts(0.5, 0.1, noise=0.2), STATISTICS)[0]["gamed"]
     assert not gaming.gaming(fronts(0.5, 0.1, noise=4.0), STATISTICS)[0]["gamed"]
 
@@ -78,7 +78,7 @@ def test_without_gaming_it_is_seldom_suspected():
         sft = Front("sft", ("a", "b"), ids, GRID[:1], 0 * scores[:, :1, :, 0], None, flat[:, :1], flat[:, :1],
                     judge=0 * scores[:, :1, :, 0])  # fmt: skip
         bone = Front("bone", ("a", "b"), ids, GRID, scores[..., 0], None, flat, flat, judge=scores[..., 1])
-        suspected += sum(found["gamed"] for found in gaming.gaming([sft, bone], Statistics(300, 0.95, 0)))
+        suspected += sum(verdict["gamed"] for verdict in gaming.gaming([sft, bone], Statistics(300, 0.95, 0)))
     # Of 200 comparisons 2.5% fall on the side of a gap; the judge must also lag.
     assert suspected <= 12
 
@@ -97,14 +97,14 @@ def test_without_a_policy_to_gain_over_nothing_is_said():
 
 def test_the_hint_stands_in_every_kind_of_report():
     made = fronts(2.0, 0.1)
-    found = document(evaluate([*made], [-1], 0.2, STATISTICS)) | {"gaming": gaming.gaming(made, STATISTICS)}
-    found = json.loads(json.dumps(found))
-    (hint,) = gaming.hints(found)
+    report = document(evaluate([*made], [-1], 0.2, STATISTICS)) | {"gaming": gaming.gaming(made, STATISTICS)}
+    report = json.loads(json.dumps(report))
+    (hint,) = gaming.hints(report)
     assert hint.startswith("Reward a may be gamed by Bone Soup at a 1, b 0: learned +")
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(show.report(found))
-    for text in (console.export_text(), markdown(found)):
+    console.print(show.report(report))
+    for text in (console.export_text(), markdown(report)):
         assert hint in " ".join(text.split())
         assert "judge (held-out) score" in text
-    followed = found | {"gaming": gaming.gaming(fronts(2.0, 2.0), STATISTICS)}
+    followed = report | {"gaming": gaming.gaming(fronts(2.0, 2.0), STATISTICS)}
     assert gaming.hints(followed) == [gaming.FOLLOWED]

@@ -22,7 +22,7 @@ POINTS, TEST_PROMPTS = 5, 6
 
 @pytest.fixture
 def settings(staged) -> schema.Settings:
-    """A run whose front of `bone` has five preferences and six prompts, evaluated four rows at a time."""
+    """Make a run whose front of `bone` has five preferences and six prompts, evaluated four rows at a time."""
     policies = []
     for k, row in enumerate(([0.7, 0.3], [0.3, 0.7])):
         torch.manual_seed(k)

@@ -23,7 +23,7 @@ def front_of(scores: np.ndarray, preferences: np.ndarray = GRID, objectives=tupl
 
 
 def drawn(rng: np.random.Generator, prompts: int) -> np.ndarray:
-    """Scores [prompt, grid, objective] around MEANS: skewed, as scores with an end are, and alike along the grid."""
+    """Draw scores [prompt, grid, objective] around MEANS: skewed, as bounded scores are, and alike along the grid."""
     shared = rng.exponential(1, (prompts, 1, 2)) - 1
     return MEANS + 0.6 * shared + 0.7 * (1 - rng.exponential(1, (prompts, *MEANS.shape)))
 

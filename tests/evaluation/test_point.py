@@ -17,13 +17,13 @@ def fronts(samples):
 
 
 def test_points_are_the_means_of_the_gold_scores_with_their_intervals(fronts):
-    found = measured(fronts, Statistics(2000, 0.95, 0))
-    assert found["unit"] == "gold"
-    assert {method: len(points) for method, points in found["methods"].items()} == {
+    summary = measured(fronts, Statistics(2000, 0.95, 0))
+    assert summary["unit"] == "gold"
+    assert {method: len(points) for method, points in summary["methods"].items()} == {
         front.method: len(front.preferences) for front in fronts
     }
     for front in fronts:
-        for place, point in enumerate(found["methods"][front.method]):
+        for place, point in enumerate(summary["methods"][front.method]):
             scores = front.gold[:, place]
             np.testing.assert_allclose(point["mean"], scores.mean(axis=0))
             np.testing.assert_allclose(point["preference"], front.preferences[place])
@@ -33,7 +33,7 @@ def test_points_are_the_means_of_the_gold_scores_with_their_intervals(fronts):
 
 
 def test_without_a_true_score_the_learned_reward_stands_in(fronts):
-    found = measured([replace(front, gold=None) for front in fronts], Statistics(10, 0.9, 0))
-    assert found["unit"] == "reward"
+    summary = measured([replace(front, gold=None) for front in fronts], Statistics(10, 0.9, 0))
+    assert summary["unit"] == "reward"
     for front in fronts:
-        np.testing.assert_allclose(found["methods"][front.method][-1]["mean"], front.reward[:, -1].mean(axis=0))
+        np.testing.assert_allclose(summary["methods"][front.method][-1]["mean"], front.reward[:, -1].mean(axis=0))

@@ -19,7 +19,7 @@ OBJECTIVES = ["helpful", "harmless"]
 
 @pytest.fixture
 def refusing(samples):
-    """Bone Soup refuses the first 6k of 64 prompts at point k, the base 5, the others none."""
+    """Let Bone Soup refuse the first 6k of 64 prompts at point k, the base 5, the others none."""
     for method, path in samples.items():
         rows = pd.read_parquet(path)
         count = {"bone": 6 * rows["point"], "sft": 5}.get(method, 0)
@@ -30,32 +30,32 @@ def refusing(samples):
 
 
 def test_shares_and_intervals_are_those_of_the_answers(refusing):
-    found = refusals.refusals(refusing, OBJECTIVES, 0.9)
-    assert [point["value"] for point in found["bone"]] == [6 * k / 64 for k in range(11)]
-    assert [point["preference"] for point in found["bone"]] == [[k / 10, (10 - k) / 10] for k in range(11)]
-    assert {point["value"] for point in found["rewarded"]} == {0}
-    for point in found["bone"]:
+    counts = refusals.refusals(refusing, OBJECTIVES, 0.9)
+    assert [point["value"] for point in counts["bone"]] == [6 * k / 64 for k in range(11)]
+    assert [point["preference"] for point in counts["bone"]] == [[k / 10, (10 - k) / 10] for k in range(11)]
+    assert {point["value"] for point in counts["rewarded"]} == {0}
+    for point in counts["bone"]:
         # The ends are the true shares p whose test by (share - p) / sqrt(p (1 - p) / n) is just passed.
         for p in (point["low"], point["high"]):
             if 0 < p < 1:
                 z = (point["value"] - p) / np.sqrt(p * (1 - p) / 64)
                 assert abs(z) == pytest.approx(norm.ppf(0.95))
-    assert found["bone"][0]["low"] == 0
+    assert counts["bone"][0]["low"] == 0
 
 
 def test_the_table_has_a_row_for_each_preference_and_the_base_in_each(refusing):
     results = evaluate(read_fronts(refusing, OBJECTIVES), [-1], 0.2, Statistics(50, 0.95, 0))
-    found = document(results) | {"refusals": refusals.refusals(refusing, OBJECTIVES, 0.95)}
-    table = refusals.rows(found)
-    assert refusals.headings(found) == ["", "SFT", "Rewarded Soup", "Bone Soup", "Oracle (MORLHF)"]
+    report = document(results) | {"refusals": refusals.refusals(refusing, OBJECTIVES, 0.95)}
+    table = refusals.rows(report)
+    assert refusals.headings(report) == ["", "SFT", "Rewarded Soup", "Bone Soup", "Oracle (MORLHF)"]
     assert [row[0] for row in table[:2]] == ["helpful 0, harmless 1", "helpful 0.1, harmless 0.9"]
     assert {row[1] for row in table} == {"8% [3, 17]"}
     assert table[10][3].startswith("94% [")
     # The oracle answers five of the eleven.
     assert [bool(row[4]) for row in table] == [k in (0, 3, 5, 7, 10) for k in range(11)]
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(show.report(found))
-    for text in (console.export_text(), markdown(found)):
+    console.print(show.report(report))
+    for text in (console.export_text(), markdown(report)):
         assert "Answers that refuse" in text
         assert "94% [" in text
     assert "refuse" not in markdown(document(results))

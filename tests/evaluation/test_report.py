@@ -27,7 +27,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["two objectives", "three objectives"])
 def written(request, tmp_path_factory, make_samples, make_coefficients, make_training):
-    """(results, folder) of a report on synthetic samples, one response hostile."""
+    """Write a report on synthetic samples, one response hostile: (results, folder)."""
     n, tmp_path = request.param, tmp_path_factory.mktemp("report")
     names = NAMES[n]
     paths = make_samples(tmp_path / "fronts", n)
@@ -72,8 +72,8 @@ def written(request, tmp_path_factory, make_samples, make_coefficients, make_tra
 
 def page_data(folder) -> dict:
     page = (folder / "index.html").read_text()
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
-    return json.loads(found[1], parse_constant=lambda name: pytest.fail(f"{name} in the page's data"))
+    embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    return json.loads(embedded[1], parse_constant=lambda name: pytest.fail(f"{name} in the page's data"))
 
 
 def test_every_file_is_there_and_no_scraps(written):
@@ -129,7 +129,7 @@ def test_page_data_is_the_results(written):
 def test_report_json_is_json_and_agrees(written, tmp_path):
     results, _ = written
     write_json(tmp_path / "report.json", tables.document(results))
-    found = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    report = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
 
     def numbers(value):
         if isinstance(value, dict | list):
@@ -138,8 +138,8 @@ def test_report_json_is_json_and_agrees(written, tmp_path):
         elif not isinstance(value, str):
             yield value
 
-    assert all(math.isfinite(value) for value in numbers(found))
-    cell = found["grids"]["full_grid"]["gold"]["difference_to_rewarded"]["bone"]["inner_product_interior"]
+    assert all(math.isfinite(value) for value in numbers(report))
+    cell = report["grids"]["full_grid"]["gold"]["difference_to_rewarded"]["bone"]["inner_product_interior"]
     expected = results.blocks[0].differences["gold"]["bone"]["inner_product_interior"]
     assert (cell["value"], cell["low"], cell["high"]) == (expected.value, expected.low, expected.high)
 
@@ -152,9 +152,9 @@ def test_csv_is_long_and_whole(written):
     assert list(rows[0]) == ["method", "unit", *(f"mu_{name}" for name in names), *names]
     full, oracle = (len(block.preferences) for block in results.blocks)
     assert len(rows) == 2 * (3 * full + oracle)
-    one = next(r for r in rows if (r["method"], r["unit"]) == ("bone", "reward") and r[f"mu_{names[0]}"] == "1.0")
+    row = next(r for r in rows if (r["method"], r["unit"]) == ("bone", "reward") and r[f"mu_{names[0]}"] == "1.0")
     expected = results.blocks[0].points["reward"]["bone"][-1]
-    assert [float(one[name]) for name in names] == pytest.approx(expected)
+    assert [float(row[name]) for name in names] == pytest.approx(expected)
 
 
 def test_the_utility_file_is_the_same_for_any_objectives(written):
@@ -176,28 +176,28 @@ def test_the_utility_file_is_the_same_for_any_objectives(written):
 
 
 def test_tables_name_every_method_and_both_references(written):
-    found = tables.document(written[0])
+    report = tables.document(written[0])
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(show.report(json.loads(json.dumps(found))))
-    for text in (console.export_text(), markdown(found)):
+    console.print(show.report(json.loads(json.dumps(report))))
+    for text in (console.export_text(), markdown(report)):
         for needed in ("SFT", "Rewarded Soup", "Bone Soup", "Oracle (MORLHF)", "HV above −1", "HV above −2"):
             assert needed in text
     assert max(map(len, console.export_text().splitlines() or [""])) <= 100
 
 
 def test_finding_says_what_the_interval_allows():
-    def found(low, high, vertex=None):
+    def interval(low, high, vertex=None):
         gap = {"inner_product_interior": {"value": (low + high) / 2, "low": low, "high": high}}
         if vertex:
             gap["inner_product_vertex"] = {"value": sum(vertex) / 2, "low": vertex[0], "high": vertex[1]}
         return {"grids": {"full_grid": {"gold": {"difference_to_rewarded": {"bone": gap}}}}}
 
-    assert "better than Rewarded Soup, by +0.060 [+0.030, +0.090]" in tables.finding(found(0.03, 0.09))
-    assert "worse than Rewarded Soup" in tables.finding(found(-0.09, -0.03))
-    assert "are not distinguishable" in tables.finding(found(-0.01, 0.09))
-    assert "it is worse at the vertices, −0.200" in tables.finding(found(0.03, 0.09, (-0.3, -0.1)))
-    assert "vertices" not in tables.finding(found(0.03, 0.09, (-0.3, 0.1)))
-    whole = found(0.03, 0.09, (-0.3, -0.1))
+    assert "better than Rewarded Soup, by +0.060 [+0.030, +0.090]" in tables.finding(interval(0.03, 0.09))
+    assert "worse than Rewarded Soup" in tables.finding(interval(-0.09, -0.03))
+    assert "are not distinguishable" in tables.finding(interval(-0.01, 0.09))
+    assert "it is worse at the vertices, −0.200" in tables.finding(interval(0.03, 0.09, (-0.3, -0.1)))
+    assert "vertices" not in tables.finding(interval(0.03, 0.09, (-0.3, 0.1)))
+    whole = interval(0.03, 0.09, (-0.3, -0.1))
     gaps = whole["grids"]["full_grid"]["gold"]["difference_to_rewarded"]["bone"]
     gaps["inner_product"] = {"value": -0.05, "low": -0.08, "high": -0.02}
     assert ", and over the whole grid, −0.050 [−0.080, −0.020]." in tables.finding(whole)

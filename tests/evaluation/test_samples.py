@@ -23,12 +23,12 @@ def edit(path, change):
 def test_arrays_hold_the_rows_they_name(samples):
     fronts = {front.method: front for front in read_fronts(samples, OBJECTIVES)}
     rows = pd.read_parquet(samples["bone"])
-    one = rows[(rows["point"] == 4) & (rows["prompt_id"] == "test-0007")].iloc[0]
+    sample = rows[(rows["point"] == 4) & (rows["prompt_id"] == "test-0007")].iloc[0]
     bone = fronts["bone"]
     row = bone.prompts.index("test-0007")
-    assert bone.reward[row, 4].tolist() == [one["reward_helpful"], one["reward_harmless"]]
-    assert bone.gold[row, 4].tolist() == [one["gold_helpful"], one["gold_harmless"]]
-    assert (bone.kl[row, 4], bone.tokens[row, 4]) == (one["kl"], one["tokens"])
+    assert bone.reward[row, 4].tolist() == [sample["reward_helpful"], sample["reward_harmless"]]
+    assert bone.gold[row, 4].tolist() == [sample["gold_helpful"], sample["gold_harmless"]]
+    assert (bone.kl[row, 4], bone.tokens[row, 4]) == (sample["kl"], sample["tokens"])
     assert bone.preferences[4].tolist() == [0.4, 0.6]
     assert fronts["sft"].reward.shape == (64, 1, 2)
 

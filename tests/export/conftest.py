@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 @pytest.fixture(scope="session")
 def mixed(tmp_path_factory):
-    """A folder with `base`, three adapters, `soup.yaml` with rows of two of them, and `free.yaml` without."""
+    """Make a folder with `base`, three adapters, `soup.yaml` with rows of two of them, and `free.yaml` without."""
     root = tmp_path_factory.mktemp("exported")
     write_model(root / "base", "llama")
     for seed, (name, rank, modules) in enumerate(

@@ -35,7 +35,7 @@ def logits(model) -> torch.Tensor:
 
 
 def dense(mixed, tmp_path, weights: dict) -> torch.Tensor:
-    """Logits of the base with the adapters folded in."""
+    """Compute logits of the base with the adapters folded in."""
     folder = tmp_path / "-".join(f"{value:g}" for value in weights.values())
     fold(mixed / "base", mix(mixed / "base", {name: mixed / name for name in weights}, weights), folder)
     return logits(AutoModelForCausalLM.from_pretrained(folder))

@@ -37,7 +37,7 @@ def test_a_model_comes_back_as_it_was(tmp_path, architecture, split, dtype):
 
 
 def summed(base, adapter, scale: float) -> dict[str, np.ndarray]:
-    """The tensors of a GGUF base plus an adapter, as llama.cpp adds them: alpha over the rank of each module."""
+    """Sum the tensors of a GGUF base and an adapter, as llama.cpp does: alpha over the rank of each module."""
     read = gguf.GGUFReader(adapter)
     assert read.fields["general.type"].contents() == "adapter"
     assert read.fields["adapter.type"].contents() == "lora"

@@ -22,7 +22,7 @@ PROMPTS = [[5, 77, 130, 9, 41], list(range(60, 90)), [300], [200, 210, 220, 230]
 
 
 def serve(mixed, out, file: str):
-    """Export a soup file and serve it; yields the folder and the server's address."""
+    """Export a soup file and serve it; yield the folder and the server's address."""
     python = engines.python_with(XLLAMACPP)
     done = CliRunner().invoke(app, ["export", "--for", "llama.cpp", "--out", str(out), str(mixed / file)])
     assert done.exit_code == 0, (done.output, done.exception)
@@ -57,15 +57,15 @@ def agree(mixed, address: str, adapters: list[str], scales: dict, weights: dict)
         with torch.no_grad():
             logprobs = model.model(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 :].log_softmax(-1)
         # Two tokens within rounding of each other may change places.
-        assert all(ours[token] >= ours.max() - 1e-3 for ours, token in zip(logprobs, tokens, strict=False))
+        assert all(expected[token] >= expected.max() - 1e-3 for expected, token in zip(logprobs, tokens, strict=False))
         # Its steps lack tokens that are a part of a character.
         ids = [step["id"] for step in steps]
         same = [place for place in range(len(ids)) if ids[: place + 1] == tokens[: place + 1]]
         compared += len(same)
         for place in same:
             top = steps[place]["top_logprobs"]
-            theirs = torch.tensor([each["logprob"] for each in top])
-            torch.testing.assert_close(logprobs[place][[each["id"] for each in top]], theirs, atol=1e-3, rtol=0)
+            served = torch.tensor([each["logprob"] for each in top])
+            torch.testing.assert_close(logprobs[place][[each["id"] for each in top]], served, atol=1e-3, rtol=0)
     assert compared > 3
 
 
@@ -91,6 +91,6 @@ def test_the_request_of_the_readme_is_answered_at_its_preference(mixed, steered)
     model.mix([[1.5, -0.5]])
     ids = model.tokenizer.apply_chat_template(body["messages"], add_generation_prompt=True, return_tensors="pt")
     with torch.no_grad():
-        ours = model.model(ids["input_ids"]).logits[0, -1].log_softmax(-1)
+        expected = model.model(ids["input_ids"]).logits[0, -1].log_softmax(-1)
     for token in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
-        assert ours[token["id"]] == pytest.approx(token["logprob"], abs=2e-3)
+        assert expected[token["id"]] == pytest.approx(token["logprob"], abs=2e-3)

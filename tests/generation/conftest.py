@@ -16,7 +16,7 @@ ROWS = {"backbone-1": [0.7, 0.3], "backbone-2": [0.3, 0.7]}
 
 @pytest.fixture(scope="session", params=list(CONFIGS))
 def mixed_policies(request, tmp_path_factory):
-    """(base folder, [adapter folders]): unequal ranks, unequal targets, rsLoRA."""
+    """Make (base folder, [adapter folders]) with unequal ranks, unequal targets, rsLoRA."""
     folder = tmp_path_factory.mktemp(request.param)
     base(request.param).save_pretrained(folder / "base")
     attention = {"gpt2": "c_attn", "gpt_neox": "query_key_value"}.get(request.param, "q_proj")

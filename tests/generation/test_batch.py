@@ -31,11 +31,11 @@ def soup_model(tiny_policy, tmp_path_factory) -> SoupModel:
 
 
 def alone(live: SoupModel, request: Request) -> list[int]:
-    """What generate samples for one request, with the coefficients it names."""
+    """Return what generate samples for one request, with the coefficients it names."""
     tokenizer = live.tokenizer
     live.mixer.set(torch.tensor(request.coefficients)[None])
     noise = LogitsProcessorList([RowNoise([request.seed], request.temperature)] if request.temperature else [])
-    found = live.model.generate(
+    generated = live.model.generate(
         torch.tensor([request.prompt]),
         do_sample=False,
         max_new_tokens=request.max_new_tokens,
@@ -44,11 +44,11 @@ def alone(live: SoupModel, request: Request) -> list[int]:
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    return found[0, len(request.prompt) :].tolist()
+    return generated[0, len(request.prompt) :].tolist()
 
 
 def serve(batch: RunningBatch, arrivals: list[list[Request]]) -> dict:
-    """{key: [token]}: at each step some requests arrive, then everybody gets a token."""
+    """Let requests arrive at their steps; after each arrival every row gets a token. Return {key: [token]}."""
     answers, ends = {}, {}
     for step in range(200):
         tokens = batch.join(arrivals[step]) if step < len(arrivals) and arrivals[step] else []

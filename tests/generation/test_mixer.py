@@ -23,7 +23,7 @@ def steered(mixed_policies):
 
 
 def merged_by_peft(mixed_policies, coefficients):
-    """The dense model: every adapter scaled by PEFT and merged by PEFT into the weights."""
+    """Make the dense model: every adapter scaled by PEFT and merged by PEFT into the weights."""
     base, policies = mixed_policies
     model = AutoModelForCausalLM.from_pretrained(base).eval()
     for path, value in zip(policies, coefficients, strict=True):
@@ -46,11 +46,11 @@ def test_each_row_equals_the_model_that_peft_merges_for_it(mixed_policies, rows)
     model, mixer = steered(mixed_policies)
     ids = torch.randint(0, 90, (len(rows), 9), generator=torch.Generator().manual_seed(0))
     mixer.set(torch.tensor(rows, dtype=torch.float64))
-    found = logits(model, ids)
+    mixed = logits(model, ids)
     for row, coefficients in enumerate(rows):
         expected = logits(merged_by_peft(mixed_policies, coefficients), ids[row : row + 1])[0]
         scale = expected.abs().max()
-        torch.testing.assert_close(found[row] / scale, expected / scale, rtol=0, atol=3e-5)
+        torch.testing.assert_close(mixed[row] / scale, expected / scale, rtol=0, atol=3e-5)
 
 
 def test_folding_one_mixture_equals_mixing_every_row_and_comes_out_again_exactly(mixed_policies):

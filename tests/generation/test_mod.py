@@ -1,4 +1,4 @@
-"""MOD: what is sampled is the normalised product of the policies' own distributions, by a dense computation."""
+"""MOD samples from the normalised product of the policies' distributions, by a dense computation."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ WEIGHT = st.floats(-2, 3)
 
 @pytest.fixture(scope="module")
 def dense(recipe, tmp_path_factory):
-    """The base and each policy as a plain model of its own."""
+    """Load the base and each policy as a separate plain model."""
     folder, models = tmp_path_factory.mktemp("dense"), [AutoModelForCausalLM.from_pretrained(recipe.base).eval()]
     for policy in recipe.policies:
         alone = replace(recipe, mapping="single", policies=(policy,))
@@ -33,7 +33,7 @@ def dense(recipe, tmp_path_factory):
 
 @torch.inference_mode()
 def mixed(dense, tokenizer, prompt, ids: list[int], weights, temperature: float) -> torch.Tensor:
-    """Log-probabilities of the next token under sft + sum_j weight_j (policy_j - sft), from whole models."""
+    """Compute log-probabilities of the next token under sft + sum_j weight_j (policy_j - sft), from whole models."""
     start = encode(tokenizer, [prompt])["input_ids"][0].tolist()
     base, *logs = [(model(torch.tensor([start + ids])).logits[0, -1] / temperature).log_softmax(-1) for model in dense]
     return (base + sum(w * (log - base) for w, log in zip(weights, logs, strict=True))).log_softmax(-1)
@@ -44,8 +44,8 @@ def mixed(dense, tokenizer, prompt, ids: list[int], weights, temperature: float)
 def test_log_probabilities_are_those_of_the_product(recipe, dense, prompts, weights, temperature):
     policy = SoupModel.load(replace(recipe, mixes="distributions"))
     rows = np.tile(weights, (len(prompts), 1))
-    responses, found = sample_product(policy, rows, prompts, list(range(len(prompts))), temperature, 6)
-    for prompt, response, value in zip(prompts, responses, found, strict=True):
+    responses, logits = sample_product(policy, rows, prompts, list(range(len(prompts))), temperature, 6)
+    for prompt, response, value in zip(prompts, responses, logits, strict=True):
         total, ids = 0.0, []
         for token in response.token_ids:
             total += mixed(dense, policy.tokenizer, prompt, ids, weights, temperature)[token].item()
@@ -94,6 +94,6 @@ def test_members_and_weights_make_the_same_mixture(rows):
 
 def test_a_token_that_one_member_rules_out_stays_out():
     logits = torch.tensor([[0.0, -torch.inf, 1.0], [0.0, 5.0, 1.0]])
-    found = product(logits, torch.tensor([[1.75, -0.75]]))
-    assert found[0, 1] == -torch.inf
-    torch.testing.assert_close(found[0, [0, 2]], torch.tensor([0.0, 1.0]))
+    mixed = product(logits, torch.tensor([[1.75, -0.75]]))
+    assert mixed[0, 1] == -torch.inf
+    torch.testing.assert_close(mixed[0, [0, 2]], torch.tensor([0.0, 1.0]))

@@ -16,7 +16,7 @@ def seeded(rows: int, width: int, spread: float = 3.0) -> torch.Tensor:
 
 
 def test_a_small_vocabulary_draws_the_noise_of_torchs_generator():
-    """Results made before the noise of large vocabularies was drawn differently stay what they were."""
+    """Results on small vocabularies must not change with the way noise is drawn for large ones."""
     logits = seeded(3, 100)
     rows = [Noise(seed) for seed in (5, 6, 7)]
     generators = [torch.Generator().manual_seed(seed) for seed in (5, 6, 7)]
@@ -36,7 +36,7 @@ def test_a_row_draws_alike_in_any_company(width):
 
 @pytest.mark.parametrize("spread", [0.01, 3.0], ids=["flat: mostly the rest", "peaked"])
 def test_samples_of_a_large_vocabulary_have_its_probabilities(spread):
-    """Words in bins of about equal probability, the likely ones in bins of their own; chi-squared over 20,000 draws."""
+    """Chi-squared over 20,000 draws, in bins of about equal probability; each likely word has a separate bin."""
     logits = seeded(1, VOCABULARY, spread)[0]
     probabilities = logits.double().softmax(-1).numpy()
     order = np.argsort(-probabilities)
@@ -68,7 +68,7 @@ def test_the_noise_is_gumbel_and_independent_of_seed_step_and_token():
 
 
 def test_two_policies_with_one_seed_mostly_draw_alike():
-    """Paired: logits a little apart part in a few of a hundred draws, where independent noise parts in most."""
+    """With slightly different logits a few of a hundred draws differ; with independent noise most would."""
     logits = seeded(1, VOCABULARY).expand(400, -1)
     other = logits + 0.05 * torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(1))
     tokens = [draw(values, [Noise(seed) for seed in range(400)]) for values in (logits, other)]

@@ -1,4 +1,4 @@
-"""Rewards in a prompt: which token stands for which reward, and that the words before it stay what they were."""
+"""Rewards in a prompt: the token of each reward, and a text that stays the same before it."""
 
 import numpy as np
 import pytest

@@ -14,7 +14,7 @@ def policy(tiny_policy):
     return AutoModelForCausalLM.from_pretrained(tiny_policy).eval(), AutoTokenizer.from_pretrained(tiny_policy)
 
 
-def test_a_row_does_not_depend_on_the_rows_beside_it(policy, prompts):
+def test_a_row_does_not_depend_on_the_rest_of_the_batch(policy, prompts):
     """Prompts of unlike lengths: padding on the left without a mask would corrupt every batch above one."""
     seeds = list(range(len(prompts)))
     together = sample(*policy, prompts, seeds, 1.0, 12, batch=6)

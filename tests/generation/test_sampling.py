@@ -71,7 +71,7 @@ def by_transformers(soup_model, each: Request) -> list[int]:
         processors.append(MinPLogitsWarper(each.min_p))
     processors.append(RowNoise([each.seed], 1.0))
     soup_model.mixer.set(torch.tensor(each.coefficients)[None])
-    found = soup_model.model.generate(
+    generated = soup_model.model.generate(
         torch.tensor([each.prompt]),
         do_sample=False,
         max_new_tokens=each.max_new_tokens,
@@ -79,7 +79,7 @@ def by_transformers(soup_model, each: Request) -> list[int]:
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=end,
     )
-    return found[0, len(each.prompt) :].tolist()
+    return generated[0, len(each.prompt) :].tolist()
 
 
 OPTIONS = [

@@ -60,7 +60,7 @@ def test_oracles_answer_only_their_own_preferences(recipe):
 
 
 def test_a_preference_may_weigh_more_adapters_than_there_are_objectives(recipe):
-    """The diagnosis mixes specialists and short runs: the objectives are scored, the adapters are weighed."""
+    """The diagnosis mixes specialists and short runs: more adapters than objectives."""
     rows = np.eye(4)
     ways = tuple(replace(recipe.policies[0], slot=f"way-{k}", row=tuple(row)) for k, row in enumerate(rows))
     weights = [0.5, 0.5, 1.0, -0.2]

@@ -1,4 +1,4 @@
-"""Soup files: what they say, and what is wrong with them, by file and key."""
+"""Soup files are read, and faults are named by file and key."""
 
 import architectures
 import pytest

@@ -16,7 +16,7 @@ objectives = st.integers(2, 6)
 
 @st.composite
 def bases(draw):
-    """n and a beta with room to 1/n, so that rounding stays small."""
+    """Draw n and a beta well above 1/n, so that rounding stays small."""
     n = draw(objectives)
     return n, draw(st.floats(1 / n + 0.05, 1))
 
@@ -29,7 +29,7 @@ def simplex(draw, n):
 
 # Worked out by hand.
 @pytest.mark.parametrize(
-    ("n", "beta", "own", "other"),
+    ("n", "beta", "main", "other"),
     [
         (2, 0.6, 3, -2),
         (2, 0.7, 1.75, -0.75),
@@ -39,8 +39,8 @@ def simplex(draw, n):
         (3, 0.8, 9 / 7, -1 / 7),
     ],
 )
-def test_coefficients_at_a_vertex(n, beta, own, other):
-    expected = np.full((n, n), other) + (own - other) * np.eye(n)
+def test_coefficients_at_a_vertex(n, beta, main, other):
+    expected = np.full((n, n), other) + (main - other) * np.eye(n)
     np.testing.assert_allclose(coefficients(circulant(n, beta), np.eye(n)), expected, rtol=1e-12)
 
 
@@ -59,9 +59,9 @@ def test_the_circulant(basis):
 def test_coefficients_reach_the_preference_and_sum_to_one(data):
     n, beta = data.draw(bases())
     rows, preference = circulant(n, beta), data.draw(simplex(n))
-    found = coefficients(rows, preference)
-    np.testing.assert_allclose(rows.T @ found, preference, atol=1e-10)
-    assert found.sum() == pytest.approx(1)
+    solved = coefficients(rows, preference)
+    np.testing.assert_allclose(rows.T @ solved, preference, atol=1e-10)
+    assert solved.sum() == pytest.approx(1)
 
 
 @given(st.data())
@@ -69,8 +69,10 @@ def test_renaming_the_objectives_renames_the_coefficients(data):
     n, beta = data.draw(bases())
     preference = data.draw(simplex(n))
     order = data.draw(st.permutations(range(n)))
-    found = coefficients(circulant(n, beta), preference)
-    np.testing.assert_allclose(coefficients(circulant(n, beta), preference[list(order)]), found[list(order)], atol=1e-9)
+    solved = coefficients(circulant(n, beta), preference)
+    np.testing.assert_allclose(
+        coefficients(circulant(n, beta), preference[list(order)]), solved[list(order)], atol=1e-9
+    )
 
 
 @given(objectives, st.integers(1, 6))
@@ -82,30 +84,30 @@ def test_rewarded_soup_is_beta_one(n, parts):
 def test_an_asymmetric_basis_is_solved_transposed():
     rows = np.array([[0.9, 0.1], [0.4, 0.6]])
     preference = np.array([0.3, 0.7])
-    found = coefficients(rows, preference)
-    np.testing.assert_allclose(found @ rows, preference, atol=1e-12)
-    np.testing.assert_allclose(found, [-0.2, 1.2], atol=1e-12)  # by hand: .9a + .4b = .3, .1a + .6b = .7
+    solved = coefficients(rows, preference)
+    np.testing.assert_allclose(solved @ rows, preference, atol=1e-12)
+    np.testing.assert_allclose(solved, [-0.2, 1.2], atol=1e-12)  # by hand: .9a + .4b = .3, .1a + .6b = .7
 
 
 def test_more_policies_than_objectives_take_the_least_norm():
     rows = np.array([[1, 0], [0, 1], [0.5, 0.5]])
     preference = np.array([0.3, 0.7])
-    found = coefficients(rows, preference)
-    np.testing.assert_allclose(found @ rows, preference, atol=1e-12)
+    solved = coefficients(rows, preference)
+    np.testing.assert_allclose(solved @ rows, preference, atol=1e-12)
     null = np.array([0.5, 0.5, -1.0])  # adds nothing to rows^T lambda
     np.testing.assert_allclose(null @ rows, 0, atol=1e-15)
     for step in (-0.1, 0.1):
-        assert np.linalg.norm(found + step * null) > np.linalg.norm(found)
+        assert np.linalg.norm(solved + step * null) > np.linalg.norm(solved)
 
 
 def test_batches_and_scale():
     rows = circulant(3, 0.7)
     grid = lattice(3, 4).reshape(3, 5, 3)
     scale = np.array([1.25, 1, 2])
-    found = coefficients(rows, grid, scale)
-    assert found.shape == (3, 5, 3)
-    np.testing.assert_allclose(found.sum(axis=-1), grid @ scale)
-    np.testing.assert_allclose(found[1, 2], coefficients(rows, scale * grid[1, 2]))
+    solved = coefficients(rows, grid, scale)
+    assert solved.shape == (3, 5, 3)
+    np.testing.assert_allclose(solved.sum(axis=-1), grid @ scale)
+    np.testing.assert_allclose(solved[1, 2], coefficients(rows, scale * grid[1, 2]))
 
 
 @pytest.mark.parametrize("beta", [0.5, 0.4, 0, -1, 1.0001, float("nan"), float("inf"), "much", None])
@@ -158,14 +160,14 @@ def test_the_method_needs_no_torch():
 @pytest.mark.parametrize("n", [2, 3, 4, 5])
 @pytest.mark.parametrize("beta", [0.6, 0.7, 0.8, 1.0])
 def test_conditioning_of_a_circulant_is_its_closed_form(n, beta):
-    found = conditioning(circulant(n, beta))
-    assert found.condition == pytest.approx((n - 1) / (n * beta - 1))
+    condition = conditioning(circulant(n, beta))
+    assert condition.condition == pytest.approx((n - 1) / (n * beta - 1))
     # One row of B^-1: its diagonal and n - 1 equal entries that sum to 1 with it.
     other = -(1 - beta) / (n * beta - 1)
     diagonal = 1 - (n - 1) * other
-    assert found.l1 == pytest.approx(diagonal + (n - 1) * abs(other))
-    assert found.l2 == pytest.approx(np.sqrt(diagonal**2 + (n - 1) * other**2))
-    assert found.l1_even == pytest.approx(1)
+    assert condition.l1 == pytest.approx(diagonal + (n - 1) * abs(other))
+    assert condition.l2 == pytest.approx(np.sqrt(diagonal**2 + (n - 1) * other**2))
+    assert condition.l1_even == pytest.approx(1)
 
 
 def test_the_smallest_published_beta_is_not_loud_and_a_smaller_one_is():
@@ -177,9 +179,9 @@ def test_more_policies_than_objectives_need_smaller_coefficients():
     """An even policy between two backbones takes weight where theirs would cancel: least norm, exact reach."""
     rows = np.vstack([circulant(2, 0.7), [[0.5, 0.5]], np.eye(2)])
     preference = np.array([[0.8, 0.2], [0.5, 0.5], [0.1, 0.9]])
-    found = coefficients(rows, preference)
-    np.testing.assert_allclose(found @ rows, preference, atol=1e-12)
+    solved = coefficients(rows, preference)
+    np.testing.assert_allclose(solved @ rows, preference, atol=1e-12)
     assert conditioning(rows).l2 < conditioning(circulant(2, 0.7)).l2
     # Of all solutions the shortest: any step in the null space of rows^T makes it longer.
     null = np.linalg.svd(rows.T)[2][2:]
-    assert (np.abs(found @ null.T) < 1e-12).all()
+    assert (np.abs(solved @ null.T) < 1e-12).all()

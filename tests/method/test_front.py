@@ -31,7 +31,7 @@ def fronts(draw, most=7):
 
 @st.composite
 def answered(draw):
-    """Preferences with a point for each."""
+    """Draw preferences with a point for each."""
     points = draw(fronts())
     preferences = draw(arrays(float, points.shape, elements=st.integers(0, 4).map(lambda v: v / 4)))
     return preferences, points
@@ -63,7 +63,7 @@ def test_dominance_by_brute_force(points):
 
 
 def inclusion_exclusion(points, reference):
-    """Volume of a union of boxes from the reference to each point."""
+    """Compute the volume of a union of boxes from the reference to each point."""
     boxes = [np.maximum(point, reference) for point in points]
     return sum(
         (-1) ** (size + 1) * np.prod(np.min(chosen, axis=0) - reference)

@@ -23,7 +23,7 @@ def simplex(draw, n):
 
 
 def moments(rows, weights):
-    """sum_j lambda_j b_j b_j^T."""
+    """Compute sum_j lambda_j b_j b_j^T."""
     return np.einsum("j,ji,jk->ik", weights, rows, rows)
 
 
@@ -49,14 +49,14 @@ def test_degree_two_meets_the_preference_and_its_second_moments(data):
     n = data.draw(objectives)
     mu = data.draw(simplex(n))
     rows = lattice_rows(n, 2)
-    found = coefficients(rows, mu, degree=2)
-    np.testing.assert_allclose(rows.T @ found, mu, atol=1e-12)
-    np.testing.assert_allclose(moments(rows, found), np.outer(mu, mu), atol=1e-12)
+    solved = coefficients(rows, mu, degree=2)
+    np.testing.assert_allclose(rows.T @ solved, mu, atol=1e-12)
+    np.testing.assert_allclose(moments(rows, solved), np.outer(mu, mu), atol=1e-12)
     # The quadratic Lagrange element in closed form.
     closed = [
         mu[row.argmax()] * (2 * mu[row.argmax()] - 1) if row.max() == 1 else 4 * mu[row > 0].prod() for row in rows
     ]
-    np.testing.assert_allclose(found, closed, atol=1e-12)
+    np.testing.assert_allclose(solved, closed, atol=1e-12)
 
 
 @given(st.data())
@@ -86,8 +86,8 @@ def test_an_extrapolated_preference_scales_the_change_and_does_not_square_it():
     plain = coefficients(rows, mu, degree=2)
     np.testing.assert_allclose(coefficients(rows, mu, np.full(3, 1.5), degree=2), 1.5 * plain, atol=1e-12)
     scale = np.array([1.5, 1, 2])
-    found, total = coefficients(rows, mu, scale, degree=2), (scale * mu).sum()
-    np.testing.assert_allclose(found, total * coefficients(rows, scale * mu / total, degree=2), atol=1e-12)
+    solved, total = coefficients(rows, mu, scale, degree=2), (scale * mu).sum()
+    np.testing.assert_allclose(solved, total * coefficients(rows, scale * mu / total, degree=2), atol=1e-12)
 
 
 @given(st.data())
@@ -99,10 +99,10 @@ def test_noise_goes_from_degree_two_to_least_norm(data):
     np.testing.assert_allclose(coefficients(rows, mu, degree=2, noise=1e9), least, atol=1e-6)
     missed, norms = [], []
     for noise in (1e-6, 1e-3, 1e-1, 1, 10):
-        found = coefficients(rows, mu, degree=2, noise=noise)
-        np.testing.assert_allclose(rows.T @ found, mu, atol=1e-10)
-        missed.append(np.linalg.norm(moments(rows, found) - np.outer(mu, mu)))
-        norms.append(np.linalg.norm(found))
+        solved = coefficients(rows, mu, degree=2, noise=noise)
+        np.testing.assert_allclose(rows.T @ solved, mu, atol=1e-10)
+        missed.append(np.linalg.norm(moments(rows, solved) - np.outer(mu, mu)))
+        norms.append(np.linalg.norm(solved))
     assert (np.diff(missed) > -1e-9).all()
     assert (np.diff(norms) < 1e-9).all()
 
@@ -115,17 +115,17 @@ def test_noise_solves_the_stated_problem():
     def loss(weights):
         return np.linalg.norm(moments(rows, weights) - np.outer(mu, mu)) ** 2 + noise * weights @ weights
 
-    found = coefficients(rows, mu, degree=2, noise=noise)
+    solved = coefficients(rows, mu, degree=2, noise=noise)
     for step in np.linalg.svd(rows.T)[2][3:]:
-        assert min(loss(found + 1e-4 * step), loss(found - 1e-4 * step)) > loss(found)
+        assert min(loss(solved + 1e-4 * step), loss(solved - 1e-4 * step)) > loss(solved)
 
 
 @pytest.mark.parametrize(("n", "l1"), [(2, 1.25), (3, 1.66), (4, 2.0)])
 def test_norms_of_degree_two(n, l1):
-    found = conditioning(lattice_rows(n, 2), degree=2)
-    assert found.l1 == pytest.approx(l1, abs=0.01)
+    condition = conditioning(lattice_rows(n, 2), degree=2)
+    assert condition.l1 == pytest.approx(l1, abs=0.01)
     np.testing.assert_allclose(np.abs(coefficients(lattice_rows(n, 2), np.eye(n), degree=2)).sum(axis=1), 1)
-    assert not found.loud
+    assert not condition.loud
 
 
 def test_an_inset_lattice_of_degree_two_amplifies():
@@ -235,11 +235,11 @@ def test_piecewise_interpolation_reaches_the_preference_between_its_neighbours(d
     n, degree = data.draw(objectives), data.draw(st.integers(1, 3))
     mu = data.draw(simplex(n))
     rows = lattice_rows(n, degree)
-    found = piecewise(rows, mu)
-    np.testing.assert_allclose(rows.T @ found, mu, atol=1e-8)
-    assert (found >= 0).all()
-    assert found.sum() == pytest.approx(1)
-    used = rows[found > 1e-9]
+    solved = piecewise(rows, mu)
+    np.testing.assert_allclose(rows.T @ solved, mu, atol=1e-8)
+    assert (solved >= 0).all()
+    assert solved.sum() == pytest.approx(1)
+    used = rows[solved > 1e-9]
     assert len(used) <= n
     # All of them are corners of one cell.
     assert np.abs(used[:, None] - used).max() <= 1 / degree + 1e-9
@@ -261,11 +261,11 @@ def test_the_correction_adds_to_specialists_what_bends(data):
     mu = data.draw(simplex(n))
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     rows = np.vstack([np.eye(n), [(np.eye(n)[i] + np.eye(n)[j]) / 2 for i, j in pairs]])
-    found = curved(rows, mu)
-    np.testing.assert_allclose(found, [*mu, *(4 * mu[i] * mu[j] for i, j in pairs)], atol=1e-12)
-    assert (found >= 0).all()
-    assert found.sum() <= 3 - 2 / n + 1e-9
-    np.testing.assert_allclose(curved(rows, mu, np.full(n, 1.5)), 1.5 * found, atol=1e-12)
+    solved = curved(rows, mu)
+    np.testing.assert_allclose(solved, [*mu, *(4 * mu[i] * mu[j] for i, j in pairs)], atol=1e-12)
+    assert (solved >= 0).all()
+    assert solved.sum() <= 3 - 2 / n + 1e-9
+    np.testing.assert_allclose(curved(rows, mu, np.full(n, 1.5)), 1.5 * solved, atol=1e-12)
     # It is the quadratic interpolant of theta where a correction is theta at the midpoint, less the straight mixture.
     rng = np.random.default_rng(0)
     linear, square = rng.normal(size=n), rng.normal(size=(n, n))
@@ -277,4 +277,4 @@ def test_the_correction_adds_to_specialists_what_bends(data):
         *theta(np.eye(n)),
         *(theta(rows[n + k]) - theta(np.eye(n)[list(p)]).mean() for k, p in enumerate(pairs)),
     ]
-    assert found @ adapters == pytest.approx(theta(mu), abs=1e-9)
+    assert solved @ adapters == pytest.approx(theta(mu), abs=1e-9)

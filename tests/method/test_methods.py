@@ -41,13 +41,13 @@ def test_a_method_answers_what_it_says(method):
         with pytest.raises(ValueError, match=r"no policy for preference \[0.4, 0.6, 0.0\]"):
             answer(table, np.array([0.4, 0.6, 0]), None)
         return
-    found = answer(table, np.array([0.4, 0.6, 0]), None)
-    assert found.shape == (len(table),)
+    solved = answer(table, np.array([0.4, 0.6, 0]), None)
+    assert solved.shape == (len(table),)
     if len(table):
         # A correction comes on top of a mixture that is whole.
-        assert found.sum() == pytest.approx(1 + 4 * 0.4 * 0.6 if method.key == "curved" else 1)
+        assert solved.sum() == pytest.approx(1 + 4 * 0.4 * 0.6 if method.key == "curved" else 1)
     doubled = answer(table, np.array([0.4, 0.6, 0]), np.array([2.0, 2.0, 2.0]))
-    np.testing.assert_allclose(doubled, 2 * found)
+    np.testing.assert_allclose(doubled, 2 * solved)
 
 
 def test_what_is_no_single_adapter_is_neither_exported_nor_served():
@@ -57,13 +57,13 @@ def test_what_is_no_single_adapter_is_neither_exported_nor_served():
 
 def test_without_a_total_every_policy_gets_the_steps():
     plan = trainings(["rewarded", "bone", "oracle"], PLAN, 60)
-    assert {one.steps for one in plan.values()} == {60}
+    assert {training.steps for training in plan.values()} == {60}
     assert list(plan) == [f"{kind}-{k}" for kind, count in KINDS for k in range(1, count + 1)]
 
 
 def test_a_total_is_shared_by_the_policies_of_a_method_and_not_by_oracles():
     plan = trainings(["rewarded", "bone", "mod", "oracle"], PLAN, 60, total=90)
-    assert {slot.rpartition("-")[0]: one.steps for slot, one in plan.items()} == {
+    assert {slot.rpartition("-")[0]: training.steps for slot, training in plan.items()} == {
         "specialist": 30,
         "backbone": 30,
         "oracle": 60,
@@ -82,9 +82,9 @@ def test_adapters_that_are_trained_together_take_the_total_in_one_schedule():
 
 def test_longer_and_shorter_schedules_and_those_that_start_from_a_soup():
     kind = Policies("x", lambda plan: np.eye(3), lengths=lambda plan: [2, 2, 1], starts=lambda plan: 2)
-    assert [one.steps for one in kind.trainings(PLAN, 60, None).values()] == [60, 60, 30]
-    found = kind.trainings(PLAN, 60, 120)
-    assert [one.steps for one in found.values()] == [48, 48, 24]
-    assert [one.start for one in found.values()] == [(), (), ("x-1", "x-2")]
+    assert [training.steps for training in kind.trainings(PLAN, 60, None).values()] == [60, 60, 30]
+    trainings = kind.trainings(PLAN, 60, 120)
+    assert [training.steps for training in trainings.values()] == [48, 48, 24]
+    assert [training.start for training in trainings.values()] == [(), (), ("x-1", "x-2")]
     with pytest.raises(ValueError, match="multiple of 5, such as 120"):
         kind.trainings(PLAN, 60, 121)

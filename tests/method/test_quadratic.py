@@ -11,7 +11,7 @@ DIMENSIONS = 12
 
 
 def quadratics(rng, n, differ):
-    """Curvature matrices [n, d, d] near the identity, and optima [n, d]."""
+    """Draw curvature matrices [n, d, d] near the identity, and optima [n, d]."""
     noise = rng.normal(size=(n, DIMENSIONS, DIMENSIONS))
     return np.eye(DIMENSIONS) + differ * (noise + noise.transpose(0, 2, 1)) / 2, rng.normal(size=(n, DIMENSIONS))
 
@@ -23,19 +23,19 @@ def optimum(hessians, optima, row):
 
 def regrets(hessians, optima, rows, preferences):
     policies = np.stack([optimum(hessians, optima, row)[0] for row in rows])
-    found = []
+    measured = []
     for preference, merged in zip(preferences, coefficients(rows, preferences) @ policies, strict=True):
         best, curvature = optimum(hessians, optima, preference)
-        found.append((merged - best) @ curvature @ (merged - best))
-    return np.array(found)
+        measured.append((merged - best) @ curvature @ (merged - best))
+    return np.array(measured)
 
 
 @pytest.mark.parametrize("beta", [0.6, 0.7, 0.8])
 def test_gain_between_two_objectives_needs_no_knowledge_of_the_directions(beta):
-    """One pair, one vector: its size drops out of the shares, so that one measured regret gives the whole profile."""
+    """With two objectives there is one direction, whose size cancels: one measured regret gives the whole profile."""
     hessians, optima = quadratics(np.random.default_rng(1), 2, 1e-4)
     grid, rows = lattice(2, 10), circulant(2, beta)
-    rewarded, bone = (regrets(hessians, optima, one, grid) for one in (np.eye(2), rows))
+    rewarded, bone = (regrets(hessians, optima, basis, grid) for basis in (np.eye(2), rows))
     np.testing.assert_allclose(relative_gain(rows, grid), (rewarded - bone) / rewarded[5], atol=2e-3)
 
 
@@ -45,8 +45,8 @@ def test_gain_between_two_objectives_needs_no_knowledge_of_the_directions(beta):
 def test_gain_among_three_objectives_holds_on_average(rows):
     rng, grid, rows = np.random.default_rng(2), lattice(3, 4), np.asarray(rows)
     drawn = [quadratics(rng, 3, 1e-3) for _ in range(600)]
-    rewarded, bone = (np.mean([regrets(*one, w, grid) for one in drawn], axis=0) for w in (np.eye(3), rows))
-    even = np.mean([regrets(*one, np.eye(3), np.full((1, 3), 1 / 3)) for one in drawn])
+    rewarded, bone = (np.mean([regrets(*problem, w, grid) for problem in drawn], axis=0) for w in (np.eye(3), rows))
+    even = np.mean([regrets(*problem, np.eye(3), np.full((1, 3), 1 / 3)) for problem in drawn])
     np.testing.assert_allclose(relative_gain(rows, grid), (rewarded - bone) / even, atol=0.06, rtol=0.06)
 
 

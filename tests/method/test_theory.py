@@ -1,7 +1,7 @@
 """The closed forms of docs/method.md, against merges made with the package's own coefficients.
 
 Two objectives r_i(theta) = psi_i - k_i |theta - theta_i*|^2. A policy trained on row w sits at the optimum of
-w . r; a merge is the coefficients' combination of policies; regret is what it loses against the optimum.
+w . r; a merge is the coefficients' combination of policies; its regret is its distance from the optimal reward.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def optimum(row, k):
 
 
 def regret(k, beta, mu):
-    """Measured: policies at the optima of the rows, merged by `coefficients`."""
+    """Measure the regret of policies at the optima of the rows, merged by `coefficients`."""
     k, preference, rows = np.array(k), np.array([mu, 1 - mu]), circulant(2, beta)
     policies = np.array([optimum(row, k) for row in rows])
     merged = coefficients(rows, preference) @ policies
@@ -103,7 +103,7 @@ def test_rewarded_soup_is_bone_soup_at_beta_one(k1, k2, mu):
 
 
 def test_bone_soup_loses_at_the_vertices():
-    """What the report must be able to show: no method wins everywhere."""
+    """No method wins everywhere, and the report must be able to show it."""
     assert regret((1, 4), 0.7, 1) > regret((1, 4), 1, 1) + 0.01
     assert regret((1, 4), 0.7, 0.5) < regret((1, 4), 1, 0.5) - 0.01
 

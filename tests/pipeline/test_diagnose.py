@@ -18,7 +18,7 @@ def test_a_diagnosis_of_a_finished_run_repeats_without_training(project):
     assert document["rows"] == [pytest.approx([0.7, 0.3]), pytest.approx([0.3, 0.7])]
     for unit in ("gold", "reward"):
         assert document["prediction"][unit]["low"] <= document["prediction"][unit]["high"]
-    assert [one["start"] for one in document["short_runs"]] == [
+    assert [run["start"] for run in document["short_runs"]] == [
         "the even Rewarded Soup",
         "specialist-1",
         "specialist-2",

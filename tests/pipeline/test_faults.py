@@ -1,4 +1,4 @@
-"""Bad data, a full disk, a dead server: one message that says what and where, and nothing lost."""
+"""Bad data, a full disk, a dead server: one message names fault and place, and nothing is lost."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ def pair(k: int) -> dict:
 
 
 def write_pairs(path: Path, bad: dict[int, str]) -> None:
-    """300 pairs, JSON lines; `bad` replaces lines, counted from 1."""
+    """Write 300 pairs as JSON lines; `bad` replaces lines, counted from 1."""
     lines = [bad.get(k, json.dumps(pair(k))) for k in range(1, 301)]
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
@@ -31,7 +31,7 @@ def write_pairs(path: Path, bad: dict[int, str]) -> None:
 
 @pytest.fixture
 def real(untouched):
-    """A clone whose params.yaml reads the hh-rlhf pairs in data/pairs.jsonl."""
+    """Make a clone whose params.yaml reads the hh-rlhf pairs in data/pairs.jsonl."""
     written = untouched.run("bonesoup", "profile", "hh-harmless", "--data", "data/pairs.jsonl")
     assert written.status == 0, written.output
     return untouched
@@ -110,7 +110,7 @@ def test_a_file_in_another_format_is_refused(real):
 
 @pytest.fixture
 def disk(tmp_path):
-    """disk(folder, spare): a disk of its own for a folder, with `spare` KiB left; returns a function to grow it."""
+    """Return disk(folder, spare): put a folder on a disk with `spare` KiB left, and return a function to grow it."""
     mounted = []
 
     def mount(folder: Path, spare: int):

@@ -29,7 +29,7 @@ def spec(stage: str) -> dict:
 
 
 def made_by(stage: str) -> list[str]:
-    """Outs and metrics of a stage; one with options is a mapping of its path to them."""
+    """List outs and metrics of a stage; one with options is a mapping of its path to them."""
     listed = [*spec(stage).get("outs", []), *spec(stage).get("metrics", [])]
     return [path for out in listed for path in ([out] if isinstance(out, str) else out)]
 
@@ -65,7 +65,7 @@ def test_every_file_of_the_repository_among_the_deps_exists(stage):
 
 
 def _fields(section: str, keys: list[str]) -> list[list[str]]:
-    """The keys a chain reads: a method of a section stands for the fields that it reads itself."""
+    """List the keys a chain reads: a method of a section stands for the fields that it reads itself."""
     kind = schema.Settings.model_fields[section].annotation
     method = getattr(kind, keys[0], None) if len(keys) == 1 else None
     if not inspect.isfunction(method):
@@ -74,7 +74,7 @@ def _fields(section: str, keys: list[str]) -> list[list[str]]:
 
 
 def settings_read(stage: str) -> set[str]:
-    """Dotted settings a stage reads: `settings.X.Y`, in its module and in those that it hands its settings to."""
+    """List the dotted settings a stage reads, in its module and in those that it passes its settings to."""
     chains = set()
     sources = [path.read_text() for path in closure(f"bonesoup.stages.{stage}")]
     trees = [ast.parse(source) for source in sources if re.search(r"settings: (config\.)?Settings\b", source)]

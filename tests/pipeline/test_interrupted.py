@@ -1,4 +1,4 @@
-"""Whatever kills a run, the next one resumes and ends with the same adapters, one trainer at a time."""
+"""Whatever kills a run, the next one resumes and ends with the same adapters; trainers never overlap."""
 
 import contextlib
 import random
@@ -20,7 +20,7 @@ KILLS, SECONDS = 8, (8, 30)
 
 @pytest.fixture(scope="session")
 def longer(finished, tmp_path_factory):
-    """The finished pipeline with a longer training set in params.yaml; the policies alone have not yet run."""
+    """Return the finished pipeline with a longer training set in params.yaml; the policies alone have not yet run."""
     project = finished.project.copy(tmp_path_factory.mktemp("longer") / "project")
     project.set(rl__steps=STEPS)
     result = project.repro("basis", "normalise")
@@ -30,7 +30,7 @@ def longer(finished, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def unbroken(longer, tmp_path_factory) -> dict[str, bytes]:
-    """All files of the group from a run that nothing disturbed."""
+    """Return all files of the group from a run that nothing disturbed."""
     project = longer.copy(tmp_path_factory.mktemp("unbroken") / "project")
     result = project.repro("policy@backbones")
     assert result.ran == ["policy@backbones"], result.output
@@ -113,12 +113,12 @@ def test_a_torn_checkpoint_is_not_resumed(project, unbroken, interrupt, tmp_path
 
 
 def trainers(project) -> list[psutil.Process]:
-    found = []
+    checkpoints = []
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if words[-3:-1] == ["stage", "policy"] and Path(process.cwd()) == project.folder:
-            found.append(process)
-    return found
+            checkpoints.append(process)
+    return checkpoints
 
 
 def test_two_repros_at_once_train_once(project, unbroken, tmp_path):
@@ -173,7 +173,7 @@ def test_a_run_whose_processes_are_killed_at_random_ends_as_an_unbroken_one(fini
             process = None
             continue
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        victim = rng.choice([one for one in family if one.is_running()])
+        victim = rng.choice([member for member in family if member.is_running()])
         with contextlib.suppress(psutil.NoSuchProcess):
             killed.append(" ".join(victim.cmdline()))
             victim.kill()

@@ -40,11 +40,11 @@ def test_seek_trains_the_first_part_of_the_full_run_and_goes_on_with_it(project)
     again = project.repro("soup")
     assert again.status == 0, again.output
     assert again.ran[:4] == ["candidates", "probe@0.6", "probe@0.7", "seek"]
-    found = read_json(project.folder / "out/beta.json")
-    assert (found["steps"], found["full"]) == (2, 6)
-    assert {one["beta"] for one in found["candidates"]} == {0.6, 0.7}
+    choice = read_json(project.folder / "out/beta.json")
+    assert (choice["steps"], choice["full"]) == (2, 6)
+    assert {candidate["beta"] for candidate in choice["candidates"]} == {0.6, 0.7}
     # The policies of the beta that is there already are not trained again.
-    assert ("policy@backbones" in again.ran) == (found["beta"] != 0.7)
+    assert ("policy@backbones" in again.ran) == (choice["beta"] != 0.7)
     # The other beta from its probe, and from nothing.
     project.set(basis__beta=0.6, seek__betas=[])
     resumed = project.repro("policy@backbones")
@@ -62,14 +62,14 @@ def test_every_rival_on_the_same_prompts_with_its_costs(project):
     assert done.status == 0, done.output
     assert not {"policy@specialists", "policy@backbones"} & set(done.ran)
     assert "scale@mod: harmless: 1.25" in done.output
-    found = report(project)
+    document = report(project)
     # The oracles of these settings answer the whole grid of three.
-    assert set(found["grids"]["full_grid"]["gold"]["methods"]) == set(RIVALS)
-    costs = found["costs"]
+    assert set(document["grids"]["full_grid"]["gold"]["methods"]) == set(RIVALS)
+    costs = document["costs"]
     assert costs["bone"] == {"policies": 2, "updates": 12, "scored": 192, "passes": 1, "held": 2}
     assert costs["mod"]["passes"] == 2
     assert costs["oracle"]["updates"] == 18
-    assert set(found["scales"]) == set(RIVALS)
+    assert set(document["scales"]) == set(RIVALS)
     # At the even preference both soups of the backbones are one mixture, but for their scales; elsewhere they differ.
     mixtures = {
         m: read_json(project.folder / f"out/fronts/{m}/front.json")["coefficients"] for m in ("bone", "unmapped")

@@ -62,7 +62,7 @@ def test_bootstrap_resamples_without_generating(project):
 
 @pytest.mark.parametrize("module", ["data/words.py", "method/preferences.py"])
 def test_an_edited_module_reruns_exactly_the_stages_that_import_it(project, module):
-    """The edit is a comment, so what those stages write must come out the same byte for byte."""
+    """The edit is a comment, so the stages must write the same bytes."""
     path = f"src/bonesoup/{module}"
     with open(project.folder / path, "a") as source:
         source.write("\n# A comment.\n")
@@ -72,10 +72,10 @@ def test_an_edited_module_reruns_exactly_the_stages_that_import_it(project, modu
 
 
 def stages_with(folder: Path, path: str) -> list[str]:
-    """Names of the stages, foreach groups expanded, that have a file among their deps."""
+    """List the stages, foreach groups expanded, that have a file among their deps."""
     document = YAML(typ="safe").load(folder / "dvc.yaml")
     settings = YAML(typ="safe").load(folder / "params.yaml")
-    found = []
+    names = []
     for name, stage in document["stages"].items():
         groups = stage.get("foreach")
         if isinstance(groups, str):
@@ -83,8 +83,8 @@ def stages_with(folder: Path, path: str) -> list[str]:
             for key in keys:
                 groups = groups[key]
         if path in stage.get("do", stage)["deps"]:
-            found += [name] if groups is None else [f"{name}@{group}" for group in groups]
-    return found
+            names += [name] if groups is None else [f"{name}@{group}" for group in groups]
+    return names
 
 
 def test_the_user_reads_progress_and_no_noise(finished):

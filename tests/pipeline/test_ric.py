@@ -14,11 +14,11 @@ def test_ric_stands_beside_the_others_on_the_backbones_budget(project):
     assert done.status == 0, done.output
     assert {"ric", "soup", "scale@ric", "front@ric", "report"} <= set(done.ran)
     assert not {"sft", "policy@backbones", "front@bone"} & set(done.ran)
-    found = read_json(project.folder / "out/metrics/report.json")
-    ours, theirs = found["costs"]["ric"], found["costs"]["bone"]
-    assert ours["updates"] == theirs["updates"] == 12
-    assert ours["scored"] <= theirs["scored"] == 192
-    assert (ours["policies"], ours["held"], ours["passes"]) == (1, 1, 1)
+    document = read_json(project.folder / "out/metrics/report.json")
+    spent, budget = document["costs"]["ric"], document["costs"]["bone"]
+    assert spent["updates"] == budget["updates"] == 12
+    assert spent["scored"] <= budget["scored"] == 192
+    assert (spent["policies"], spent["held"], spent["passes"]) == (1, 1, 1)
     front = read_json(project.folder / "out/fronts/ric/front.json")
     assert front["preferences"] == [[0, 1], [0.5, 0.5], [1, 0]]
     assert "RiC" in project.run("bonesoup", "summary").output

@@ -23,9 +23,9 @@ def test_a_version_is_scored_as_its_run_was_evaluated(project, tmp_path, monkeyp
         measure = yardstick.load(store, "bonesoup", tmp_path)
         recipes = sampling.read_recipes(find(store.client, "1", "bonesoup-soup"), tmp_path)
         for method in ("bone", "rewarded", "sft"):
-            found = sampling.run(recipes[method], measure, "cpu", 256)
+            front = sampling.run(recipes[method], measure, "cpu", 256)
             measured = pd.read_parquet(project.folder / f"out/fronts/{method}/samples.parquet")
-            pd.testing.assert_frame_equal(found, measured, check_exact=True)
+            pd.testing.assert_frame_equal(front, measured, check_exact=True)
     finally:
         mlflow.set_tracking_uri(before)
 
@@ -41,5 +41,5 @@ def test_commands_work_on_a_finished_run(project):
     (project.folder / "new.txt").write_text("Please explain baking\nWho are you?\n")
     scored = project.run("bonesoup", "evaluate", "--prompts", "new.txt", "bonesoup-merged-balanced/1", "--json")
     assert scored.status == 0, scored.output
-    found = json.loads(scored.output[scored.output.index("{") :])
-    assert found["gold_left_out"].startswith("line 2: ")
+    result = json.loads(scored.output[scored.output.index("{") :])
+    assert result["gold_left_out"].startswith("line 2: ")

@@ -1,4 +1,4 @@
-"""The commands verify, rebuild and clean, on a pipeline that really ran."""
+"""The commands verify, rebuild and clean on a finished pipeline."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ def cached(project) -> list[Path]:
 
 
 def flip(path: Path) -> None:
-    """One bit of a file the other way round."""
+    """Flip one bit of a file."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.chmod(0o644)
@@ -29,10 +29,10 @@ def test_a_corrupted_cached_file_is_found_and_restored_from_the_remote(project, 
     adapter = next((project.folder / "out/policies/backbones/backbone-1").glob("adapter_model.safetensors"))
     (same,) = [path for path in cached(project) if path.read_bytes() == adapter.read_bytes()]
     flip(same)
-    found = project.run("bonesoup", "verify")
-    assert found.status == 1
-    assert same.parent.name + same.name in found.output
-    assert "damaged: 1 objects of the DVC cache; `bonesoup verify --restore`" in found.output
+    verified = project.run("bonesoup", "verify")
+    assert verified.status == 1
+    assert same.parent.name + same.name in verified.output
+    assert "damaged: 1 objects of the DVC cache; `bonesoup verify --restore`" in verified.output
 
     restored = project.run("bonesoup", "verify", "--restore")
     assert restored.status == 0, restored.output
@@ -98,7 +98,7 @@ def test_clean_keeps_the_champion_and_frees_the_rest(project):
     assert len(re.findall(r"│ 0 +│ 0 +│", again.output)) == 5, again.output
 
 
-def content(found: dict[str, bytes]) -> dict[str, bytes]:
-    """Without what looking leaves: locks, the state of DVC, sqlite's own bookkeeping."""
+def content(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Read a folder without the traces of reading: locks, the state of DVC, sqlite's bookkeeping."""
     aside = (".dvc/tmp/", "var/mlflow.db", "scratch/", ".git/")
-    return {name: data for name, data in found.items() if not name.startswith(aside)}
+    return {name: data for name, data in files.items() if not name.startswith(aside)}

@@ -1,4 +1,4 @@
-"""The server and the registry: what is served by default, and a champion that moves under load."""
+"""The server and the registry: the default source, and a champion that moves under load."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def folder(league, tmp_path):
-    """A project without a run of its own, on the league's store."""
+    """Make a project without a run, on the league's store."""
     settings = league.root / "params.yaml"
     (tmp_path / "params.yaml").write_text(settings.read_text().replace("name: bonesoup", "name: league"))
     return tmp_path

@@ -29,7 +29,7 @@ RULE = Path(__file__).parents[2] / "mlflow/promotion.yaml"
 
 @pytest.fixture
 def decide(league, tmp_path):
-    """decide("2", force=..., ...) as `bonesoup promote` decides."""
+    """Return decide("2", force=..., ...), which decides as `bonesoup promote` does."""
 
     def call(version=None, applied=None, echo=lambda line: None, **options):
         applied = applied or rule.load(RULE)
@@ -42,7 +42,7 @@ def decide(league, tmp_path):
 
 @pytest.fixture
 def back(league, tmp_path):
-    """back("why") as `bonesoup rollback` goes back."""
+    """Return back("why"), which goes back as `bonesoup rollback` does."""
 
     def call(reason=None):
         with tempfile.TemporaryDirectory(dir=tmp_path) as work:
@@ -53,7 +53,7 @@ def back(league, tmp_path):
 
 @pytest.fixture
 def files(league):
-    """files("2"): the folder of a version in the store; what a test does to it is undone."""
+    """Return files("2"): the folder of a version in the store; undo what a test does to it."""
     kept = []
 
     def folder(version: str, model: str = league.model) -> Path:
@@ -77,12 +77,12 @@ def flip(path: Path) -> None:
 
 
 def holder(league, model: str | None = None) -> str | None:
-    found = versions.aliased(league.store.client, model or league.model, "champion")
-    return str(found.version) if found else None
+    version = versions.aliased(league.store.client, model or league.model, "champion")
+    return str(version.version) if version else None
 
 
 def evidence(league, version: str) -> list[dict]:
-    """Every decision that lies with a version, oldest first."""
+    """List every decision that a version holds, oldest first."""
     run = league.store.client.get_model_version(league.model, version).run_id
     files = sorted(item.path for item in league.store.client.list_artifacts(run, "decisions"))
     return [read_json(Path(mlflow.artifacts.download_artifacts(run_id=run, artifact_path=file))) for file in files]
@@ -140,7 +140,7 @@ def test_a_worse_version_is_refused_and_the_refusal_recorded(league, decide):
 
 
 def test_a_gain_that_may_be_none_is_refused(league, decide):
-    """2 beats 1 by about 0.3; the interval has to lie above min_gain, the estimate alone does not do."""
+    """2 beats 1 by about 0.3; not the estimate alone but its whole interval has to lie above min_gain."""
     decide("1")
     applied = rule.load(RULE)
     first = decide("2", dry_run=True)
@@ -257,7 +257,7 @@ def test_by_default_the_newest_is_promoted(league, decide):
 
 
 def move_alias(league, version: str) -> None:
-    """Another client moves the alias, in a thread of its own."""
+    """Move the alias as another client would, in a separate thread."""
 
     def move():
         MlflowClient(league.uri, league.uri).set_registered_model_alias(league.model, "champion", version)
@@ -444,7 +444,7 @@ def test_rollback_to_a_damaged_version_is_refused_and_moves_nothing(league, deci
 
 @pytest.fixture
 def untagged(league):
-    """untagged("1", tag): a version as it was before there was this tag."""
+    """Return untagged("1", tag): make a version what it was before there was this tag."""
     client, taken = league.store.client, []
 
     def take(version: str, tag: str) -> None:
@@ -468,7 +468,7 @@ def test_a_champion_of_an_unknown_run_leaves_merged_models_alone(league, decide,
 
 @pytest.fixture
 def neighbours(league):
-    """Models of projects whose names begin with `league`, each the champion of its own."""
+    """Register models of projects whose names begin with `league`, each with a champion."""
     client = league.store.client
     source = client.get_model_version(league.model, "1")
     made = {
@@ -528,8 +528,8 @@ def test_the_command_prints_one_json_object_and_its_status_tells_the_verdict(lea
     runner = CliRunner()
     done = runner.invoke(app, ["promote", "2", "--json"])
     assert done.exit_code == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["verdict"], found["granted"]) == ("promoted", True)
+    decision = json.loads(done.stdout)
+    assert (decision["verdict"], decision["granted"]) == ("promoted", True)
     done = runner.invoke(app, ["promote", "3", "--json"])
     assert done.exit_code == 1
     assert json.loads(done.stdout)["verdict"] == "refused"

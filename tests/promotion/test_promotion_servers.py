@@ -31,8 +31,8 @@ def run(root: Path, uri: str, *arguments: str, **more: str) -> tuple[int, str, s
 
 
 def champion(uri: str) -> str | None:
-    found = MlflowClient(uri, uri).get_registered_model("league-soup").aliases.get("champion")
-    return str(found) if found else None
+    alias = MlflowClient(uri, uri).get_registered_model("league-soup").aliases.get("champion")
+    return str(alias) if alias else None
 
 
 def reset(uri: str) -> None:

@@ -30,7 +30,7 @@ def machine(tmp_path) -> Machine:
 
 @pytest.fixture
 def held(league, tmp_path):
-    """The current yardstick."""
+    """Return the current yardstick."""
     return yardstick.load(league.store, "league", tmp_path)
 
 
@@ -58,13 +58,13 @@ def test_one_run_ties_its_versions_together(league):
 
 
 def test_registration_brings_the_scores_of_its_own_evaluation(league, held, machine):
-    (found,) = score(league.store, [version(league, "1")], held, machine, quiet)
-    assert found.new == ()
-    assert set(found.fronts) == {"bone", "rewarded", "sft"}
+    (scored,) = score(league.store, [version(league, "1")], held, machine, quiet)
+    assert scored.new == ()
+    assert set(scored.fronts) == {"bone", "rewarded", "sft"}
     samples = pd.read_parquet(league.root / "out/fronts/bone/samples.parquet")
-    assert found.front.gold[:, 0, 0].tolist() == samples[samples["point"] == 0]["gold_helpful"].tolist()
+    assert scored.front.gold[:, 0, 0].tolist() == samples[samples["point"] == 0]["gold_helpful"].tolist()
     report = read_json(league.root / "out/metrics/report.json")["grids"]["full_grid"]["gold"]["methods"]
-    assert found.evidence["rewarded"]["gold/inner_product"] == report["rewarded"]["inner_product"]
+    assert scored.evidence["rewarded"]["gold/inner_product"] == report["rewarded"]["inner_product"]
 
 
 @pytest.mark.parametrize(("mapping", "points"), [("solve", 3), ("quadratic", 3), ("curved", 3), ("single", 1)])
@@ -122,9 +122,9 @@ def test_a_version_of_one_preference_is_scored_there_once(league, held, machine,
 
 def test_a_comparison_is_paired_and_agrees_with_the_numbers_by_hand(league, held, machine):
     pair = score(league.store, [version(league, "1"), version(league, "2")], held, machine, quiet)
-    found = difference(*pair, held)
-    assert list(found["units"]) == ["gold", "reward"]
-    part = found["units"]["gold"]
+    gain = difference(*pair, held)
+    assert list(gain["units"]) == ["gold", "reward"]
+    part = gain["units"]["gold"]
     for metric, estimate in part["difference"].items():
         gap = part["b"][metric]["value"] - part["a"][metric]["value"]
         assert estimate["value"] == pytest.approx(gap, abs=1e-12)
@@ -139,10 +139,10 @@ def test_a_merged_version_is_compared_with_a_soup_at_its_preference(league, held
     pair = score(
         league.store, [version(league, "league-merged-balanced/1"), version(league, "1")], held, machine, quiet
     )
-    found = difference(*pair, held)
-    assert found["preference"] == {"helpful": 0.5, "harmless": 0.5}
-    assert set(found["units"]["gold"]["difference"]) == {"helpful", "harmless", "inner_product", "tokens"}
-    b = found["units"]["gold"]["b"]["helpful"]["value"]
+    gain = difference(*pair, held)
+    assert gain["preference"] == {"helpful": 0.5, "harmless": 0.5}
+    assert set(gain["units"]["gold"]["difference"]) == {"helpful", "harmless", "inner_product", "tokens"}
+    b = gain["units"]["gold"]["b"]["helpful"]["value"]
     assert b == pytest.approx(pair[1].front.gold[:, 1, 0].mean())
 
 
@@ -175,25 +175,25 @@ def test_the_nearest_points_stand_for_an_even_preference_off_the_grid():
     grid = lattice(3, 4)
     zero = np.zeros((2, len(grid)))
     front = Front("bone", ("a", "b", "c"), ("x", "y"), grid, np.zeros((2, len(grid), 3)), None, zero, zero)
-    found = grid[point.places(front, np.full(3, 1 / 3))]
-    assert sorted(found.tolist()) == [[0.25, 0.25, 0.5], [0.25, 0.5, 0.25], [0.5, 0.25, 0.25]]
-    np.testing.assert_allclose(found.mean(axis=0), 1 / 3)
+    preference = grid[point.places(front, np.full(3, 1 / 3))]
+    assert sorted(preference.tolist()) == [[0.25, 0.25, 0.5], [0.25, 0.5, 0.25], [0.5, 0.25, 0.25]]
+    np.testing.assert_allclose(preference.mean(axis=0), 1 / 3)
 
 
 def test_new_prompts_are_judged_by_the_same_judges(league, machine, tmp_path):
     file = tmp_path / "new.txt"
     file.write_text("Please explain baking\nHelp with gardening simply,\n")
-    found = evaluate(league.store, "league", ["2"], file, machine, quiet)
-    assert (found["prompts"], found["file"], found["gold_left_out"]) == (2, "new.txt", None)
-    (row,) = found["versions"]
+    result = evaluate(league.store, "league", ["2"], file, machine, quiet)
+    assert (result["prompts"], result["file"], result["gold_left_out"]) == (2, "new.txt", None)
+    (row,) = result["versions"]
     assert row["new"] == ["bone", "rewarded", "sft"]
     assert row["methods"]["sft"]["kl"]["value"] == pytest.approx(0, abs=1e-6)
     assert "gold/inner_product" in row["methods"]["bone"]
     tags = version(league, "2").tags
-    assert tags[f"prompts/{found['yardstick']}"] == "new.txt"
+    assert tags[f"prompts/{result['yardstick']}"] == "new.txt"
     again = evaluate(league.store, "league", ["2"], file, machine, quiet)
     assert again["versions"][0]["new"] == []
-    assert again["yardstick"] == found["yardstick"] != yardstick.current(league.store, "league").tags["digest"]
+    assert again["yardstick"] == result["yardstick"] != yardstick.current(league.store, "league").tags["digest"]
 
 
 def test_without_a_known_truth_the_gold_score_is_left_out_and_said_to_be(league, machine, tmp_path):
@@ -201,11 +201,11 @@ def test_without_a_known_truth_the_gold_score_is_left_out_and_said_to_be(league,
     rows = [{"prompt": "Please explain baking"}, {"prompt": [{"role": "user", "content": "What is rain?"}]}]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = []
-    found = evaluate(league.store, "league", ["league-merged-balanced/2"], file, machine, lines.append)
-    assert "line 2: prompt 'What is rain?' names 0 topics" in found["gold_left_out"]
+    result = evaluate(league.store, "league", ["league-merged-balanced/2"], file, machine, lines.append)
+    assert "line 2: prompt 'What is rain?' names 0 topics" in result["gold_left_out"]
     assert lines[0].startswith("the true score is left out")
-    assert not any(name.startswith("gold/") for name in found["versions"][0]["methods"]["bone"])
-    assert any(name.startswith("reward/") for name in found["versions"][0]["methods"]["bone"])
+    assert not any(name.startswith("gold/") for name in result["versions"][0]["methods"]["bone"])
+    assert any(name.startswith("reward/") for name in result["versions"][0]["methods"]["bone"])
 
 
 def test_a_prompt_that_does_not_fit_a_model_is_named(league, machine, tmp_path):
@@ -225,14 +225,14 @@ def test_a_judge_that_is_a_function_must_be_the_same_function(held, tmp_path):
 
 
 def test_a_recipe_that_leads_out_of_the_version_is_refused(league, tmp_path):
-    found = version(league, "1")
-    sampling.read_recipes(found, tmp_path)
+    second = version(league, "1")
+    sampling.read_recipes(second, tmp_path)
     file = tmp_path / "league-soup-1/artifacts/rewarded.json"
     recipe = read_json(file)
     recipe["policies"][0]["path"] = "../../../../etc"
     write_json(file, recipe)
     with pytest.raises(ValueError, match="leads out of the soup's folder"):
-        sampling.read_recipes(found, tmp_path)
+        sampling.read_recipes(second, tmp_path)
 
 
 def test_a_version_whose_run_was_deleted_is_refused_before_it_is_scored(league, held, machine, tmp_path):
@@ -270,16 +270,16 @@ def test_the_list_of_versions_is_read_from_tags_alone(league):
     client = league.store.client
     client.set_registered_model_alias(league.model, "champion", "1")
     try:
-        found = listing(league.store, "league")
+        models = listing(league.store, "league")
     finally:
         client.delete_registered_model_alias(league.model, "champion")
-    assert list(found["models"]) == ["league-soup", "league-backbone-1", "league-backbone-2", "league-merged-balanced"]
-    rows = {row["version"]: row for row in found["models"]["league-soup"]}
+    assert list(models["models"]) == ["league-soup", "league-backbone-1", "league-backbone-2", "league-merged-balanced"]
+    rows = {row["version"]: row for row in models["models"]["league-soup"]}
     assert list(rows) == [4, 3, 2, 1]
     assert "champion" in rows[1]["aliases"]
     assert "champion" not in rows[2]["aliases"]
     assert rows[4]["lineage"]["git_dirty"] == "true"
-    assert rows[1]["yardstick"] == found["yardstick"] != rows[4]["yardstick"]
+    assert rows[1]["yardstick"] == models["yardstick"] != rows[4]["yardstick"]
     report = read_json(league.root / "out/metrics/report.json")["grids"]["full_grid"]["gold"]["methods"]["bone"]
     for metric in ("inner_product_interior", "hypervolume@-1"):
         assert rows[1]["metrics"][f"gold/{metric}"]["value"] == pytest.approx(report[metric]["value"], rel=1e-3)

@@ -22,7 +22,7 @@ ROWS = {"curve-1": [1.0, 0.0], "curve-2": [0.0, 1.0], "curve-3": [0.5, 0.5]}
 
 @pytest.fixture(scope="module")
 def curved(miniature, tmp_path_factory):
-    """(root, settings) of a run whose Curved Soup is to be registered."""
+    """Make (root, settings) of a run whose Curved Soup is to be registered."""
     root = tmp_path_factory.mktemp("curved") / "project"
     shutil.copytree(miniature.root, root, ignore=shutil.ignore_patterns("var", ".dvc", ".git"))
     policies = []
@@ -44,13 +44,13 @@ def test_the_soup_that_the_settings_name_is_registered_without_its_corrections(c
     root, settings = curved
     register = Register(name="b", method="curved", merged=["balanced", "careful"])
     listed = candidates(root, settings, register, OBJECTIVES, miniature.preferences, None)
-    found = {candidate.name: candidate for candidate in listed}
-    assert list(found) == ["b-curve-1", "b-curve-2", "b-soup", "b-merged-balanced", "b-merged-careful"]
-    assert found["b-soup"].soup["mapping"] == "curved"
-    assert {"curve-3", "specialist-1"} <= set(found["b-soup"].folders)
-    assert found["b-soup"].rewarded["method"] == "rewarded"
-    assert found["b-merged-balanced"].coefficients == {"curve-1": 0.5, "curve-2": 0.5, "curve-3": 1.0}
-    assert found["b-merged-careful"].coefficients == pytest.approx({"curve-1": 0.2, "curve-2": 0.8, "curve-3": 0.64})
+    by_name = {candidate.name: candidate for candidate in listed}
+    assert list(by_name) == ["b-curve-1", "b-curve-2", "b-soup", "b-merged-balanced", "b-merged-careful"]
+    assert by_name["b-soup"].soup["mapping"] == "curved"
+    assert {"curve-3", "specialist-1"} <= set(by_name["b-soup"].folders)
+    assert by_name["b-soup"].rewarded["method"] == "rewarded"
+    assert by_name["b-merged-balanced"].coefficients == {"curve-1": 0.5, "curve-2": 0.5, "curve-3": 1.0}
+    assert by_name["b-merged-careful"].coefficients == pytest.approx({"curve-1": 0.2, "curve-2": 0.8, "curve-3": 0.64})
 
 
 def test_merged_weights_of_coefficients_that_do_not_sum_to_one(curved, tmp_path):

@@ -24,8 +24,8 @@ OBJECTIVES = ["helpful", "harmless"]
 
 
 @pytest.fixture
-def own(project, tmp_path):
-    """A copy of the miniature, its store empty, with the server's script."""
+def clone(project, tmp_path):
+    """Copy the miniature, with an empty store and the server's script."""
     root = tmp_path / "project with a space"
     shutil.copytree(project.root, root, ignore=shutil.ignore_patterns("var"))
     shutil.copy(ROOT / "mlflow/server.sh", root / "mlflow")
@@ -34,7 +34,7 @@ def own(project, tmp_path):
 
 @contextmanager
 def server(root: Path):
-    """mlflow/server.sh as it is; only the port is another."""
+    """Run mlflow/server.sh unchanged, but for the port."""
     port = free_port()
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     variables = inherited | {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "MLFLOW_PORT": str(port)}
@@ -59,7 +59,7 @@ def get(url: str) -> bytes:
 
 @contextmanager
 def store(uri: str | None):
-    """Registration and downloads go to this server, or without one."""
+    """Send registration and downloads to this server, or to none."""
     before = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
@@ -83,11 +83,11 @@ def card(folder: Path) -> str:
     ).read_text()
 
 
-def test_what_was_registered_without_a_server_shows_in_one(own, project, tmp_path):
+def test_what_was_registered_without_a_server_shows_in_one(clone, project, tmp_path):
     with store(None):
-        register(own, project)
-    with server(own) as url, store(url):
-        again = register(own, project)
+        register(clone, project)
+    with server(clone) as url, store(url):
+        again = register(clone, project)
         assert again["runs"]["sent"] == []
         assert not any(model["new"] for model in again["models"].values())
         text = card(tmp_path)
@@ -99,13 +99,13 @@ def test_what_was_registered_without_a_server_shows_in_one(own, project, tmp_pat
         assert get(at).decode() == text
 
 
-def test_what_was_registered_through_the_server_is_there_without_it(own, project, tmp_path):
-    with server(own) as url, store(url):
-        first = register(own, project)
+def test_what_was_registered_through_the_server_is_there_without_it(clone, project, tmp_path):
+    with server(clone) as url, store(url):
+        first = register(clone, project)
         assert all(model["new"] for model in first["models"].values())
     with store(None):
-        again = register(own, project)
+        again = register(clone, project)
         assert again["runs"]["sent"] == []
         assert not any(model["new"] for model in again["models"].values())
         assert card(tmp_path).startswith("---\nlicense")
-    assert any((own / "var/mlartifacts").rglob("model.safetensors"))
+    assert any((clone / "var/mlartifacts").rglob("model.safetensors"))

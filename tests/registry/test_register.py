@@ -50,7 +50,7 @@ def all_runs(client):
 
 @pytest.fixture(scope="module")
 def downloaded(registered):
-    """Folders of the first version of every model."""
+    """Download the first version of every model."""
     return {name: Path(mlflow.artifacts.download_artifacts(f"models:/{name}/1")) for name in MODELS}
 
 

@@ -26,52 +26,52 @@ IN_THE_URI = "planted-uri-password"
 
 
 @pytest.fixture
-def own(project, tmp_path) -> Path:
-    root = tmp_path / "own"
+def root(project, tmp_path) -> Path:
+    root = tmp_path / "root"
     shutil.copytree(project.root, root, ignore=shutil.ignore_patterns("var"))
     return root
 
 
 def register(root: Path, uri: str | None = None, **more: str) -> subprocess.CompletedProcess:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    own = inherited | PLANTED | ({"MLFLOW_TRACKING_URI": uri} if uri else {}) | more
+    variables = inherited | PLANTED | ({"MLFLOW_TRACKING_URI": uri} if uri else {}) | more
     command = [sys.executable, "-m", "bonesoup.cli", "register"]
-    return subprocess.run(command, cwd=root, env=own, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=root, env=variables, capture_output=True, text=True, timeout=300, check=False)
 
 
 def leaks(root: Path, done: subprocess.CompletedProcess) -> list[str]:
-    """Where a secret stands: a file (sqlite, lineage, artifacts, logs) or what was printed."""
+    """List the places of a secret: files (sqlite, lineage, artifacts, logs) and printed text."""
     places = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
     places |= {"standard output": done.stdout.encode(), "standard error": done.stderr.encode()}
     secrets = [value.rpartition("/")[2].encode() for value in [*PLANTED.values(), IN_THE_URI]]
     return [name for name, content in places.items() if any(secret in content for secret in secrets)]
 
 
-def test_after_a_registration(own):
-    done = register(own)
+def test_after_a_registration(root):
+    done = register(root)
     assert done.returncode == 0, done.stderr
-    assert (own / "var/mlflow.db").stat().st_size > 100_000
-    assert any((own / "var/mlartifacts").rglob("lineage.json"))
-    assert leaks(own, done) == []
+    assert (root / "var/mlflow.db").stat().st_size > 100_000
+    assert any((root / "var/mlartifacts").rglob("lineage.json"))
+    assert leaks(root, done) == []
 
 
-def test_the_search_would_find_one(own):
+def test_the_search_would_find_one(root):
     done = subprocess.CompletedProcess([], 0, "", "")
-    (own / "out/note.json").write_text(f'{{"key": "{PLANTED["HF_TOKEN"]}"}}')
-    assert leaks(own, done) == ["out/note.json"]
+    (root / "out/note.json").write_text(f'{{"key": "{PLANTED["HF_TOKEN"]}"}}')
+    assert leaks(root, done) == ["out/note.json"]
 
 
 @pytest.mark.parametrize("uri", ["postgresql://me:{}@127.0.0.1:1/mlflow", "http://me:{}@127.0.0.1:1"])
-def test_after_a_store_that_does_not_answer(own, uri):
-    done = register(own, uri.format(IN_THE_URI))
+def test_after_a_store_that_does_not_answer(root, uri):
+    done = register(root, uri.format(IN_THE_URI))
     assert done.returncode == 1
     assert "Nothing is lost" in done.stderr
-    assert leaks(own, done) == []
+    assert leaks(root, done) == []
 
 
 @pytest.fixture
 def refusing():
-    """The port of a server that refuses every request."""
+    """Start a server that refuses every request; yield its port."""
 
     class Refuse(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -90,8 +90,8 @@ def refusing():
         server.shutdown()
 
 
-def test_after_a_server_that_refuses(own, refusing):
-    done = register(own, f"http://me:{IN_THE_URI}@127.0.0.1:{refusing}")
+def test_after_a_server_that_refuses(root, refusing):
+    done = register(root, f"http://me:{IN_THE_URI}@127.0.0.1:{refusing}")
     assert done.returncode == 1
     assert "Nothing is lost" in done.stderr
-    assert leaks(own, done) == []
+    assert leaks(root, done) == []

@@ -28,15 +28,15 @@ def backbone(registered):
 
 
 def expected(project, weights, seed):
-    """What the soup answers, without MLflow."""
+    """Return the soup's answers, without MLflow."""
     from bonesoup.generation.sample import sample
     from bonesoup.generation.soup import Soup, SoupModel
 
     model = SoupModel.load(Soup.read(project.root / "out/soups/bone.json", project.root))
     model.at(weights)
     messages = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
-    found = sample(model.model, model.tokenizer, messages, [seed, seed + 1], 1.0, 16, 2)
-    return [response.text for response in found]
+    texts = sample(model.model, model.tokenizer, messages, [seed, seed + 1], 1.0, 16, 2)
+    return [response.text for response in texts]
 
 
 def test_the_signature_keeps_its_parameters(soup):

@@ -1,4 +1,4 @@
-"""A yardstick is what its digest says, survives the pipeline that made it, and changes only on purpose."""
+"""A yardstick matches its digest, survives the pipeline that made it, and changes only on purpose."""
 
 import json
 import shutil
@@ -20,17 +20,18 @@ def settings(project) -> dict:
 
 @pytest.fixture
 def copy(project, tmp_path):
-    """The project's files, to be changed."""
+    """Copy the project's files, to be changed."""
     return shutil.copytree(project.root, tmp_path / "copy", ignore=shutil.ignore_patterns("var", ".git"))
 
 
 def test_it_holds_the_test_prompts_judges_scale_grid_and_statistics(project, settings):
-    own = yardstick.of_pipeline(project.root, settings)
-    assert [row["id"] for row in own.prompts] == [f"p{i}" for i in range(8)]
-    assert set(own.judges) == {"helpful", "harmless"}
-    assert own.normaliser["gold"]["std"] == [1.0, 1.0]
-    assert (own.parts, own.interior, own.seed, own.bootstrap, own.confidence) == (2, 0.2, 0, 200, 0.95)
-    assert own.generation == {"temperature": 1.0, "max_new_tokens": 16}
+    measure = yardstick.of_pipeline(project.root, settings)
+    assert [row["id"] for row in measure.prompts] == [f"p{i}" for i in range(8)]
+    assert set(measure.judges) == {"helpful", "harmless"}
+    assert measure.normaliser["gold"]["std"] == [1.0, 1.0]
+    assert (measure.parts, measure.interior, measure.seed) == (2, 0.2, 0)
+    assert (measure.bootstrap, measure.confidence) == (200, 0.95)
+    assert measure.generation == {"temperature": 1.0, "max_new_tokens": 16}
     settings["evaluation"]["samples"] = 3
     assert len(yardstick.of_pipeline(project.root, settings).prompts) == 3
 
@@ -66,18 +67,18 @@ def test_every_part_changes_the_digest(copy, settings, what):
 
 
 def test_written_and_read_it_is_the_same_without_the_pipeline(copy, settings, tmp_path):
-    own = yardstick.of_pipeline(copy, settings)
-    yardstick.write(own, copy, tmp_path / "kept")
+    measure = yardstick.of_pipeline(copy, settings)
+    yardstick.write(measure, copy, tmp_path / "kept")
     shutil.rmtree(copy)
     kept = yardstick.read(tmp_path / "kept")
-    assert kept == own
-    assert kept.digest == own.digest
+    assert kept == measure
+    assert kept.digest == measure.digest
     assert (kept.folders["helpful"] / "model/model.safetensors").is_file()
     assert kept.tables.is_file()
 
 
 def test_a_judge_named_by_a_local_folder_is_kept_too(copy, settings, tmp_path):
-    """The pipeline knows such a model by its path alone; what lies there may change."""
+    """The pipeline knows such a model by its path alone, where the files may change."""
     shutil.move(copy / "out/rewards/helpful/model", copy / "judge")
     spec = {
         "objective": "helpful",
@@ -88,12 +89,12 @@ def test_a_judge_named_by_a_local_folder_is_kept_too(copy, settings, tmp_path):
         "logit": 0,
     }
     write_json(copy / "out/rewards/helpful/reward.json", spec)
-    own = yardstick.of_pipeline(copy, settings)
-    yardstick.write(own, copy, tmp_path / "kept")
-    assert yardstick.read(tmp_path / "kept").digest == own.digest
+    measure = yardstick.of_pipeline(copy, settings)
+    yardstick.write(measure, copy, tmp_path / "kept")
+    assert yardstick.read(tmp_path / "kept").digest == measure.digest
     assert (tmp_path / "kept/judges/helpful/model/model.safetensors").is_file()
     write_json(copy / "judge/config.json", {"changed": True})
-    assert yardstick.of_pipeline(copy, settings).digest != own.digest
+    assert yardstick.of_pipeline(copy, settings).digest != measure.digest
 
 
 @pytest.mark.parametrize(
@@ -128,11 +129,11 @@ def test_the_first_registration_adopts_its_own(registered, project, settings):
     _, lines, _ = registered
     client = MlflowClient()
     held = client.get_model_version_by_alias("bonesoup-yardstick", "current")
-    own = yardstick.of_pipeline(project.root, settings).digest
-    assert held.tags["digest"] == own
+    digest = yardstick.of_pipeline(project.root, settings).digest
+    assert held.tags["digest"] == digest
     assert held.tags["reason"] == "the first yardstick, adopted at the first registration"
-    assert f"yardstick {own} adopted: the first of bonesoup" in lines
-    assert client.get_model_version("bonesoup-soup", "1").tags["yardstick"] == own
+    assert f"yardstick {digest} adopted: the first of bonesoup" in lines
+    assert client.get_model_version("bonesoup-soup", "1").tags["yardstick"] == digest
 
 
 def test_a_later_registration_leaves_the_current_one_alone(league, tmp_path):
@@ -140,7 +141,7 @@ def test_a_later_registration_leaves_the_current_one_alone(league, tmp_path):
     held = yardstick.current(league.store, "league")
     assert [v.version for v in client.search_model_versions("name='league-yardstick'")] == [1]
     tags = [client.get_model_version(league.model, version).tags for version in ("1", "2", "3", "4")]
-    assert [own["yardstick"] == held.tags["digest"] for own in tags] == [True, True, True, False]
+    assert [tag["yardstick"] == held.tags["digest"] for tag in tags] == [True, True, True, False]
     assert yardstick.load(league.store, "league", tmp_path).digest == held.tags["digest"]
 
 
@@ -159,8 +160,8 @@ def test_adopting_another_is_recorded_and_going_back_makes_no_third(league, proj
         assert yardstick.adopt(store, "league", project.root, other, "again", code) == (version, False)
     finally:
         settings["evaluation"]["confidence"] = 0.95
-        own = yardstick.of_pipeline(project.root, settings)
-        back, changed = yardstick.adopt(store, "league", project.root, own, "back", code)
+        measure = yardstick.of_pipeline(project.root, settings)
+        back, changed = yardstick.adopt(store, "league", project.root, measure, "back", code)
     assert changed
     assert back.version == before.version
     assert len(client.search_model_versions("name='league-yardstick'")) == 2
@@ -171,10 +172,10 @@ def test_the_command_shows_it_and_asks_for_a_reason(league, monkeypatch):
     runner = CliRunner()
     done = runner.invoke(app, ["yardstick", "--json"])
     assert done.exit_code == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["version"] == "league-yardstick/1"
-    assert found["digest"] == yardstick.current(league.store, "league").tags["digest"]
-    assert found["prompts"] == 8
+    answer = json.loads(done.stdout)
+    assert answer["version"] == "league-yardstick/1"
+    assert answer["digest"] == yardstick.current(league.store, "league").tags["digest"]
+    assert answer["prompts"] == 8
     done = runner.invoke(app, ["yardstick", "--adopt"])
     assert done.exit_code == 2
     assert "needs a --reason" in done.stderr

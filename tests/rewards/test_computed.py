@@ -1,4 +1,4 @@
-"""Computed rewards: what they count, that they are bounded, and that saying it twice earns nothing."""
+"""Computed rewards: their counts and bounds, and that repetition earns nothing."""
 
 import importlib
 

@@ -78,12 +78,12 @@ def test_accuracy_on_pairs_counts_ties_as_wrong():
         {"prompt": prompt("a"), "chosen": "x", "rejected": "y"},
         {"prompt": prompt("a"), "chosen": "x", "rejected": "x y z"},
     ]
-    found = held_out(reward, rows)
-    assert found["accuracy"] == 0.5
-    assert found["n"] == 4
+    metrics = held_out(reward, rows)
+    assert metrics["accuracy"] == 0.5
+    assert metrics["n"] == 4
     # Clopper-Pearson for 2 of 4, from published tables.
-    assert found["accuracy_low"] == pytest.approx(0.0676, abs=1e-3)
-    assert found["accuracy_high"] == pytest.approx(0.9324, abs=1e-3)
+    assert metrics["accuracy_low"] == pytest.approx(0.0676, abs=1e-3)
+    assert metrics["accuracy_high"] == pytest.approx(0.9324, abs=1e-3)
 
 
 def test_accuracy_on_labels_is_one_for_a_perfect_reward_and_none_for_its_opposite():
@@ -152,8 +152,8 @@ def test_plain_text_gets_the_special_tokens_of_its_tokenizer(tmp_path):
     write_json(tmp_path / "reward.json", spec | {"input": "response", "logit": 0})
     with torch.inference_mode():
         expected = model(torch.tensor([[start[1], *tokenizer("yes no", add_special_tokens=False)["input_ids"]]])).logits
-    found = load_reward(tmp_path).score([prompt("yes")], ["yes no"])
-    np.testing.assert_allclose(found, expected[0].numpy(), atol=1e-6)
+    scores = load_reward(tmp_path).score([prompt("yes")], ["yes no"])
+    np.testing.assert_allclose(scores, expected[0].numpy(), atol=1e-6)
 
 
 def no_word_fails(prompts, responses):

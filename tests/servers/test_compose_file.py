@@ -34,7 +34,7 @@ def test_an_image_is_pinned_by_a_version(name):
 
 
 def strings(value, at: str = ""):
-    """(dotted key, text) of every leaf."""
+    """List (dotted key, text) of every leaf."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from strings(item, f"{at}.{key}")
@@ -87,9 +87,9 @@ def test_data_lies_in_volumes_that_have_a_name():
 
 
 def test_our_commands_exist():
-    own = [service["command"] for service in SERVICES.values() if "build" in service]
-    assert len(own) == 4
-    for program, *arguments in own:
+    commands = [service["command"] for service in SERVICES.values() if "build" in service]
+    assert len(commands) == 4
+    for program, *arguments in commands:
         script = ROOT / (arguments[0] if program == "python" else program)
         assert script.is_file()
         assert program == "python" or script.stat().st_mode & 0o111

@@ -31,7 +31,7 @@ def servers(tmp_path_factory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def objects(servers):
-    """objects(bucket) -> keys in the S3 store."""
+    """Return objects(bucket), which lists the keys in the S3 store."""
     keys = {name.lower(): value for name, value in SECRETS.items() if name.startswith("AWS_")}
     s3 = boto3.client("s3", endpoint_url=servers.url("s3"), region_name="us-east-1", **keys)
     return lambda bucket: [item["Key"] for item in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
@@ -74,8 +74,8 @@ def test_mlflow_answers_to_the_names_of_compose_alone(servers, host, status):
 
 def test_prefect_keeps_a_flow_run_in_postgresql(servers, tmp_path):
     program = "from prefect import flow\n@flow\ndef stir():\n    return 1\nstir()\n"
-    own = servers.environment("worker") | {"PREFECT_API_URL": f"{servers.url('prefect')}/api"}
-    done = subprocess.run([sys.executable, "-c", program], env=own, cwd=tmp_path, capture_output=True, text=True)
+    variables = servers.environment("worker") | {"PREFECT_API_URL": f"{servers.url('prefect')}/api"}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with database(servers, "prefect") as cursor:
         cursor.execute("select flow.name, state_type from flow_run join flow on flow.id = flow_run.flow_id")
@@ -113,12 +113,14 @@ def test_no_password_stands_in_a_command_line_or_a_log(servers):
 
 
 class database:
-    """A cursor of a database of the stack."""
+    """Open a cursor of a database of the stack."""
 
     def __init__(self, servers: Stack, name: str):
-        own = servers.services["postgres"]["environment"]
+        variables = servers.services["postgres"]["environment"]
         at = {"host": "127.0.0.1", "port": servers.ports["postgres"], "dbname": name}
-        self.connection = psycopg2.connect(user=own["POSTGRES_USER"], password=own["POSTGRES_PASSWORD"], **at)
+        self.connection = psycopg2.connect(
+            user=variables["POSTGRES_USER"], password=variables["POSTGRES_PASSWORD"], **at
+        )
 
     def __enter__(self):
         return self.connection.cursor()

@@ -20,7 +20,7 @@ def champion(project) -> int | None:
 
 
 def lenient(project) -> None:
-    """A rule that the tiny policies of these tests meet: they have moved a little in the learned reward, no more."""
+    """Write a rule that tiny policies meet: they have moved a little in the learned reward, no more."""
     path = project.folder / "mlflow/promotion.yaml"
     rule = yaml.load(path)
     rule["unit"] = "reward"

@@ -21,23 +21,23 @@ def known(template: Path) -> dict:
 
 
 def placeholders(value) -> set[str]:
-    """Names in {{ }}, without the blocks of the server."""
-    found = re.findall(r"\{\{\s*([\w.-]+)\s*\}\}", json.dumps(value))
-    return {name for name in found if not name.startswith("prefect.blocks.")}
+    """List the names in {{ }}, without the blocks of the server."""
+    names = re.findall(r"\{\{\s*([\w.-]+)\s*\}\}", json.dumps(value))
+    return {name for name in names if not name.startswith("prefect.blocks.")}
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
 def test_a_template_fits_the_worker(template):
-    ours, theirs = json.loads(template.read_text()), known(template)
-    assert set(ours["job_configuration"]) <= set(theirs["job_configuration"])
-    variables = ours["variables"]["properties"]
-    assert placeholders(ours["job_configuration"]) == set(variables)
+    written, described = json.loads(template.read_text()), known(template)
+    assert set(written["job_configuration"]) <= set(described["job_configuration"])
+    variables = written["variables"]["properties"]
+    assert placeholders(written["job_configuration"]) == set(variables)
     for name, variable in variables.items():
-        if name in theirs["variables"]["properties"]:
-            assert variable["type"] == theirs["variables"]["properties"][name]["type"], name
+        if name in described["variables"]["properties"]:
+            assert variable["type"] == described["variables"]["properties"][name]["type"], name
         assert variable["description"]
     # What the worker fills in itself.
-    assert {"command", "env", "labels", "name"} <= placeholders(ours["job_configuration"])
+    assert {"command", "env", "labels", "name"} <= placeholders(written["job_configuration"])
 
 
 def test_both_kinds_are_there():
@@ -69,10 +69,10 @@ def test_no_template_holds_a_secret(template):
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
 def test_a_server_takes_a_template(template, prefect, tmp_path):
     """`prefect` is the server of tests/prefect_server.py."""
-    own = prefect.variables() | {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    variables = prefect.variables() | {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     command = [TOOLS / "prefect", "--no-prompt", "work-pool", "create", template.stem, "--type", template.stem]
     done = subprocess.run(
-        [*command, "--base-job-template", template], env=own, capture_output=True, text=True, check=False
+        [*command, "--base-job-template", template], env=variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     kept = prefect.get(f"work_pools/{template.stem}")

@@ -1,4 +1,4 @@
-"""What `make prefect`, `make worker` and `make deploy` start, in a clone, with nothing set but the port."""
+"""`make prefect`, `make worker` and `make deploy` in a clone, with nothing set but the port."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ def answers(url: str) -> bool:
 @dataclass(frozen=True)
 class Servers:
     api: str
-    own: dict[str, str]
+    ports: dict[str, str]
     project: Project
     start: Callable[..., psutil.Process]
 
     def schedules(self) -> dict[str, dict]:
-        """Deployment -> id of the deployment, id of its schedule, whether that is on."""
-        found = httpx.post(f"{self.api}/deployments/filter", json={}).json()
-        assert all(deployment["work_pool_name"] == POOL for deployment in found)
-        return {d["name"]: {"deployment": d["id"]} | s for d in found for s in d["schedules"]}
+        """Map each deployment to its id, the id of its schedule, and True if that is on."""
+        deployments = httpx.post(f"{self.api}/deployments/filter", json={}).json()
+        assert all(deployment["work_pool_name"] == POOL for deployment in deployments)
+        return {d["name"]: {"deployment": d["id"]} | s for d in deployments for s in d["schedules"]}
 
     def on(self) -> set[str]:
         return {name for name, schedule in self.schedules().items() if schedule["active"]}
@@ -41,16 +41,16 @@ class Servers:
 @pytest.fixture
 def servers(untouched, tmp_path) -> Iterator[Servers]:
     port, health = free_port(), free_port()
-    own = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_WORKER_WEBSERVER_PORT": str(health)}
+    ports = {"PREFECT_SERVER_API_PORT": str(port), "PREFECT_WORKER_WEBSERVER_PORT": str(health)}
     started = []
 
     def start(script: str, *arguments: str, until_answers: str, **more: str) -> psutil.Process:
         log = tmp_path / f"{Path(script).name}.log"
-        started.append(untouched.start(f"./{script}", *arguments, log=log, **own, **more))
+        started.append(untouched.start(f"./{script}", *arguments, log=log, **ports, **more))
         until(lambda: answers(until_answers), f"{script} answers")
         return psutil.Process(started[-1].pid)
 
-    yield Servers(f"http://127.0.0.1:{port}/api", own, untouched, start)
+    yield Servers(f"http://127.0.0.1:{port}/api", ports, untouched, start)
     for process in reversed(started):
         stop(process)
 
@@ -62,9 +62,9 @@ def test_server_and_worker_serve_this_clone_on_loopback(servers):
     assert (servers.project.folder / "var/prefect/prefect.db").is_file()
 
     def work() -> None:
-        at = f"http://127.0.0.1:{servers.own['PREFECT_WORKER_WEBSERVER_PORT']}/health"
-        own = {"PREFECT_API_URL": servers.api, "until_answers": at}
-        worker = servers.start("flows/worker.sh", "--with-healthcheck", **own)
+        at = f"http://127.0.0.1:{servers.ports['PREFECT_WORKER_WEBSERVER_PORT']}/health"
+        variables = {"PREFECT_API_URL": servers.api, "until_answers": at}
+        worker = servers.start("flows/worker.sh", "--with-healthcheck", **variables)
         assert listening(worker) == {"127.0.0.1"}
         worker.terminate()
         worker.wait(30)

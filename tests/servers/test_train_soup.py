@@ -1,4 +1,4 @@
-"""train-soup on a real Prefect server with a real worker: what it runs, shows, leaves alone and survives."""
+"""train-soup on a real Prefect server with a real worker: stages, artifacts, checkouts and faults."""
 
 import json
 import shutil
@@ -23,18 +23,18 @@ def checkout(project) -> Path:
 
 def versions(project) -> dict[str, int]:
     client = MlflowClient(f"sqlite:///{project.folder}/var/mlflow.db")
-    found = client.search_model_versions()
-    return {name: sum(v.name == name for v in found) for name in {v.name for v in found}}
+    versions = client.search_model_versions()
+    return {name: sum(v.name == name for v in versions) for name in {v.name for v in versions}}
 
 
 def trainers(folder: Path) -> list[psutil.Process]:
-    """Processes that train a policy of this checkout; not what such a process has forked."""
-    found = {}
+    """List processes that train a policy of this checkout, without the processes they forked."""
+    processes = {}
     for process in psutil.process_iter(["cmdline", "cwd", "ppid"]):
         words = process.info["cmdline"] or []
         if words[1:3] and words[-3:-1] == ["stage", "policy"] and process.info["cwd"] == str(folder):
-            found[process.pid] = process
-    return [process for process in found.values() if process.info["ppid"] not in found]
+            processes[process.pid] = process
+    return [process for process in processes.values() if process.info["ppid"] not in processes]
 
 
 def adapters(folder: Path, group: str) -> dict[str, bytes]:
@@ -42,19 +42,19 @@ def adapters(folder: Path, group: str) -> dict[str, bytes]:
 
 
 def settled(prefect, run: str) -> dict[str, str]:
-    """Task -> state of an ended run; the server hears of the last ones a moment after the run has ended."""
+    """Map the tasks of an ended run to their states; the server hears of the last a moment after the end."""
     open_states = {"Pending", "Running", "Scheduled"}
 
     def states() -> dict[str, str] | None:
         # A task that the server has only just heard of has no state yet.
-        found = {name: (task["state"] or {"name": "Pending"})["name"] for name, task in prefect.tasks(run).items()}
-        return None if open_states & set(found.values()) else found
+        states = {name: (task["state"] or {"name": "Pending"})["name"] for name, task in prefect.tasks(run).items()}
+        return None if open_states & set(states.values()) else states
 
     return until(states, "all tasks have ended", 30)
 
 
 def training(project, steps: int = 2) -> bool:
-    """Whether a policy has trained some steps in the checkout and has not finished."""
+    """Return True if a policy has trained some steps in the checkout and has not finished."""
     for log in (checkout(project) / "scratch/policies").glob("*/steps.jsonl"):
         if len(log.read_text().splitlines()) >= steps and not (log.parent / "adapter").exists():
             return True
@@ -94,7 +94,7 @@ def test_settings_are_refused_before_anything_runs(prefect, project, worker):
 
 @pytest.fixture
 def webhook():
-    """A listener on loopback: (its address, what it was sent)."""
+    """Listen on loopback: (address, what was sent to it)."""
     received = []
 
     class Listener(BaseHTTPRequestHandler):
@@ -129,7 +129,7 @@ def test_a_failed_gate_is_not_retried_and_the_webhook_hears_of_it(prefect, proje
 
 @pytest.fixture(scope="module")
 def unbroken(finished, tmp_path_factory):
-    """The longer policies of the faults below, trained without one."""
+    """Train the longer policies of the faults below, without a fault."""
     project = finished.project.copy(tmp_path_factory.mktemp("unbroken") / "project")
     project.set(rl__steps=16)
     done = project.repro("policy@backbones", "policy@specialists")
@@ -217,7 +217,7 @@ def test_a_dead_tracking_server_costs_nothing_but_a_second_run(prefect, project,
 
 @pytest.fixture
 def dead_remote(project):
-    """The project with a DVC remote that nobody answers for."""
+    """Give the project a DVC remote at an address where nobody answers."""
     address = f"http://127.0.0.1:{free_port()}/storage"
     assert project.run("dvc", "remote", "add", "--local", "--default", "storage", address).status == 0
     return project

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 def stages_run(clone: Project) -> set[str]:
-    """Stages that ran (were not restored) in the checkout of a worker's clone."""
+    """List stages that ran (were not restored) in the checkout of a worker's clone."""
     log = clone.folder / "var/checkouts/stages/var/stages.jsonl"
     return {json.loads(line)["stage"] for line in log.read_text().splitlines()} if log.is_file() else set()
 
@@ -29,14 +29,14 @@ def test_stages_run_in_two_clones_and_come_back_through_the_remote(prefect, fres
     prefect.deploy(orchestrator)
     workers = [prefect.work(clone, tmp_path / f"{clone.folder.name}.log") for clone in others]
     command = "from flows.train_soup import train_soup; train_soup(on_other_machines=True)"
-    own = prefect.variables() | {"BONESOUP_HOME": str(orchestrator.folder)}
-    done = orchestrator.run("python", "-c", command, **own)
+    variables = prefect.variables() | {"BONESOUP_HOME": str(orchestrator.folder)}
+    done = orchestrator.run("python", "-c", command, **variables)
     for worker in workers:
         stop(worker)
     assert done.status == 0, done.output
 
-    own = orchestrator.folder / "var/checkouts/train-soup"
-    here = {json.loads(line)["stage"] for line in (own / "var/stages.jsonl").read_text().splitlines()}
+    checkout = orchestrator.folder / "var/checkouts/train-soup"
+    here = {json.loads(line)["stage"] for line in (checkout / "var/stages.jsonl").read_text().splitlines()}
     first, second = map(stages_run, others)
     assert here == {"register"}, "every other stage ran on another machine"
     assert first
@@ -47,4 +47,4 @@ def test_stages_run_in_two_clones_and_come_back_through_the_remote(prefect, fres
     alone = Project(tmp_path / "alone")
     shutil.copytree(fresh.folder, alone.folder, symlinks=True)
     assert alone.repro("policy@backbones").status == 0
-    assert alone.files("out/policies/backbones") == Project(own).files("out/policies/backbones")
+    assert alone.files("out/policies/backbones") == Project(checkout).files("out/policies/backbones")

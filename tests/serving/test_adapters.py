@@ -31,7 +31,7 @@ GRID = [{"calm": 1.4, "bold": -0.4}, {"bold": 1.0}, {"calm": -0.7}, {}, {"calm":
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A base with a tokenizer, two adapters of different ranks and modules, and a soup file."""
+    """Make a base with a tokenizer, two adapters of different ranks and modules, and a soup file."""
     root = tmp_path_factory.mktemp("theirs")
     architectures.base("llama").save_pretrained(root / "base")
     words_tokenizer(WORDS).save_pretrained(root / "base")
@@ -52,7 +52,7 @@ def served(folder, name: str):
 
 @pytest.fixture(scope="module")
 def ask(folder):
-    """ask(path, body) of the soup without rows; a list of bodies is sent at once."""
+    """Return ask(path, body) of the soup without rows; a list of bodies is sent at once."""
     yield from asking(served(folder, "plain"))
 
 
@@ -86,7 +86,7 @@ def body(weights=None, model="plain", **more) -> dict:
 
 
 def merged(folder, weights: dict):
-    """The base with PEFT's own sum of the adapters: every delta times its weight."""
+    """Add PEFT's own sum of the adapters to the base: every delta times its weight."""
     model = AutoModelForCausalLM.from_pretrained(folder / "base")
     for name, weight in weights.items():
         tuned = PeftModel.from_pretrained(model, folder / name, adapter_name=name)
@@ -123,10 +123,10 @@ def test_rows_of_one_batch_are_the_single_answers(ask):
     together = [answer.json()["choices"] for answer in answers]
     alone = [ask("/v1/completions", each).json()["choices"] for each in bodies]
     for many, single in zip(together, alone, strict=True):
-        for one, other in zip(many, single, strict=True):
-            assert one["text"] == other["text"]
+        for batched, other in zip(many, single, strict=True):
+            assert batched["text"] == other["text"]
             torch.testing.assert_close(
-                torch.tensor(one["logprobs"]["token_logprobs"]),
+                torch.tensor(batched["logprobs"]["token_logprobs"]),
                 torch.tensor(other["logprobs"]["token_logprobs"]),
                 atol=1e-4,
                 rtol=1e-4,

@@ -393,7 +393,7 @@ def test_the_tokenizer_can_be_used_from_elsewhere(live, metrics):
 
 
 def test_a_client_that_goes_away_leaves_no_failure_that_nobody_asked_for(caplog):
-    """Waits for answers end with the client, and asyncio has nothing to report about them."""
+    """Waiting for answers ends with the client, and leaves asyncio nothing to report."""
 
     class Gone:
         async def receive(self) -> dict:

@@ -43,13 +43,13 @@ def test_the_slider_moves_by_keyboard_and_with_it_coefficients_and_the_point(two
 def test_answers_are_streamed_beside_the_baseline_and_are_the_servers(two, visit):
     page = visit(f"{two}/#at=helpful=0.9,harmless=0.1&beside=rewarded&seed=4")
     shown(page, "helpful=0.9,harmless=0.1")
-    own, rewarded = ask(page)
+    bone, rewarded = ask(page)
     body = {"messages": [{"role": "user", "content": "bake mixed stir"}], "seed": 4, "temperature": 1}
-    for text, model in ((own, "bonesoup-soup-1"), (rewarded, "bonesoup-soup-1/rewarded")):
+    for text, model in ((bone, "bonesoup-soup-1"), (rewarded, "bonesoup-soup-1/rewarded")):
         ask_for = body | {"model": f"{model}@helpful=0.9,harmless=0.1"}
         answer = httpx.post(f"{two}/v1/chat/completions", json=ask_for).json()
         assert text == answer["choices"][0]["message"]["content"]
-    assert own != rewarded
+    assert bone != rewarded
 
 
 def test_a_second_preference_has_its_own_control(two, visit):
@@ -170,8 +170,8 @@ def test_answers_are_scored_by_the_runs_rewards_as_means_over_seeds(visit, tmp_p
         shown(page, "helpful=1,harmless=0")
         (text,) = ask(page)
         page.locator("#swept", has_text="means over 4 seeds").wait_for()
-        own = page.locator("#answers .scores").first.inner_text()
-        assert plain(own).split("\n") == [f"helpful {-math.log1p(len(text.split())):.2f}", ANY]
+        scored = page.locator("#answers .scores").first.inner_text()
+        assert plain(scored).split("\n") == [f"helpful {-math.log1p(len(text.split())):.2f}", ANY]
         notes = page.locator("#strip .scores")
         assert notes.count() == 5
         body = {"model": "bonesoup-soup@helpful=1,harmless=0", "seed": 2, "n": 4, "messages": [{"role": "user"}]}

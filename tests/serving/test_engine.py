@@ -21,7 +21,7 @@ def policy(version) -> SoupModel:
 
 @pytest.fixture
 def make(policy):
-    """Engines that are closed, and waited for, after the test."""
+    """Make engines that are closed, and waited for, after the test."""
     made = []
 
     def engine(**limits) -> Engine:
@@ -41,13 +41,13 @@ def row(seed: int, tokens: int = 6, prompt: int = 5) -> Request:
 
 
 async def ends(answers) -> list[str]:
-    found = []
+    tokens = []
     for answer in answers:
         end = None
         while end is None:
             _, end = await asyncio.wait_for(answer.events.get(), 60)
-        found.append(end)
-    return found
+        tokens.append(end)
+    return tokens
 
 
 def test_more_rows_than_the_batch_holds_wait_their_turn(make):
@@ -125,10 +125,10 @@ def test_a_broken_engine_tells_everybody(make, monkeypatch):
     monkeypatch.setattr(RunningBatch, "step", breaks)
 
     async def run():
-        found = await ends(engine.submit([row(0, 50), row(1, 50)]))
+        reasons = await ends(engine.submit([row(0, 50), row(1, 50)]))
         with pytest.raises(Down, match="RuntimeError: no memory"):
             engine.submit([row(2)])
-        return found
+        return reasons
 
     assert asyncio.run(run()) == ["failed", "failed"]
     assert "no memory" in engine.fault

@@ -50,7 +50,7 @@ def gauge(url: str, name: str) -> float:
 
 
 def settled(url: str, seconds: float = 10) -> bool:
-    """Whether nothing runs or waits soon."""
+    """Return True if nothing runs or waits soon."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         health = httpx.get(f"{url}/health").json()
@@ -150,19 +150,19 @@ def test_a_client_that_stops_reading_holds_nobody_up(server):
 
 def test_a_full_queue_says_so_and_when_to_come_back(version, here):
     with serving(version, "--batch", "1", "--queue", "1", cwd=here) as running:
-        found = []
+        answers = []
         threads = [
-            threading.Thread(target=lambda: found.append(ask(running.url, **{"max_tokens": 240, "temperature": 0})))
+            threading.Thread(target=lambda: answers.append(ask(running.url, **{"max_tokens": 240, "temperature": 0})))
             for _ in range(12)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        refused = [answer for answer in found if answer.status_code == 429]
+        refused = [answer for answer in answers if answer.status_code == 429]
         assert refused
         assert all(answer.headers["retry-after"] == "1" for answer in refused)
-        assert {answer.status_code for answer in found} == {200, 429}
+        assert {answer.status_code for answer in answers} == {200, 429}
         # The client of OpenAI comes back by itself.
         client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=20)
         assert client.chat.completions.create(**CHAT).choices
@@ -205,9 +205,9 @@ def test_sigterm_under_load_finishes_every_answer_and_exits_0(version, here):
 
 def test_answers_that_outlast_the_drain_are_told_so_and_the_exit_is_still_0(version, here):
     with serving(version, "--drain", "1", "--batch", "1", cwd=here) as running:
-        found = []
+        answers = []
         slow = {"max_tokens": 240, "temperature": 0, "n": 8}
-        threads = [threading.Thread(target=lambda: found.append(ask(running.url, **slow))) for _ in range(24)]
+        threads = [threading.Thread(target=lambda: answers.append(ask(running.url, **slow))) for _ in range(24)]
         for thread in threads:
             thread.start()
         while httpx.get(f"{running.url}/health").json()["waiting"] < 150:
@@ -215,15 +215,15 @@ def test_answers_that_outlast_the_drain_are_told_so_and_the_exit_is_still_0(vers
         assert running.stop() == 0
         for thread in threads:
             thread.join()
-        cut = [answer for answer in found if answer.status_code != 200]
-        assert len(found) == 24
+        cut = [answer for answer in answers if answer.status_code != 200]
+        assert len(answers) == 24
         assert cut
         assert {(answer.status_code, answer.json()["error"]["code"]) for answer in cut} == {(503, "unavailable")}
         assert not [line for line in running.lines if "Traceback" in line]
 
 
 def half(url: str, text: bytes) -> socket.socket:
-    """A client that has sent the beginning of a request."""
+    """Send the beginning of a request."""
     host, port = url.removeprefix("http://").split(":")
     client = socket.create_connection((host, int(port)))
     client.sendall(text)

@@ -48,7 +48,7 @@ def test_the_old_model_is_freed_when_the_new_one_serves(load, monkeypatch):
     assert len(said) == 1
 
 
-def test_a_version_that_cannot_be_loaded_is_told_once_and_tried_less_and_less_often(load, monkeypatch):
+def test_a_version_that_cannot_be_loaded_is_reported_once_and_tried_less_and_less_often(load, monkeypatch):
     monkeypatch.setattr(watching, "LOOK", 0.02)
     following = watching.Following(load("1"))
     tried, said, enough = [], [], threading.Event()

@@ -78,8 +78,8 @@ def test_a_field_that_changes_nothing_is_accepted(name):
     ],
 )
 def test_a_field_of_several_forms_is_explained_by_one_sentence(body, change, param, words):
-    found, message = fault(body, **change)
-    assert found == param
+    place, message = fault(body, **change)
+    assert place == param
     assert words in message
     assert "constrained" not in message
 

@@ -13,7 +13,7 @@ TEXTS = ["Please bake bread.", "naïve café ☕ über 北京 👩‍🍳", "war
 
 
 def metaspace_tokenizer() -> PreTrainedTokenizerFast:
-    """Like Llama-2's: words carry the space before them, and decoding drops the first."""
+    """Make a tokenizer like Llama-2's: words carry the space before them, and decoding drops the first."""
     pieces = {"<unk>": 0, "</s>": 1, "▁bake": 2, "▁bread": 3, "s": 4, "▁": 5, ",": 6, "▁warm": 7}
     tokenizer = Tokenizer(models.WordLevel(pieces, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -35,17 +35,17 @@ def test_the_pieces_of_any_tokens_are_their_text(name, data):
     tokenizer = TOKENIZERS[name]
     ids = data.draw(st.lists(st.integers(0, len(tokenizer) - 1), max_size=30))
     pieces = Pieces(tokenizer)
-    found = [pieces.push(i, last=place == len(ids) - 1) for place, i in enumerate(ids)]
-    assert "".join(found) == tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    parts = [pieces.push(i, last=place == len(ids) - 1) for place, i in enumerate(ids)]
+    assert "".join(parts) == tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
 def test_a_character_of_several_tokens_comes_whole():
     tokenizer = TOKENIZERS["bytes"]
     ids = tokenizer("a☕b", add_special_tokens=False)["input_ids"]
     pieces = Pieces(tokenizer)
-    found = [pieces.push(i) for i in ids]
-    assert "☕" in found
-    assert not any("\ufffd" in piece for piece in found)
+    parts = [pieces.push(i) for i in ids]
+    assert "☕" in parts
+    assert not any("\ufffd" in piece for piece in parts)
 
 
 @settings(max_examples=500, deadline=None)

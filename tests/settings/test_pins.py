@@ -27,7 +27,7 @@ FULL_SIZE = {
 
 @pytest.fixture
 def hub():
-    """The address of a Hub that knows one dataset and one model."""
+    """Serve a Hub that knows one dataset and one model; yield its address."""
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -49,14 +49,14 @@ def hub():
 
 
 def ask(kind: str, repository: str, endpoint: str) -> str:
-    """What `newest` says in a process of its own: the client reads the address when it is imported."""
+    """Run `newest` in a separate process: the client reads the address when it is imported."""
     program = (
         "from bonesoup.settings.pins import Pin, newest\n"
         f"try: print(newest(Pin('key', {kind!r}, {repository!r}, 'a')))\n"
         "except ConnectionError as error: print('ConnectionError', error)"
     )
-    own = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0"}
-    done = subprocess.run([sys.executable, "-c", program], env=own, capture_output=True, text=True, check=True)
+    variables = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
@@ -93,9 +93,9 @@ def project(tmp_path, request):
 
 
 def profile(project, *arguments: str, endpoint: str) -> subprocess.CompletedProcess:
-    own = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "COLUMNS": "200"}
+    variables = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "COLUMNS": "200"}
     command = [sys.executable, "-m", "bonesoup.cli", "profile", *arguments]
-    return subprocess.run(command, cwd=project, env=own, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=project, env=variables, capture_output=True, text=True, check=False)
 
 
 def test_pin_writes_the_commits_of_now_and_the_profile_can_run(hub, project):

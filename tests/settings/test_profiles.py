@@ -19,8 +19,8 @@ def at_the_root(monkeypatch):
 
 
 @pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A folder of profiles of our own, beside the default."""
+def folder(tmp_path, monkeypatch):
+    """Make a folder of custom profiles next to the default."""
     (tmp_path / "embedded.yaml").write_bytes((ROOT / "profiles/embedded.yaml").read_bytes())
     monkeypatch.setattr(profiles, "PROFILES", tmp_path)
     return tmp_path
@@ -44,7 +44,7 @@ def test_a_written_profile_reads_back_as_valid_settings(name, tmp_path):
 
 
 def left_out(raw, used, prefix: str = "") -> list[str]:
-    """Keys of the settings in use that the file does not state."""
+    """List keys of the settings in use that the file does not state."""
     if isinstance(used, dict):
         missing = [f"{prefix}{key}" for key in used if key not in raw]
         shared = [(raw[key], used[key], f"{prefix}{key}.") for key in used if key in raw]
@@ -65,8 +65,8 @@ def test_no_value_of_a_profile_is_a_default_of_the_code(name):
         "kind": "pretrained", "model": ".", "input": "chat", "logit": 0, "source": "x"
     }  # fmt: skip
     used = params.check(raw).model_dump(by_alias=True)
-    own = f"rewards.{raw['objectives'][0]}"
-    assert left_out(raw, used) == [f"{own}.revision", f"{own}.convert_bin", "rl.lora.targets"]
+    reward = f"rewards.{raw['objectives'][0]}"
+    assert left_out(raw, used) == [f"{reward}.revision", f"{reward}.convert_bin", "rl.lora.targets"]
 
 
 def test_writing_the_default_gives_params_yaml_back(tmp_path):
@@ -74,21 +74,21 @@ def test_writing_the_default_gives_params_yaml_back(tmp_path):
     assert read((tmp_path / "params.yaml").read_text()) == read((ROOT / "params.yaml").read_text())
 
 
-def test_sections_merge_key_by_key_and_named_entries_are_replaced(own):
+def test_sections_merge_key_by_key_and_named_entries_are_replaced(folder):
     changes = [
         "rl: {lora: {rank: 2}}",
         "preferences: {even: {helpful: 0.5, harmless: 0.5}}",
         "register: {merged: [even]}",
     ]
-    (own / "mine.yaml").write_text("\n".join(changes))
+    (folder / "mine.yaml").write_text("\n".join(changes))
     document = profiles.compose("mine")
     assert document["rl"]["lora"] == {"rank": 2, "alpha": 16, "dropout": 0.0, "targets": "all-linear"}
     assert document["rl"]["steps"] == profiles.compose(profiles.DEFAULT)["rl"]["steps"]
     assert list(document["preferences"]) == ["even"]
 
 
-def test_the_heading_says_which_profile_it_is(own, tmp_path):
-    (own / "mine.yaml").write_text("# Mine, for a test.\nseed: 3\n")
+def test_the_heading_says_which_profile_it_is(folder, tmp_path):
+    (folder / "mine.yaml").write_text("# Mine, for a test.\nseed: 3\n")
     profiles.write("mine", path=tmp_path / "params.yaml")
     assert (tmp_path / "params.yaml").read_text().startswith("# Mine, for a test.\n")
 
@@ -123,17 +123,17 @@ def test_what_follows_from_the_rest_is_in_no_profile_and_in_every_params_file(tm
 
 
 def flat(section: dict, prefix: str = "") -> dict:
-    found = {}
+    leaves = {}
     for key, value in section.items():
-        found[prefix + key] = value
+        leaves[prefix + key] = value
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-    return found
+            leaves |= flat(value, f"{prefix}{key}.")
+    return leaves
 
 
 @pytest.fixture
 def written(tmp_path, monkeypatch):
-    """The default in a params.yaml of its own, to change by commands."""
+    """Write the default to a params.yaml that commands can change."""
     monkeypatch.setattr(params, "PARAMS", tmp_path / "params.yaml")
 
     def change(**changes) -> dict:
@@ -208,8 +208,8 @@ def test_a_name_is_no_path(name):
         ("- 1\n", "mapping"),
     ],
 )
-def test_a_wrong_profile_is_named_and_writes_nothing(own, tmp_path, text, reason):
-    (own / "wrong.yaml").write_text(text)
+def test_a_wrong_profile_is_named_and_writes_nothing(folder, tmp_path, text, reason):
+    (folder / "wrong.yaml").write_text(text)
     target = tmp_path / "written.yaml"
     target.write_text("schema: 1\n")
     with pytest.raises(ValueError, match="profile") as caught:

@@ -1,4 +1,4 @@
-"""Every wrong setting is found, named by its key, and all of them at once."""
+"""Wrong settings are named by their keys, and all of them are reported at once."""
 
 import contextlib
 import copy
@@ -24,7 +24,7 @@ LABELLED = DEFAULT["rewards"]["helpful"] | {"kind": "labels", "loss": "regressio
 
 
 def changed(path: str, value) -> dict:
-    """The default settings with one key set (or removed, for ...)."""
+    """Return the default settings with one key set (or removed, for ...)."""
     raw = copy.deepcopy(DEFAULT)
     *outer, last = path.split(".")
     section = raw
@@ -140,8 +140,8 @@ def test_the_default_is_valid():
     ],
 )
 def test_a_wrong_setting_is_named_by_its_key(path, value, fault):
-    found = faults(changed(path, value))
-    assert any(line.startswith(fault) for line in found), found
+    reported = faults(changed(path, value))
+    assert any(line.startswith(fault) for line in reported), reported
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_a_wrong_setting_is_named_by_its_key(path, value, fault):
     ],
 )
 def test_a_value_of_another_type_is_refused_by_its_key(path, value, fault):
-    """A number in quotes is no number: later stages would compare it, or hand it to a library, as text."""
-    found = faults(changed(path, value))
-    assert any(line.startswith(fault) for line in found), found
+    """A number in quotes is text: later stages would compare it, or pass it to a library, as text."""
+    reported = faults(changed(path, value))
+    assert any(line.startswith(fault) for line in reported), reported
 
 
 @pytest.mark.parametrize(("path", "value"), [("rl.learning_rate", 1), ("basis.beta", 1), ("rl.kl", 0)])
@@ -323,14 +323,14 @@ def test_beta_auto_follows_from_the_stated_preferences(distribution, beta):
     ],
 )
 def test_preferences_that_choose_no_beta_are_refused(basis, fault):
-    found = faults(changed("basis", DEFAULT["basis"] | {"beta": "auto"} | basis))
-    assert any(line.startswith(fault) for line in found), found
+    reported = faults(changed("basis", DEFAULT["basis"] | {"beta": "auto"} | basis))
+    assert any(line.startswith(fault) for line in reported), reported
 
 
 @given(st.lists(st.floats(-2, 2), min_size=2, max_size=2))
 def test_a_preference_is_accepted_exactly_on_the_simplex(weights):
-    found = preference_faults(dict(zip(["a", "b"], weights, strict=True)), ["a", "b"])
-    assert (found == []) == (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-6)
+    reported = preference_faults(dict(zip(["a", "b"], weights, strict=True)), ["a", "b"])
+    assert (reported == []) == (min(weights) >= 0 and abs(sum(weights) - 1) <= 1e-6)
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)

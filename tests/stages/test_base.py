@@ -59,7 +59,7 @@ def project(tmp_path, monkeypatch):
 
 
 def chat_model(folder, template: str | None):
-    """A tiny llama whose tokenizer has the marks of every kind, and `</s>` for its end token."""
+    """Save a tiny llama whose tokenizer has marks of every kind, and `</s>` for its end token."""
     vocabulary, merges, made = gguf_files.tokenizer(pre_tokenizers.ByteLevel(add_prefix_space=False))
     from transformers import PreTrainedTokenizerFast
 

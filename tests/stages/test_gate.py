@@ -1,4 +1,4 @@
-"""Gates judge by threshold, and show what they judged."""
+"""Gates judge by threshold, and show the values they judged."""
 
 import pytest
 

@@ -17,7 +17,7 @@ TEXTS = ["Use flour.", "Sorry, I cannot.", "Stay careful! Try boards.", "yes no"
 
 @pytest.fixture
 def settings(staged) -> schema.Settings:
-    """A run on data without a known truth: `helpful` is a head with a judge, `harmless` is computed."""
+    """Make settings on data without a known truth: `helpful` is a head with a judge, `harmless` is computed."""
     rng = np.random.default_rng(0)
     for judge, folder in ((False, REWARDS / "helpful"), (True, REWARDS / "helpful/judge")):
         head = {"layer": 1, "weight": rng.normal(0, 20, 32).tolist(), "bias": 0.0, "penalty": 1.0}
@@ -40,14 +40,14 @@ def test_judges_have_a_scale_of_their_own_and_score_next_to_the_rewards(settings
     assert scale["judge"]["mean"][0] != scale["mean"][0]
     assert scale["judge"]["mean"][1] == scale["mean"][1], "a computed reward is its own judge"
     assert scale["judge"]["reward_correlation"][1] == pytest.approx(1)
-    found = load_scorer(settings).columns(prompts[:4], TEXTS)
+    columns = load_scorer(settings).columns(prompts[:4], TEXTS)
     names = ["reward_helpful", "reward_harmless", "judge_helpful", "judge_harmless"]
-    assert list(found) == names
+    assert list(columns) == names
     judge = load_reward(REWARDS / "helpful/judge")
     expected = (judge.score(prompts[:4], TEXTS) - scale["judge"]["mean"][0]) / scale["judge"]["std"][0]
-    np.testing.assert_array_equal(found["judge_helpful"], expected)
-    np.testing.assert_array_equal(found["judge_harmless"], found["reward_harmless"])
-    assert (found["judge_helpful"] != found["reward_helpful"]).all()
+    np.testing.assert_array_equal(columns["judge_helpful"], expected)
+    np.testing.assert_array_equal(columns["judge_harmless"], columns["reward_harmless"])
+    assert (columns["judge_helpful"] != columns["reward_helpful"]).all()
 
 
 @pytest.mark.parametrize("rewards", ["computed", "without a judge"])
@@ -70,9 +70,9 @@ def test_a_yardstick_keeps_the_judges_and_is_another_without_them(settings, stag
     kept = yardstick.read(tmp_path / "kept")
     assert kept.digest == measure.digest
     folders = [kept.folders[name] for name in kept.objectives]
-    found = scorer_of(kept.objectives, folders, kept.normaliser, None, "cpu").columns(prompts[:4], TEXTS)
+    columns = scorer_of(kept.objectives, folders, kept.normaliser, None, "cpu").columns(prompts[:4], TEXTS)
     for name, values in load_scorer(settings).columns(prompts[:4], TEXTS).items():
-        np.testing.assert_array_equal(found[name], values)
+        np.testing.assert_array_equal(columns[name], values)
     spec = read_json(REWARDS / "helpful/judge/reward.json")
     write_json(REWARDS / "helpful/judge/reward.json", spec | {"head": spec["head"] | {"bias": 1.0}})
     assert yardstick.of_pipeline(staged, plain).digest != measure.digest

@@ -32,7 +32,7 @@ def settings(repository: Path, **rl):
 
 
 def plan(rows: dict, steps: int = 2, **starts) -> dict:
-    """A group's file as the stage `basis` writes it."""
+    """Write a group's file as the stage `basis` does."""
     return {"slots": rows, "steps": dict.fromkeys(rows, steps), "starts": starts, "together": []}
 
 

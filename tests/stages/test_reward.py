@@ -22,7 +22,7 @@ def prompt(k: int) -> list[dict]:
 
 
 def pairs() -> list[dict]:
-    """The better response has more 'yes'."""
+    """Write pairs in which the better response has more 'yes'."""
     words = [("yes yes yes", "no no"), ("yes Use", "no Use"), ("yes", "no"), ("Try yes", "Try no no")]
     return [
         {"id": str(k), "split": "train" if k < 48 else "validation", "prompt": prompt(k), "chosen": a, "rejected": b}
@@ -69,9 +69,9 @@ SOURCE = "out/data/rewards/helpful.jsonl"
 
 def test_pairs_learn_the_preference(project, repository):
     write_jsonl(project / SOURCE, pairs())
-    found = run(repository, {"kind": "pairs", "source": SOURCE, **FIT})
-    assert found["accuracy"] > 0.9
-    assert found["n"] == 16
+    metrics = run(repository, {"kind": "pairs", "source": SOURCE, **FIT})
+    assert metrics["accuracy"] > 0.9
+    assert metrics["n"] == 16
     good, bad = load_reward(REWARDS / "helpful").score([prompt(0)] * 2, ["yes yes", "no no"])
     assert good > bad
 
@@ -79,9 +79,9 @@ def test_pairs_learn_the_preference(project, repository):
 @pytest.mark.parametrize(("loss", "labels"), [("regression", [0.0, 0.3, 0.7, 1.0]), ("classification", [0, 0, 1, 1])])
 def test_labels_learn_their_order(project, repository, loss, labels):
     write_jsonl(project / SOURCE, labelled(labels))
-    found = run(repository, {"kind": "labels", "source": SOURCE, "loss": loss, **FIT, "steps": 80})
-    assert found["accuracy"] > 0.8
-    assert found["correlation"] > 0.8
+    metrics = run(repository, {"kind": "labels", "source": SOURCE, "loss": loss, **FIT, "steps": 80})
+    assert metrics["accuracy"] > 0.8
+    assert metrics["correlation"] > 0.8
 
 
 def test_classification_refuses_graded_labels(project, repository):
@@ -97,21 +97,21 @@ def test_pretrained_is_taken_as_it_is_and_measured(project, repository, tiny_pol
     AutoModelForSequenceClassification.from_pretrained(tiny_policy, num_labels=2).save_pretrained("theirs")
     AutoTokenizer.from_pretrained(tiny_policy).save_pretrained("theirs")
     reward = {"kind": "pretrained", "model": "theirs", "input": "chat", "logit": 1, "source": SOURCE}
-    found = run(repository, reward)
-    assert found["n"] == 16
+    metrics = run(repository, reward)
+    assert metrics["n"] == 16
     assert not (REWARDS / "helpful/model").exists()
 
 
 def test_a_pickle_that_is_named_is_converted_once(project, repository, tiny_policy):
     write_jsonl(project / SOURCE, pairs())
     torch.manual_seed(1)
-    theirs = AutoModelForSequenceClassification.from_pretrained(tiny_policy, num_labels=2)
-    theirs.save_pretrained("theirs")
+    classifier = AutoModelForSequenceClassification.from_pretrained(tiny_policy, num_labels=2)
+    classifier.save_pretrained("theirs")
     AutoTokenizer.from_pretrained(tiny_policy).save_pretrained("theirs")
     reward = {"kind": "pretrained", "model": "theirs", "input": "chat", "logit": 1, "source": SOURCE}
     run(repository, reward)
     expected = load_reward(REWARDS / "helpful").score([prompt(0)], ["yes no"])
-    torch.save({name: value.clone() for name, value in theirs.state_dict().items()}, "theirs/pytorch_model.bin")
+    torch.save({name: value.clone() for name, value in classifier.state_dict().items()}, "theirs/pytorch_model.bin")
     (project / "theirs/model.safetensors").unlink()
     with pytest.raises(ValueError, match="`convert_bin: true`"):
         run(repository, reward)
@@ -135,13 +135,13 @@ def with_test_rows(rows: list[dict]) -> list[dict]:
 @pytest.mark.parametrize("rows", [pairs(), labelled([0.0, 0.3, 0.7, 1.0])], ids=["pairs", "labels"])
 def test_a_head_and_its_judge_learn_on_prompts_of_their_own(project, repository, rows, capsys):
     write_jsonl(project / SOURCE, with_test_rows(rows))
-    found = run(repository, {"kind": "head", "source": SOURCE})
+    metrics = run(repository, {"kind": "head", "source": SOURCE})
     judge = read_json(REWARDS / "helpful/judge/reward.json")
-    assert found["accuracy"] > 0.8
+    assert metrics["accuracy"] > 0.8
     assert judge["accuracy"] > 0.8
-    assert (found["judge"], judge["judge"]) == (False, True)
-    assert found["rows"] + judge["rows"] == 32
-    assert found["head"]["weight"] != judge["head"]["weight"]
+    assert (metrics["judge"], judge["judge"]) == (False, True)
+    assert metrics["rows"] + judge["rows"] == 32
+    assert metrics["head"]["weight"] != judge["head"]["weight"]
     folder = REWARDS / "helpful"
     (reward, other) = load_rewards([folder, *judge_folders([folder])])
     for scorer in (reward, other):
@@ -149,7 +149,7 @@ def test_a_head_and_its_judge_learn_on_prompts_of_their_own(project, repository,
         assert BOUND > good > bad > -BOUND
     # A second run takes the features from disk.
     capsys.readouterr()
-    assert run(repository, {"kind": "head", "source": SOURCE}) == found
+    assert run(repository, {"kind": "head", "source": SOURCE}) == metrics
     assert "features of" not in capsys.readouterr().out
 
 
@@ -184,8 +184,8 @@ def test_features_are_those_of_the_row_alone(project):
 
 def test_function_needs_no_data(project, repository):
     source = str(repository / "src/bonesoup/rewards/brevity.py")
-    found = run(repository, {"kind": "function", "function": "bonesoup.rewards.brevity:brevity", "source": source})
-    assert "accuracy" not in found
+    metrics = run(repository, {"kind": "function", "function": "bonesoup.rewards.brevity:brevity", "source": source})
+    assert "accuracy" not in metrics
     short, long = load_reward(REWARDS / "helpful").score([prompt(0)] * 2, ["yes", "yes yes yes"])
     assert short > long
 

@@ -20,7 +20,7 @@ def repository(request) -> Path:
 
 @pytest.fixture
 def project(staged, prompts) -> Path:
-    """SFT texts beside the rest."""
+    """Add SFT texts to the staged files."""
     texts = [{"id": str(k), "split": "train", "prompt": p, "response": "yes " * (k + 1)} for k, p in enumerate(prompts)]
     write_jsonl(SFT_ROWS, [*texts, texts[0] | {"split": "validation", "response": "no"}])
     return staged

@@ -22,7 +22,7 @@ settings:
 
 @pytest.fixture
 def plan(tmp_path, monkeypatch) -> Path:
-    """studies/small.yaml in an empty project with the profiles of this one, the present folder."""
+    """Write studies/small.yaml in an empty project with this project's profiles, and enter it."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     path = tmp_path / "studies/small.yaml"
@@ -36,7 +36,7 @@ def estimate(value: float, half: float = 0.01) -> dict[str, float]:
 
 
 def part(methods: dict[str, float], gap: float = 0.0) -> dict:
-    """One unit of a grid: method -> interior inner product; every other metric is 1, and `gap` more at the vertices."""
+    """Make a unit of a grid from each method's interior inner product; the rest is 1, plus `gap` at the vertices."""
 
     def metrics(interior: float, other: float) -> dict:
         return {
@@ -60,7 +60,7 @@ def part(methods: dict[str, float], gap: float = 0.0) -> dict:
 
 
 def report(bone: float, gold: float, oracle: float, predicted: float | None) -> dict:
-    """A report.json in which Rewarded Soup is at .5 inside, and Bone Soup that much better, learned and gold.
+    """Make a report.json with Rewarded Soup at .5 inside, and Bone Soup that much better, learned and gold.
 
     predicted: gain that the diagnosis predicted in learned reward, with an interval half as wide as .04.
     """
@@ -99,7 +99,7 @@ def report(bone: float, gold: float, oracle: float, predicted: float | None) -> 
 
 @pytest.fixture
 def cell(plan):
-    """cell(setting, seed, bone, gold, oracle, predicted): write that result of the study `small`."""
+    """Return cell(setting, seed, bone, gold, oracle, predicted): write that result of the study `small`."""
     from bonesoup.study import results
 
     def write(setting: str, seed: int, bone: float, gold: float, oracle: float = 0.2, predicted=None) -> None:

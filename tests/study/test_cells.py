@@ -10,8 +10,8 @@ ROOT = cells.STUDIES.absolute().parent
 
 
 def test_every_setting_runs_with_every_seed_a_seed_at_a_time(plan):
-    found = cells.cells(cells.read("small"), [], [])
-    assert [cell.name for cell in found] == ["default-3", "kl-low-3", "three-3", "default-5", "kl-low-5", "three-5"]
+    listed = cells.cells(cells.read("small"), [], [])
+    assert [cell.name for cell in listed] == ["default-3", "kl-low-3", "three-3", "default-5", "kl-low-5", "three-5"]
 
 
 def test_a_cell_has_the_profile_the_common_changes_its_own_and_its_seed(plan):
@@ -23,8 +23,8 @@ def test_a_cell_has_the_profile_the_common_changes_its_own_and_its_seed(plan):
 
 
 def test_seeds_and_settings_can_be_chosen(plan):
-    found = cells.cells(cells.read("small"), [9, 1], ["kl-low"])
-    assert [cell.name for cell in found] == ["kl-low-9", "kl-low-1"]
+    listed = cells.cells(cells.read("small"), [9, 1], ["kl-low"])
+    assert [cell.name for cell in listed] == ["kl-low-9", "kl-low-1"]
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_a_choice_that_the_study_lacks_is_refused(plan, seeds, settings, message
 
 def test_every_wrong_setting_is_named_before_anything_runs(plan):
     plan.write_text(plan.read_text() + "  typo: {rl.kll: 1}\n  beta: {basis.beta: 7}\n")
-    with pytest.raises(ValueError, match=r"(?s)setting typo: no setting 'rl.kll'.*setting beta: .*beta") as told:
+    with pytest.raises(ValueError, match=r"(?s)setting typo: no setting 'rl.kll'.*setting beta: .*beta") as error:
         cells.cells(cells.read("small"), [], [])
-    assert "kl-low" not in str(told.value)
+    assert "kl-low" not in str(error.value)
 
 
 @pytest.mark.parametrize(

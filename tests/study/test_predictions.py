@@ -1,4 +1,4 @@
-"""Predictions are held against what was measured, hits and misses alike."""
+"""Predictions are compared with measurements, hits and misses alike."""
 
 import re
 

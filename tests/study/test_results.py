@@ -15,18 +15,18 @@ def test_a_result_says_what_ran_where(cell):
     assert not results.known("small", CELL)
     cell("default", 3, 0.1, 0.05)
     assert results.known("small", CELL)
-    (found,) = results.read("small")
-    assert {key: found[key] for key in ("setting", "seed", "profile", "commit", "seconds")} == {
+    (result,) = results.read("small")
+    assert {key: result[key] for key in ("setting", "seed", "profile", "commit", "seconds")} == {
         "setting": "default",
         "seed": 3,
         "profile": "embedded",
         "commit": "0123456789abcdef",
         "seconds": 12,
     }
-    assert found["changes"] == {"evaluation.samples": 64}
-    assert found["stages"]["policy@specialists"] == {"seconds": 2.5, "peak_mb": 300}
-    assert found["machine"]["cores"] >= 1
-    bone = found["grids"]["full_grid"]["gold"]["difference_to_rewarded"]["bone"]
+    assert result["changes"] == {"evaluation.samples": 64}
+    assert result["stages"]["policy@specialists"] == {"seconds": 2.5, "peak_mb": 300}
+    assert result["machine"]["cores"] >= 1
+    bone = result["grids"]["full_grid"]["gold"]["difference_to_rewarded"]["bone"]
     assert bone["inner_product_interior"] == pytest.approx([0.05, 0.04, 0.06])
 
 
@@ -72,25 +72,25 @@ def test_a_changed_profile_makes_other_cells_of_its_study(cell, tmp_path):
 
 def test_a_method_is_charged_for_its_own_policies_and_answers(cell):
     cell("default", 3, 0.1, 0.05)
-    (found,) = results.read("small")
-    assert found["spent"]["bone"] == {"training": 6.5, "training_cpu": 3.0, "answering": 9.5, "peak_mb": 400}
-    assert found["spent"]["rewarded"] == {"training": 2.5, "peak_mb": 300}
+    (result,) = results.read("small")
+    assert result["spent"]["bone"] == {"training": 6.5, "training_cpu": 3.0, "answering": 9.5, "peak_mb": 400}
+    assert result["spent"]["rewarded"] == {"training": 2.5, "peak_mb": 300}
     # Nothing is trained for SFT; what the oracles took is not known.
-    assert found["spent"]["sft"] == {"training": 0, "training_cpu": 0}
-    assert found["spent"]["oracle"] == {}
+    assert result["spent"]["sft"] == {"training": 0, "training_cpu": 0}
+    assert result["spent"]["oracle"] == {}
 
 
 def test_a_stage_from_the_run_cache_took_what_it_took_where_it_ran(tmp_path):
     from bonesoup.study.run import times
 
-    shared, own, other = ({"cmd": "bonesoup stage x", "outs": [{"md5": letter}]} for letter in "abc")
+    shared, separate, other = ({"cmd": "bonesoup stage x", "outs": [{"md5": letter}]} for letter in "abc")
     ran = tmp_path / "stages.jsonl"
     ran.write_text(
         '{"stage": "sft", "seconds": 5.0, "peak_mb": 70}\n'
         '{"stage": "report", "seconds": 1.0, "peak_mb": 30}\n'
         '{"stage": "report", "seconds": 2.0, "peak_mb": 30}\n'
     )
-    first = times(tmp_path / "times", {"sft": shared, "report": own}, ran)
+    first = times(tmp_path / "times", {"sft": shared, "report": separate}, ran)
     assert first == {"sft": {"seconds": 5.0, "peak_mb": 70}, "report": {"seconds": 2.0, "peak_mb": 30}}
     second = times(tmp_path / "times", {"sft": shared, "report": other}, tmp_path / "none")
     assert second == {"sft": {"seconds": 5.0, "peak_mb": 70}}

@@ -1,4 +1,4 @@
-"""Two cells run side by side only if neither makes what the other is about to make."""
+"""Two cells run side by side only if neither makes files that the other is about to make."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def cell(seed: int = 0, profile: str = "embedded", **changes) -> Cell:
 
 
 def output(*stages: str) -> str:
-    """What DVC prints: `name` for a stage that starts, `(name)` for one from the run cache."""
+    """Return the output of DVC: `name` for a stage that starts, `(name)` for one from the run cache."""
     lines = [
         f"Stage '{name[1:-1]}' is cached - skipping run, checking out outputs"
         if name.startswith("(")

@@ -17,7 +17,7 @@ STEPS = 24
 
 @pytest.fixture
 def study(project, tmp_path):
-    """A finished pipeline with a study of it: the default, a cell that fails, and one with other backbones."""
+    """Add a study to a finished pipeline: the default, a cell that fails, and one with other backbones."""
     common = {key.replace("__", "."): value for key, value in TINY.items()}
     settings = {
         "default": {},
@@ -83,13 +83,13 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     assert "beta-0 done" in result.output
     assert (results / "default-0.json").read_bytes() == finished
     assert (results / "default-0.json").stat().st_mtime_ns == written
-    found = read_json(results / "beta-0.json")
-    assert {"policy@specialists", "policy@backbones", "front@bone", "report"} <= set(found["stages"])
+    cell = read_json(results / "beta-0.json")
+    assert {"policy@specialists", "policy@backbones", "front@bone", "report"} <= set(cell["stages"])
     # What was finished before a kill was not run again after it.
     assert before.keys() >= {"policy@specialists"}
-    assert {stage: found["stages"][stage]["seconds"] for stage in before} == before
-    assert found["commit"] == study.run("git", "rev-parse", "HEAD").output.strip()
-    assert set(found["grids"]["full_grid"]["gold"]["methods"]) == {"sft", "rewarded", "bone"}
+    assert {stage: cell["stages"][stage]["seconds"] for stage in before} == before
+    assert cell["commit"] == study.run("git", "rev-parse", "HEAD").output.strip()
+    assert set(cell["grids"]["full_grid"]["gold"]["methods"]) == {"sft", "rewarded", "bone"}
 
     shown = study.run("bonesoup", "study", "small", "--show")
     assert shown.status == 0

@@ -12,17 +12,17 @@ def test_the_interval_is_that_of_the_paired_t_test():
     for seeds in (2, 3, 5, 10):
         base = rng.normal(0, 5, seeds)
         other = base + rng.normal(0.3, 0.2, seeds)
-        found = mean(other - base)
+        interval = mean(other - base)
         wanted = stats.ttest_rel(other, base).confidence_interval(0.95)
-        assert (found.value - found.half, found.value + found.half) == pytest.approx(tuple(wanted))
+        assert (interval.value - interval.half, interval.value + interval.half) == pytest.approx(tuple(wanted))
         # d_z = t / sqrt(n), Cohen 1988.
-        assert found.effect == pytest.approx(stats.ttest_rel(other, base).statistic / np.sqrt(seeds))
-        assert found.seeds == seeds
+        assert interval.effect == pytest.approx(stats.ttest_rel(other, base).statistic / np.sqrt(seeds))
+        assert interval.seeds == seeds
 
 
 def test_a_seed_of_its_own_has_no_interval():
-    found = mean([0.25])
-    assert (found.seeds, found.value, found.half, found.effect, found.sign) == (1, 0.25, None, None, 0)
+    interval = mean([0.25])
+    assert (interval.seeds, interval.value, interval.half, interval.effect, interval.sign) == (1, 0.25, None, None, 0)
 
 
 def test_the_sign_is_told_only_where_the_interval_leaves_out_nothing():
@@ -30,8 +30,8 @@ def test_the_sign_is_told_only_where_the_interval_leaves_out_nothing():
 
 
 def test_seeds_that_agree_exactly_have_no_effect_size():
-    found = mean([0.5, 0.5, 0.5])
-    assert (found.half, found.effect, found.sign) == (0, None, 1)
+    interval = mean([0.5, 0.5, 0.5])
+    assert (interval.half, interval.effect, interval.sign) == (0, None, 1)
 
 
 def test_no_seed_is_refused():

@@ -1,4 +1,4 @@
-"""The table says what the seeds show."""
+"""The table agrees with the seeds' results, and claims no more."""
 
 import re
 
@@ -20,7 +20,7 @@ def text(cell) -> str:
 
 
 def rows(text: str, heading: str) -> list[dict[str, str]]:
-    """Rows of the table under a heading, by column."""
+    """Read the rows of the table under a heading, by column."""
     block = re.search(rf"\*\*{heading}.*?\*\*\n\n(.*?)(\n\n|\Z)", text, re.DOTALL)[1]
     head, _, *lines = ([cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines())
     return [dict(zip(head, line, strict=True)) for line in lines]
@@ -85,9 +85,9 @@ def test_chosen_scales_are_named_where_any_was_offered():
 
 
 def test_levels_show_what_the_differences_are_differences_of(text):
-    found = {row["method"]: row for row in rows(text, "Levels") if row["setting"] == "default"}
-    assert found["Rewarded Soup"]["Interior"] == "0.500 ± 0.000"
-    assert found["SFT"]["Interior"].startswith("0.000")
+    levels = {row["method"]: row for row in rows(text, "Levels") if row["setting"] == "default"}
+    assert levels["Rewarded Soup"]["Interior"] == "0.500 ± 0.000"
+    assert levels["SFT"]["Interior"].startswith("0.000")
 
 
 def test_costs_are_means_over_seeds(text):
@@ -104,8 +104,8 @@ def test_without_gold_the_learned_reward_is_all_there_is(cell):
     for seed, (bone, gold) in BONE.items():
         cell("default", seed, bone, gold)
     cells = results.read("small")
-    for one in cells:
-        for grid in one["grids"].values():
+    for result in cells:
+        for grid in result["grids"].values():
             del grid["gold"]
     row = rows(table.markdown([], cells), "Against")[0]
     assert not [column for column in row if "gold" in column]
@@ -116,8 +116,8 @@ def test_on_real_data_the_judge_stands_where_gold_stands(cell):
     for seed, (bone, gold) in BONE.items():
         cell("default", seed, bone, gold)
     cells = results.read("small")
-    for one in cells:
-        for grid in one["grids"].values():
+    for result in cells:
+        for grid in result["grids"].values():
             grid["judge"] = grid.pop("gold")
     text = table.markdown([], cells)
     row = rows(text, "Against")[0] | rows(text, "The same differences")[0]

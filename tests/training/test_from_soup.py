@@ -1,4 +1,4 @@
-"""The reward that makes a run from a soup maximise what a run from SFT does."""
+"""The reward with which a run from a soup has the same objective as a run from SFT."""
 
 import shutil
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_drift_is_the_divergence_of_the_merged_soup_from_sft(tiny_policy, prompt
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         responses.append(Response(text, ids + [tokenizer.eos_token_id] * (len(ids) < LIMIT), True))
     # The last text fills the limit: whether it would have ended there is not known.
-    assert [len(one.token_ids) for one in responses] == [3, 4, 4]
+    assert [len(response.token_ids) for response in responses] == [3, 4, 4]
     soup, sft = (
         log_probabilities(AutoModelForCausalLM.from_pretrained(folder), tokenizer, prompts[:3], responses, 3, 0.7)
         for folder in (tmp_path / "soup", tiny_policy)

@@ -1,4 +1,4 @@
-"""Rewards-in-Context: the budget it spends, what it learns, what stays of the SFT policy, and resuming."""
+"""Rewards-in-Context: its budget, its learning, the parts of the SFT policy it keeps, and resuming."""
 
 from dataclasses import replace
 from functools import partial
@@ -108,12 +108,12 @@ def test_what_is_asked_is_what_is_got(trained, task):
 
 def test_kl_is_to_the_sft_policy_on_the_plain_prompt_and_reward_tokens_have_no_part_in_it(trained, task):
     rows = front(trained, task)
-    one = rows[rows["point"] == 2].iloc[4]
+    row = rows[rows["point"] == 2].iloc[4]
     tokenizer, model = AutoTokenizer.from_pretrained(trained), AutoModelForCausalLM.from_pretrained(trained).eval()
     base = AutoModelForCausalLM.from_pretrained(task.base).eval()
     soup, prompt = recipe(trained, task.base), task.prompts[4]
-    answer = tokenizer(one["response"], add_special_tokens=False)["input_ids"]
-    answer += [tokenizer.eos_token_id] * bool(one["finished"])
+    answer = tokenizer(row["response"], add_special_tokens=False)["input_ids"]
+    answer += [tokenizer.eos_token_id] * bool(row["finished"])
     asked = in_context(prompt, context(NAMES, [soup.reach[1][0], soup.reach[0][1]]))
     sizes = {}
     for name, policy, messages in (("own", model, asked), ("sft", base, prompt)):
@@ -122,8 +122,8 @@ def test_kl_is_to_the_sft_policy_on_the_plain_prompt_and_reward_tokens_have_no_p
             logits = policy(torch.tensor([start + answer])).logits[0, len(start) - 1 : -1]
         known = logits[:, : base.config.vocab_size].log_softmax(-1)
         sizes[name] = sum(known[i, token].item() for i, token in enumerate(answer))
-    assert len(answer) == one["tokens"]
-    assert one["kl"] == pytest.approx(sizes["own"] - sizes["sft"], abs=1e-3)
+    assert len(answer) == row["tokens"]
+    assert row["kl"] == pytest.approx(sizes["own"] - sizes["sft"], abs=1e-3)
 
 
 def test_reward_tokens_come_after_the_words_of_the_base_and_are_never_sampled(trained, task):
@@ -134,8 +134,8 @@ def test_reward_tokens_come_after_the_words_of_the_base_and_are_never_sampled(tr
     assert set(ids) <= set(never_sampled(after))
     model = AutoModelForCausalLM.from_pretrained(trained).eval()
     # Hot enough that a token that could be sampled would be.
-    found = sample(model, after, task.prompts * 20, list(range(120)), 50.0, 8, 60)
-    assert max(token for response in found for token in response.token_ids) < len(before)
+    answers = sample(model, after, task.prompts * 20, list(range(120)), 50.0, 8, 60)
+    assert max(token for response in answers for token in response.token_ids) < len(before)
 
 
 class Killed(Exception):

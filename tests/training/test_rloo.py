@@ -1,4 +1,4 @@
-"""RLOO policies: what moves, what does not, and that an interrupted run ends where an unbroken one does."""
+"""RLOO policies: only the adapter moves, towards the reward, and interrupted runs end like unbroken ones."""
 
 import json
 import os
@@ -119,7 +119,7 @@ def test_a_probe_killed_before_its_adapter_was_kept_is_finished(unbroken, tiny_p
 
 @pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
 def test_a_poisoned_resume_file_is_not_executed(tiny_policy, prompts, tmp_path, monkeypatch, file):
-    """Each is a pickle; what is read of them, the weights-only loader reads."""
+    """Each is a pickle, and only the weights-only loader reads from it."""
     made = tmp_path / "made"
 
     class Bomb:
@@ -181,7 +181,7 @@ def test_vllm_that_is_not_installed_is_said(tiny_policy, prompts, tmp_path):
 
 
 def test_text_scored_is_the_tokens_trained_on(tiny_policy, prompts, tmp_path):
-    """What the reward reads, tokenised again and ended, is exactly what TRL trains on."""
+    """The scored text, tokenised again and ended, is exactly the tokens TRL trains on."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
     seen = []
     task = make_task(tiny_policy, prompts, steps=2)

@@ -86,9 +86,9 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(tiny_policy, tmp_p
         run(tmp_path / "killed")
     monkeypatch.setattr(resume.SaveEvery, "on_step_end", saved)
     capsys.readouterr()
-    again, found = run(tmp_path / "killed")
+    again, resumed = run(tmp_path / "killed")
     assert (f"sft: resuming at step {at - 1} of 12" in capsys.readouterr().out) == (at > 1)
-    assert found == metrics
+    assert resumed == metrics
     assert whole.keys() == again.keys()
     assert all(torch.equal(value, again[name]) for name, value in whole.items())
 
@@ -103,7 +103,7 @@ def test_scratch_policies_follow_their_seed():
 
 
 def bare(folder, tiny_policy, template: str | None):
-    """The tiny policy with another chat template, or none."""
+    """Copy the tiny policy with another chat template, or none."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_policy)
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder)
@@ -135,15 +135,15 @@ def test_a_pretrained_tokenizer_without_a_template_that_will_do_gets_ours(tiny_p
 
 
 def test_a_template_that_ends_answers_with_the_end_token_is_kept(tiny_policy, tmp_path):
-    theirs = TURNS.replace("END", "{{ eos_token }}\n") + ASKED
-    assert bare(tmp_path / "bare", tiny_policy, theirs).chat_template == theirs
+    template = TURNS.replace("END", "{{ eos_token }}\n") + ASKED
+    assert bare(tmp_path / "bare", tiny_policy, template).chat_template == template
 
 
 def test_the_token_that_ends_answers_becomes_the_end_token(tiny_policy, tmp_path):
     """Gemma's tokenizer names another end token than the one its answers end with."""
-    theirs = TURNS.replace("END", "<|unknown|>") + ASKED
-    tokenizer = bare(tmp_path / "bare", tiny_policy, theirs)
-    assert (tokenizer.chat_template, tokenizer.eos_token) == (theirs, "<|unknown|>")
+    template = TURNS.replace("END", "<|unknown|>") + ASKED
+    tokenizer = bare(tmp_path / "bare", tiny_policy, template)
+    assert (tokenizer.chat_template, tokenizer.eos_token) == (template, "<|unknown|>")
 
 
 def test_gradient_checkpointing_gives_the_same_weights(tiny_policy, tmp_path):
@@ -163,9 +163,9 @@ def test_gradient_checkpointing_gives_the_same_weights(tiny_policy, tmp_path):
 
 def test_sampling_defaults_of_a_pretrained_base_are_dropped(tiny_policy, tmp_path):
     """They would act in evaluation and not in training, so that the two sample from different distributions."""
-    theirs = AutoModelForCausalLM.from_pretrained(tiny_policy)
-    theirs.generation_config.update(repetition_penalty=5.0, top_p=0.5, do_sample=True)
-    theirs.save_pretrained(tmp_path / "theirs")
+    model = AutoModelForCausalLM.from_pretrained(tiny_policy)
+    model.generation_config.update(repetition_penalty=5.0, top_p=0.5, do_sample=True)
+    model.save_pretrained(tmp_path / "theirs")
     AutoTokenizer.from_pretrained(tiny_policy).save_pretrained(tmp_path / "theirs")
     prompts, seeds = [ROWS[0]["prompt"]] * 16, list(range(16))
     policy, tokenizer = base_policy(Model(source=str(tmp_path / "theirs"), context=64), [], seed=0)

@@ -1,4 +1,4 @@
-"""One policy trained by two processes (gloo, on the CPU) through `accelerate launch`: what several GPUs do."""
+"""One policy trained by two processes (gloo, on the CPU) through `accelerate launch`, as on several GPUs."""
 
 import os
 import shutil
@@ -73,8 +73,8 @@ torch.save(kept, Path({out!r}) / f"gradient-{{state.num_processes}}-{{state.proc
 
 
 def run(*command, cwd=None) -> str:
-    own = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, timeout=600, check=False)
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -86,19 +86,19 @@ def test_on_the_same_rollouts_the_gradient_is_that_of_one_process(tiny_policy, p
     script.write_text(GRADIENT.format(tests=tests, texts=texts, base=str(tiny_policy), out=str(tmp_path)))
     run(sys.executable, script)
     run(sys.executable, "-m", "accelerate.commands.launch", "--config_file", CPU_TWO, script)
-    one = torch.load(tmp_path / "gradient-1-0.pt")
+    gradient = torch.load(tmp_path / "gradient-1-0.pt")
     first, second = (torch.load(tmp_path / f"gradient-2-{k}.pt") for k in range(2))
-    assert len(one) == len(first) > 10
-    largest = max(value.abs().max() for value in one.values())
+    assert len(gradient) == len(first) > 10
+    largest = max(value.abs().max() for value in gradient.values())
     assert largest > 1e-4, "a gradient of nothing equals anything"
-    for name, value in one.items():
+    for name, value in gradient.items():
         torch.testing.assert_close(first[name], second[name], rtol=0, atol=0)
         torch.testing.assert_close(first[name], value, rtol=1e-4, atol=float(1e-5 * largest))
 
 
 @pytest.fixture
 def project(staged, monkeypatch) -> Path:
-    """Two rewards that any policy can learn: fewer words, and more of them."""
+    """Make a project with two rewards that any policy can learn: fewer words, and more of them."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     write_json(NORMALISER, {"mean": [-2.0, -2.0], "std": [1.0, 1.0]})
     return staged

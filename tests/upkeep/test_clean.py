@@ -32,7 +32,7 @@ KEPT = ("yardstick", "base")
 
 @dataclass
 class House:
-    """A project that registers one run after another."""
+    """Hold a project that registers one run after another."""
 
     root: Path
     text: str
@@ -40,7 +40,7 @@ class House:
     runs: int = 0
 
     def run(self) -> None:
-        """Another run of the pipeline, registered as the next version of every model."""
+        """Make another run of the pipeline, registered as the next version of every model."""
         self.runs += 1
         settings = params.parse_yaml(self.text.encode(), "params.yaml")
         (self.root / "data").mkdir(exist_ok=True)
@@ -80,8 +80,8 @@ class House:
         champion.carry_out(self.store, "bonesoup", decision, target, before, lambda line: None)
 
     def sound(self, name: str) -> bool:
-        (found,) = verify.versions(self.root, "bonesoup", [name], objects.cache(self.root))
-        return not found.damaged and not found.objects.missing
+        (verified,) = verify.versions(self.root, "bonesoup", [name], objects.cache(self.root))
+        return not verified.damaged and not verified.objects.missing
 
 
 @pytest.fixture
@@ -260,16 +260,16 @@ def test_what_no_registration_of_this_project_made_is_left_alone(house):
     for seed in (7, 8):
         make_soups(house.root / "out", seed)
         register_all(house.root, house.text, register, OBJECTIVES, house.preferences, lambda line: None)
-    theirs = {reference(v): v.source for v in client.search_model_versions() if v.name.startswith("bonesoup-merged-")}
-    theirs = {name: source for name, source in theirs.items() if not name.startswith("bonesoup-merged-balanced/")}
-    assert {"bonesoup-merged-soup/1", "bonesoup-merged-soup/2", "bonesoup-merged-backbone-1/1"} <= theirs.keys()
+    sources = {reference(v): v.source for v in client.search_model_versions() if v.name.startswith("bonesoup-merged-")}
+    sources = {name: source for name, source in sources.items() if not name.startswith("bonesoup-merged-balanced/")}
+    assert {"bonesoup-merged-soup/1", "bonesoup-merged-soup/2", "bonesoup-merged-backbone-1/1"} <= sources.keys()
     for _ in range(2):
         house.run()
     house.clean(keep=1)
     assert house.soups == ["3"]
-    assert theirs.keys() <= {reference(version) for version in client.search_model_versions()}
-    (found,) = verify.versions(house.root, "bonesoup", ["bonesoup-merged-soup/1"], objects.cache(house.root))
-    assert not found.damaged
+    assert sources.keys() <= {reference(version) for version in client.search_model_versions()}
+    (verified,) = verify.versions(house.root, "bonesoup", ["bonesoup-merged-soup/1"], objects.cache(house.root))
+    assert not verified.damaged
     left = {model.model_id for model in retention.all_models(house.store)}
     assert {mine.model_id, of_run.model_id} <= left
 
@@ -318,8 +318,8 @@ def test_a_shared_clean_leaves_the_workspace_alone_even_while_it_is_at_work(hous
         os.utime(folder, (0, 0))
 
     def workspace() -> set[Path]:
-        found = [path for part in ("out", "scratch", "var/work-killed") for path in (house.root / part).rglob("*")]
-        return {house.root / "var/work-killed", *found}
+        paths = [path for part in ("out", "scratch", "var/work-killed") for path in (house.root / part).rglob("*")]
+        return {house.root / "var/work-killed", *paths}
 
     before = workspace()
     with exclusive(house.root / "scratch/policy@backbones.lock"):
@@ -404,8 +404,8 @@ def test_what_a_checkout_uses_stays_in_the_shared_cache(house):
         house.run()
     house.clean(keep=1)
     assert house.soups == ["3"]
-    found = objects.examine(objects.cache(house.root), names)
-    assert not found.missing
+    states = objects.examine(objects.cache(house.root), names)
+    assert not states.missing
     shutil.rmtree(checkout)
     assert gc.unused(house.root, set()), "they stayed for the checkout alone"
 

@@ -21,7 +21,7 @@ def commit(root: Path, message: str) -> None:
 
 @pytest.fixture
 def repository(tracked) -> Path:
-    """The project under git, which ignores results and caches."""
+    """Put the project under git, which ignores results and caches."""
     (tracked / ".dvc/config").write_text("[core]\n    analytics = false\n")
     (tracked / ".gitignore").write_text("/out\n/.dvc/cache\n/.dvc/tmp\n")
     git(tracked, "init", "--quiet", "--initial-branch", "main")
@@ -30,7 +30,7 @@ def repository(tracked) -> Path:
 
 
 def add(root: Path, files: dict[str, str], target: str) -> set[str]:
-    """Track `target`, made of files; the names of its objects."""
+    """Track `target`, made of files; return the names of its objects."""
     before = stored(root)
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -28,8 +28,8 @@ def test_scratch_goes_when_no_policy_has_it_and_nobody_will_resume_it(tmp_path):
     interrupted, given_up = trained(tmp_path, "recent", False, days=2), trained(tmp_path, "forgotten", False, days=9)
     running = trained(tmp_path, "running", False, days=9)
     with exclusive(running.with_suffix(".lock")):
-        found = leftovers.stale_scratch(tmp_path, leftovers.used_fingerprints([tmp_path]))
-    assert found == [given_up, old]
+        stale = leftovers.stale_scratch(tmp_path, leftovers.used_fingerprints([tmp_path]))
+    assert stale == [given_up, old]
     assert interrupted.is_dir()
 
 
@@ -52,7 +52,7 @@ def test_work_is_seen_by_its_locks(tmp_path):
             [sys.executable, "-c", hold, str(dvc)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert process.stdout.readline() == "held\n"
-        found = leftovers.at_work(tmp_path)
+        working = leftovers.at_work(tmp_path)
         process.communicate("")
-    assert found == [f"process {os.getpid()} holds {stage}", f"process {process.pid} holds {dvc}"]
+    assert working == [f"process {os.getpid()} holds {stage}", f"process {process.pid} holds {dvc}"]
     assert leftovers.at_work(tmp_path) == [], "a lock file that lies around means nothing"

@@ -1,4 +1,4 @@
-"""Objects of a real DVC cache: found sound, damaged or missing, and fetched from a remote in a local folder."""
+"""Objects of a real DVC cache: reported as sound, damaged or missing, and fetched from a remote in a local folder."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from bonesoup.workspace import objects
 
 @pytest.fixture
 def stored(tracked, tmp_path) -> Path:
-    """The project with all its objects in a remote."""
+    """Return the project with all its objects in a remote."""
     objects.dvc(tracked, "remote", "add", "--default", "store", str(tmp_path / "remote"))
     objects.dvc(tracked, "push")
     return tracked
@@ -28,10 +28,10 @@ def corrupt(path: Path) -> None:
 
 
 def test_all_objects_of_a_lock_are_read(tracked):
-    found = verify.workspace(tracked, objects.cache(tracked))
-    assert not found.damaged
-    assert len(found.objects.sound) == 4, "two results, and the two files of the folder"
-    assert not found.objects.missing
+    verified = verify.workspace(tracked, objects.cache(tracked))
+    assert not verified.damaged
+    assert len(verified.objects.sound) == 4, "two results, and the two files of the folder"
+    assert not verified.objects.missing
 
 
 def test_damaged_and_missing_objects_are_told_apart(tracked):
@@ -41,10 +41,10 @@ def test_damaged_and_missing_objects_are_told_apart(tracked):
     assert files.keys() == {"a.json", "b/c.json"}
     corrupt(objects.object_path(cache, files["a.json"]))
     objects.object_path(cache, named["out/report.json"]).unlink()
-    found = verify.workspace(tracked, cache).objects
-    assert found.corrupted.keys() == {files["a.json"]}
-    assert found.missing == {named["out/report.json"]}
-    assert found.sound == {folder, files["b/c.json"]}
+    states = verify.workspace(tracked, cache).objects
+    assert states.corrupted.keys() == {files["a.json"]}
+    assert states.missing == {named["out/report.json"]}
+    assert states.sound == {folder, files["b/c.json"]}
 
 
 def test_a_damaged_folder_object_is_restored(stored):

@@ -1,4 +1,4 @@
-"""Where a rebuild takes its parts from, and when it is refused; tests/pipeline runs a whole one."""
+"""Sources and refusals of a rebuild; tests/pipeline runs a whole one."""
 
 import subprocess
 from pathlib import Path
@@ -30,7 +30,7 @@ def git(root: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    """A repository with data in git; `code.py` and `dvc.lock` change after the commit that versions are made from."""
+    """Make a repository with data in git; `code.py` and `dvc.lock` change after the commit of the versions."""
     root = tmp_path / "source"
     (root / ".dvc").mkdir(parents=True)
     (root / ".dvc/config").write_text("[core]\n    analytics = false\n")
@@ -47,7 +47,7 @@ def source(tmp_path) -> Path:
 
 
 def origin(root: Path, path: str = "rows.jsonl", digest: str | None = None, changes: str = "") -> Origin:
-    """A version made in `root` as it is now, from the data at `path`."""
+    """Return the origin of a version made in `root` as it is now, from the data at `path`."""
     facts = {
         "git": {"commit": git(root, "rev-parse", "HEAD"), "dirty": bool(changes)},
         "sha256": {path: digest or file_digest(root / path), "out/sft": "0"},

@@ -15,7 +15,7 @@ def version(model: str, number: int, alias: bool, pipeline: int | None, previous
 
 @st.composite
 def registries(draw) -> list[list[ModelVersion]]:
-    """A soup with versions of runs 1..n, and a merged model that some of the runs have."""
+    """Make a soup with versions of runs 1..n, and a merged model that some of the runs have."""
     n = draw(st.integers(1, 12))
     champions = draw(st.sets(st.integers(1, n), max_size=2))
     soups = [
@@ -29,15 +29,17 @@ def registries(draw) -> list[list[ModelVersion]]:
 @given(have=registries(), keep=st.integers(1, 4))
 def test_kept_are_the_newest_the_aliased_the_rollback_targets_and_their_companions(have, keep):
     soups, merged = have
-    kept = {reference(one) for one in retention.kept_versions(have, "x-soup", keep)}
-    newest = {reference(one) for of_one in have for one in of_one[-keep:]}
-    aliased = [one for one in soups if one.aliases]
+    kept = {reference(version) for version in retention.kept_versions(have, "x-soup", keep)}
+    newest = {reference(version) for of_one in have for version in of_one[-keep:]}
+    aliased = [version for version in soups if version.aliases]
     needed = list(aliased)
-    for one in needed:
+    for version in needed:
         # A rollback after a rollback, as far as it goes.
-        needed += [old for old in soups if str(old.version) == one.tags.get(PREVIOUS) and old not in needed]
-    companions = {reference(one) for one in merged if one.tags["pipeline"] in {n.tags["pipeline"] for n in needed}}
-    assert newest | {reference(one) for one in needed} | companions <= kept
+        needed += [old for old in soups if str(old.version) == version.tags.get(PREVIOUS) and old not in needed]
+    companions = {
+        reference(version) for version in merged if version.tags["pipeline"] in {n.tags["pipeline"] for n in needed}
+    }
+    assert newest | {reference(version) for version in needed} | companions <= kept
     assert len(kept) <= 4 * keep + 2 * len(needed) + 2, "nothing else piles up"
 
 

@@ -16,7 +16,7 @@ ADAPTER = "artifacts/backbone-1/adapter_model.safetensors"
 
 @pytest.fixture
 def stored(registered) -> Path:
-    """The folder of the soup in the store; what a test changes there is put back."""
+    """Return the folder of the soup in the store; undo what a test changes there."""
     client = MlflowClient()
     model = client.get_model_version(MODEL, "1").source.removeprefix("models:/")
     folder = Path(urlsplit(client.get_logged_model(model).artifact_location).path)
@@ -27,10 +27,10 @@ def stored(registered) -> Path:
 
 
 def faults(project, tmp_path) -> list[str]:
-    (found,) = verify.versions(project.root, "bonesoup", ["1"], tmp_path)
-    assert found.name == f"{MODEL}/1"
-    assert found.damaged == bool(found.faults)
-    return found.faults
+    (verified,) = verify.versions(project.root, "bonesoup", ["1"], tmp_path)
+    assert verified.name == f"{MODEL}/1"
+    assert verified.damaged == bool(verified.faults)
+    return verified.faults
 
 
 def test_a_version_as_registered_is_whole(project, stored, tmp_path):
@@ -44,8 +44,8 @@ def test_a_flipped_bit_is_found(project, stored, tmp_path):
     assert faults(project, tmp_path) == [f"{ADAPTER}: changed"]
 
 
-def test_other_weights_in_a_list_made_to_fit_are_found(project, stored, tmp_path):
-    """Somebody who can write to the files alone cannot change the digest of the list, which the registry has."""
+def test_other_weights_in_a_forged_list_are_noticed(project, stored, tmp_path):
+    """Whoever can write to the files alone cannot change the digest of the list, which the registry keeps."""
     (stored / ADAPTER).write_bytes((stored / ADAPTER.replace("1", "2")).read_bytes())
     manifest.write(stored)
     assert faults(project, tmp_path) == ["lineage/manifest.json: changed"]

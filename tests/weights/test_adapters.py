@@ -41,7 +41,7 @@ def gpt2():
 
 
 def random_adapter(base, folder, seed, rank, targets, **settings):
-    """A PEFT adapter with random A and B, written by PEFT."""
+    """Have PEFT write an adapter with random A and B."""
     config = LoraConfig(r=rank, target_modules=targets, task_type="CAUSAL_LM", **({"lora_alpha": 6} | settings))
     model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
     generator = torch.Generator().manual_seed(seed)
@@ -54,7 +54,7 @@ def random_adapter(base, folder, seed, rank, targets, **settings):
 
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
 def world(request, tmp_path_factory):
-    """A base folder and two adapters of unequal ranks; the second targets other modules too."""
+    """Make a base folder and two adapters of unequal ranks; the second targets other modules too."""
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp(request.param)
     first, second = {
@@ -79,7 +79,7 @@ def base_model(base):
 
 
 def dense_soup(base, folders, coefficients):
-    """The reference: each adapter's effect measured through PEFT's own merge, summed weight by weight."""
+    """Compute the reference: each adapter's effect measured through PEFT's own merge, summed weight by weight."""
     original = base_model(base).state_dict()
     total = {key: value.clone() for key, value in original.items()}
     for folder, coefficient in zip(folders, coefficients, strict=True):

@@ -34,9 +34,9 @@ def test_the_error_is_that_of_the_dense_svd(ranks, coefficients, kept):
         whole = dense(soup, module)
         values = torch.linalg.svdvals(whole)
         best = float(values[kept:].square().sum().sqrt() / values.square().sum().sqrt())
-        found = float((dense(small, module) - whole).norm() / whole.norm())
-        assert found == pytest.approx(best, abs=1e-5)
-        assert errors[module] == pytest.approx(found, abs=1e-5)
+        error = float((dense(small, module) - whole).norm() / whole.norm())
+        assert error == pytest.approx(best, abs=1e-5)
+        assert errors[module] == pytest.approx(error, abs=1e-5)
         rank = len(soup.tensors[module][0])
         # No more than the weight itself can have: 9 columns.
         assert len(small.tensors[module][0]) == (rank if kept >= rank else min(kept, 9))

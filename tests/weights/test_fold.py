@@ -71,7 +71,7 @@ def logits(model):
 
 
 def check(base, adapter, out):
-    """Folded weights answer as the adapter beside the base does."""
+    """Check that folded weights answer like the base with the adapter attached."""
     fold(base, load(adapter), out)
     expected = logits(PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter))
     assert (expected - logits(AutoModelForCausalLM.from_pretrained(base))).abs().max() > 0.1

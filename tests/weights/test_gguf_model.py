@@ -1,4 +1,4 @@
-"""GGUF files come out as the model they were made from, or are refused by what would not."""
+"""GGUF files come out as the model they were made from; anything that would not is refused by name."""
 
 import gguf
 import gguf_files

@@ -17,7 +17,7 @@ PROMPTS = [[{"role": "user", "content": text}] for text in ("Please explain baki
 
 
 def seen_by(head: torch.nn.Module) -> list[torch.Tensor]:
-    """The hidden states that a head multiplies from now on."""
+    """Record the hidden states that a head multiplies from now on."""
     seen = []
     product = head.forward
     head.forward = lambda x: seen.append(x) or product(x)

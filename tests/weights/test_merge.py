@@ -24,20 +24,20 @@ HALF_UNIT = {torch.float32: 2**-24, torch.bfloat16: 2**-8, torch.float16: 2**-11
 
 
 def dense(models, base=None):
-    """Per tensor, in float64: the sum, and a bound on what float32 may have lost on the way."""
+    """Sum each tensor in float64; return the sum, and a bound on what float32 may lose on the way."""
     loaded = [(tensors_of(path), coefficient) for path, coefficient in models]
     origin = tensors_of(base) if base else None
-    found = {}
+    sums = {}
     for name in loaded[0][0]:
         zero = origin[name].double() if base else torch.zeros_like(loaded[0][0][name], dtype=torch.float64)
         terms = [coefficient * (tensors[name].double() - zero) for tensors, coefficient in loaded]
         bound = sum(t.abs() for t in terms) + sum(abs(c) * zero.abs() for _, c in loaded) + zero.abs()
-        found[name] = zero + sum(terms), bound * 2**-23 * (len(terms) + 2)
-    return found
+        sums[name] = zero + sum(terms), bound * 2**-23 * (len(terms) + 2)
+    return sums
 
 
 def check(out, models, base=None):
-    """`out` is the dense sum, rounded once."""
+    """Check that `out` is the dense sum, rounded once."""
     expected, written = dense(models, base), tensors_of(out)
     assert set(written) == set(expected)
     for name, (value, bound) in expected.items():
@@ -104,8 +104,8 @@ def test_transformers_loads_the_sum_of_the_models(tmp_path, dtype, shard, tied):
     for name, weight in reference.named_parameters():
         weight.data.copy_((1.75 * weight - 0.75 * other[name]).to(dtype))
     with torch.no_grad():
-        expected, found = reference(IDS).logits, merged.float()(IDS).logits
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+        expected, logits = reference(IDS).logits, merged.float()(IDS).logits
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_layout_of_the_inputs_makes_no_difference(tmp_path):
@@ -213,7 +213,7 @@ def test_progress_goes_from_nothing_to_everything(tmp_path, monkeypatch):
 
 
 def test_memory_does_not_grow_with_the_tensors(tmp_path):
-    """What a merge allocates at its peak is far below one tensor in float32."""
+    """The peak allocation of a merge is far below the size of a tensor in float32."""
     tensors = {"w": torch.ones(16, 1 << 20, dtype=torch.bfloat16)}
     models = [(folder_of(tmp_path / name, tensors), 0.5) for name in "ab"]
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""`bonesoup merge`: what it prints where, with which status; a merge never imports torch."""
+"""`bonesoup merge`: its output and exit status; a merge never imports torch."""
 
 import json
 import subprocess

@@ -16,7 +16,7 @@ W = {"w": torch.arange(6.0).reshape(2, 3)}
 
 @pytest.fixture
 def refused(tmp_path):
-    """refused(models, message, ...): the merge raises ValueError with the message and leaves no file."""
+    """Return refused(models, message, ...): the merge raises ValueError with the message and leaves no file."""
 
     def check(models, message, **options):
         before = {path.name for path in tmp_path.iterdir()}

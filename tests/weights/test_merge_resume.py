@@ -18,12 +18,12 @@ from bonesoup.weights import merge, stream
 
 
 class Cut(BaseException):
-    """A merge that ends as a kill would end it: nothing of its own handles it."""
+    """End a merge as a kill would: BaseException, so that none of its handlers runs."""
 
 
 @pytest.fixture
 def models(tmp_path, monkeypatch):
-    """Two models of nine tensors; small pieces and a note after each."""
+    """Write two models of nine tensors, merged in small pieces with a note after each."""
     monkeypatch.setattr(stream, "PIECE", 1 << 10)
     monkeypatch.setattr(stream, "NOTE_EVERY", 1 << 11)
     made = []
@@ -47,7 +47,7 @@ def cut(models, out, after, **options):
 
 
 def resumed(models, out, **options):
-    """Bytes that a resumed merge found there already."""
+    """Return the bytes that a resumed merge takes over."""
     seen = []
     merge(models, out, resume=True, progress=lambda done, total: seen.append(done), **options)
     return seen[0]

@@ -48,7 +48,7 @@ def close(a, b):
 
 
 def write(folder: Path, seed: int, rank: int, alpha: float, ranks: dict, alphas: dict, rslora: bool, modules) -> dict:
-    """A folder as PEFT writes it, made by hand; returns its deltas in float64."""
+    """Write a folder as PEFT does, by hand; return its deltas in float64."""
     generator = torch.Generator().manual_seed(seed)
     tensors, deltas = {}, {}
     for module in modules:
@@ -132,7 +132,7 @@ def test_alphas_of_their_own_win(bases, tmp_path):
 
 
 def trained(base: Path, folder: Path, targets, seed: int = 0, saving: dict | None = None, **options) -> Path:
-    """An adapter written by PEFT, its factors random."""
+    """Have PEFT write an adapter with random factors."""
     model = AutoModelForCausalLM.from_pretrained(base)
     tuned = get_peft_model(model, LoraConfig(target_modules=targets, task_type="CAUSAL_LM", **({"r": 2} | options)))
     torch.manual_seed(seed)
@@ -152,7 +152,7 @@ KINDS = {
 
 @torch.no_grad()
 def by_peft(base: Path, folders: list[Path], weights: list[float]) -> torch.Tensor:
-    """Logits with all adapters active and unmerged, each at its scale times its weight."""
+    """Compute logits with all adapters active and unmerged, each at its scale times its weight."""
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folders[0], adapter_name="0")
     for i, folder in enumerate(folders[1:], 1):
         model.load_adapter(folder, adapter_name=str(i))
@@ -191,7 +191,7 @@ def test_heads_embeddings_and_conv1d_folded_mixed_per_row_and_saved(bases, tmp_p
 
 
 def test_peft_merges_a_tied_embedding_into_the_head_too(bases, tmp_path):
-    """Which its own unmerged model does not do: `fold` unties the two instead."""
+    """PEFT's unmerged model does not: `fold` unties the two instead."""
     assert peft.__version__ == "0.21.2", "see whether PEFT still does, and name the version"
     folder = trained(bases["qwen2"], tmp_path / "a", ["embed_tokens"])
     unmerged = by_peft(bases["qwen2"], [folder], [1.0])
@@ -214,9 +214,9 @@ def test_pefts_weighted_adapters_are_not_the_sum_for_rank_stabilised_ones(bases,
     model.add_weighted_adapter(["0", "1"], weights, adapter_name="mixed", combination_type=way)
     mixed = mix(base, {str(i): folder for i, folder in enumerate(folders)}, {"0": 1.4, "1": -0.4})
     module = MODULES[0]
-    theirs = model.base_model.model.get_submodule(module).get_delta_weight("mixed")
+    delta = model.base_model.model.get_submodule(module).get_delta_weight("mixed")
     right = mixed.delta(module)
-    assert (theirs - right).norm() > 0.1 * right.norm()
+    assert (delta - right).norm() > 0.1 * right.norm()
     apart = zip(folders, weights, strict=True)
     close(right, sum(weight * load(folder).delta(module) for folder, weight in apart))
 
@@ -271,9 +271,9 @@ def test_names_and_weights_must_match(bases, tmp_path):
 
 
 def test_a_wrong_scale_would_be_seen(bases, tmp_path):
-    """The dense reference tells rsLoRA from LoRA, and one alpha from another."""
+    """The dense reference distinguishes rsLoRA from LoRA, and alphas from each other."""
     scales = [(2, 2.0, False), (2, 2.0, True), (2, 4.0, False)]
     for i, (rank, alpha, rslora) in enumerate(scales):
         write(tmp_path / str(i), 0, rank, alpha, {}, {}, rslora, MODULES[:1])
-    found = [mix(bases["llama"], {"a": tmp_path / str(i)}, {"a": 1.0}).delta(MODULES[0]) for i in range(3)]
-    assert all((a - b).norm() > 0.1 * a.norm() for a, b in pairwise(found))
+    deltas = [mix(bases["llama"], {"a": tmp_path / str(i)}, {"a": 1.0}).delta(MODULES[0]) for i in range(3)]
+    assert all((a - b).norm() > 0.1 * a.norm() for a, b in pairwise(deltas))

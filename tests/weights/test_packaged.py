@@ -32,7 +32,7 @@ def wheel(folder: Path, members: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> Path:
-    """A folder that pip takes for its only index."""
+    """Make a folder that pip takes for its only index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
     return tmp_path / "index"

@@ -1,4 +1,4 @@
-"""Other people's models: safetensors, a pickle that was explicitly accepted, and what a hostile folder cannot do."""
+"""Other people's models: safetensors, explicitly accepted pickles, and hostile folders that achieve nothing."""
 
 import shutil
 from contextlib import suppress
@@ -16,7 +16,7 @@ from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 
 class Bomb:
-    """Unpickled, it makes a file."""
+    """Make a file when unpickled."""
 
     def __init__(self, made: Path):
         self.made = made
@@ -27,7 +27,7 @@ class Bomb:
 
 @pytest.fixture
 def pickled(tiny_policy, tmp_path) -> Path:
-    """The tiny policy with its weights in pytorch_model.bin alone."""
+    """Copy the tiny policy with its weights in pytorch_model.bin alone."""
     folder = tmp_path / "theirs"
     shutil.copytree(tiny_policy, folder)
     state = AutoModelForCausalLM.from_pretrained(tiny_policy).state_dict()

@@ -1,4 +1,4 @@
-"""`bonesoup soup` on people's own adapters: the folder it writes, and words that make no sense."""
+"""`bonesoup soup` on people's own adapters: the folder it writes, and options that contradict each other."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ IDS = torch.arange(12)[None]
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory) -> list[str]:
-    """A base and two adapters, as options."""
+    """Return a base and two adapters, as options."""
     root = tmp_path_factory.mktemp("theirs")
     architectures.base("llama").save_pretrained(root / "base")
     options = ["soup", "--base", str(root / "base")]

@@ -21,7 +21,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def committed(tmp_path_factory) -> Path:
-    """The project as it stands in the working tree, committed to a repository of its own."""
+    """Commit the project as it stands in the working tree to a separate repository."""
     folder = tmp_path_factory.mktemp("source") / "project"
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
@@ -46,31 +46,31 @@ def settings(folder: Path) -> dict:
 
 
 def test_a_checkout_has_the_commit_and_the_settings_of_its_run(source):
-    own = checkout.folder(source, "nightly")
+    copy = checkout.folder(source, "nightly")
     overrides = {"seed": 7, "rl.steps": 9, "evaluation.references": [-1, -3]}
-    sha = checkout.prepare(source, own, "HEAD", "quick", overrides)
-    assert sha == git(source, "rev-parse", "HEAD") == git(own, "rev-parse", "HEAD")
-    found = settings(own)
-    assert (found["seed"], found["rl"]["steps"], found["evaluation"]["references"]) == (7, 9, [-1, -3])
+    sha = checkout.prepare(source, copy, "HEAD", "quick", overrides)
+    assert sha == git(source, "rev-parse", "HEAD") == git(copy, "rev-parse", "HEAD")
+    written = settings(copy)
+    assert (written["seed"], written["rl"]["steps"], written["evaluation"]["references"]) == (7, 9, [-1, -3])
     assert git(source, "status", "--porcelain") == ""
 
     (source / "params.yaml").write_text((source / "params.yaml").read_text().replace("seed: 0", "seed: 5"))
-    checkout.prepare(source, own, "HEAD", None, {})
-    assert settings(own)["seed"] == 0, "what is not committed does not run"
+    checkout.prepare(source, copy, "HEAD", None, {})
+    assert settings(copy)["seed"] == 0, "what is not committed does not run"
     git(source, "commit", "-qam", "another seed")
-    checkout.prepare(source, own, "HEAD", None, {})
-    assert settings(own)["seed"] == 5
+    checkout.prepare(source, copy, "HEAD", None, {})
+    assert settings(copy)["seed"] == 5
 
 
 def test_the_record_of_what_ran_outlives_a_change_of_commit(source):
     (source / "dvc.lock").write_text("schema: '2.0'\n# the person's\n")
     git(source, "add", "dvc.lock")
     git(source, "commit", "-qm", "lock")
-    own = checkout.folder(source, "nightly")
-    checkout.prepare(source, own, "HEAD~1", None, {})
-    (own / "dvc.lock").write_text("schema: '2.0'\n# the checkout's\n")
-    checkout.prepare(source, own, "HEAD", None, {})
-    assert "the checkout's" in (own / "dvc.lock").read_text()
+    copy = checkout.folder(source, "nightly")
+    checkout.prepare(source, copy, "HEAD~1", None, {})
+    (copy / "dvc.lock").write_text("schema: '2.0'\n# the checkout's\n")
+    checkout.prepare(source, copy, "HEAD", None, {})
+    assert "the checkout's" in (copy / "dvc.lock").read_text()
 
 
 def test_cache_and_remotes_are_those_of_the_source(source, tmp_path):
@@ -79,10 +79,10 @@ def test_cache_and_remotes_are_those_of_the_source(source, tmp_path):
     with Repo(str(source)) as repo, repo.config.edit("local") as config:
         config["remote"] = {"storage": {"url": str(tmp_path / "storage"), "jobs": 2}}
         config["core"]["remote"] = "storage"
-    own = checkout.folder(source, "nightly")
-    checkout.prepare(source, own, "HEAD", None, {})
-    assert (own / ".dvc/config.local").stat().st_mode & 0o077 == 0, "it may hold keys"
-    with Repo(str(own)) as repo:
+    copy = checkout.folder(source, "nightly")
+    checkout.prepare(source, copy, "HEAD", None, {})
+    assert (copy / ".dvc/config.local").stat().st_mode & 0o077 == 0, "it may hold keys"
+    with Repo(str(copy)) as repo:
         assert Path(repo.cache.local_cache_dir) == source / ".dvc/cache"
         assert repo.config["core"]["remote"] == "storage"
         assert Path(repo.config["remote"]["storage"]["url"]) == tmp_path / "storage"
@@ -92,10 +92,10 @@ def test_cache_and_remotes_are_those_of_the_source(source, tmp_path):
 def test_a_file_that_only_the_source_has_is_named_by_its_absolute_path(source):
     (source.parent / "words.yaml").write_bytes((source / "src/bonesoup/data/embedded.yaml").read_bytes())
     (source / "scratch").mkdir()
-    own = checkout.folder(source, "nightly")
-    checkout.prepare(source, own, "HEAD", None, {"data.path": "../words.yaml"})
-    assert settings(own)["data"]["path"] == str(source.parent / "words.yaml")
-    assert settings(own)["model"]["source"] == "scratch"
+    copy = checkout.folder(source, "nightly")
+    checkout.prepare(source, copy, "HEAD", None, {"data.path": "../words.yaml"})
+    assert settings(copy)["data"]["path"] == str(source.parent / "words.yaml")
+    assert settings(copy)["model"]["source"] == "scratch"
 
 
 @pytest.mark.parametrize(
@@ -122,23 +122,23 @@ def test_a_checkout_cannot_leave_its_folder(tmp_path, name):
 
 def test_the_graph_is_in_running_order_from_any_folder(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = graph.read(source)
-    order = list(found.needs)
-    assert all(order.index(need) < order.index(name) for name, needs in found.needs.items() for need in needs)
-    assert "gate@reward" in found.upstream(["policy"])
-    assert "policy@oracles" in found.upstream(["policy"])
-    assert "soup" not in found.upstream(["policy"])
-    assert found.upstream([]) == order
-    assert found.downstream({"report"}) == {"report", "register"}
+    read = graph.read(source)
+    order = list(read.needs)
+    assert all(order.index(need) < order.index(name) for name, needs in read.needs.items() for need in needs)
+    assert "gate@reward" in read.upstream(["policy"])
+    assert "policy@oracles" in read.upstream(["policy"])
+    assert "soup" not in read.upstream(["policy"])
+    assert read.upstream([]) == order
+    assert read.downstream({"report"}) == {"report", "register"}
     with pytest.raises(ValueError, match="no stage 'nothing'"):
-        found.upstream(["nothing"])
+        read.upstream(["nothing"])
     # Nothing has run here.
     assert set(graph.status(source)) == set(order)
 
 
 def test_a_source_that_was_moved_takes_its_checkouts_along(source):
-    own = checkout.folder(source, "nightly")
-    checkout.prepare(source, own, "HEAD", None, {})
+    copy = checkout.folder(source, "nightly")
+    checkout.prepare(source, copy, "HEAD", None, {})
     moved = source.rename(source.with_name("moved"))
     again = checkout.folder(moved, "nightly")
     git(moved, "commit", "-q", "--allow-empty", "-m", "after the move")
@@ -148,10 +148,10 @@ def test_a_source_that_was_moved_takes_its_checkouts_along(source):
 def test_checkouts_write_to_the_store_of_their_source(source, monkeypatch):
     from bonesoup.registry import store
 
-    own = checkout.folder(source, "nightly")
+    copy = checkout.folder(source, "nightly")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     uri = f"sqlite:///{source}/var/mlflow.db"
-    assert store.tracking_uri(own) == store.tracking_uri(source) == uri
+    assert store.tracking_uri(copy) == store.tracking_uri(source) == uri
     assert store.variables(source) == {"MLFLOW_TRACKING_URI": uri}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
     assert store.variables(source)["MLFLOW_TRACKING_URI"] == f"sqlite:///{source}/other.db"

@@ -20,7 +20,7 @@ PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder with dvc.yaml and params.yaml, and one function that writes another profile into it."""
+    """Make a folder with dvc.yaml and params.yaml, and a function that writes another profile into it."""
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     (tmp_path / "profiles").symlink_to(ROOT / "profiles")
     (tmp_path / "src").symlink_to(ROOT / "src")
@@ -39,11 +39,11 @@ def test_stages_and_what_they_make_are_those_of_dvc(project, name):
     root = project(name)
     (root / ".dvc").mkdir()
     (root / ".dvc/config").write_text("[core]\n    no_scm = true\n")
-    found = stages(root).values()
+    declared = stages(root).values()
     with Repo(str(root)) as repo:
         dvc = [stage for stage in repo.index.stages if hasattr(stage, "name")]
-        assert sorted(name for stage in found for name in stage.names) == sorted(stage.name for stage in dvc)
-        assert {path for stage in found for path in stage.makes()} == {
+        assert sorted(name for stage in declared for name in stage.names) == sorted(stage.name for stage in dvc)
+        assert {path for stage in declared for path in stage.makes()} == {
             Path(out.def_path) for stage in dvc for out in stage.outs
         }
 

@@ -42,7 +42,7 @@ NEEDS = {"first": [], "left": ["first"], "right": ["first"], "last": ["left", "r
 
 @pytest.fixture
 def pipeline(tmp_path, monkeypatch):
-    """A project whose stages `left` and `right` can run at the same time, the present folder."""
+    """Make and enter a project whose stages `left` and `right` can run at the same time."""
     (tmp_path / "step.py").write_text(STEP.replace("SOURCE", repr(str(ROOT / "src"))))
     (tmp_path / "params.yaml").write_text("{}\n")
     stages = {

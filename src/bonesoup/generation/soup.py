@@ -36,7 +36,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Soup:
-    """How preferences become coefficients over policies.
+    """Hold the policies of a soup and the rule from preferences to coefficients over them.
 
     Attributes:
         mapping: key of MAPPINGS: the rule from preference to coefficients.

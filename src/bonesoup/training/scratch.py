@@ -1,4 +1,4 @@
-"""Where a training keeps its state: a folder named after all that decides its result."""
+"""Give a training a folder for its state, named after everything that determines its result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
