@@ -42,7 +42,7 @@ def answered(method: str) -> tuple[list[str], list[list[str]]]:
     settings = params.load()
     if len(settings.objectives) != 2:
         raise SystemExit("answers are shown along the line between two objectives; params.yaml has more")
-    from bonesoup.cli.weights import recipe
+    from bonesoup.cli.options import recipe
     from bonesoup.generation.soup import SoupModel
     from bonesoup.generation.sweep import sweep
 

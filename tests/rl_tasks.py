@@ -10,6 +10,11 @@ from bonesoup.settings import schema
 from bonesoup.training.task import Task
 
 ROW = [0.7, 0.3]
+# Reward functions with the error they must give.
+BROKEN = [
+    (lambda p, r: [float("nan")] * len(r), "score of row 0 is nan"),
+    (lambda p, r: [0.0], r"returned shape \(1,\) for 8 responses"),
+]
 
 
 def count(word: str):

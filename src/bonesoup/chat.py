@@ -126,23 +126,34 @@ def never_sampled(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return sorted({*tokenizer.all_special_ids, *added} - {tokenizer.eos_token_id})
 
 
-def check_context(tokenizer: PreTrainedTokenizerBase, ids: list[str], texts: list[str], extra: int, what: str) -> None:
+def check_context(
+    tokenizer: PreTrainedTokenizerBase,
+    ids: list[str],
+    texts: list[str],
+    extra: int,
+    what: str,
+    context: int | None = None,
+) -> None:
     """Refuse texts that do not fit the context, instead of silently cutting off a response.
 
     Args:
         ids: names of the rows, for the message.
         extra: tokens to be generated after each text.
         what: the texts, for the message.
+        context: tokens that a registered model takes; by default `model.context`, which the tokenizer knows.
 
     Raises:
         ValueError: texts are too long; names the longest row and their number.
     """
-    limit = tokenizer.model_max_length - extra
+    limit = context or tokenizer.model_max_length
     lengths = [len(row) for row in tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    if (longest := max(lengths)) > limit:
+    if (longest := max(lengths)) + extra > limit:
+        name, remedy = "model.context", "raise model.context, or lower data.max_prompt_chars or data.max_response_chars"
+        if context:
+            name, remedy = "the model's context", "shorten or drop them"
         raise ValueError(
-            f"{sum(length > limit for length in lengths)} {what} do not fit model.context = "
-            f"{tokenizer.model_max_length}: row {ids[lengths.index(longest)]} has {longest} tokens"
+            f"{sum(length + extra > limit for length in lengths)} {what} do not fit {name} = {limit}: "
+            f"row {ids[lengths.index(longest)]} has {longest} tokens"
             + (f" and {extra} are to be generated" if extra else "")
-            + "; raise model.context, or lower data.max_prompt_chars or data.max_response_chars"
+            + f"; {remedy}"
         )

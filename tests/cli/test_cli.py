@@ -13,7 +13,7 @@ import typer
 from ruamel.yaml import YAML
 from soup_server import fronts, make_version
 
-from bonesoup.cli import weights
+from bonesoup.cli import options
 from bonesoup.cli.main import app, main
 from bonesoup.files import write_json
 from bonesoup.settings import params
@@ -288,8 +288,8 @@ def test_an_outcome_becomes_the_weights_that_promise_it_and_says_so_on_stderr(pr
     grid = [[i / 4, 1 - i / 4] for i in range(5)]
     write_json(Path("out/metrics/fronts.json"), fronts(["helpful", "harmless"], grid))
     settings = params.load()
-    assert weights.weights_of(settings, "harmless>=0.4,maximize=helpful", "bone") == [0.25, 0.75]
+    assert options.weights_of(settings, "harmless>=0.4,maximize=helpful", "bone") == [0.25, 0.75]
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err.startswith("helpful=0.25,harmless=0.75: helpful >= -0.476, harmless >= 0.524; scores are the gold")
-    assert weights.weights_of(settings, "helpful=0.7,harmless=0.3", "bone") == [0.7, 0.3]
+    assert options.weights_of(settings, "helpful=0.7,harmless=0.3", "bone") == [0.7, 0.3]

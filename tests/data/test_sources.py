@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bonesoup.data import hh, qa, read
+from bonesoup.data import hh, pairs, qa, read
 from bonesoup.settings.schema import Data
 
 ROOT = Path(__file__).parents[2]
@@ -176,10 +176,10 @@ def test_a_dialogue_becomes_messages(tmp_path):
 def test_a_long_prompt_is_cut_at_the_front_and_counted(tmp_path):
     turns = [{"role": role, "content": c * 50} for role, c in zip(["user", "assistant"] * 3, "abcdef", strict=True)]
     prompt = turns[:5]
-    assert hh.cut(prompt, 250) == prompt
-    assert hh.cut(prompt, 249) == prompt[2:]  # never an assistant turn first
-    assert hh.cut(prompt, 149) == prompt[4:]
-    (tail,) = hh.cut([{"role": "user", "content": "one two three four"}], 12)
+    assert pairs.cut(prompt, 250) == prompt
+    assert pairs.cut(prompt, 249) == prompt[2:]  # never an assistant turn first
+    assert pairs.cut(prompt, 149) == prompt[4:]
+    (tail,) = pairs.cut([{"role": "user", "content": "one two three four"}], 12)
     assert tail == {"role": "user", "content": "three four"}
     path = write(tmp_path / "d.jsonl", [pair("the same thing again " * 20)])
     assert hh.records(settings(path), ["harmless"]).counts["prompts_cut"] == 1

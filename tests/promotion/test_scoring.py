@@ -211,7 +211,7 @@ def test_without_a_known_truth_the_gold_score_is_left_out_and_said_to_be(league,
 def test_a_prompt_that_does_not_fit_a_model_is_named(league, machine, tmp_path):
     file = tmp_path / "long.txt"
     file.write_text("Please explain baking\n" + "bread " * 60 + "\n")
-    with pytest.raises(ValueError, match=r"1 prompts do not fit the model's context of 48 tokens: prompt 2-p"):
+    with pytest.raises(ValueError, match=r"1 prompts do not fit the model's context = 48: row 2-p"):
         evaluate(league.store, "league", ["1"], file, machine, quiet)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import base as architecture
-from rl_tasks import make_task
+from rl_tasks import BROKEN, make_task
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
@@ -267,13 +267,7 @@ def test_a_reward_is_called_on_the_text_that_is_trained_on(tiny_policy, prompts,
     assert read_jsonl(done["a"] / "steps.jsonl")[0]["reward/flour"] == pytest.approx(mean)
 
 
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        (lambda p, r: [float("nan")] * len(r), "score of row 0 is nan"),
-        (lambda p, r: [0.0], r"returned shape \(1,\) for 8 responses"),
-    ],
-)
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
 def test_a_broken_reward_function_stops_the_run(tiny_policy, prompts, tmp_path, broken, message):
     task = make_task(tiny_policy, prompts)
     task.rewards[1] = Reward("yes", broken)
@@ -319,7 +313,7 @@ import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
-from rl_tasks import make_task
+from rl_tasks import BROKEN, make_task
 from bonesoup.training.joint import train_policies
 prompts = [[{{"role": "user", "content": t}}] for t in {texts!r}]
 task = make_task(Path({base!r}), prompts, steps=60, checkpoint_every=5)

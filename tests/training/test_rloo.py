@@ -12,7 +12,7 @@ from pickle import UnpicklingError
 import numpy as np
 import pytest
 import torch
-from rl_tasks import ROW, make_task
+from rl_tasks import BROKEN, ROW, make_task
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -239,13 +239,7 @@ def test_entropy_below_its_limit_stops_the_run(tiny_policy, prompts, tmp_path):
         rloo.train_policy(make_task(tiny_policy, prompts, limits=limits), "cold", ROW, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("broken", "message"),
-    [
-        (lambda p, r: [float("nan")] * len(r), "score of row 0 is nan"),
-        (lambda p, r: [0.0], r"returned shape \(1,\) for 8 responses"),
-    ],
-)
+@pytest.mark.parametrize(("broken", "message"), BROKEN)
 def test_a_broken_reward_function_stops_the_run(tiny_policy, prompts, tmp_path, broken, message):
     task = make_task(tiny_policy, prompts)
     task.rewards[1] = Reward("yes", broken)
@@ -258,7 +252,7 @@ import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
-from rl_tasks import ROW, make_task
+from rl_tasks import BROKEN, ROW, make_task
 from bonesoup.training import rloo
 from bonesoup.training.task import Collapse
 prompts = [[{{"role": "user", "content": t}}] for t in {texts!r}]

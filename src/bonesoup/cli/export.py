@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bonesoup.cli import weights
+from bonesoup.cli import options
 from bonesoup.settings import params
 
 commands = typer.Typer()
@@ -30,14 +30,9 @@ def export(
         Path | None,
         typer.Argument(help="a soup file (soup.yaml); by default the run in this folder", show_default=False),
     ] = None,
-    base: Annotated[
-        Path | None, typer.Option(help="the model of your own adapters: a Transformers folder", show_default=False)
-    ] = None,
-    adapter: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="a LoRA adapter of that model; may be repeated", show_default=False),
-    ] = None,
-    method: weights.Method = None,
+    base: options.Base = None,
+    adapter: options.Adapters = None,
+    method: options.Method = None,
 ) -> None:
     """Write a soup for another engine, with a README.md that holds the exact request for a preference there.
 
@@ -45,7 +40,7 @@ def export(
 
     Example: bonesoup export --for vllm --out exported soup.yaml
     """
-    named = weights.pairs(adapter, "--adapter", "calm=adapters/calm")
+    named = options.pairs(adapter, "--adapter", "calm=adapters/calm")
     if bool(base) != bool(named) or (base and file):
         raise typer.BadParameter("give a soup file, or --base with --adapter, or nothing for the run in this folder")
     if out.exists():
@@ -63,7 +58,7 @@ def export(
     else:
         settings = params.load()
         method = method or settings.register_.method
-        recipe = layout.Recipe(weights.recipe(method), settings.preferences, {}, f"the soup {method} of a run")
+        recipe = layout.Recipe(options.recipe(method), settings.preferences, {}, f"the soup {method} of a run")
     with appearing(out) as temporary:
         temporary.mkdir()
         if engine == Engine.vllm:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bonesoup.cli import diagnose, export, registry, serve, study, upkeep, weights
+from bonesoup.cli import diagnose, export, merge, options, registry, serve, soup, study, upkeep
 from bonesoup.settings import params
 
 app = typer.Typer(
@@ -36,7 +36,7 @@ FULL = re.compile(
 
 
 @app.callback()
-def options(debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False) -> None:
+def root(debug: Annotated[bool, typer.Option(help="show the traceback of an error")] = False) -> None:
     from bonesoup.workspace.repro import environment
 
     os.environ.update(environment())
@@ -185,9 +185,9 @@ def profile(
 
 @app.command()
 def generate(
-    preference: weights.Preference,
+    preference: options.Preference,
     prompt: Annotated[list[str], typer.Option(help="what the user says; may be repeated")],
-    method: weights.Method = None,
+    method: options.Method = None,
     seed: Annotated[int, typer.Option(help="seed of the sampling noise")] = 0,
 ) -> None:
     """Answer prompts at a preference.
@@ -198,8 +198,8 @@ def generate(
     """
     settings = params.load()
     method = method or settings.register_.method
-    asked_for = weights.weights_of(settings, preference, method)
-    recipe = weights.recipe(method)
+    asked_for = options.weights_of(settings, preference, method)
+    recipe = options.recipe(method)
     warnings.filterwarnings("ignore")
     from bonesoup.generation.reward_context import contexts
     from bonesoup.generation.soup import SoupModel
@@ -231,7 +231,8 @@ def register() -> None:
     send(settings)
 
 
-app.add_typer(weights.commands)
+app.add_typer(merge.commands)
+app.add_typer(soup.commands)
 app.add_typer(export.commands)
 app.add_typer(registry.commands)
 app.add_typer(serve.commands)

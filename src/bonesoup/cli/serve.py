@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from bonesoup.cli import weights
+from bonesoup.cli import options
 from bonesoup.settings import params
 
 commands = typer.Typer()
@@ -29,10 +29,7 @@ def serve(
         Path | None,
         typer.Option(help="serve your own adapters on this model: a Transformers folder", show_default=False),
     ] = None,
-    adapter: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=DIR", help="a LoRA adapter of that model; may be repeated", show_default=False),
-    ] = None,
+    adapter: options.Adapters = None,
     name: Annotated[
         str | None,
         typer.Option(help="with --base: the model's name for clients; by default the folder's", show_default=False),
@@ -94,7 +91,7 @@ def serve(
     Example: bonesoup serve --base MODEL --adapter calm=DIR --adapter bold=DIR
     """
     token = _token(token_file)
-    pairs = weights.pairs(adapter, "--adapter", "calm=adapters/calm")
+    pairs = options.pairs(adapter, "--adapter", "calm=adapters/calm")
     if bool(base) != bool(pairs) or (name and not base):
         raise typer.BadParameter("your own adapters need --base and --adapter; --name is for them alone")
     if base and (source or demo or follow):
@@ -114,12 +111,12 @@ def serve(
     bounds = Bounds(max_prompt_tokens, max_new_tokens, overlong, system)
     root_path = root_path.rstrip("/") and f"/{root_path.strip('/')}"
     hosts, origins = tuple(allowed_host or ()), tuple(allowed_origin or ())
-    options = Options(host, port, token, hosts, limits, bounds, device, drain, origins, root_path)
+    chosen = Options(host, port, token, hosts, limits, bounds, device, drain, origins, root_path)
     adapters = None
     if base:
         raw = {"name": name or base.absolute().name, "base": base, "adapters": pairs}
         adapters = soup_file.check(raw, "--base and --adapter")
-    run(options, source, follow, Path("."), console.print, demo, adapters)
+    run(chosen, source, follow, Path("."), console.print, demo, adapters)
 
 
 @commands.command("demo-pack")

@@ -4,8 +4,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bonesoup.data.pairs import Pairs
 from bonesoup.data.read import BadRow, check_length, read, set_aside, text_of
-from bonesoup.data.records import Messages, Records, normal, prompt_id, prompt_key
+from bonesoup.data.records import Messages, Records
 from bonesoup.settings.schema import Data
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
@@ -60,57 +61,12 @@ def parse(row: dict, max_response_chars: int) -> Pair:
     return Pair(prompt, chosen["content"], rejected["content"])
 
 
-def cut(prompt: Messages, limit: int) -> Messages:
-    """Keep the end of a dialogue in at most `limit` characters: whole turns, starting with the user.
-
-    A last user turn that is too long alone loses its beginning.
-    """
-    kept, length = 0, 0
-    for turn in reversed(prompt):
-        length += len(turn["content"])
-        if length > limit:
-            break
-        kept += 1
-    if kept:
-        kept -= 1 - kept % 2
-        return prompt[-kept:]
-    tail = prompt[-1]["content"][-limit:]
-    # Drop a word cut in half, unless nothing else is left.
-    tail = tail.split(maxsplit=1)[1] if len(tail.split(maxsplit=1)) == 2 else tail
-    return [{"role": "user", "content": tail.strip()}]
-
-
 def records(data: Data, objectives: Sequence[str]) -> Records:
     """Read pairs for `objectives` (the file states one preference), and the chosen replies as SFT texts."""
     rows, quarantine = read(data, lambda row: parse(row, data.max_response_chars))
     rows_read = len(rows) + len(quarantine)
-    prompts, groups, sft, pairs = {}, {}, [], []
-    first_line: dict[tuple[str, str, str], int] = {}
-    texts = set()
-    cuts = 0
+    pairs = Pairs(data.max_prompt_chars)
     for line, pair in rows:
-        prompt = cut(pair.prompt, data.max_prompt_chars)
-        key = prompt_id(prompt)
-        whole = (key, pair.chosen, pair.rejected)
-        if whole in first_line:
-            quarantine.append(set_aside(data, line, f"repeats line {first_line[whole]}", pair.chosen))
-            continue
-        first_line[whole] = line
-        cuts += prompt != pair.prompt
-        prompts[key] = prompt
-        # Dialogues with the same opening are often stages of one conversation, so they share a split.
-        opening = normal(pair.prompt[0]["content"])
-        groups[key] = (*groups.get(key, ()), opening, prompt_key(prompt))
-        pairs.append({"id": str(line), "prompt": prompt, "chosen": pair.chosen, "rejected": pair.rejected})
-        if (key, pair.chosen) not in texts:
-            texts.add((key, pair.chosen))
-            sft.append({"id": str(line), "prompt": prompt, "response": pair.chosen})
-    return Records(
-        prompts=list(prompts.values()),
-        groups=groups,
-        sft=sft,
-        rewards=dict.fromkeys(objectives, pairs),
-        quarantine=sorted(quarantine, key=lambda entry: entry["line"]),
-        rows_read=rows_read,
-        counts={"prompts_cut": cuts, "repeated_sft_texts": len(pairs) - len(sft)},
-    )
+        if (first := pairs.add(line, pair.prompt, pair.chosen, pair.rejected)) is not None:
+            quarantine.append(set_aside(data, line, f"repeats line {first}", pair.chosen))
+    return pairs.records(objectives, quarantine, rows_read)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from bonesoup.data.hh import cut
 from bonesoup.data.new_prompts import parse
+from bonesoup.data.pairs import cut
 from bonesoup.data.read import BadRow, read, set_aside
 from bonesoup.data.records import Messages, Records, prompt_id, prompt_key
 from bonesoup.settings.schema import Data

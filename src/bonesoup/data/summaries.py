@@ -6,9 +6,9 @@ The prompt is the post alone: SFT teaches the task, and a reward model that read
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bonesoup.data.hh import cut
+from bonesoup.data.pairs import Pairs
 from bonesoup.data.read import BadRow, check_length, field, read, text_of
-from bonesoup.data.records import Records, message, normal, prompt_id, prompt_key
+from bonesoup.data.records import Records, message
 from bonesoup.settings.schema import Data
 
 
@@ -49,34 +49,8 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
     If several people judge two summaries alike, the pair counts once; if they differ, each verdict counts.
     """
     rows, quarantine = read(data, lambda row: parse(row, data.max_response_chars))
-    rows_read = len(rows) + len(quarantine)
-    prompts, groups, sft, pairs = {}, {}, [], []
-    seen, texts, cuts = set(), set(), 0
+    pairs = Pairs(data.max_prompt_chars)
     for line, comparison in rows:
-        whole = message(comparison.post)
-        prompt = cut(whole, data.max_prompt_chars)
-        key = prompt_id(prompt)
-        pair = (key, comparison.chosen, comparison.rejected)
-        if pair in seen:
-            continue
-        seen.add(pair)
-        cuts += prompt != whole
-        prompts[key] = prompt
-        groups[key] = (*groups.get(key, ()), normal(comparison.post), prompt_key(prompt))
-        pairs.append({"id": str(line), "prompt": prompt, "chosen": comparison.chosen, "rejected": comparison.rejected})
-        if (key, comparison.chosen) not in texts:
-            texts.add((key, comparison.chosen))
-            sft.append({"id": str(line), "prompt": prompt, "response": comparison.chosen})
-    return Records(
-        prompts=list(prompts.values()),
-        groups=groups,
-        sft=sft,
-        rewards=dict.fromkeys(objectives, pairs),
-        quarantine=quarantine,
-        rows_read=rows_read,
-        counts={
-            "prompts_cut": cuts,
-            "repeated_judgements": len(rows) - len(pairs),
-            "repeated_sft_texts": len(pairs) - len(sft),
-        },
-    )
+        pairs.add(line, message(comparison.post), comparison.chosen, comparison.rejected)
+    repeated = len(rows) - len(pairs)
+    return pairs.records(objectives, quarantine, len(rows) + len(quarantine), repeated_judgements=repeated)

@@ -5,10 +5,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
+from bonesoup.chat import check_context
 from bonesoup.data.gold import gold_scorer
 from bonesoup.evaluation.front_rows import Scorer, front_rows, scorer_of
 from bonesoup.files import file_digest, read_json
@@ -49,27 +49,13 @@ def run(soup: Soup, yardstick: Yardstick, device: str, batch: int) -> pd.DataFra
         grid = lattice(len(yardstick.objectives), yardstick.parts)
         soup = replace(soup, preferences=tuple(map(tuple, grid.tolist())))
     policy = SoupModel.load(soup, device)
-    check_context(policy, yardstick)
+    # Beyond its context a model fails, or answers nonsense.
+    if context := getattr(policy.model.config, "max_position_embeddings", None):
+        ids = [row["id"] for row in yardstick.prompts]
+        texts = render(policy.tokenizer, [row["prompt"] for row in yardstick.prompts])
+        check_context(policy.tokenizer, ids, texts, yardstick.generation["max_new_tokens"], "prompts", context)
     generation = schema.Generation(**yardstick.generation)
     return front_rows(policy, yardstick.prompts, judges(yardstick, device), generation, batch, yardstick.seed)
-
-
-def check_context(policy: SoupModel, yardstick: Yardstick) -> None:
-    """Refuse prompts that do not leave room for an answer: beyond its context a model fails or answers nonsense.
-
-    Raises:
-        ValueError: prompts are too long; names the longest and their number.
-    """
-    context = getattr(policy.model.config, "max_position_embeddings", None)
-    texts = render(policy.tokenizer, [row["prompt"] for row in yardstick.prompts])
-    lengths = [len(ids) for ids in policy.tokenizer(texts, add_special_tokens=False)["input_ids"]]
-    new = yardstick.generation["max_new_tokens"]
-    if context and max(lengths) + new > context:
-        longest = yardstick.prompts[int(np.argmax(lengths))]["id"]
-        raise ValueError(
-            f"{sum(length + new > context for length in lengths)} prompts do not fit the model's context of {context} "
-            f"tokens: prompt {longest} has {max(lengths)}, and {new} are to be generated; shorten or drop them"
-        )
 
 
 def judges(yardstick: Yardstick, device: str) -> Scorer:
