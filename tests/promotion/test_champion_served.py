@@ -1,14 +1,26 @@
 """The server and the registry: the default source, and a champion that moves under load."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.fernet import Fernet
 from mlflow import MlflowClient
+from mlflow_server import serving as mlflow_serving
+from prefect_server import free_port
 from soup_server import serving
 
+from bonesoup.registry import events
+from bonesoup.serving.hooks import PATH
+
 pytestmark = pytest.mark.slow
+SECRET = "a secret of this test alone"
+BONESOUP = Path(sys.executable).with_name("bonesoup")
 
 
 @pytest.fixture
@@ -67,6 +79,69 @@ def test_the_champion_is_followed_without_losing_a_request(league, folder, crown
         assert answer.status_code == 200
         kept = [soup.parents[1].name for soup in (folder / "var").rglob("artifacts/soup.json")]
         assert f"{league.model}-2" not in kept, kept
+
+
+def seconds_until(client: MlflowClient, model: str, url: str, version: str) -> float:
+    """Seconds from the alias on a version to its answers."""
+    until, moved = time.monotonic() + 120, None
+    while time.monotonic() < until:
+        if moved is None and str(client.get_registered_model(model).aliases.get("champion")) == version:
+            moved = time.monotonic()
+        if moved and httpx.get(f"{url}/health").json()["version"] == version:
+            return time.monotonic() - moved
+        time.sleep(0.02)
+    raise AssertionError(f"version {version} is not served")
+
+
+def test_an_event_of_the_mlflow_server_has_its_champion_served_within_two_seconds(league, folder, tmp_path):
+    arguments = ["server", "--backend-store-uri", league.uri, "--workers", "1"]
+    variables = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+    }
+    with mlflow_serving(arguments, free_port(), tmp_path, "/health", **variables) as (store, _):
+        client = MlflowClient(store, store)
+        client.set_registered_model_alias(league.model, "champion", "1")
+        env = {"MLFLOW_TRACKING_URI": store, events.SECRET: SECRET}
+        try:
+            with serving("--follow", cwd=folder, env=env) as running:
+                wanted = ["model_version_alias.created", "model_version_alias.deleted"]
+                hook = client.create_webhook("bonesoup", f"{running.url}{PATH}", wanted, secret=SECRET)
+                # The server keeps its list of webhooks for so long.
+                time.sleep(1.5)
+                times = []
+                for version in ("2", "1", "2"):
+                    client.set_registered_model_alias(league.model, "champion", version)
+                    times.append(seconds_until(client, league.model, running.url, version))
+                client.delete_webhook(hook.webhook_id)
+        finally:
+            client.delete_registered_model_alias(league.model, "champion")
+    print("seconds from alias to answers:", times)
+    assert sorted(times)[1] < 2, times
+
+
+def test_a_promotion_without_a_server_is_told_and_served_within_two_seconds(league, folder, crown):
+    crown("1")
+    env = {"MLFLOW_TRACKING_URI": league.uri, events.SECRET: SECRET}
+    with serving("--follow", cwd=folder, env=env) as running:
+        client, times = MlflowClient(league.uri), []
+        env[events.URLS] = f"{running.url}{PATH} http://127.0.0.1:{free_port()}/nobody"
+        for arguments, version in (
+            (("promote", "2", "--force", "--reason", "a test"), "2"),
+            (("rollback", "--reason", "a test"), "1"),
+        ):
+            command = subprocess.Popen(
+                [BONESOUP, *arguments], cwd=league.root, env=os.environ | env, stderr=subprocess.PIPE, text=True
+            )
+            times.append(seconds_until(client, league.model, running.url, version))
+            _, errors = command.communicate(timeout=60)
+            assert command.returncode == 0, errors
+            assert errors.strip() == "127.0.0.1 was not told of the new champion: ConnectionError"
+    print("seconds from alias to answers:", times)
+    assert min(times) < 2, times
 
 
 def test_without_a_champion_and_a_run_it_says_what_to_do(folder, league):

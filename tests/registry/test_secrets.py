@@ -19,6 +19,8 @@ PLANTED = {
     "AWS_SECRET_ACCESS_KEY": "planted-secret-key",
     "PREFECT_API_KEY": "planted-prefect-key",
     "BONESOUP_WEBHOOK": "https://hooks.example/planted-webhook-token",
+    "BONESOUP_EVENTS_URL": "https://hooks.example/planted-events-token",
+    "BONESOUP_EVENTS_SECRET": "planted-events-secret",
     "PGPASSWORD": "planted-postgres-password",
     "HF_TOKEN": "planted-hub-token",
 }

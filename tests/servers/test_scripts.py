@@ -34,6 +34,9 @@ class Servers:
         assert all(deployment["work_pool_name"] == POOL for deployment in deployments)
         return {d["name"]: {"deployment": d["id"]} | s for d in deployments for s in d["schedules"]}
 
+    def automations(self) -> list[str]:
+        return [automation["name"] for automation in httpx.post(f"{self.api}/automations/filter", json={}).json()]
+
     def on(self) -> set[str]:
         return {name for name, schedule in self.schedules().items() if schedule["active"]}
 
@@ -72,6 +75,7 @@ def test_server_and_worker_serve_this_clone_on_loopback(servers):
     work()
     assert httpx.get(f"{servers.api}/work_pools/{POOL}").json()["type"] == "process"
     assert servers.on() == {"hourly"}, "a schedule that would burn a GPU is on"
+    assert servers.automations() == ["a run without heartbeat is Crashed"]
 
     nightly = servers.schedules()["nightly"]
     at = f"{servers.api}/deployments/{nightly['deployment']}/schedules/{nightly['id']}"
@@ -82,3 +86,4 @@ def test_server_and_worker_serve_this_clone_on_loopback(servers):
     done = servers.project.run("./flows/deploy.sh", PREFECT_API_URL=servers.api)
     assert done.status == 0, done.output
     assert servers.on() == {"hourly"}
+    assert servers.automations() == ["a run without heartbeat is Crashed"]

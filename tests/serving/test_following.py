@@ -68,3 +68,13 @@ def test_a_version_that_cannot_be_loaded_is_reported_once_and_tried_less_and_les
     assert "its files are not as registered" in said[0]
     assert tried[4] - tried[3] > 2 * (tried[1] - tried[0])
     following.live.engine.close()
+
+
+def test_a_look_does_not_wait_for_the_interval(load):
+    """The interval is ten seconds."""
+    following = watching.Following(load("1"))
+    following.follow(lambda: "2", lambda: load("2"), lambda line: None)
+    following.look()
+    assert until(lambda: following.live.source.version == "2", 5)
+    following.stop()
+    following.live.engine.close()

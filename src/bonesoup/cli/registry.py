@@ -131,13 +131,14 @@ def promote(
         raise typer.BadParameter("--force needs a --reason: it is recorded next to the checks that failed")
     from bonesoup.promotion import rule
 
+    receivers = _receivers()
     applied = rule.load(ROOT / rule.RULE)
     with _store(as_json) as (store, uri, settings), _machine(settings) as machine:
         from bonesoup.promotion.promote import promote
 
         name = settings.register_.name
         decision = promote(store, uri, name, applied, version, machine, _say, force, reason, dry_run)
-    _decided(decision, as_json)
+    _decided(decision, as_json, receivers)
 
 
 @commands.command()
@@ -146,11 +147,12 @@ def demote(reason: Reason = None, as_json: Json = False) -> None:
 
     Example: bonesoup demote --reason 'harmful answers reported'
     """
+    receivers = _receivers()
     with _store(as_json) as (store, uri, settings):
         from bonesoup.promotion.champion import demote
 
         decision = demote(store, uri, settings.register_.name, reason, _say)
-    _decided(decision, as_json)
+    _decided(decision, as_json, receivers)
 
 
 @commands.command()
@@ -159,12 +161,13 @@ def rollback(reason: Reason = None, as_json: Json = False) -> None:
 
     Example: bonesoup rollback --reason 'slower than expected'
     """
+    receivers = _receivers()
     with _store(as_json) as (store, uri, settings):
         from bonesoup.promotion.champion import rollback
 
         with work_folder(ROOT) as work:
             decision = rollback(store, uri, settings.register_.name, reason, work, _say)
-    _decided(decision, as_json)
+    _decided(decision, as_json, receivers)
 
 
 @contextlib.contextmanager
@@ -202,10 +205,20 @@ def _show(facts: dict, as_json: bool, table: Callable[[dict], Any]) -> None:
         Console(width=max(console.width, 120), highlight=False).print(table(facts))
 
 
-def _decided(decision: Any, as_json: bool) -> None:
+def _receivers() -> list[str]:
+    """Read who is told of a move; a fault in these settings must show before anything moves."""
+    from bonesoup.registry.events import receivers
+
+    return receivers()
+
+
+def _decided(decision: Any, as_json: bool, receivers: list[str]) -> None:
     from bonesoup.cli import show_registry
+    from bonesoup.promotion.announce import announce
 
     facts = asdict(decision) | {"granted": decision.granted, "summary": decision.sentence}
     _show(facts, as_json, show_registry.decision)
+    for line in announce(decision, receivers):
+        print(line, file=sys.stderr)
     if not decision.granted:
         sys.exit(1)

@@ -9,8 +9,9 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 
 import bonesoup
-from bonesoup.serving import errors, openai_routes, replies, soup_routes
+from bonesoup.serving import errors, hooks, openai_routes, replies, soup_routes
 from bonesoup.serving.errors import ErrorBody
+from bonesoup.serving.hooks import Hook
 from bonesoup.serving.live import Live
 from bonesoup.serving.metrics import Metrics
 from bonesoup.serving.middleware import Access, Guard
@@ -21,11 +22,14 @@ STATUSES = (400, 401, 403, 404, 408, 413, 415, 429, 500, 503, 504)
 router = APIRouter(dependencies=[Depends(known_query)])
 
 
-def application(live: Callable[[], Live], metrics: Metrics, access: Access | None = None) -> Guard:
+def application(
+    live: Callable[[], Live], metrics: Metrics, access: Access | None = None, hook: Hook | None = None
+) -> Guard:
     """Make the ASGI application.
 
     Args:
         live: returns what answers now; it changes when a new version is taken into service.
+        hook: takes events of the registry.
     """
     access = access or Access()
     # FastAPI's pages of documentation load scripts from other sites; /openapi.json stays.
@@ -36,9 +40,9 @@ def application(live: Callable[[], Live], metrics: Metrics, access: Access | Non
         redoc_url=None,
         responses={status: {"model": ErrorBody} for status in STATUSES},
     )
-    app.state.live, app.state.metrics, app.state.patience = live, metrics, access.patience
+    app.state.live, app.state.metrics, app.state.patience, app.state.hook = live, metrics, access.patience, hook
     errors.install(app)
-    for routes in (router, openai_routes.router, soup_routes.router):
+    for routes in (router, openai_routes.router, soup_routes.router, hooks.router):
         app.include_router(routes)
     app.mount("/assets", StaticFiles(directory=PAGE), name="assets")
     _without_422(app)

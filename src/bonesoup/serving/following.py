@@ -18,10 +18,13 @@ class Following:
 
     def __init__(self, live: Live):
         self.live = live
-        self._stop = threading.Event()
+        self._woken = threading.Event()
+        self._stopped = False
 
     def follow(self, champion: Callable[[], str | None], load: Callable[[], Live], say: Callable[[str], None]) -> None:
         """Watch the registry in a separate thread, and serve a new champion.
+
+        It looks every LOOK seconds, and whenever `look` is called.
 
         Args:
             champion: returns the number of the version that has the alias; None if there is none.
@@ -31,7 +34,7 @@ class Following:
 
     def _follow(self, champion, load, say) -> None:
         reported, pause = None, LOOK
-        while not self._stop.wait(pause):
+        while self._rest(pause):
             try:
                 number = champion()
                 if number is not None and number != self.live.source.version:
@@ -45,6 +48,12 @@ class Following:
                 # A version with broken files is downloaded again at every try.
                 reported, pause = text, min(2 * pause, RARELY)
 
+    def _rest(self, seconds: float) -> bool:
+        """Wait for the next check; return False if there is to be none."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+        return not self._stopped
+
     def _take(self, new: Live, say: Callable[[str], None]) -> None:
         """Switch to a new version, and wait for the end of the old one, so that no third is loaded meanwhile."""
         old, self.live = self.live, new
@@ -52,6 +61,11 @@ class Following:
         say(f"now serving {new.source.place}")
         old.engine.join()
 
+    def look(self) -> None:
+        """Check the registry now instead of at the end of the interval."""
+        self._woken.set()
+
     def stop(self) -> None:
         """Look no more."""
-        self._stop.set()
+        self._stopped = True
+        self._woken.set()

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bonesoup.serving import errors
+from bonesoup.serving import errors, hooks
 from bonesoup.serving.errors import ApiError
 from bonesoup.serving.metrics import Metrics
 
@@ -21,7 +21,8 @@ HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
 }
-OPEN = ("/", "/health", "/v1/health")
+# An event is signed instead.
+OPEN = ("/", "/health", "/v1/health", hooks.PATH)
 REQUEST_ID = b"x-request-id"
 # Seconds that an incoming body gets when the server is stopped.
 LAST_BODIES = 1.0

@@ -18,11 +18,13 @@ from bonesoup.generation import soup_file
 from bonesoup.generation.batch import Request, RunningBatch
 from bonesoup.generation.soup import SoupModel
 from bonesoup.generation.soup_file import SoupFile
+from bonesoup.registry import events
 from bonesoup.serving import source as sources
 from bonesoup.serving.app import application
 from bonesoup.serving.demo import unpack
 from bonesoup.serving.engine import Engine, Limits
 from bonesoup.serving.following import Following
+from bonesoup.serving.hooks import PATH, Hook
 from bonesoup.serving.listening import listen, run
 from bonesoup.serving.live import Bounds, Live
 from bonesoup.serving.metrics import Metrics
@@ -131,6 +133,7 @@ def serve(
                 f"--follow takes every new champion of the registry, and this is {reference or source.place}: "
                 "name models:/bonesoup-soup@champion, or nothing if the project has a champion"
             )
+        secret = events.secret() if follow else None
         say(f"loading {source.place}")
         metrics = Metrics()
         following = Following(start(source, options, metrics))
@@ -141,10 +144,13 @@ def serve(
         )
         largest = max(1 << 16, BYTES * options.bounds.prompt)
         access = Access(options.token, hosts, options.origins, options.root_path, largest)
-        app = application(lambda: following.live, metrics, access)
+        hook = Hook(secret, following.look) if secret else None
+        app = application(lambda: following.live, metrics, access, hook)
         with listen(options.host, options.port) as listener:
             for line in greeting(source, options, listener.getsockname()[1]):
                 say(line)
+            if hook:
+                say(f"events of the registry are taken at {PATH}")
             if follow:
                 _follow(following, source.name, root, work, options, metrics, say)
             run(app, listener, options.drain, options.origins)
