@@ -83,13 +83,13 @@ def evaluate(
 
     weights = statistics.weights(len(fronts[0].prompts))
     grid = max((front.preferences for front in steerable), key=len)
-    whole = [f for f in fronts if f.method == SFT or len(_places(f.preferences, grid)) == len(grid)]
+    whole = [f for f in fronts if f.method == SFT or len(places_on(f.preferences, grid)) == len(grid)]
     level = (tuple(references), interior, statistics, baseline)
     blocks = [_block("full grid", whole, grid, weights, *level)]
     if partial := [front for front in fronts if front not in whole]:
         shared = grid
         for front in partial:
-            shared = shared[np.sort(_places(shared, front.preferences))]
+            shared = shared[np.sort(places_on(shared, front.preferences))]
         if not len(shared):
             raise ValueError(f"{', '.join(f.method for f in partial)} shares no preference with the other methods")
         names = " and ".join(front.method for front in partial)
@@ -105,7 +105,7 @@ def evaluate(
     )
 
 
-def _places(preferences: np.ndarray, grid: np.ndarray) -> np.ndarray:
+def places_on(preferences: np.ndarray, grid: np.ndarray) -> np.ndarray:
     """Return the place in `preferences` of each grid row found there, in grid order."""
     same = np.isclose(grid[:, None], preferences[None], atol=1e-6).all(axis=2)
     return same.argmax(axis=1)[same.any(axis=1)]
@@ -126,7 +126,7 @@ def _block(
     for unit in units:
         draws, utilities = {}, {}
         for front in fronts:
-            places = np.zeros(1, int) if front.method == SFT else _places(front.preferences, grid)
+            places = np.zeros(1, int) if front.method == SFT else places_on(front.preferences, grid)
             points = resampled_means(weights, front.scores(unit)[:, places])
             utilities[front.method] = (points * grid).sum(axis=2)
             draws[front.method] = _metric_draws(points, grid, utilities[front.method], references, interior)

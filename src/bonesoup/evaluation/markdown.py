@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from bonesoup.evaluation import gaming, refusals, tables
+from bonesoup.evaluation import gaming, quality, refusals, tables
 from bonesoup.evaluation.units import UNITS
 
 
@@ -14,6 +14,7 @@ def markdown(report: dict) -> str:
             keys = tables.metrics_shown(grid, unit)
             headings = ["method", *(tables.label(metric) for metric in keys)]
             parts.append(_table(tables.title(key, grid, unit), headings, map(_cells(keys), tables.rows(grid, unit))))
+    parts += [_table(*listed) for listed in quality.listed(report)]
     if compared := gaming.rows(report):
         parts.append(_table(gaming.TITLE, gaming.HEADINGS, compared))
     if refused := refusals.rows(report):
@@ -21,7 +22,13 @@ def markdown(report: dict) -> str:
     if costs := tables.cost_rows(report):
         headings = ["", *(heading for heading, _ in tables.COSTS.values())]
         parts.append(_table("Costs", headings, ([name, *cells] for name, cells in costs)))
-    sentences = [*gaming.hints(report), *tables.choices(report), tables.notes(report), report["finding"]]
+    sentences = [
+        *gaming.hints(report),
+        *tables.choices(report),
+        tables.notes(report),
+        *quality.note(report),
+        report["finding"],
+    ]
     return "\n\n".join([*parts, *sentences]) + "\n"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from bonesoup.evaluation import gaming, refusals, tables
+from bonesoup.evaluation import gaming, quality, refusals, tables
 from bonesoup.evaluation.compare import Results, regions
 from bonesoup.evaluation.plots import home, methods_of, write_plots
 from bonesoup.evaluation.samples import Example
@@ -36,8 +36,8 @@ def write_report(
 
     Args:
         results: from `evaluate`.
-        document: report.json: `tables.document` of the results, with basis, seek, scales, costs, gaming and refusals if
-            there are any.
+        document: report.json: `tables.document` of the results, with basis, seek, scales, costs, quality, gaming and
+            refusals if there are any.
         out: folder, made if absent.
         main: the method in the headline.
         examples: from `read_examples`; responses are untrusted text and shown as text.
@@ -58,10 +58,12 @@ def write_report(
         document=document,
         tables=tables,
         asides=[
+            *quality.listed(document),
             (gaming.TITLE, gaming.HEADINGS, gaming.rows(document)),
             (refusals.TITLE, refusals.headings(document), refusals.rows(document)),
         ],
         hints=gaming.hints(document),
+        notes=quality.note(document),
         known=METHODS,
         unit_titles=UNITS,
         compared=(SFT, BASELINE),
@@ -116,11 +118,10 @@ def _headline(document: dict, main: str) -> list[dict]:
         for key in row["cells"]
         if key.startswith("hypervolume")
     }
-    return [
-        row["cells"][key] | {"label": text, "of": title(row["method"])}
-        for key, text in labels.items()
-        if key in row["cells"]
-    ]
+    expected = quality.headline(document, row["method"])
+    first = [tables.gap_cell("expected_utility", expected) | {"label": "expected utility"}] if expected else []
+    rest = [row["cells"][key] | {"label": text} for key, text in labels.items() if key in row["cells"]]
+    return [cell | {"of": title(row["method"])} for cell in [*first, *rest]]
 
 
 def _page_data(

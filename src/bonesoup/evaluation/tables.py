@@ -128,7 +128,7 @@ def rows(grid: dict, unit: str) -> list[dict]:
         differences = part[f"difference_to_{BASELINE}"].get(method)
         if differences and method != SFT:
             ratios = part[f"ratio_to_{BASELINE}"][method]
-            cells = {key: _gap(key, e, ratios.get(key)) for key, e in differences.items()}
+            cells = {key: gap_cell(key, e, ratios.get(key)) for key, e in differences.items()}
             against = f"vs {methods.title(BASELINE)}"
             table.append({"name": against, "method": method, "kind": "difference", "cells": cells})
     return table
@@ -145,7 +145,7 @@ def _cell(metric: str, text: str, estimate: dict, signed: bool = False) -> dict:
     }
 
 
-def _gap(metric: str, difference: dict, ratio: dict | None) -> dict:
+def gap_cell(metric: str, difference: dict, ratio: dict | None = None) -> dict:
     """Return the cell of a comparison: the ratio for a hypervolume (its unit means little), else the difference."""
     shown, none = (ratio, 1) if ratio else (difference, 0)
     value = number(metric, shown["value"], signed=not ratio)

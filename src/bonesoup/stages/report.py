@@ -8,6 +8,7 @@ from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.costs import request_costs, seek_costs, training_costs
 from bonesoup.evaluation.gaming import gaming
 from bonesoup.evaluation.point import measured
+from bonesoup.evaluation.quality import quality
 from bonesoup.evaluation.refusals import refusals
 from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
@@ -35,6 +36,7 @@ def run(settings: Settings, key: None) -> None:
         "diagnosis": _diagnosis(),
         "scales": {method: read_json(SOUPS / f"{method}.json").get("scale") for method in settings.methods},
         "costs": {method: _costs(settings, method) for method in settings.methods},
+        "quality": quality(fronts, results, statistics),
     }
     if compared := gaming(fronts, statistics):
         document["gaming"] = compared
