@@ -17,7 +17,7 @@ pytest_plugins = ["miniature", "projects", "prefect_server"]
 
 TESTS = Path(__file__).parent
 # Their tests share a fixture that takes long to make.
-ONE_PROCESS = {"registry"}
+ONE_PROCESS = {"promotion", "registry"}
 
 
 @pytest.hookimpl(tryfirst=True)
