@@ -12,10 +12,26 @@ from numpy.typing import ArrayLike
 
 from bonesoup.method.methods import BACKBONES, BASELINE, MAIN, METHODS, Plan, method_slots, trainings
 from bonesoup.method.preferences import preference_faults
+from bonesoup.settings.evaluation import Estimate, Register
 from bonesoup.settings.section import FILL
-from bonesoup.settings.training import Basis, Group, Hardware, Ric, Seek
+from bonesoup.settings.training import Basis, Group, Hardware, Ric, Seek, Sft
 
 Known = Mapping[str, Any]
+
+
+def objective_faults(names: list[str], known: Known) -> list[str]:
+    """Refuse a name that comes twice."""
+    return [f"objectives: {names} repeats a name"] if len(set(names)) < len(names) else []
+
+
+def sft_faults(sft: Sft | None, known: Known) -> list[str]:
+    """Require fine-tuning of an untrained model, and texts to do it with."""
+    model, data = known.get("model"), known.get("data")
+    if sft is None and model and model.source == "scratch":
+        return ["sft: null, but a model from scratch has to be trained"]
+    if sft and data and data.source == "prompts":
+        return ["sft: the prompts source has no SFT texts; set it to null"]
+    return []
 
 
 def basis_faults(basis: Basis, known: Known) -> list[str]:
@@ -180,6 +196,50 @@ def ric_faults(ric: Ric, known: Known) -> list[str]:
     except ValueError as error:
         return [f"ric.rounds: {error}; take fewer, or raise rl.{'updates' if rl.updates else 'steps'}"]
     return []
+
+
+def preferences_faults(named: dict[str, dict[str, float]], known: Known) -> list[str]:
+    """Say which named preferences are off the simplex."""
+    if not (names := known.get("objectives")):
+        return []
+    return [f"preferences.{key}: {fault}" for key, row in named.items() for fault in preference_faults(row, names)]
+
+
+def register_faults(register: Register, known: Known) -> list[str]:
+    """Say what is to be registered and is not made."""
+    faults, methods = [], known.get("methods")
+    if (named := known.get("preferences")) is not None:
+        unknown = [key for key in register.merged if key not in named]
+        faults += [f"register.merged: {key!r} is no named preference" for key in unknown]
+    if methods is not None and register.method not in methods:
+        served = ", ".join(method for method in methods if METHODS[method].servable)
+        faults.append(f"register.method: {register.method} is not among methods: add it, or register {served}")
+    return faults
+
+
+def estimate_faults(estimate: Estimate | None, known: Known) -> list[str]:
+    """Require the size of every reward model."""
+    names = known.get("objectives")
+    if not estimate or not names or set(estimate.rewards) == set(names):
+        return []
+    return [f"estimate.rewards: has sizes for {', '.join(estimate.rewards)}, objectives are {', '.join(names)}"]
+
+
+# The rule of each field of `Settings` that has one.
+RULES = {
+    "objectives": objective_faults,
+    "sft": sft_faults,
+    "basis": basis_faults,
+    "seek": seek_faults,
+    "oracles": oracle_faults,
+    "methods": method_faults,
+    "policies": group_faults,
+    "ric": ric_faults,
+    "hardware": hardware_faults,
+    "preferences": preferences_faults,
+    "register_": register_faults,
+    "estimate": estimate_faults,
+}
 
 
 def slots(methods: list[str], n: int, basis: Basis, oracles: list[list[float]]) -> list[str]:

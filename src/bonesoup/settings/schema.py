@@ -83,7 +83,7 @@ __all__ = [
 class Settings(Section):
     """Everything a run depends on. One file, params.yaml, holds it.
 
-    A validator sees the valid ones among the fields above its own in `info.data`.
+    A validator sees the valid ones among the fields above its own in `info.data`; see `rules`.
     """
 
     schema_: int = Field(alias="schema", description="version of the file layout")
@@ -122,22 +122,11 @@ class Settings(Section):
     register_: Register = Field(alias="register")
     estimate: Estimate | None = Field(None, description="sizes for `--estimate`; no stage reads them")
 
-    @field_validator("objectives")
+    @field_validator(*rules.RULES)
     @classmethod
-    def _unlike(cls, names: list[str], info: ValidationInfo) -> list[str]:
-        if len(set(names)) < len(names):
-            report(info, [f"objectives: {names} repeats a name"])
-        return names
-
-    @field_validator("sft")
-    @classmethod
-    def _has_texts(cls, sft: Sft | None, info: ValidationInfo) -> Sft | None:
-        model, data = info.data.get("model"), info.data.get("data")
-        if sft is None and model and model.source == "scratch":
-            report(info, ["sft: null, but a model from scratch has to be trained"])
-        if sft and data and data.source == "prompts":
-            report(info, ["sft: the prompts source has no SFT texts; set it to null"])
-        return sft
+    def _agrees_with_the_fields_above(cls, value: Any, info: ValidationInfo) -> Any:
+        report(info, rules.RULES[info.field_name](value, info.data))
+        return value
 
     @field_validator("rewards", mode="wrap")
     @classmethod
@@ -152,78 +141,6 @@ class Settings(Section):
         if data := info.data.get("data"):
             report(info, source_faults(data, rewards))
         return rewards
-
-    @field_validator("basis")
-    @classmethod
-    def _reaches_every_preference(cls, basis: Basis, info: ValidationInfo) -> Basis:
-        report(info, rules.basis_faults(basis, info.data))
-        return basis
-
-    @field_validator("seek")
-    @classmethod
-    def _comparable(cls, seek: Seek, info: ValidationInfo) -> Seek:
-        report(info, rules.seek_faults(seek, info.data))
-        return seek
-
-    @field_validator("oracles")
-    @classmethod
-    def _on_the_grid(cls, rows: list[list[float]], info: ValidationInfo) -> list[list[float]]:
-        report(info, rules.oracle_faults(rows, info.data))
-        return rows
-
-    @field_validator("methods")
-    @classmethod
-    def _trained(cls, methods: list[str], info: ValidationInfo) -> list[str]:
-        report(info, rules.method_faults(methods, info.data))
-        return methods
-
-    @field_validator("policies")
-    @classmethod
-    def _every_slot_once(cls, groups: dict[str, Group], info: ValidationInfo) -> dict[str, Group]:
-        report(info, rules.group_faults(groups, info.data))
-        return groups
-
-    @field_validator("ric")
-    @classmethod
-    def _affordable(cls, ric: Ric, info: ValidationInfo) -> Ric:
-        report(info, rules.ric_faults(ric, info.data))
-        return ric
-
-    @field_validator("hardware")
-    @classmethod
-    def _at_hand(cls, hardware: Hardware, info: ValidationInfo) -> Hardware:
-        report(info, rules.hardware_faults(hardware, info.data))
-        return hardware
-
-    @field_validator("preferences")
-    @classmethod
-    def _on_the_simplex(cls, named: dict[str, dict[str, float]], info: ValidationInfo) -> dict[str, dict[str, float]]:
-        names = info.data.get("objectives")
-        for key, weights in named.items() if names else ():
-            report(info, [f"preferences.{key}: {fault}" for fault in preference_faults(weights, names)])
-        return named
-
-    @field_validator("register_")
-    @classmethod
-    def _of_what_is_made(cls, register: Register, info: ValidationInfo) -> Register:
-        if (named := info.data.get("preferences")) is not None:
-            unknown = [key for key in register.merged if key not in named]
-            report(info, [f"register.merged: {key!r} is no named preference" for key in unknown])
-        methods = info.data.get("methods")
-        if methods is not None and register.method not in methods:
-            served = ", ".join(method for method in methods if METHODS[method].servable)
-            report(info, [f"register.method: {register.method} is not among methods: add it, or register {served}"])
-        return register
-
-    @field_validator("estimate")
-    @classmethod
-    def _of_every_reward(cls, estimate: Estimate | None, info: ValidationInfo) -> Estimate | None:
-        if estimate and (names := info.data.get("objectives")) and set(estimate.rewards) != set(names):
-            report(
-                info,
-                [f"estimate.rewards: has sizes for {', '.join(estimate.rewards)}, objectives are {', '.join(names)}"],
-            )
-        return estimate
 
     @property
     def beta(self) -> float:
