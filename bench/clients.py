@@ -150,8 +150,9 @@ def main() -> int:
 
 
 NOTES = """
-Typed output and tools are refused on purpose ([serving.md](serving.md#request-fields)). LiteLLM's proxy starts only
-with a key (`LITELLM_MASTER_KEY`). Clients with a page of their own, such as Open WebUI, were not tried.
+Tools are refused on purpose ([serving.md](serving.md#request-fields)). Typed output was tried on a model that can write
+any text; the embedded task's model cannot ([serving.md](serving.md#json-schemas)). LiteLLM's proxy starts only with a
+key (`LITELLM_MASTER_KEY`). Clients with a page of their own, such as Open WebUI, were not tried.
 
 `bench/clients.py` writes this page. It installs each client into a separate environment and lets it ask the server. A
 feature counts as working only if the client's answer equals that of a plain request and answers at two preferences

@@ -70,18 +70,25 @@ def make_version(folder: Path, objectives: list[str], tokenizer: str = "words", 
     return folder
 
 
-def make_project(folder: Path, objectives: list[str]) -> Path:
-    """Write files of a run of the default with such a soup; both rewards count words, one at half the scale."""
+def make_project(folder: Path, objectives: list[str], judged: bool = False) -> Path:
+    """Write files of a run of the default with such a soup; both rewards count words, one at half the scale.
+
+    With `judged` the rewards have judges that count words at a tenth of the scale.
+    """
     out = make_version(folder / "out", objectives)
     for recipe, method in (("soup", "bone"), ("rewarded", "rewarded")):
         soup = read_json(out / f"artifacts/{recipe}.json")
         policies = [policy | {"path": f"out/artifacts/{policy['path']}"} for policy in soup["policies"]]
         write_json(out / f"soups/{method}.json", soup | {"base": "out/artifacts/base", "policies": policies})
     scale = {"mean": [0.0] * len(objectives), "std": [1.0 + i for i in range(len(objectives))], "gold": None}
+    if judged:
+        scale["judge"] = {"mean": scale["mean"], "std": [10.0] * len(objectives)}
     write_json(out / "normaliser.json", scale)
     for name in objectives:
         reward = {"objective": name, "kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
         write_json(out / f"rewards/{name}/reward.json", reward)
+        if judged:
+            write_json(out / f"rewards/{name}/judge/reward.json", reward)
     tables = "src/bonesoup/data/embedded.yaml"
     (folder / tables).parent.mkdir(parents=True)
     for name in ("params.yaml", tables):

@@ -13,6 +13,7 @@ const inTheBody = (preference) =>
   });
 // end
 import { createOpenAI } from "@ai-sdk/openai";
+import { generateObject, jsonSchema } from "ai";
 
 async function streamed(preference) {
   let text = "";
@@ -31,4 +32,9 @@ await tried("outcome", async () => (await inTheBody({ maximize: "harmless" })).t
 await tried("system message", async () => {
   const asked = { model: bonesoup(`bonesoup-soup@${HELPFUL}`), system: SYSTEM, prompt: QUESTION, temperature: 0 };
   return (await generateText(asked)).text === (await expected(HELPFUL, SYSTEM));
+});
+await tried("typed output (`supportsStructuredOutputs`)", async () => {
+  const provider = createOpenAICompatible({ name: "bonesoup", baseURL: URL, apiKey: "none", supportsStructuredOutputs: true });
+  const schema = jsonSchema({ type: "object", properties: { count: { const: 0 } }, required: ["count"], additionalProperties: false });
+  return (await generateObject({ model: provider("bonesoup-soup"), schema, prompt: QUESTION, maxOutputTokens: 64 })).object.count === 0;
 });

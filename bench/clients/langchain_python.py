@@ -20,6 +20,13 @@ def system():
     return chat(HELPFUL).invoke([("system", SYSTEM), ("user", QUESTION)]).content == expected(HELPFUL, SYSTEM)
 
 
+def typed():
+    schema = {"title": "Count", "type": "object", "properties": {"count": {"const": 0}}, "required": ["count"]}
+    schema |= {"additionalProperties": False}
+    model = ChatOpenAI(model="bonesoup-soup", base_url=URL, api_key="none", max_tokens=64)
+    return model.with_structured_output(schema, method="json_schema").invoke(QUESTION) == {"count": 0}
+
+
 def outcome():
     return chat({"maximize": "harmless"}).invoke(QUESTION).content
 
@@ -29,3 +36,4 @@ steered("body", lambda preference: chat(preference).invoke(QUESTION).content)
 steered("streaming", lambda preference: "".join(piece.content for piece in chat(preference).stream(QUESTION)))
 tried("outcome", outcome)
 tried("system message", system)
+tried("typed output", typed)

@@ -1,7 +1,10 @@
+from typing import Literal
+
 from common import HARMLESS, HELPFUL, QUESTION, SYSTEM, URL, expected, steered, tried
 
 # shown
 from openai import OpenAI
+from pydantic import BaseModel
 
 client = OpenAI(base_url=URL, api_key="none")
 question = [{"role": "user", "content": QUESTION}]
@@ -52,6 +55,15 @@ def outcome():
     return answer.preference["harmless"] > 0.5 and answer.outcome["unit"]
 
 
+def typed():
+    class Count(BaseModel):
+        count: Literal[0]
+
+    asked = {"model": "bonesoup-soup", "messages": question, "max_tokens": 64}
+    answer = client.chat.completions.parse(**asked, response_format=Count)
+    return answer.choices[0].message.parsed.count == 0
+
+
 def header(preference):
     asked = client.with_options(default_headers={"X-Bonesoup-Preference": preference}).chat.completions
     return content(asked.create(model="bonesoup-soup", messages=question, temperature=0))
@@ -71,3 +83,4 @@ tried("several preferences at once", several)
 tried("outcome", outcome)
 tried("system message", system)
 tried("log-probabilities", logprobs)
+tried("typed output", typed)

@@ -1,7 +1,9 @@
+from typing import Literal
+
 from common import HELPFUL, QUESTION, SYSTEM, URL, expected, steered, tried
 
 # shown
-from pydantic_ai import Agent
+from pydantic_ai import Agent, NativeOutput
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -20,8 +22,9 @@ def named(preference):
     return Agent(model, model_settings={"temperature": 0}).run_sync(QUESTION).output
 
 
-def structured():
-    return agent(HELPFUL, output_type=int).run_sync(QUESTION).output
+def structured(output_type):
+    settings = {"max_tokens": 64}
+    return agent(HELPFUL, output_type=output_type).run_sync(QUESTION, model_settings=settings).output == 0
 
 
 steered("model name", named)
@@ -31,4 +34,5 @@ tried(
     "system message",
     lambda: agent(HELPFUL, system_prompt=SYSTEM).run_sync(QUESTION).output == expected(HELPFUL, SYSTEM),
 )
-tried("typed output", structured)
+tried("typed output (`NativeOutput`)", lambda: structured(NativeOutput(Literal[0])))
+tried("typed output by tools", lambda: structured(Literal[0]))

@@ -183,6 +183,21 @@ def test_answers_are_scored_by_the_runs_rewards_as_means_over_seeds(visit, tmp_p
         assert choices[0]["message"]["content"] == page.locator("#strip .answer").last.inner_text() == text
 
 
+def test_a_judges_scores_stand_before_those_of_the_rewards(visit, tmp_path):
+    project = make_project(tmp_path / "project", ["helpful", "harmless"], judged=True)
+    with serving(".", cwd=project) as running:
+        page = visit(f"{running.url}/#at=helpful=1,harmless=0&points=0&beside=none&seed=2")
+        shown(page, "helpful=1,harmless=0")
+        (text,) = ask(page)
+        words = -math.log1p(len(text.split()))
+        expected = [
+            ["judge:", f"helpful {words / 10:.2f}", f"harmless {words / 10:.2f}"],
+            ["learned reward:", f"helpful {words:.2f}", f"harmless {words / 2:.2f}"],
+        ]
+        lines = page.locator("#answers article").first.locator(".scores").all_inner_texts()
+        assert [plain(line).split("\n") for line in lines] == expected
+
+
 def test_shift_enter_starts_a_line_and_a_wrong_field_is_shown(two, visit):
     page = visit(f"{two}/#at=helpful=0.5,harmless=0.5")
     shown(page, "helpful=0.5,harmless=0.5")

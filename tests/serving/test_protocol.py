@@ -10,6 +10,7 @@ from bonesoup.serving.responses import ResponseBody
 from bonesoup.serving.strict import IGNORED, UNSUPPORTED
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "bake"}]}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
 
 
 def fault(body, **change) -> tuple[str, str]:
@@ -39,9 +40,10 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(name, near):
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_an_unsupported_field_is_refused_but_for_the_values_that_change_nothing(name):
-    assert fault(ChatBody, **{name: "other"}) == (name, f"{name} is not supported: leave it out")
+    assert fault(CompletionBody, **{name: "other"}) == (name, f"{name} is not supported: leave it out")
     for neutral in UNSUPPORTED[name]:
         ChatBody(**CHAT, **{name: neutral})
+        CompletionBody(model="m", prompt="bake", **{name: neutral})
 
 
 @pytest.mark.parametrize("name", sorted(IGNORED))
@@ -52,6 +54,10 @@ def test_a_field_that_changes_nothing_is_accepted(name):
 @pytest.mark.parametrize(
     ("body", "change", "param", "words"),
     [
+        (ChatBody, {"tools": [{"type": "function"}]}, "tools", "not supported"),
+        (ChatBody, {"response_format": {"type": "json_object"}}, "response_format", "json_schema"),
+        (ChatBody, {"response_format": SCHEMA, "min_tokens": 2}, "min_tokens", "cannot go with a JSON schema"),
+        (ChatBody, {"response_format": SCHEMA, "ignore_eos": True}, "ignore_eos", "cannot go with a JSON schema"),
         (ChatBody, {"preference": 0.7}, "preference", "mapping of objectives"),
         (ChatBody, {"preference": [0.5, 0.5]}, "preference", "mapping of objectives"),
         (ChatBody, {"stop": list("abcde")}, "stop", "at most 4"),

@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from bonesoup.chat import never_sampled
+from bonesoup.generation.json_answers import JsonAnswer, JsonSchema
 from bonesoup.generation.noise import Noise
 from bonesoup.generation.sampling import Likelihood, choose, likelihoods
 from bonesoup.generation.soup import SoupModel
@@ -38,6 +39,7 @@ class Request:
         min_tokens: tokens before which the answer does not end.
         ignore_eos: never end before `max_new_tokens`.
         alternatives: give the log-probability of every token, and of this many likeliest; None for none.
+        schema: the answer must be JSON of it; needs `min_tokens` 0 and not `ignore_eos`. None for any text.
     """
 
     key: Hashable
@@ -55,6 +57,7 @@ class Request:
     min_tokens: int = 0
     ignore_eos: bool = False
     alternatives: int | None = None
+    schema: JsonSchema | None = None
 
     @cached_property
     def penalised(self) -> bool:
@@ -97,6 +100,7 @@ class Token:
 class _Row:
     request: Request
     noise: Noise
+    json: JsonAnswer | None
     made: list[int] = field(default_factory=list)
 
 
@@ -132,7 +136,10 @@ class RunningBatch:
     @torch.inference_mode()
     def join(self, requests: Sequence[Request]) -> list[Token]:
         """Add rows and return the first token of each."""
-        rows = [_Row(request, Noise(request.seed)) for request in requests]
+        rows = [
+            _Row(request, Noise(request.seed), request.schema.start() if request.schema else None)
+            for request in requests
+        ]
         longest = max(len(request.prompt) for request in requests)
         device = self.policy.model.device
         ids = torch.tensor([[0] * (longest - len(r.prompt)) + list(r.prompt) for r in requests], device=device)
@@ -205,11 +212,14 @@ class RunningBatch:
         requests = [row.request for row in rows]
         wanted = [i for i, request in enumerate(requests) if request.alternatives is not None]
         plain = logits[wanted] if wanted else None
-        ids = choose(logits, requests, [row.made for row in rows], [row.noise for row in rows], self._never, self._ends)
+        made, noise, answers = [row.made for row in rows], [row.noise for row in rows], [row.json for row in rows]
+        ids = choose(logits, requests, made, noise, answers, self._never, self._ends)
         likely = {i: likelihoods(plain[k : k + 1], [ids[i]], requests[i].alternatives)[0] for k, i in enumerate(wanted)}
         tokens = []
         for i, (row, token) in enumerate(zip(rows, ids, strict=True)):
             row.made.append(token)
+            if row.json:
+                row.json.take(token)
             full = len(row.made) >= row.request.max_new_tokens
             end = "stop" if token in self._ends else "length" if full else None
             tokens.append(Token(row.request.key, token, end, likely.get(i)))

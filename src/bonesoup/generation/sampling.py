@@ -1,7 +1,7 @@
 """Choose the next token row by row: penalties, cuts of the distribution, noise, log-probabilities.
 
-Each row depends on its request alone. The order is that of Transformers' generate: penalties, forbidden tokens,
-temperature, top_k, top_p, min_p; then a draw with the row's noise.
+Each row depends on its request alone. The order is that of Transformers' generate: penalties, forbidden tokens (those
+that would break a JSON schema among them), temperature, top_k, top_p, min_p; then a draw with the row's noise.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bonesoup.generation.json_answers import JsonAnswer
 from bonesoup.generation.noise import Noise, draw
 
 # Number of most probable tokens in which a nucleus is searched first.
@@ -87,6 +88,7 @@ def choose(
     requests: Sequence,
     made: list[list[int]],
     noise: list[Noise],
+    answers: Sequence[JsonAnswer | None],
     never: list[int],
     ends: set[int],
 ) -> list[int]:
@@ -94,6 +96,7 @@ def choose(
 
     Args:
         made: tokens of each row's answer so far.
+        answers: each row's place in its JSON schema; None for a row without one.
         never: tokens that are never sampled.
         ends: the end tokens, which a row does not take before its `min_tokens`, or ever with `ignore_eos`.
     """
@@ -102,6 +105,8 @@ def choose(
             penalise(logits[i], request, made[i])
         if request.ignore_eos or len(made[i]) < request.min_tokens:
             logits[i, sorted(ends)] = -torch.inf
+        if answers[i]:
+            logits[i].masked_fill_(~answers[i].allowed().to(logits.device), -torch.inf)
     logits[:, never] = -torch.inf
     chosen = logits.argmax(-1).cpu()
     sampled = [i for i, request in enumerate(requests) if request.temperature > 0]

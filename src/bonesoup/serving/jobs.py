@@ -10,6 +10,7 @@ import numpy as np
 from fastapi import Request as HttpRequest
 
 from bonesoup.generation.batch import GivenText, Request
+from bonesoup.generation.json_answers import JsonSchema
 from bonesoup.generation.sampling import Likelihood
 from bonesoup.serving import steering
 from bonesoup.serving.engine import Answer, Down, Full
@@ -88,6 +89,7 @@ def submit(live: Live, body: ChatBody | CompletionBody, header: str | None = Non
     prompts = [live.chat_prompt(body.messages)] if chat else [live.plain_prompt(prompt) for prompt in body.prompts]
     limit, note = live.limit(max(map(len, prompts)), body.limit, "messages" if chat else "prompt")
     scored = not chat and bool(body.echo) and body.alternatives is not None
+    schema = live.json_schema(body.answer_schema) if chat and body.answer_schema is not None else None
     n, seed = body.n or 1, secrets.randbits(62) if body.seed is None else body.seed
     requests: list[Request | GivenText] = []
 
@@ -102,7 +104,7 @@ def submit(live: Live, body: ChatBody | CompletionBody, header: str | None = Non
             given = add(GivenText(None, prompt, 1, vector, body.alternatives)) if scored and len(prompt) > 1 else None
             for i in range(n):
                 # Every preference gets the same noise, so that answers differ by the preference alone.
-                request = _request(live, body, prompt, vector, seed + p * n + i, limit)
+                request = _request(live, body, prompt, vector, seed + p * n + i, limit, schema)
                 plan.append((prompt, choice, add(request) if limit else None, given))
     answers = queue(live, requests, choices[0].method)
     rows = [
@@ -120,7 +122,15 @@ def submit(live: Live, body: ChatBody | CompletionBody, header: str | None = Non
     return Job(live, body, rows, head, sum(map(len, prompts)))
 
 
-def _request(live: Live, body: ChatBody | CompletionBody, prompt, vector: np.ndarray, seed: int, limit: int) -> Request:
+def _request(
+    live: Live,
+    body: ChatBody | CompletionBody,
+    prompt: Sequence[int],
+    vector: np.ndarray,
+    seed: int,
+    limit: int,
+    schema: JsonSchema | None,
+) -> Request:
     temperature = live.source.temperature if body.temperature is None else body.temperature
     return Request(
         key=None,
@@ -139,6 +149,7 @@ def _request(live: Live, body: ChatBody | CompletionBody, prompt, vector: np.nda
         min_tokens=body.min_tokens or 0,
         ignore_eos=bool(body.ignore_eos),
         alternatives=body.alternatives,
+        schema=schema,
     )
 
 

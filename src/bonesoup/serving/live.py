@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from bonesoup.generation.batch import end_tokens
+from bonesoup.generation.json_answers import JsonSchema, JsonVocabulary
 from bonesoup.serving.engine import Engine
 from bonesoup.serving.errors import ApiError
 from bonesoup.serving.protocol import Message
@@ -56,6 +59,22 @@ class Live:
     def vector(self, choice: Choice) -> np.ndarray:
         """Return the coefficients over all policies in memory, lambda [policy]."""
         return self.engine.policy.spread(list(choice.coefficients.values()), choice.soup)
+
+    @cached_property
+    def _json(self) -> JsonVocabulary:
+        model = self.engine.policy.model
+        return JsonVocabulary(self.tokenizer, model.config.vocab_size, end_tokens(model, self.tokenizer))
+
+    def json_schema(self, schema: dict) -> JsonSchema:
+        """Compile a schema for this model; the first takes half a second for a large vocabulary.
+
+        Raises:
+            ApiError: 400, the server, the model or llguidance cannot do it.
+        """
+        try:
+            return self._json.schema(schema)
+        except ValueError as error:
+            raise ApiError(400, str(error), "response_format", "not_supported") from None
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
         """Tokenise a conversation.

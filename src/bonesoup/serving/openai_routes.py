@@ -1,5 +1,6 @@
 """OpenAI's routes, each with a preference: models, chat, completions, responses, and the tokens of a text."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated
 
@@ -84,6 +85,9 @@ def _model(now: Live, name: str) -> dict:
 @router.post("/v1/chat/completions", **answers(replies.ChatCompletion, events=True))
 async def chat_completions(body: ChatBody, http: HttpRequest, preference: Preference = None):
     """Answer a conversation at a preference, or at several in one batch."""
+    if body.answer_schema is not None:
+        # Compiled here, it does not hold up the answers of others; `submit` then has it at hand.
+        await asyncio.to_thread(http.app.state.live().json_schema, body.answer_schema)
     job = submitted(http, lambda now: submit(now, body, preference))
     return await _respond(job, http)
 

@@ -150,10 +150,42 @@ class Message(Turn):
         return whole_characters(text)
 
 
+class NamedSchema(BaseModel):
+    """A JSON schema as OpenAI's clients send it; answers follow it whether `strict` or not."""
+
+    name: str
+    schema_: dict = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class PlainText(BaseModel):
+    """The usual form of an answer."""
+
+    type: Literal["text"]
+
+
+class JsonOf(BaseModel):
+    """An answer that is JSON of a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat = Annotated[
+    PlainText | JsonOf | None,
+    one_of(
+        'response_format must be {"type": "text"} or {"type": "json_schema", "json_schema": {"name": ..., "schema": '
+        "{...}}}"
+    ),
+]
+
+
 class ChatBody(Sampling):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
+    response_format: ResponseFormat = None
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -163,6 +195,18 @@ class ChatBody(Sampling):
         if self.top_logprobs and not self.logprobs:
             raise refused("top_logprobs", "top_logprobs needs logprobs: true")
         return self
+
+    @model_validator(mode="after")
+    def _ends_with_its_json(self):
+        if self.answer_schema is not None and (self.min_tokens or self.ignore_eos):
+            name = "min_tokens" if self.min_tokens else "ignore_eos"
+            raise refused(name, f"{name} cannot go with a JSON schema, which decides where the answer ends")
+        return self
+
+    @property
+    def answer_schema(self) -> dict | None:
+        """Return the JSON schema that the answer must follow; None for text."""
+        return self.response_format.json_schema.schema_ if isinstance(self.response_format, JsonOf) else None
 
     @property
     def limit(self) -> int | None:

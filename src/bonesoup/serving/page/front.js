@@ -5,30 +5,30 @@ import { make, number, shape, weighed } from "./preference.js";
 export const NAMES = {
   bone: "Bone Soup", rewarded: "Rewarded Soup", sft: "SFT model", oracle: "Oracle (MORLHF)", second: "Second preference",
   lattice: "Lattice Soup", piecewise: "Lattice, piecewise", "least-norm": "Lattice, least norm", curved: "Curved Soup",
-  unmapped: "Bone Soup, λ = μ",
+  unmapped: "Bone Soup, λ = μ", clp: "CLP",
 };
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 8, 24, 42];
 
-// Every pair of objectives for up to three; more are in the table alone.
+// Every pair of up to three objectives; with more there is only the table.
 const pairs = (n) => (n === 2 ? [[0, 1]] : n === 3 ? [[0, 1], [0, 2], [1, 2]] : []);
 
 export function legend(host, kinds) {
   host.replaceChildren(...kinds.map((kind) => make("li", { className: kind }, make("i"), NAMES[kind] ?? kind)));
 }
 
-// joined: the methods whose points lie on one line; here: {kind: {mean, low, high}}, what is expected now.
+// joined: methods whose points lie on one line; here: {kind: {mean, low, high}}, the scores to expect now.
 export function planes(host, front, joined, here) {
   const boxes = pairs(front.objectives.length).map(() => make("div"));
   host.replaceChildren(...boxes);
-  // Drawn at the width there is, so that letters keep their size.
+  // Drawn at the width of its box, so that letters keep their size.
   pairs(front.objectives.length).forEach((pair, i) => boxes[i].append(plane(front, joined, here, pair, boxes[i].clientWidth)));
 }
 
 function ticks(low, high) {
   const step = [0.1, 0.2, 0.25, 0.5, 1, 2, 5, 10].find((size) => (high - low) / size <= 6) ?? 20;
-  const found = [];
-  for (let at = Math.ceil(low / step) * step; at <= high + 1e-9; at += step) found.push(at);
-  return found;
+  const places = [];
+  for (let at = Math.ceil(low / step) * step; at <= high + 1e-9; at += step) places.push(at);
+  return places;
 }
 
 function plane(front, joined, here, [x, y], width) {
@@ -64,15 +64,15 @@ function plane(front, joined, here, [x, y], width) {
   write(`↑ ${front.objectives[y]}`, { class: "axis", x: 0, y: 12 });
   for (const method of methods) {
     const group = shape("g", { class: method });
-    const own = front.methods[method];
-    if (front.objectives.length === 2 && own.length > 1 && joined.includes(method)) {
-      const sorted = [...own].sort((a, b) => a.preference[0] - b.preference[0]);
+    const measured = front.methods[method];
+    if (front.objectives.length === 2 && measured.length > 1 && joined.includes(method)) {
+      const sorted = [...measured].sort((a, b) => a.preference[0] - b.preference[0]);
       group.append(shape("polyline", { class: "path", points: sorted.map((point) => `${atX(point.mean[x])},${atY(point.mean[y])}`).join(" ") }));
     }
-    for (const point of own) {
-      const dot = shape("circle", { class: "dot", r: joined.includes(method) && own.length > 1 ? 3 : 4.5, cx: atX(point.mean[x]), cy: atY(point.mean[y]) });
+    for (const point of measured) {
+      const dot = shape("circle", { class: "dot", r: joined.includes(method) && measured.length > 1 ? 3 : 4.5, cx: atX(point.mean[x]), cy: atY(point.mean[y]) });
       const title = shape("title");
-      const asked = own.length > 1 ? `, ${weighed(front.objectives, point.preference)}` : "";
+      const asked = measured.length > 1 ? `, ${weighed(front.objectives, point.preference)}` : "";
       title.textContent = `${NAMES[method] ?? method}${asked}: ${number(point.mean[x])}, ${number(point.mean[y])}`;
       dot.append(title);
       group.append(dot);

@@ -2,7 +2,7 @@
 
 import { make, number, percent, shape } from "./preference.js";
 
-// What a policy was trained for; weights that are alike are named once.
+// The objectives that a policy was trained for; equal weights are named once.
 function trained(row) {
   const shares = Object.entries(row).filter(([, weight]) => weight > 0).sort((a, b) => b[1] - a[1]);
   const [first, ...rest] = shares;
@@ -12,7 +12,7 @@ function trained(row) {
   return shares.map(([name, weight]) => `${percent(weight)} ${name}`).join(" + ");
 }
 
-// Signed bars: what is taken away again is hollow.
+// Signed bars; negative ones are hollow.
 export function bars(host, policies, coefficients) {
   const widest = Math.max(1, ...Object.values(coefficients).map(Math.abs));
   const grid = make("div", { className: "bars" });
@@ -29,7 +29,7 @@ export function bars(host, policies, coefficients) {
   host.replaceChildren(grid);
 }
 
-// The same as arithmetic: coefficients times rows give what was asked for.
+// The same as arithmetic: coefficients times rows give the preference.
 export function sum(policies, coefficients) {
   const vector = (values) => `(${values.map((value) => number(value)).join(",\u00a0")})`;
   const rows = Object.entries(coefficients).map(([slot, value]) => [value, Object.values(policies[slot])]);

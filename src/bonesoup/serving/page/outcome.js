@@ -1,4 +1,5 @@
-// Asked for by outcome: lower bounds on mean scores, and the objective to be as high as they allow. The server solves it.
+// A preference by outcome: lower bounds on mean scores, and the objective to raise as far as they allow; the server
+// chooses it.
 
 import { make, weighed } from "./preference.js";
 import { json, Refused } from "./talk.js";
@@ -6,8 +7,9 @@ import { json, Refused } from "./talk.js";
 // Limits are rounded down: what is shown must be true.
 const atLeast = (value) => `${Math.floor(value * 100) / 100}`.replace("-", "−");
 
-// Fills `host`; `found(weights)` is called with the preference that was chosen, `failed` with what asks for a token.
-export function layOut(host, soup, found, failed) {
+// Fills `host`. `chosen(weights)` is called with the preference that meets the bounds, `failed` with an error that the
+// note cannot tell of.
+export function layOut(host, soup, chosen, failed) {
   const points = soup.front?.methods[soup.methods[0]] ?? [];
   host.hidden = !points[0]?.floor;
   if (host.hidden) return;
@@ -33,7 +35,7 @@ export function layOut(host, soup, found, failed) {
       const { floor, confidence, prompts } = answer.outcome;
       const limits = soup.objectives.filter((name) => floor[name] !== null).map((name) => `${name} at least ${atLeast(floor[name])}`);
       note.textContent = `${weighed(soup.objectives, weights)}: on average over prompts ${limits.join(", ")}, with ${Math.round(confidence * 100)} % confidence (${prompts} prompts).`;
-      found(weights);
+      chosen(weights);
     } catch (error) {
       if (!(error instanceof Refused) || error.status === 401) {
         failed(error);

@@ -1,4 +1,5 @@
-// Weights over the objectives: their text, and the controls that keep their sum at 1; elements and numbers for all.
+// Weights over the objectives: their text, and the controls that keep their sum at 1. Also how the page makes elements
+// and writes numbers.
 
 // "helpful=0.7,harmless=0.3": four digits, and the largest weight takes what rounding leaves.
 export function text(objectives, weights) {

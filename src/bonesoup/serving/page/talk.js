@@ -1,4 +1,4 @@
-// Requests to the server: with the token of this tab, streamed answers, and the same request as curl and Python.
+// Requests to the server with the token of this tab, streamed answers, and a request as curl and Python.
 
 export class Refused extends Error {
   constructor(status, message) {
