@@ -194,6 +194,7 @@ def test_a_judges_scores_stand_before_those_of_the_rewards(visit, tmp_path):
             ["judge:", f"helpful {words / 10:.2f}", f"harmless {words / 10:.2f}"],
             ["learned reward:", f"helpful {words:.2f}", f"harmless {words / 2:.2f}"],
         ]
+        page.locator("#answers .scores").nth(1).wait_for()
         lines = page.locator("#answers article").first.locator(".scores").all_inner_texts()
         assert [plain(line).split("\n") for line in lines] == expected
 
