@@ -1,6 +1,5 @@
 """Name the paths of the pipeline, relative to the project's root, as dvc.yaml does."""
 
-import os
 from pathlib import Path
 
 OUT = Path("out")
@@ -27,9 +26,8 @@ REPORT = OUT / "report"
 METRICS = OUT / "metrics"
 MEASURED = METRICS / "fronts.json"
 REGISTERED = OUT / "registered.json"
-# Later runs resume from here; a study discards its workspaces, so it keeps this folder elsewhere.
-KEPT = Path(os.path.expandvars(os.environ.get("BONESOUP_KEPT", "")))
-SCRATCH = KEPT / "scratch"
+# Later runs resume from here.
+SCRATCH = Path("scratch")
 # Downloaded models, each under its digest.
-MODELS = KEPT / "var/models"
-TIMES = KEPT / "var/stages.jsonl"
+MODELS = Path("var/models")
+TIMES = Path("var/stages.jsonl")

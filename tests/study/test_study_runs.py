@@ -1,4 +1,4 @@
-"""A study on DVC's queue resumes when killed at any point, repeats no finished cell, leaves nothing running."""
+"""A study resumes when killed at any point, repeats no finished cell, leaves nothing running."""
 
 import os
 import signal
@@ -54,24 +54,24 @@ def interrupted(project, happened, how: int, log) -> None:
 
 def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     results = study.folder / "studies/results/small"
-    kept = study.folder / "var/study/small/kept/beta-0"
+    clone = study.folder / "var/study/small/beta-0"
 
     def training() -> bool:
-        return bool(list(kept.glob("scratch/policies/*/checkpoint-*.pt")))
+        return bool(list(clone.glob("scratch/policies/*/checkpoint-*.pt")))
 
     def second_group() -> bool:
-        ended = kept / "var/stages.jsonl"
+        ended = clone / "var/stages.jsonl"
         return ended.is_file() and "policy@specialists" in ended.read_text() and training()
 
     interrupted(study, training, signal.SIGINT, tmp_path / "1")
     assert [path.name for path in results.iterdir()] == ["default-0.json"]
     finished = (results / "default-0.json").read_bytes()
     written = (results / "default-0.json").stat().st_mtime_ns
-    # Nothing of the first cell ran: every stage was in the run cache of the pipeline.
-    assert read_json(results / "default-0.json")["stages"] == {}
+    # The run cache of the pipeline gave the rest: tidying is never restored, and the report reads params.yaml as text.
+    assert set(read_json(results / "default-0.json")["stages"]) == {"tidy", "report"}
 
     interrupted(study, second_group, signal.SIGKILL, tmp_path / "2")
-    ended = read_jsonl(kept / "var/stages.jsonl")
+    ended = read_jsonl(clone / "var/stages.jsonl")
     before = {row["stage"]: row["seconds"] for row in ended}
     assert len(before) == len(ended), "a stage that had finished before Ctrl-C ran again"
     result = study.run("bonesoup", "study", "small")
@@ -81,6 +81,8 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     assert "2 of 3 cells are done." in result.output
     assert "default-0" not in result.output
     assert "beta-0 done" in result.output
+    assert not clone.exists()
+    assert (clone.with_name("broken-0") / "out/gates").is_dir(), "a failed cell can be looked into"
     assert (results / "default-0.json").read_bytes() == finished
     assert (results / "default-0.json").stat().st_mtime_ns == written
     cell = read_json(results / "beta-0.json")
@@ -96,7 +98,7 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
     assert "| default | Bone Soup | 1 |" in shown.output
     assert "| beta | Bone Soup | 1 |" in shown.output
 
-    # The study changes a setting. Neither the result nor the finished experiment of the old one stands for it.
+    # The study changes a setting. The result of the old one does not stand for it.
     path = study.folder / "studies/small.yaml"
     plan = yaml.load(path)
     plan["settings"]["default"]["evaluation.bootstrap"] = 77
@@ -104,7 +106,7 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(study, tmp_path):
         yaml.dump(plan, out)
     refused = study.run("bonesoup", "study", "small", "--settings", "default")
     assert refused.status == 1
-    assert "default-0.json is of other settings or data" in refused.output
+    assert "default-0.json was made with other settings or data" in refused.output
     assert (
         "Left out, of other settings than the study has now: default-0."
         in study.run("bonesoup", "study", "small", "--show").output

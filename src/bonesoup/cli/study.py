@@ -23,10 +23,11 @@ def study(
     data: Annotated[str | None, typer.Option(help="data file to read instead of the profile's")] = None,
     show: Annotated[bool, typer.Option("--show", help="print the table of what is finished, in Markdown")] = False,
 ) -> None:
-    """Run a study, many settings times many seeds, on DVC's experiment queue. Finished cells are not run again.
+    """Run a study, many settings times many seeds. Finished cells are not run again.
 
-    Each cell is the pipeline of the last commit up to `report`, with a setting's changes and a seed; its result goes to
-    studies/results/NAME. A failed cell does not stop the others; the command then exits with status 1.
+    Each cell is the pipeline of the last commit up to `report`, with a setting's changes and a seed, in a clone under
+    var/study/; its result goes to studies/results/NAME. A failed cell does not stop the others; the command then exits
+    with status 1.
 
     Example: bonesoup study embedded --seeds 0,1 --jobs 2 --time-limit 60
     """

@@ -1,1 +1,1 @@
-"""A study: many cells (setting x seed) of the pipeline on DVC's experiment queue, and their table."""
+"""A study: many cells (setting x seed) of the pipeline, each in a clone, and their table."""

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from bonesoup.study.cells import Cell
 from bonesoup.workspace.declared import stages
-from bonesoup.workspace.repro import RUNNING, SKIPPED
 
 # Stages worth waiting for, in running order.
 STAGES = ("prepare", "sft", "reward", "normalise", "policy")
@@ -14,20 +13,20 @@ STAGES = ("prepare", "sft", "reward", "normalise", "policy")
 def readers(root: Path) -> dict[str, int]:
     """Map each section of the settings to the first of STAGES that reads it, by dvc.yaml."""
     declared = stages(root)
-    found: dict[str, int] = {}
+    first: dict[str, int] = {}
     for index, name in enumerate(STAGES):
         for param in declared[name].params:
-            found.setdefault(param.split(".")[0], index)
-    return found
+            first.setdefault(param.split(".")[0], index)
+    return first
 
 
-def free(cell: Cell, running: Iterable[tuple[Cell, str]]) -> bool:
+def free(cell: Cell, running: Iterable[tuple[Cell, list[str]]]) -> bool:
     """Return True if a cell makes nothing that a running cell is about to make.
 
     Args:
-        running: cells, each with the output of its run.
+        running: cells, each with the stages that it has started or skipped, in order.
     """
-    return all(reached(output) >= parting(cell, other) for other, output in running)
+    return all(reached(names) >= parting(cell, other) for other, names in running)
 
 
 def parting(cell: Cell, other: Cell) -> int:
@@ -40,12 +39,11 @@ def parting(cell: Cell, other: Cell) -> int:
     return min((first.get(section, len(STAGES)) for section in sections), default=len(STAGES))
 
 
-def reached(output: str) -> int:
-    """Count the STAGES that a run has finished, by its output."""
-    matches = [RUNNING.match(line) or SKIPPED.match(line) for line in output.splitlines()]
-    seen = [match[1].partition("@")[0] for match in matches if match]
+def reached(names: list[str]) -> int:
+    """Count the STAGES that a run has finished, by the stages that it has started or skipped, in order."""
+    kinds = [name.partition("@")[0] for name in names]
     # Stages of one kind, such as reward@, run one after another: while the last is in STAGES, its kind is still
     # running.
-    if seen and seen[-1] in STAGES:
-        return STAGES.index(seen[-1])
-    return max((STAGES.index(kind) + 1 for kind in seen if kind in STAGES), default=0)
+    if kinds and kinds[-1] in STAGES:
+        return STAGES.index(kinds[-1])
+    return max((STAGES.index(kind) + 1 for kind in kinds if kind in STAGES), default=0)

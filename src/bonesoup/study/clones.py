@@ -1,0 +1,88 @@
+"""Run a cell by `dvc repro report`, in a clone of the project that belongs to the cell.
+
+Clones share the project's DVC cache and run cache, so that a stage which several cells share runs once. A clone stays
+until its cell is done: a killed cell goes on in it, and a failed one can be looked into.
+"""
+
+import contextlib
+import subprocess
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import psutil
+
+from bonesoup.settings import profiles
+from bonesoup.study.cells import Cell
+from bonesoup.workspace import checkout, graph
+from bonesoup.workspace.repro import dvc, failure, follow, start_dvc
+
+
+class Run:
+    """A cell that runs; it ends with this process, even by kill -9.
+
+    Attributes:
+        clone: its folder.
+        stages: the stages that have started or were skipped, in order.
+    """
+
+    def __init__(self, cell: Cell, clone: Path):
+        self.cell, self.clone = cell, clone
+        self.stages: list[str] = []
+        self._errors: list[str] = []
+        self._last: deque[str] = deque(maxlen=20)
+        self._started = time.monotonic()
+        self._process = start_dvc(["repro", "report"], clone, checkout.variables(clone))
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        for kind, text in follow(self._process):
+            {"error": self._errors, "said": self._last}.get(kind, self.stages).append(text)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self._started
+
+    @property
+    def running(self) -> bool:
+        """Return True until the process has ended and its output is read."""
+        return self._process.poll() is None or self._listener.is_alive()
+
+    def fault(self) -> str | None:
+        """Return the reason why the ended run failed; None if it did not."""
+        status = self._process.returncode
+        if status < 0 and not self._errors:
+            return f"ended by signal {-status}: was it killed for memory?"
+        lines = self._errors or list(self._last)
+        return failure(self.stages[-1] if self.stages else None, lines).rpartition("\n")[0] if status else None
+
+    def stop(self) -> None:
+        """Kill DVC and the stage that it runs."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(family, timeout=10)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+
+
+def start(root: Path, folder: Path, commit: str, cell: Cell) -> Run:
+    """Start a cell in folder/CELL, where its last run stopped if there was one.
+
+    Raises:
+        RuntimeError: data that DVC tracks is not in the cache; DVC's message.
+    """
+    clone = folder / cell.name
+    checkout.prepare(root, clone, commit, None, {})
+    with open(clone / "params.yaml", "w") as out:
+        profiles.yaml.dump(cell.document(), out)
+    if borrowed := checkout.borrowed_paths(root, clone):
+        checkout.change_settings(clone, None, borrowed)
+    if sources := graph.read(clone).sources:
+        dvc(clone, "checkout", *sources)
+    return Run(cell, clone)
