@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bonesoup.diagnose.findings import interval, number
+from bonesoup.diagnose.words import interval, number
 from bonesoup.evaluation import gaming, refusals, tables
 from bonesoup.evaluation.units import UNITS
 from bonesoup.method.methods import title

@@ -5,8 +5,10 @@ from itertools import combinations
 
 import numpy as np
 
-# Number of points along every line, ends included.
+# Points along every line, ends included, as shares of its length.
 PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# Name of the even preference's utility in the table of a line.
+TOGETHER = "mean"
 
 
 @dataclass(frozen=True)
