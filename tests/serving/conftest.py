@@ -24,6 +24,29 @@ def version3(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def metrics():
+    from bonesoup.serving.metrics import Metrics
+
+    return Metrics()
+
+
+@pytest.fixture(scope="module")
+def live(version, metrics):
+    """Serve the soup of two objectives in this process."""
+    from bonesoup.generation.soup import SoupModel
+    from bonesoup.serving.engine import Engine, Limits
+    from bonesoup.serving.live import Bounds, Live
+    from bonesoup.serving.source import from_folder
+
+    source = from_folder(version)
+    main, *others = source.soups.values()
+    engine = Engine(SoupModel.load(main, beside=others), Limits(batch=4, queue=4, seconds=30), metrics)
+    yield Live(source, engine, Bounds(64, 32))
+    engine.close()
+    engine.join()
+
+
+@pytest.fixture(scope="module")
 def browser():
     # Only the desk's tests need it.
     from playwright.sync_api import sync_playwright

@@ -98,6 +98,11 @@ def report(bone: float, gold: float, oracle: float, predicted: float | None) -> 
 
 
 @pytest.fixture
+def made_report():
+    return report
+
+
+@pytest.fixture
 def cell(plan):
     """Return cell(setting, seed, bone, gold, oracle, predicted): write that result of the study `small`."""
     from bonesoup.study import results

@@ -1,0 +1,18 @@
+"""Ask an application in this process, without a server."""
+
+import asyncio
+
+import httpx
+
+CHAT = {"messages": [{"role": "user", "content": "bake mixed"}], "seed": 1}
+
+
+def ask(app, method: str, path: str, **options) -> httpx.Response:
+    """Send a request; an exception of the application becomes its answer."""
+
+    async def run():
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(run())
