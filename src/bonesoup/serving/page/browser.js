@@ -5,7 +5,8 @@ import { make, text } from "./preference.js";
 import { $, state } from "./state.js";
 import { view } from "./view.js";
 
-const MOST = 30;
+// Most questions, and most characters of them all: browsers keep some five million for a site.
+const [MOST, LARGEST] = [30, 1e6];
 
 const key = (kind) => `bonesoup/${state.soup.name}/${state.soup.objectives.join()}/${kind}`;
 const read = (kind) => JSON.parse(localStorage.getItem(key(kind)) ?? "[]");
@@ -18,7 +19,9 @@ function write(kind, entries) {
 export function note() {
   const entry = { view: view(), prompt: $("prompt").value, turns: said() };
   const others = read("history").filter(({ view: other, turns }) => other !== entry.view || turns.length !== entry.turns.length);
-  write("history", [entry, ...others].slice(0, MOST));
+  const entries = [entry, ...others].slice(0, MOST);
+  while (JSON.stringify(entries).length > LARGEST) entries.pop();
+  write("history", entries);
   showHistory();
 }
 
