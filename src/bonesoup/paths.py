@@ -15,6 +15,8 @@ REWARDS = OUT / "rewards"
 GATES = OUT / "gates"
 NORMALISER = OUT / "normaliser.json"
 PROBES = OUT / "probes"
+# Folder in a policy that comes with a base of its own.
+OWN_BASE = "base"
 BETA = OUT / "beta.json"
 ROWS = OUT / "rows"
 POLICIES = OUT / "policies"

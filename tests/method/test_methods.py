@@ -46,12 +46,20 @@ def test_a_method_answers_what_it_says(method):
     if len(table):
         # A correction comes on top of a mixture that is whole.
         assert solved.sum() == pytest.approx(1 + 4 * 0.4 * 0.6 if method.key == "curved" else 1)
+    if MAPPINGS[method.mapping].reads:
+        return
     doubled = answer(table, np.array([0.4, 0.6, 0]), np.array([2.0, 2.0, 2.0]))
     np.testing.assert_allclose(doubled, 2 * solved)
 
 
 def test_what_is_no_single_adapter_is_neither_exported_nor_served():
-    assert {key for key, method in METHODS.items() if not method.exportable} == {"sft", "mod", "ric"}
+    assert {key for key, method in METHODS.items() if not method.exportable} == {
+        "sft",
+        "mod",
+        "ric",
+        "prompt",
+        "shuffled",
+    }
     assert {key for key, method in METHODS.items() if method.exportable and not method.servable} == {"oracle"}
 
 
@@ -78,6 +86,16 @@ def test_adapters_that_are_trained_together_take_the_total_in_one_schedule():
     assert {one.steps for one in plan.values()} == {180}
     assert {one.together for one in plan.values()} == {("clp-1", "clp-2", "clp-3")}
     assert {one.steps for one in trainings(["clp"], PLAN, 60, total=100).values()} == {100}
+
+
+def test_a_policy_that_reads_the_preference_takes_the_total():
+    plan = trainings(["prompt", "shuffled"], PLAN, 60, total=100)
+    assert {slot: (one.steps, one.reads) for slot, one in plan.items()} == {
+        "prompt-1": (100, "own"),
+        "shuffled-1": (100, "others"),
+    }
+    np.testing.assert_allclose(plan["prompt-1"].row, [1 / 3] * 3)
+    assert trainings(["prompt"], PLAN, 60)["prompt-1"].steps == 180
 
 
 def test_longer_and_shorter_schedules_and_those_that_start_from_a_soup():

@@ -88,9 +88,9 @@ def test_every_rival_on_the_same_prompts_with_its_costs(project):
 
 def test_every_soup_of_one_total_of_updates_from_training_to_the_server(project):
     """The policies of each share the total. The soup that the settings name is registered with its mapping."""
-    counts = {"specialist": 2, "backbone": 2, "lattice": 3, "curve": 3, "clp": 2}
+    counts = {"specialist": 2, "backbone": 2, "lattice": 3, "curve": 3, "clp": 2, "prompt": 1}
     project.set(
-        methods=["sft", *SOUPS],
+        methods=["sft", *SOUPS, "prompt"],
         oracles=[],
         basis__beta="auto",
         basis__distribution="uniform",
@@ -117,6 +117,7 @@ def test_every_soup_of_one_total_of_updates_from_training_to_the_server(project)
     np.testing.assert_allclose(middle["least-norm"], [1 / 3, 1 / 3, 1 / 3])
     np.testing.assert_allclose(middle["curved"], [0.5, 0.5, 1])
     np.testing.assert_allclose(middle["clp"], [0.5, 0.5])
+    assert costs["prompt"] == {"policies": 1, "updates": 30, "scored": 480, "passes": 1, "held": 1}
     models = read_json(project.folder / "out/registered.json")["models"]
     assert set(models) == {f"bonesoup-{name}" for name in ("curve-1", "curve-2", "soup", "merged-balanced")}
     recipes = (project.folder / "var").rglob("artifacts/rewarded.json")

@@ -123,7 +123,7 @@ def test_the_default_is_valid():
             "methods",
             ["bone", "magic"],
             "methods.1: Input should be 'sft', 'rewarded', 'bone', 'lattice', 'piecewise', 'least-norm', 'curved', "
-            "'unmapped', 'mod', 'clp', 'ric' or 'oracle'",
+            "'unmapped', 'mod', 'clp', 'prompt', 'shuffled', 'ric' or 'oracle'",
         ),
         ("ric.keep", 1.5, "ric.keep: Input should be less than or equal to 1"),
         ("data.source", "nowhere", "data.source: Input should be"),
@@ -205,8 +205,8 @@ def test_adapters_that_train_together_need_one_group_and_one_process():
     for key, on, off in (("accelerate", "accelerate/cpu-two.yaml", "null"), ("vllm", True, "false")):
         several = raw | {"hardware": raw["hardware"] | {key: on}, "device": "cuda"}
         assert faults(several) == [
-            f"hardware.{key}: TRL trains one adapter at a time, and clp mixes several: set hardware.{key}: {off}, or "
-            "leave clp out of methods"
+            f"hardware.{key}: TRL trains a policy for one row, and clp draws a preference for each prompt: set "
+            f"hardware.{key}: {off}, or leave clp out of methods"
         ]
 
 

@@ -33,7 +33,7 @@ def settings(repository: Path, **rl):
 
 def plan(rows: dict, steps: int = 2, **starts) -> dict:
     """Write a group's file as the stage `basis` does."""
-    return {"slots": rows, "steps": dict.fromkeys(rows, steps), "starts": starts, "together": []}
+    return {"slots": rows, "steps": dict.fromkeys(rows, steps), "starts": starts, "together": [], "reads": {}}
 
 
 def test_a_policy_starts_from_the_soup_of_others_and_each_has_its_schedule(staged, repository):
@@ -63,6 +63,21 @@ def test_adapters_that_are_mixed_in_training_share_every_step(staged, repository
     assert training_costs(facts, settings(repository).rl) == {"policies": 2, "updates": 3, "scored": 12}
     digests = {file_digest(POLICIES / "clps" / slot / "adapter_model.safetensors") for slot in rows}
     assert len(digests) == 2
+
+
+def test_a_policy_that_reads_the_preference_comes_with_its_base(staged, repository):
+    made = {}
+    for slot, reads in (("prompt-1", "own"), ("shuffled-1", "others")):
+        write_json(ROWS / "readers.json", plan({slot: [0.5, 0.5]}, steps=3) | {"reads": {slot: reads}})
+        policy.run(settings(repository), "readers")
+        place = POLICIES / "readers" / slot
+        facts = read_json(place / "policy.json")
+        assert (facts["steps"], facts["row"]) == (3, [0.5, 0.5])
+        assert {"model.safetensors", "tokenizer.json"} <= {path.name for path in (place / "base").iterdir()}
+        made[slot] = facts["fingerprint"], file_digest(place / "adapter_model.safetensors"), file_digest(place / "base")
+    own, others = made.values()
+    assert own[:2] != others[:2]
+    assert own[2] == others[2]
 
 
 def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(staged, repository, capfd):

@@ -13,9 +13,8 @@ from transformers.pytorch_utils import Conv1D
 
 from bonesoup.files import read_jsonl
 from bonesoup.training import joint
-from bonesoup.training.conditional import train_conditional
 from bonesoup.training.goals import EveryPreference
-from bonesoup.training.joint import JointTrainer, leave_one_out, train_policy
+from bonesoup.training.joint import JointTrainer, leave_one_out, train_goal, train_policy
 from bonesoup.training.task import Collapse
 
 
@@ -111,7 +110,7 @@ def test_the_gradient_of_one_preference_is_that_of_the_merged_policy_times_the_c
 def test_a_preference_for_one_objective_trains_that_adapter_as_it_is_trained_alone(tiny_policy, prompts, tmp_path):
     task = make_task(tiny_policy, prompts, max_grad_norm=1e9)
     alone = train_policy(task, "alone", [0.0, 1.0], tmp_path / "alone")
-    other, same = train_conditional(task, given([0.0, 1.0], [0.0, 1.0]), tmp_path / "mixed")
+    other, same = train_goal(task, "conditional policy", given([0.0, 1.0], [0.0, 1.0]), tmp_path / "mixed")
     assert (same / "adapter_model.safetensors").read_bytes() == (alone / "adapter_model.safetensors").read_bytes()
     # Zeros of the other adapter round the norm of the gradient differently.
     for one, step in zip(read_jsonl(same / "steps.jsonl"), read_jsonl(alone / "steps.jsonl"), strict=True):
@@ -160,24 +159,24 @@ def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(tiny_policy, prom
 
     update = joint.Learner.update
     task, goal = make_task(tiny_policy, prompts), EveryPreference(3, 2)
-    whole = train_conditional(task, goal, tmp_path / "whole")
+    whole = train_goal(task, "conditional policy", goal, tmp_path / "whole")
     with monkeypatch.context() as patch:
         patch.setattr(joint.Learner, "update", dying)
         with pytest.raises(Killed):
-            train_conditional(task, goal, tmp_path / "broken")
-    resumed = train_conditional(task, goal, tmp_path / "broken")
+            train_goal(task, "conditional policy", goal, tmp_path / "broken")
+    resumed = train_goal(task, "conditional policy", goal, tmp_path / "broken")
     for one, other in zip(whole, resumed, strict=True):
         for path in one.iterdir():
             assert path.read_bytes() == (other / path.name).read_bytes()
     assert not list((tmp_path / "broken").glob("checkpoint-*"))
     # A second call takes what is there, unless the limits have become tighter.
-    assert train_conditional(task, goal, tmp_path / "broken") == resumed
+    assert train_goal(task, "conditional policy", goal, tmp_path / "broken") == resumed
     tight = make_task(tiny_policy, prompts, limits={"kl": 1000, "entropy": 50.0})
     with pytest.raises(Collapse, match="conditional policy collapsed"):
-        train_conditional(tight, goal, tmp_path / "broken")
+        train_goal(tight, "conditional policy", goal, tmp_path / "broken")
 
 
 def test_a_collapse_is_named(tiny_policy, prompts, tmp_path):
     task = make_task(tiny_policy, prompts, limits={"kl": 1000, "entropy": 50.0})
     with pytest.raises(Collapse, match="conditional policy collapsed at step 1: token entropy"):
-        train_conditional(task, EveryPreference(3, 2), tmp_path)
+        train_goal(task, "conditional policy", EveryPreference(3, 2), tmp_path)

@@ -110,7 +110,8 @@ def settings(file: Path | None, seed: int = 0, **rl):
     raw["rl"] |= {"steps": 4, "prompts": 4, "generations": 4, "micro_batch": 8, "checkpoint_every": 2} | rl
     steps = {"specialist-1": raw["rl"]["steps"]}
     write_json(
-        ROWS / "pair.json", {"slots": {"specialist-1": [1.0, 0.0]}, "steps": steps, "starts": {}, "together": []}
+        ROWS / "pair.json",
+        {"slots": {"specialist-1": [1.0, 0.0]}, "steps": steps, "starts": {}} | {"together": [], "reads": {}},
     )
     raw["rl"] |= {"lora": raw["rl"]["lora"] | {"rank": 2}, **rl}
     raw["hardware"]["accelerate"] = str(file) if file else None

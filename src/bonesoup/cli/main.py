@@ -201,7 +201,6 @@ def generate(
     asked_for = options.weights_of(settings, preference, method)
     recipe = options.recipe(method)
     warnings.filterwarnings("ignore")
-    from bonesoup.generation.reward_context import contexts
     from bonesoup.generation.soup import SoupModel
     from bonesoup.generation.sweep import sweep
 
@@ -210,7 +209,7 @@ def generate(
     messages = [[{"role": "user", "content": text}] for text in prompt]
     seeds = [seed * 1_000_003 + i for i in range(len(prompt))]
     limits = settings.generation
-    asked = contexts(recipe.objectives, recipe.reach, [asked_for]) if recipe.reach else ()
+    asked = recipe.contexts([asked_for])
     for _, responses, _ in sweep(
         policy, mixtures, messages, seeds, limits.temperature, limits.max_new_tokens, 64, asked
     ):

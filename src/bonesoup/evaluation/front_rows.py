@@ -10,7 +10,6 @@ import pandas as pd
 
 from bonesoup.data.gold import gold_scorer
 from bonesoup.files import read_json, read_jsonl, write_json
-from bonesoup.generation.reward_context import contexts
 from bonesoup.generation.sample import Response, log_probabilities
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.generation.sweep import sweep
@@ -145,7 +144,7 @@ def front_rows(
     points = policy.soup.preferences[:1] if policy.soup.mapping == "none" else policy.soup.preferences
     coefficients = np.array([policy.coefficients(point) for point in points])
     temperature, length = generation.temperature, generation.max_new_tokens
-    asked_for = contexts(policy.soup.objectives, policy.soup.reach, points) if policy.soup.reach else ()
+    asked_for = policy.soup.contexts(points)
     throttle = Throttle()
     parts = _read(kept)
     if parts:

@@ -1,4 +1,4 @@
-"""Ask for rewards in the prompt: one token per objective and level, after the words of the last message.
+"""Ask for rewards, or state a preference, in the prompt: one token per objective and level, after the last message.
 
 A level is half a standard deviation of the SFT policy's responses. Added tokens work with any tokenizer, even one
 without numbers, and do not occur in a prompt by chance.
@@ -29,6 +29,14 @@ def context(objectives: Sequence[str], rewards: Sequence[float]) -> str:
 def contexts(objectives: Sequence[str], reach: Sequence[Sequence[float]], preferences: Sequence) -> list[str]:
     """Return the context of each of `preferences` [point, objective]; `reach` is the lowest and the highest rewards."""
     return [context(objectives, rewards) for rewards in target_rewards(preferences, *reach)]
+
+
+def stated(objectives: Sequence[str], preferences: Sequence) -> list[str]:
+    """Return the context of each of `preferences` [point, objective]: weights from 0 to 1 as the lowest to the highest
+    level, each at the nearest.
+    """
+    low, high = LEVELS[0], LEVELS[-1]
+    return [context(objectives, low + np.asarray(weights) * (high - low)) for weights in preferences]
 
 
 def in_context(prompt: Messages, context: str) -> Messages:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from bonesoup.chat import with_template
 from bonesoup.files import read_json
 from bonesoup.generation.mixer import Mixer
+from bonesoup.generation.reward_context import contexts, stated
 from bonesoup.method.mappings import MAPPINGS
 from bonesoup.weights.adapter_files import WEIGHTS, load
 from bonesoup.weights.adapters import Adapter, concatenate
@@ -105,6 +106,12 @@ class Soup:
             for name, path in adapters.items()
         )
         return cls("adapters", Path(base), objectives, "solve" if rows else "direct", policies, ())
+
+    def contexts(self, preferences: Sequence) -> list[str]:
+        """Return the texts that ask for `preferences` [point, objective] in the prompt; none if it reads no prompt."""
+        if self.mapping == "context":
+            return contexts(self.objectives, self.reach, preferences)
+        return stated(self.objectives, preferences) if MAPPINGS[self.mapping].reads else []
 
     def coefficients(self, preference) -> np.ndarray:
         """Return the coefficients lambda [policy] of a preference [objective].
@@ -233,7 +240,7 @@ def merge_adapters(soup: Soup, preference) -> tuple[Adapter, np.ndarray]:
     Raises:
         ValueError: the soup has no policies, or its mixture is not a mixture of weights.
     """
-    if soup.mapping == "context":
+    if MAPPINGS[soup.mapping].reads:
         raise ValueError(f"soup {soup.method} reads the preference in its prompt: there is no adapter to merge")
     if not soup.policies:
         raise ValueError(f"soup {soup.method} has no policies: it is the base {soup.base} alone")

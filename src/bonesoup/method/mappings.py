@@ -21,11 +21,13 @@ class Mapping:
         words: description of the coefficients lambda for a preference mu, for readers.
         answers: the preferences it can answer: `any`, those that are a row of a policy (`rows`), or `one` answer for
             all of them.
+        reads: the model reads the preference in its prompt.
     """
 
     coefficients: Rule
     words: str
     answers: Literal["any", "rows", "one"] = "any"
+    reads: bool = False
 
 
 def direct(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
@@ -114,8 +116,9 @@ MAPPINGS = {
     "direct": Mapping(direct, "are mu itself"),
     "lookup": Mapping(lookup, "choose the policy that was trained for mu", "rows"),
     "single": Mapping(fixed, "are 1", "one"),
-    # The base reads the preference in its prompt.
-    "context": Mapping(fixed, "are none: there are no policies"),
+    # The prompt asks the base for rewards.
+    "context": Mapping(fixed, "are none: there are no policies", reads=True),
+    "prompt": Mapping(fixed, "are 1: the policy reads mu in its prompt", reads=True),
     # The base alone.
     "none": Mapping(fixed, "are none: there are no policies", "one"),
 }

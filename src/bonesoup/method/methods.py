@@ -49,12 +49,15 @@ class Training:
         start: slots whose soup at this row it starts from; empty for the SFT policy.
         together: slots whose adapters, this one among them, are mixed in training and share every step; empty for a
             policy that is trained for its row alone.
+        reads: the preferences that its prompts state: the `own` ones, `others`, drawn independently of those that
+            score (a control), or none.
     """
 
     row: list[float]
     steps: int
     start: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
+    reads: Literal["own", "others"] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Policies:
             None is all.
         total: the policies share the method's total of updates; if False, each gets a full schedule.
         together: all of them are updated in each step of one schedule, which takes the method's total of updates.
+        reads: see `Training`; such a policy takes the method's total too.
     """
 
     kind: str
@@ -76,6 +80,7 @@ class Policies:
     starts: Callable[[Plan], int] | None = None
     total: bool = True
     together: bool = False
+    reads: Literal["own", "others"] | None = None
 
     def slots(self, plan: Plan) -> list[str]:
         """Name every policy of the kind."""
@@ -96,9 +101,12 @@ class Policies:
             return {}
         # Rounded, so that rows equal up to float rounding are one policy.
         rows = np.round(self.rows(plan), 9).tolist()
-        if self.together:
-            count = total or steps * len(slots)
-            return {slot: Training(row, count, together=tuple(slots)) for slot, row in zip(slots, rows, strict=True)}
+        if self.together or self.reads:
+            count, company = total or steps * plan.n, tuple(slots) if self.together else ()
+            return {
+                slot: Training(row, count, together=company, reads=self.reads)
+                for slot, row in zip(slots, rows, strict=True)
+            }
         lengths = np.array(self.lengths(plan) if self.lengths else [1] * len(slots))
         if total is None or not self.total:
             each = [max(1, round(steps * length / lengths.max())) for length in lengths]
@@ -129,6 +137,9 @@ CURVE = Policies(
 )
 # An adapter for each objective, mixed by the preference of each prompt in training.
 CLP = Policies("clp", lambda plan: np.eye(plan.n), together=True)
+# One policy for all preferences; its row is their mean.
+PROMPT = Policies("prompt", lambda plan: np.full((1, plan.n), 1 / plan.n), reads="own")
+SHUFFLED = Policies("shuffled", lambda plan: np.full((1, plan.n), 1 / plan.n), reads="others")
 ORACLES = Policies("oracle", lambda plan: plan.oracles, total=False)
 
 
@@ -164,7 +175,7 @@ class Method:
     @property
     def exportable(self) -> bool:
         """Return True if one merged adapter can stand for its answer to a preference."""
-        return self.policies is not None and self.mixes == "weights"
+        return self.policies is not None and self.mixes == "weights" and not MAPPINGS[self.mapping].reads
 
     @property
     def servable(self) -> bool:
@@ -183,6 +194,8 @@ _TABLE = (
     Method("unmapped", "Bone Soup, λ = μ", ("#3f8fc2", "#9ad3f5"), "v", BACKBONES, "direct"),
     Method("mod", "MOD", ("#b8588f", "#e39cc4"), "^", SPECIALISTS, "solve", mixes="distributions"),
     Method("clp", "CLP", ("#00707a", "#4fc3cc"), "p", CLP, "direct"),
+    Method("prompt", "Preference in the prompt", ("#4a5bd4", "#9aa6f7"), "d", PROMPT, "prompt"),
+    Method("shuffled", "In the prompt, shuffled", ("#7a7f99", "#b7bbcf"), "H", SHUFFLED, "prompt"),
     Method("ric", "RiC", ("#a86f00", "#f0b840"), "P", None, "context", stage="ric"),
     Method("oracle", "Oracle (MORLHF)", ("#008f68", "#35c79b"), "D", ORACLES, "lookup"),
 )

@@ -81,8 +81,8 @@ def _trained(settings: Settings) -> list[int]:
     basis = basis_rows(chosen.kind, len(settings.objectives), settings.beta, chosen.rows)
     plan = Plan.of(basis, settings.oracles)
     every = trainings(settings.methods, plan, settings.rl.steps, settings.rl.updates).values()
-    distinct = {(training.together or tuple(training.row), training.steps, training.start) for training in every}
-    return [steps for _, steps, _ in distinct]
+    distinct = {(each.together or tuple(each.row), each.steps, each.start, each.reads) for each in every}
+    return [steps for _, steps, *_ in distinct]
 
 
 def _weights(settings: Settings, sizes: Estimate) -> float:

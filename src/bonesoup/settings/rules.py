@@ -174,12 +174,13 @@ def hardware_faults(hardware: Hardware, known: Known) -> list[str]:
     faults = []
     if hardware.vllm and (device := known.get("device", "cuda")) != "cuda":
         faults.append(f"hardware.vllm: vLLM generates on a GPU, and device is {device}")
-    mixed = [m for m in known.get("methods", []) if (policies := METHODS[m].policies) and policies.together]
+    kinds = {method: METHODS[method].policies for method in known.get("methods", [])}
+    drawn = [method for method, kind in kinds.items() if kind and (kind.together or kind.reads)]
     for key, off in (("vllm", "false"), ("accelerate", "null")):
-        if mixed and getattr(hardware, key):
+        if drawn and getattr(hardware, key):
             faults.append(
-                f"hardware.{key}: TRL trains one adapter at a time, and {mixed[0]} mixes several: set hardware.{key}: "
-                f"{off}, or leave {mixed[0]} out of methods"
+                f"hardware.{key}: TRL trains a policy for one row, and {drawn[0]} draws a preference for each prompt: "
+                f"set hardware.{key}: {off}, or leave {drawn[0]} out of methods"
             )
     return faults
 

@@ -8,6 +8,8 @@ from bonesoup.method.methods import Plan, trainings
 from bonesoup.paths import BETA, METRICS, ROWS
 from bonesoup.settings.schema import Settings
 
+_STATED = {"own": "them", "others": "others, as a control"}
+
 
 def run(settings: Settings, key: None) -> None:
     wanted, n = settings.basis, len(settings.objectives)
@@ -26,6 +28,7 @@ def run(settings: Settings, key: None) -> None:
                     "slots": {slot: training.row for slot, training in here.items()},
                     "steps": {slot: training.steps for slot, training in here.items()},
                     "starts": {slot: training.start for slot, training in here.items() if training.start},
+                    "reads": {slot: training.reads for slot, training in here.items() if training.reads},
                     "together": list(dict.fromkeys(each.together for each in here.values() if each.together)),
                 },
             )
@@ -33,6 +36,8 @@ def run(settings: Settings, key: None) -> None:
                 start = f", from the soup of {', '.join(training.start)}" if training.start else ""
                 others = ", ".join(other for other in training.together if other != slot)
                 company = f", mixed with {others} at every preference" if others else ""
+                if training.reads:
+                    company = f", as the mean of preferences; prompts state {_STATED[training.reads]}"
                 formula = _formula(settings.objectives, training.row)
                 print(f"basis: {name}/{slot}: {training.steps} steps on {formula}{start}{company}")
 

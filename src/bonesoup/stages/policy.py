@@ -6,13 +6,14 @@ from bonesoup.paths import POLICIES, ROWS
 from bonesoup.settings.schema import Settings
 from bonesoup.training.conditional import train_together
 from bonesoup.training.from_soup import train_from_soup
+from bonesoup.training.prompted import train_reader
 from bonesoup.training.rows import train_rows
 
 
 def run(settings: Settings, key: str) -> None:
     plan = read_json(ROWS / f"{key}.json")
     rows, steps, starts = plan["slots"], plan["steps"], plan["starts"]
-    alone = rows.keys() - starts.keys() - {slot for group in plan["together"] for slot in group}
+    alone = rows.keys() - starts.keys() - plan["reads"].keys() - {slot for group in plan["together"] for slot in group}
     with appearing(POLICIES / key) as folder:
         for count in dict.fromkeys(steps.values()):
             slots = {slot: row for slot, row in rows.items() if steps[slot] == count and slot in alone}
@@ -21,6 +22,8 @@ def run(settings: Settings, key: str) -> None:
         for group in plan["together"]:
             slots = {slot: rows[slot] for slot in group}
             train_together(_lasting(settings, steps[group[0]]), key, slots, folder)
+        for slot, reads in plan["reads"].items():
+            train_reader(_lasting(settings, steps[slot]), key, slot, rows[slot], reads, folder)
         for slot, start in starts.items():
             policies = tuple(Policy(name, folder / name, tuple(rows[name])) for name in start)
             train_from_soup(_lasting(settings, steps[slot]), key, slot, rows[slot], policies, folder)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from bonesoup.files import read_json, write_json
+from bonesoup.method.mappings import MAPPINGS
 from bonesoup.paths import RECIPES, SOUPS
 from bonesoup.settings.schema import Settings
 
@@ -16,7 +17,8 @@ POINTS = 5
 def run(settings: Settings, key: str) -> None:
     recipe = read_json(RECIPES / f"{key}.json")
     with ExitStack() as work:
-        if len(settings.extrapolation.scales) > 1 and recipe["policies"]:
+        steered = recipe["policies"] and not MAPPINGS[recipe["mapping"]].reads
+        if len(settings.extrapolation.scales) > 1 and steered:
             recipe |= _chosen(settings, key, work)
         write_json(SOUPS / f"{key}.json", recipe)
 

@@ -1,9 +1,12 @@
 """soup: for each method, its policies and how a preference becomes merging coefficients. No weights are copied."""
 
+from pathlib import Path
+
 from bonesoup.files import appearing, file_digest, read_json, write_json
+from bonesoup.method.mappings import MAPPINGS
 from bonesoup.method.methods import METHODS, Plan, method_slots
 from bonesoup.method.preferences import lattice
-from bonesoup.paths import METRICS, POLICIES, RECIPES, RIC, ROWS, SFT
+from bonesoup.paths import METRICS, OWN_BASE, POLICIES, RECIPES, RIC, ROWS, SFT
 from bonesoup.settings.schema import Settings
 
 
@@ -30,6 +33,8 @@ def run(settings: Settings, key: None) -> None:
             }
             if record.stage == "ric":
                 soup |= _context()
+            elif MAPPINGS[record.mapping].reads:
+                soup |= _reader(policies)
             write_json(folder / f"{method}.json", soup)
             print(f"soup: {method}: {len(policies)} policies answer {len(preferences)} preferences")
 
@@ -44,6 +49,12 @@ def _context() -> dict:
         "reach": [facts["low"], facts["high"]],
         "costs": {"policies": 1, "updates": facts["updates"], "scored": facts["responses_scored"]},
     }
+
+
+def _reader(policies: list[dict]) -> dict:
+    """Return the entries of a policy that reads the preference: its base has the tokens for it."""
+    base = Path(policies[0]["path"]) / OWN_BASE
+    return {"base": str(base), "reference": str(SFT), "digest": file_digest(base)}
 
 
 def _policy(name: str) -> dict:

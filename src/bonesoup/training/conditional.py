@@ -13,49 +13,26 @@ from pathlib import Path
 
 from bonesoup.files import digest, write_json
 from bonesoup.settings.schema import Settings
-from bonesoup.training.goals import EveryPreference, Goal
-from bonesoup.training.joint import JointTrainer, still_within_limits
+from bonesoup.training.goals import EveryPreference
+from bonesoup.training.joint import train_goal
 from bonesoup.training.rows import inputs
 from bonesoup.training.scratch import scratch
-from bonesoup.training.task import Collapse, Task, task
+from bonesoup.training.task import task
 
 
 def train_together(settings: Settings, group: str, slots: dict[str, list[float]], folder: Path) -> None:
     """Train the adapters of `slots` {slot: vertex [objective]}, one for each objective in order, into folder/<slot>.
 
     Raises:
-        Collapse: of the policy that they make up together.
+        Collapse: KL above its limit, entropy below its limit.
     """
     fingerprint = digest("together", inputs(settings, __name__))
     with scratch(fingerprint) as place:
         common = task(settings)
-        adapters = train_conditional(common, EveryPreference(common.seed, len(slots)), place)
+        goal = EveryPreference(common.seed, len(slots))
+        adapters = train_goal(common, "conditional policy", goal, place)
         for (slot, row), adapter in zip(slots.items(), adapters, strict=True):
             shutil.copytree(adapter, folder / slot)
             facts = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives}
             facts |= {"seed": settings.seed, "steps": settings.rl.steps, "together": list(slots)}
             write_json(folder / slot / "policy.json", facts | {"fingerprint": fingerprint})
-
-
-def train_conditional(task: Task, goal: Goal, scratch: Path) -> list[Path]:
-    """Train all adapters of a goal in one schedule, from the newest checkpoint in `scratch`.
-
-    Returns:
-        A folder in scratch for each adapter, with steps.jsonl.
-
-    Raises:
-        Collapse: KL above its limit, entropy below its limit.
-        ValueError: a reward that is not finite, or too few prompts for one step.
-    """
-    name = "conditional policy"
-    adapters = [scratch / f"adapter-{k}" for k in range(1, goal.adapters + 1)]
-    if not all(adapter.is_dir() for adapter in adapters):
-        trainer = JointTrainer(task, {name: (goal, scratch)})
-        trainer.train(task.rl.steps)
-        (learner,) = trainer.learners
-        if learner.collapsed:
-            raise learner.collapsed
-        learner.finish(adapters, trainer.stack.config, keep=False)
-    elif isinstance(reason := still_within_limits(task, name, adapters[0]), Collapse):
-        raise reason
-    return adapters

@@ -23,11 +23,13 @@ from trl.trainer.utils import disable_dropout_in_model
 
 from bonesoup.chat import never_sampled
 from bonesoup.files import read_jsonl
-from bonesoup.generation.sample import Response, render, responses_of
+from bonesoup.generation.reward_context import in_context
+from bonesoup.generation.sample import Messages, Response, render, responses_of
 from bonesoup.resume import Due
 from bonesoup.training.goals import Fixed, Goal, Row
 from bonesoup.training.learner import Learner, newest_step
 from bonesoup.training.log_probs import Batch, check_head, log_probabilities
+from bonesoup.training.reward_tokens import silence
 from bonesoup.training.rollout import roll_out, uniforms
 from bonesoup.training.stack import AdapterStack, Mixture
 from bonesoup.training.task import Collapse, Task, check_prompts, check_step
@@ -85,6 +87,29 @@ def train_policy(task: Task, name: str, row: Row, scratch: Path) -> Path:
     return result
 
 
+def train_goal(task: Task, name: str, goal: Goal, scratch: Path) -> list[Path]:
+    """Train all adapters of a goal in one schedule, from the newest checkpoint in `scratch`.
+
+    Returns:
+        A folder in scratch for each adapter, with steps.jsonl.
+
+    Raises:
+        Collapse: KL above its limit, entropy below its limit.
+        ValueError: a reward that is not finite, or too few prompts for one step.
+    """
+    adapters = [scratch / f"adapter-{k}" for k in range(1, goal.adapters + 1)]
+    if not all(adapter.is_dir() for adapter in adapters):
+        trainer = JointTrainer(task, {name: (goal, scratch)})
+        trainer.train(task.rl.steps)
+        (learner,) = trainer.learners
+        if learner.collapsed:
+            raise learner.collapsed
+        learner.finish(adapters, trainer.stack.config, keep=False)
+    elif isinstance(reason := still_within_limits(task, name, adapters[0]), Collapse):
+        raise reason
+    return adapters
+
+
 def _folder(scratch: Path, until: int | None) -> Path:
     """Choose where a policy's state lies: a step that the full run has left behind is trained again in a folder
     within."""
@@ -132,8 +157,10 @@ class JointTrainer:
             Learner(task, name, goal, folder, factors[slice(*place)])
             for (name, (goal, folder)), place in zip(wanted.items(), pairwise(self._first), strict=True)
         ]
-        self.prompts = self.tokenizer(render(self.tokenizer, task.prompts), add_special_tokens=False)["input_ids"]
+        self.prompts = self._encoded(task.prompts)
         self.barred = never_sampled(self.tokenizer)
+        if silent := [token for goal, _ in wanted.values() for token in goal.silent]:
+            silence(self.model, self.tokenizer.convert_tokens_to_ids(silent))
         check_head(self.model, self.prompts[0])
 
     def train(self, last: int) -> None:
@@ -179,7 +206,7 @@ class JointTrainer:
             tokens = roll_out(
                 self.stack,
                 [self._mixture(k, each) for k, each in zip(active, rows, strict=True)],
-                [self.prompts[i] for i in chosen],
+                [self._asked(k, chosen, each) for k, each in zip(active, rows, strict=True)],
                 np.stack(noise),
                 generation.temperature,
                 self.tokenizer.eos_token_id,
@@ -196,6 +223,7 @@ class JointTrainer:
         """
         rl, learner = self.task.rl, self.learners[k]
         rows = learner.goal.rows(learner.step, len(chosen))
+        read_prompts = self._asked(k, chosen, rows)
         asked = [self.task.prompts[i] for i in chosen for _ in range(rl.generations)]
         scores = self.scores(asked, responses)
         rewards = (scores * np.repeat(np.asarray(rows, float), rl.generations, axis=0)).sum(1)
@@ -204,14 +232,18 @@ class JointTrainer:
         kl, entropy = [], []
         for start in range(0, len(chosen), prompts_a_pass):
             part = slice(start * rl.generations, (start + prompts_a_pass) * rl.generations)
-            batch = Batch.of(
-                [self.prompts[i] for i in chosen[start : start + prompts_a_pass]],
-                [response.token_ids for response in responses[part]],
-                self.tokenizer.pad_token_id,
-                self.model.device,
+            here = slice(start, start + prompts_a_pass)
+            plain, read = (
+                Batch.of(
+                    prompts[here],
+                    [response.token_ids for response in responses[part]],
+                    self.tokenizer.pad_token_id,
+                    self.model.device,
+                )
+                for prompts in ([self.prompts[i] for i in chosen], read_prompts)
             )
-            mixture = self._mixture(k, rows[start : start + prompts_a_pass])
-            divergence, entropies = self._backward(mixture, batch, rewards[part], len(responses))
+            mixture = self._mixture(k, rows[here])
+            divergence, entropies = self._backward(mixture, read, plain, rewards[part], len(responses))
             kl.append(divergence)
             entropy.append(entropies)
         facts = {
@@ -229,11 +261,22 @@ class JointTrainer:
         texts = [response.text for response in responses]
         return self.task.normaliser(np.stack([r.score(prompts, texts) for r in self.task.rewards], axis=1))
 
+    def _encoded(self, prompts: list[Messages]) -> list[list[int]]:
+        return self.tokenizer(render(self.tokenizer, prompts), add_special_tokens=False)["input_ids"]
+
+    def _asked(self, k: int, chosen: Sequence[int], rows: Sequence[Row]) -> list[list[int]]:
+        """Return the token ids of prompts as policy `k` reads them."""
+        learner = self.learners[k]
+        if contexts := learner.goal.contexts(learner.step, rows):
+            prompts = [self.task.prompts[i] for i in chosen]
+            return self._encoded([in_context(*pair) for pair in zip(prompts, contexts, strict=True)])
+        return [self.prompts[i] for i in chosen]
+
     def _mixture(self, k: int, rows: Sequence[Row]) -> Mixture:
         return self.learners[k].goal.mixture(self._first[k], rows)
 
     def _backward(
-        self, policy: Mixture, batch: Batch, rewards: np.ndarray, of: int
+        self, policy: Mixture, batch: Batch, plain: Batch, rewards: np.ndarray, of: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the gradient of these rows to that of the adapters in use.
 
@@ -241,6 +284,8 @@ class JointTrainer:
         log-probability, and nothing is clipped.
 
         Args:
+            batch: the prompts as the policy reads them.
+            plain: the prompts as the SFT policy reads them.
             rewards: row . normalised rewards [row].
             of: number of rows in the whole step.
 
@@ -251,7 +296,7 @@ class JointTrainer:
         reference = None
         if coefficient:
             with torch.no_grad(), self._precision():
-                reference, _ = log_probabilities(self.model, batch, temperature, self._shared)
+                reference, _ = log_probabilities(self.model, plain, temperature, self._shared)
         self.model.train(not self._shared)
         with self.stack.using([policy]):
             with self._precision():

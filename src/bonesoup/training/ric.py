@@ -17,12 +17,13 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from bonesoup.files import appearing, read_json, read_jsonl, write_json, write_jsonl
-from bonesoup.generation.reward_context import LEVELS, context, in_context, reward_tokens
+from bonesoup.generation.reward_context import context, in_context, reward_tokens
 from bonesoup.generation.sample import sample
 from bonesoup.method.targets import near_front, phases, target_rewards
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Messages, Reward
 from bonesoup.settings import schema
+from bonesoup.training.reward_tokens import add_tokens, untie
 from bonesoup.training.sft import train_sft
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
@@ -242,37 +243,3 @@ def _range(rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and the highest reward of labelled rows, each [objective]: the paper's bounds for requests."""
     rewards = np.array([row["rewards"] for row in rows])
     return rewards.min(axis=0), rewards.max(axis=0)
-
-
-def add_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, objectives: list[str]) -> None:
-    """Append the reward tokens; existing tokens keep their ids, so that the base can score this model's responses.
-
-    Their embeddings, scaled like the others, start on a line for each objective, so that rare levels share in what
-    their neighbours learn.
-
-    Raises:
-        ValueError: the tokenizer already has one of the tokens.
-    """
-    if known := sorted(set(reward_tokens(objectives)) & set(tokenizer.get_vocab())):
-        raise ValueError(f"the tokenizer of the SFT policy has the token {known[0]} already: rename that objective")
-    first = len(tokenizer)
-    tokenizer.add_tokens(reward_tokens(objectives), special_tokens=True)
-    # Pretrained embeddings are often padded beyond the tokenizer: never cut them.
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer))
-    weight = model.get_input_embeddings().weight.detach()
-    mean, spread = weight[:first].float().mean(0), weight[:first].float().std(0)
-    start, direction = torch.randn(2, len(objectives), 1, weight.shape[1])
-    line = start + torch.tensor(LEVELS / LEVELS.max(), dtype=torch.float32)[:, None] * direction
-    weight[first : len(tokenizer)] = (mean + spread * line.flatten(0, 1)).to(weight.dtype)
-
-
-def untie(model: PreTrainedModel) -> None:
-    """Untie the head from the embeddings.
-
-    Apart from LoRA only the new tokens' embeddings are trained. In a head that shares them, PEFT's wrapper would hide
-    them from TRL's loss; and tokens that are never sampled need no trained row in the head.
-    """
-    head = model.get_output_embeddings()
-    head.weight = torch.nn.Parameter(head.weight.detach().clone())
-    model.config.tie_word_embeddings = False

@@ -43,18 +43,18 @@ def draw(logits: torch.Tensor, noise: torch.Tensor, temperature: float) -> torch
 def roll_out(
     stack: AdapterStack,
     policies: Sequence[Mixture],
-    prompts: list[list[int]],
+    prompts: Sequence[list[list[int]]],
     noise: np.ndarray,
     temperature: float,
     end: int,
     pad: int,
     barred: list[int],
 ) -> torch.Tensor:
-    """Sample the responses of every policy to the same prompts.
+    """Sample the responses of every policy to its prompts.
 
     Args:
         policies: the adapters of each, mixed by prompt.
-        prompts: token ids.
+        prompts: token ids [policy][prompt].
         noise: [policy, prompt * responses, token], of `uniforms`.
         end: the token that ends a response.
         barred: tokens that are never sampled.
@@ -66,15 +66,14 @@ def roll_out(
     rows, limit = noise.shape[1], noise.shape[2]
     uniform = torch.tensor(noise, device=device).flatten(0, 1)
     head = stack.model.get_output_embeddings()
-    ids, mask = padded(prompts, pad, device, left=True)
-    ids, mask = ids.repeat(many, 1), mask.repeat(many, 1)
+    ids, mask = padded([prompt for each in prompts for prompt in each], pad, device, left=True)
     sampled = torch.full((many * rows, limit), pad, device=device)
     finished = torch.zeros(many * rows, dtype=torch.bool, device=device)
     with stack.using(policies):
         output = stack.model.base_model(
             input_ids=ids, attention_mask=mask, position_ids=positions(mask), use_cache=True
         )
-        responses, cache = rows // len(prompts), output.past_key_values
+        responses, cache = rows // len(prompts[0]), output.past_key_values
         cache.batch_repeat_interleave(responses)
         mask = mask.repeat_interleave(responses, 0)
         hidden = output.last_hidden_state[:, -1].repeat_interleave(responses, 0)
