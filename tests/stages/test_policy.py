@@ -9,9 +9,10 @@ from pinned import default
 
 from bonesoup.evaluation.costs import training_costs
 from bonesoup.files import file_digest, read_json, read_jsonl, write_json
-from bonesoup.paths import NORMALISER, POLICIES, PROMPTS, REWARDS, ROWS, SCRATCH
+from bonesoup.generation.soup import Soup, SoupModel
+from bonesoup.paths import METRICS, NORMALISER, POLICIES, PROMPTS, RECIPES, REWARDS, ROWS, SCRATCH, SFT
 from bonesoup.settings import params
-from bonesoup.stages import policy
+from bonesoup.stages import policy, soup
 from bonesoup.training import rows as training_rows
 from bonesoup.training.scratch import scratch
 from bonesoup.training.task import Collapse
@@ -78,6 +79,25 @@ def test_a_policy_that_reads_the_preference_comes_with_its_base(staged, reposito
     own, others = made.values()
     assert own[:2] != others[:2]
     assert own[2] == others[2]
+
+
+def test_the_recipe_of_a_policy_that_reads_the_preference_asks_it_on_its_base(staged, repository):
+    raw = settings(repository, steps=1, warmup_steps=0).model_dump(by_alias=True)
+    raw |= {"methods": ["rewarded", "prompt"], "oracles": [], "register": raw["register"] | {"method": "rewarded"}}
+    raw["policies"] = {"specialists": {"slots": ["specialist-1", "specialist-2"]}, "prompts": {"slots": ["prompt-1"]}}
+    chosen = params.check(raw)
+    write_json(METRICS / "basis.json", {"rows": [[0.7, 0.3], [0.3, 0.7]]})
+    write_json(ROWS / "specialists.json", plan({"specialist-1": [1.0, 0.0], "specialist-2": [0.0, 1.0]}, steps=1))
+    write_json(ROWS / "prompts.json", plan({"prompt-1": [0.5, 0.5]}, steps=1) | {"reads": {"prompt-1": "own"}})
+    for group in chosen.policies:
+        policy.run(chosen, group)
+    soup.run(chosen, None)
+    recipe = Soup.read(RECIPES / "prompt.json")
+    assert (recipe.base, recipe.reference) == (POLICIES / "prompts/prompt-1/base", SFT)
+    assert recipe.contexts([[0.0, 1.0]]) == ["<helpful:-3.0><harmless:+3.0>"]
+    assert Soup.read(RECIPES / "rewarded.json").contexts([[0.0, 1.0]]) == []
+    np.testing.assert_array_equal(recipe.coefficients([0.2, 0.8]), [1])
+    SoupModel.load(recipe)
 
 
 def test_equal_rows_are_trained_once_and_others_are_not_mixed_up(staged, repository, capfd):
