@@ -73,8 +73,9 @@ RULES = """\
   (embedded), relevance, factuality and completeness (qa-feedback), or any name (other sources).
 - A `pairs`, `labels` or `head` reward reads `out/data/rewards/<objective>.jsonl`, which `prepare` writes for objectives
   in `data.labels`.
-- `labels` rewards are trained on qa-feedback only, `pairs` rewards on the other sources. hh-rlhf and
-  summarize-from-feedback state one preference, so they train one reward.
+- `labels` rewards are trained on qa-feedback only, `pairs` rewards on the other sources. A file in the hh-rlhf or
+  summarize-from-feedback format states one preference, so it trains one reward; with `source: files` every objective
+  has a file of its own, and `data.labels` are the objectives of `data.files`.
 - A `pretrained` reward states its `input` and `logit`.
 
 **Pins**
@@ -126,6 +127,7 @@ def _rows(schema: dict, name: str, field: dict, required: bool) -> list[list[str
     """Write the table rows of one key and of the keys below it."""
     if entry := _entries(schema, field):
         return _members(schema, f"{name}.<name>", entry)
+    optional = [entry for option in field.get("anyOf", []) if (entry := _entries(schema, option))]
     section = _section(schema, field)
     if section and required:
         return _members(schema, name, section)
@@ -133,7 +135,8 @@ def _rows(schema: dict, name: str, field: dict, required: bool) -> list[list[str
     kind, allowed = _kind(schema, field)
     what = field.get("description", "selects this section" if "const" in field else "")
     row = [f"`{name}`", kind, default, allowed, what]
-    return [row, *(_members(schema, name, section) if section else [])]
+    inner = _members(schema, name, section) if section else []
+    return [row, *inner, *(key for entry in optional for key in _members(schema, f"{name}.<name>", entry))]
 
 
 def _members(schema: dict, prefix: str, model: dict) -> list[list[str]]:

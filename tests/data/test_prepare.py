@@ -109,6 +109,64 @@ def test_quarantine_is_written_and_its_first_rows_shown(tmp_path):
     assert_no_leak(tmp_path)
 
 
+def files(folder, hub=None, **named):
+    parts = {name: {"source": "hh-rlhf", "file": file} for name, file in named.items()}
+    return settings(source="files", path=str(folder), files=parts, labels=list(named), sizes=None, hub=hub)
+
+
+def test_a_file_for_each_objective(tmp_path):
+    """Both files ask questions 20 to 39: each counts once among the prompts, and lies in one split everywhere."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    write_pairs(raw / "a.jsonl", 40, ["{"])
+    write_pairs(raw / "b.jsonl", 60)
+    (raw / "b.jsonl").write_text("\n".join((raw / "b.jsonl").read_text().split("\n")[20:]))
+    summary = run(files(raw, helpful="a.jsonl", harmless="b.jsonl"), tmp_path)
+    tables = {name: read_jsonl(tmp_path / f"data/{name}.jsonl") for name in ("prompts", "sft", "rewards/helpful")}
+    assert (summary["rows_read"], summary["rows_quarantined"]) == (81, 1)
+    assert [len(rows) for rows in tables.values()] == [60, 60, 40]
+    assert len({row["id"] for row in tables["sft"]}) == 60
+    assert len(read_jsonl(tmp_path / "data/rewards/harmless.jsonl")) == 40
+    assert summary["counts"]["helpful: prompts_cut"] == 0
+    assert summary["expectations"]["failed"] == []
+    assert read_jsonl(tmp_path / "data/quarantine.jsonl")[0]["file"] == f"{raw}/a.jsonl"
+    assert_no_leak(tmp_path)
+
+
+def test_two_formats_in_one_run(tmp_path):
+    """The tables of an objective do not depend on the files of the others."""
+    if not (REAL / "qa-feedback").is_dir():
+        pytest.skip(f"real data are absent: {REAL} (set BONESOUP_DATA to their folder)")
+    parts = {
+        "harmless": {"source": "hh-rlhf", "file": "hh-rlhf/harmless-base.jsonl.gz"},
+        "factuality": {"source": "qa-feedback", "file": "qa-feedback/dev_feedback.jsonl.gz"},
+    }
+    both = settings(
+        source="files", path=str(REAL), files=parts, labels=list(parts), sizes=None, max_response_chars=2500
+    )
+    summary = run(both, tmp_path / "both")
+    assert summary["expectations"]["failed"] == []
+    alone = both.parts()[1]
+    run(alone, tmp_path / "alone")
+    tables = [read_jsonl(tmp_path / place / "data/rewards/factuality.jsonl") for place in ("both", "alone")]
+    assert tables[0] == tables[1]
+    assert_no_leak(tmp_path / "both")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    write_pairs(tmp_path / "a.jsonl", 40)
+    with pytest.raises(ValueError, match=f"{tmp_path}/b.jsonl: no such file"):
+        run(files(tmp_path, helpful="a.jsonl", harmless="b.jsonl"), tmp_path / "out")
+
+
+def test_files_of_a_hub_dataset_are_its_folders():
+    parts = files("profiles/hh.yaml", hub="Anthropic/hh-rlhf", helpful="helpful-base", harmless="harmless-base").parts()
+    assert [(part.hub, part.hub_folder, part.labels) for part in parts] == [
+        ("Anthropic/hh-rlhf", "helpful-base", ["helpful"]),
+        ("Anthropic/hh-rlhf", "harmless-base", ["harmless"]),
+    ]
+
+
 @pytest.mark.parametrize(
     ("source", "name", "chars", "labels", "share"),
     [

@@ -45,7 +45,7 @@ def leaves(value, prefix: str = "") -> list[str]:
     """List dotted names of the values of a params file, with names of the user's choice as <name>."""
     if not isinstance(value, dict):
         return [prefix]
-    free = {"policies": "<name>", "rewards": "<objective>"}.get(prefix)
+    free = {"policies": "<name>", "rewards": "<objective>", "data.files": "<name>"}.get(prefix)
     names = [(key, f"{prefix}.{free or key}" if prefix else key) for key in value]
     # Mappings with free names whose values are no sections: one key in the table.
     whole = {"preferences", "estimate.matrices", "estimate.rewards"}

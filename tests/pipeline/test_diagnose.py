@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from projects import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +29,25 @@ def test_a_diagnosis_of_a_finished_run_repeats_without_training(project):
     assert json.loads((project.folder / "here/again.json").read_text()) == document
     assert project.files("out") == before
     assert project.repro().ran == []
+
+
+def test_a_diagnosis_that_is_killed_while_it_samples_resumes_to_the_same_findings(project, tmp_path):
+    command = ["bonesoup", "diagnose", "--samples", "64", "--out", "here/diagnosis.json"]
+    whole = project.run(*command)
+    assert whole.status == 0, whole.output
+    document = project.folder / "here/diagnosis.json"
+    unbroken = document.read_bytes()
+    document.unlink()
+    parts = project.folder / "scratch/fronts"
+    process = project.start(*command, log=tmp_path / "log")
+    wait_for(lambda: len(list(parts.glob("*/part-*.json"))) > 1, process)
+    process.kill()
+    process.wait(60)
+    assert not document.exists()
+    again = project.run(*command)
+    assert "front@diagnose: resuming after" in again.output
+    assert document.read_bytes() == unbroken
+    assert not list(parts.glob("*"))
 
 
 def test_it_needs_the_specialists_only(untouched):

@@ -96,7 +96,7 @@ def test_the_default_is_valid():
         ("data.labels", ["helpful"], "rewards.harmless.source: prepare makes this file only for names in data.labels"),
         ("data.labels", ["helpful", "harmless", "wit"], "data.labels: the embedded source has no labels for wit"),
         ("data.labels", ["helpful", "harmless", "helpful"], "data.labels: ['helpful', 'harmless', 'helpful'] repeats"),
-        ("data.source", "hh-rlhf", "rewards: hh-rlhf states one preference, so it trains one reward, not hel"),
+        ("data.source", "hh-rlhf", "rewards: a hh-rlhf file states one preference, so it trains one reward, not hel"),
         ("data.source", "qa-feedback", "rewards.helpful.kind: the qa-feedback source gives labelled responses"),
         ("data.source", "qa-feedback", "data.labels: the qa-feedback source has no labels for helpful"),
         ("rewards.helpful", LABELLED, "rewards.helpful.kind: the embedded source gives preference pairs, labels do"),

@@ -4,6 +4,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from bonesoup.files import write_json
 from bonesoup.locks import exclusive
 from bonesoup.upkeep import leftovers
@@ -39,6 +41,18 @@ def test_the_model_that_reads_rewards_is_kept_while_it_is_in_out(tmp_path):
         write_json(folder / "ric/ric.json", {})
     write_json(tmp_path / "out/ric/ric.json", {"fingerprint": "used"})
     assert leftovers.stale_scratch(tmp_path, leftovers.used_fingerprints([tmp_path])) == [old]
+
+
+@pytest.mark.parametrize("kind", ["rewards", "fronts", "features"])
+def test_other_work_goes_once_nobody_will_take_it_up(tmp_path, kind):
+    """Interrupted rewards and fronts, and features that no head has asked for in a week."""
+    for name, days in (("old", 9), ("recent", 2)):
+        file = tmp_path / "scratch" / kind / name / "part-00000.json"
+        write_json(file, {})
+        then = time.time() - days * 86400
+        for path in (file, file.parent):
+            os.utime(path, (then, then))
+    assert leftovers.stale_scratch(tmp_path, set()) == [tmp_path / "scratch" / kind / "old"]
 
 
 def test_work_is_seen_by_its_locks(tmp_path):

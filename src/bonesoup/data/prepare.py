@@ -10,7 +10,7 @@ from bonesoup.data import embedded, hh, prompts, qa, summaries
 from bonesoup.data.gold import OBJECTIVES as GOLD_OBJECTIVES
 from bonesoup.data.gold import gold
 from bonesoup.data.read import source_name
-from bonesoup.data.records import Records, prompt_id
+from bonesoup.data.records import Records, joined, prompt_id
 from bonesoup.data.split import assign
 from bonesoup.data.validate import validate
 from bonesoup.data.words import load
@@ -48,6 +48,8 @@ def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:
 
 def read_source(data: Data, seed: int) -> Records:
     """Read the records of a source."""
+    if data.files:
+        return joined({part.labels[0]: read_source(part, seed) for part in data.parts()})
     if data.source == "embedded":
         return embedded.generate(data.path, data.labels, data.sizes, seed)
     sources = {"prompts": prompts, "hh-rlhf": hh, "qa-feedback": qa, "summarize-from-feedback": summaries}

@@ -29,6 +29,31 @@ class Records:
     counts: dict[str, int]
 
 
+def joined(parts: dict[str, Records]) -> Records:
+    """Join the records of several files, each about one objective.
+
+    Ids of SFT texts and counts get the objective in front. A prompt or text that two files share counts once.
+
+    Args:
+        parts: objective -> its records.
+    """
+    prompts, groups, sft = {}, {}, {}
+    for name, part in parts.items():
+        prompts |= {prompt_id(prompt): prompt for prompt in part.prompts}
+        groups |= {prompt: groups.get(prompt, ()) + keys for prompt, keys in part.groups.items()}
+        for row in part.sft:
+            sft.setdefault((prompt_id(row["prompt"]), row["response"]), row | {"id": f"{name}-{row['id']}"})
+    return Records(
+        prompts=list(prompts.values()),
+        groups=groups,
+        sft=list(sft.values()),
+        rewards={name: rows for part in parts.values() for name, rows in part.rewards.items()},
+        quarantine=[entry for part in parts.values() for entry in part.quarantine],
+        rows_read=sum(part.rows_read for part in parts.values()),
+        counts={f"{name}: {count}": n for name, part in parts.items() for count, n in part.counts.items()},
+    )
+
+
 def message(text: str) -> Messages:
     """Return a prompt with a single user turn."""
     return [{"role": "user", "content": text}]

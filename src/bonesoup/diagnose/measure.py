@@ -4,6 +4,7 @@ import numpy as np
 
 from bonesoup.diagnose.lines import Sampled, layout
 from bonesoup.evaluation.front_rows import load_prompts, rows_of_run
+from bonesoup.evaluation.kept import kept
 from bonesoup.files import read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.basis import basis_rows
@@ -76,7 +77,9 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
     ways = tuple(Policy(path.parent.name, path, tuple(row)) for path, row in zip(adapters, eye, strict=True))
     points = tuple(map(tuple, plan.coefficients))
     mixed = Soup("diagnose", SFT, tuple(settings.objectives), "solve", ways, points)
-    frame = rows_of_run(settings, SoupModel.load(mixed, settings.device), load_prompts("validation", samples))
+    prompts = load_prompts("validation", samples)
+    with kept(settings, mixed, prompts) as place:
+        frame = rows_of_run(settings, SoupModel.load(mixed, settings.device), prompts, kept=place)
 
     def table(prefix: str) -> np.ndarray | None:
         columns = [f"{prefix}_{name}" for name in settings.objectives]

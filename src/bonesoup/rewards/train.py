@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from peft import get_peft_model
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -22,6 +23,7 @@ from bonesoup.chat import check_context
 from bonesoup.resume import train
 from bonesoup.rewards.score import render
 from bonesoup.settings import schema
+from bonesoup.weights.lora import lora_config
 
 
 def train_reward(
@@ -46,6 +48,12 @@ def train_reward(
     tokenizer = AutoTokenizer.from_pretrained(base, padding_side="right")
     torch.manual_seed(seed)
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, dtype=torch.float32)
+    if reward.kind == "labels":
+        # One logit and binary cross-entropy: the score is the log-odds of the label, with no free offset.
+        graded = reward.loss == "regression"
+        model.config.problem_type = "regression" if graded else "multi_label_classification"
+    if reward.lora:
+        model = get_peft_model(model, lora_config(reward.lora, "SEQ_CLS"))
     arguments = {
         "output_dir": str(scratch),
         "max_steps": reward.steps,
@@ -74,9 +82,6 @@ def train_reward(
             train_dataset=_pairs(tokenizer, rows),
         )
     else:
-        # One logit and binary cross-entropy: the score is the log-odds of the label, with no free offset.
-        graded = reward.loss == "regression"
-        model.config.problem_type = "regression" if graded else "multi_label_classification"
         trainer = Trainer(
             model=model,
             args=TrainingArguments(**arguments),
@@ -88,7 +93,8 @@ def train_reward(
     train(trainer, name)
     # Not trainer.save_model, which also saves its arguments: they name a temporary folder, and the same run must give
     # the same bytes.
-    trainer.model.save_pretrained(out)
+    trained = trainer.model.merge_and_unload() if reward.lora else trainer.model
+    trained.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return {"input": "chat", "logit": 0}
 

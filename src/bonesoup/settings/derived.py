@@ -50,9 +50,10 @@ def _policies(settings: Mapping[str, Any]) -> dict[str, Any]:
     return derived
 
 
-def _sources(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Name the file that each reward is made from."""
-    derived = {}
+def _sources(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the objectives that have a file each, and the file that each reward is made from."""
+    files = _section(settings, "data").get("files")
+    derived: dict[str, Any] = {"data.labels": list(files)} if isinstance(files, Mapping) else {}
     for objective, reward in _section(settings, "rewards").items():
         if isinstance(reward, Mapping):
             function = reward.get("function") if reward.get("kind") == "function" else None

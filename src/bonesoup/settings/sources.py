@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, model_validator
 
 from bonesoup.settings.pins import Pin, pinned
-from bonesoup.settings.section import Count, Name, Part, Section, note, report
-from bonesoup.settings.training import Fit
+from bonesoup.settings.section import FILL, Count, Name, Part, Section, note, report
+from bonesoup.settings.training import Fit, Lora
 
 # Objectives that a source can label; pairs in the hh-rlhf format can be about anything.
 LABELS = {
@@ -26,17 +26,25 @@ class Sizes(Section):
     prompts: Count = Field(description="prompts for RL, normalisation and evaluation")
 
 
+class File(Section):
+    """The file of one objective."""
+
+    source: Literal["hh-rlhf", "qa-feedback", "summarize-from-feedback"] = Field(description="its format")
+    file: str = Field(description="its name in the folder `path`; with `hub`, the folder of the dataset to read")
+
+
 class Data(Section):
     """Where prompts and reward data come from, and how they are split."""
 
-    source: Literal["embedded", "prompts", "hh-rlhf", "qa-feedback", "summarize-from-feedback"] = Field(
-        description="format of the source: the embedded generator, prompts alone, hh-rlhf pairs, QA-Feedback, or the "
-        "comparisons of summarize_from_feedback (docs/data-formats.md)"
+    source: Literal["embedded", "prompts", "hh-rlhf", "qa-feedback", "summarize-from-feedback", "files"] = Field(
+        description="format of the source: the embedded generator, prompts alone, hh-rlhf pairs, QA-Feedback, the "
+        "comparisons of summarize_from_feedback, or `files`, a file for each objective (docs/data-formats.md)"
     )
     path: str = Field(
-        description="file to read: JSON lines, gzipped or not; for the embedded generator, its word tables; for a Hub "
-        "dataset, the profile that pins it"
+        description="file to read: JSON lines, gzipped or not; for `files`, their folder; for the embedded generator, "
+        "its word tables; for a Hub dataset, the profile that pins it"
     )
+    files: dict[Name, File] | None = Field(None, description="`source: files` only: objective -> its file")
     hub: str | None = Field(None, description="id of a Hugging Face dataset to read instead of `path`")
     revision: str | None = Field(None, description="commit of that dataset; required with `hub`")
     hub_split: str = Field("train", description="split of that dataset")
@@ -53,12 +61,16 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _complete(self, info: ValidationInfo) -> Self:
-        known = LABELS.get(self.source, self.labels)
         faults = [
-            f"data.labels: the {self.source} source has no labels for {name}, it has {', '.join(known)}"
-            for name in self.labels
-            if name not in known
+            f"data.labels: the {part.source} source has no labels for {name}, it has {', '.join(known)}"
+            for part in self.parts()
+            for name in part.labels
+            if name not in (known := LABELS.get(part.source, part.labels))
         ]
+        if (self.source == "files") != bool(self.files):
+            faults.append("data.files: `source: files` needs them, and no other source reads them")
+        elif self.files and self.labels != list(self.files):
+            faults.append(f"data.labels: must be the objectives of data.files, {', '.join(self.files)}; {FILL}")
         if len(set(self.labels)) < len(self.labels):
             faults.append(f"data.labels: {self.labels} repeats a name")
         if self.validation + self.test >= 1:
@@ -68,6 +80,18 @@ class Data(Section):
         report(info, faults)
         note(info, self.pins())
         return self
+
+    def parts(self) -> list["Data"]:
+        """Return a source for each of `files`, about one objective; this source itself if there are none."""
+        changes = {"files": None, "sizes": None}
+        return [
+            self.model_copy(
+                update=changes
+                | {"source": part.source, "labels": [name]}
+                | ({"hub_folder": part.file} if self.hub else {"path": f"{self.path}/{part.file}"})
+            )
+            for name, part in (self.files or {}).items()
+        ] or [self]
 
     def pins(self) -> list[Pin]:
         """Return the Hub dataset that these settings name, if any."""
@@ -122,14 +146,22 @@ class Model(Section):
         return pinned("model.revision", "model", self.source, self.revision)
 
 
-class PairReward(Fit):
+class TrainedReward(Fit):
+    """A whole reward model, trained from the SFT policy's weights."""
+
+    lora: Lora | None = Field(
+        None, description="adapter to train along with the scalar head, then merged; null trains every weight"
+    )
+
+
+class PairReward(TrainedReward):
     """A Bradley-Terry reward model, trained by TRL on preference pairs."""
 
     kind: Literal["pairs"]
     source: str = Field(description="file of pairs that `prepare` writes; filled in")
 
 
-class LabelReward(Fit):
+class LabelReward(TrainedReward):
     """A reward model trained on labelled responses, by regression or binary classification."""
 
     kind: Literal["labels"]
@@ -211,17 +243,19 @@ def reward_faults(name: str, reward: Reward) -> list[str]:
 def source_faults(data: Data, rewards: dict[str, Reward]) -> list[str]:
     """Hold the rewards against the tables that `prepare` makes of the data."""
     faults = []
-    # Like an hh-rlhf file, the embedded generator gives pairs.
-    wrong, has = ("pairs", "labelled responses") if data.source == "qa-feedback" else ("labels", "preference pairs")
+    sources = {name: part.source for part in data.parts() for name in part.labels}
     for name, reward in rewards.items():
+        source = sources.get(name, data.source)
+        # Like an hh-rlhf file, the embedded generator gives pairs.
+        wrong, has = ("pairs", "labelled responses") if source == "qa-feedback" else ("labels", "preference pairs")
         if reward.source == prepared(name) and name not in data.labels:
             faults.append(f"rewards.{name}.source: prepare makes this file only for names in data.labels: add {name}")
         if reward.kind == wrong:
-            faults.append(f"rewards.{name}.kind: the {data.source} source gives {has}, {wrong} do not fit")
+            faults.append(f"rewards.{name}.kind: the {source} source gives {has}, {wrong} do not fit")
     pairs = [name for name, reward in rewards.items() if reward.kind in ("pairs", "head")]
     if data.source in ("hh-rlhf", "summarize-from-feedback") and len(pairs) > 1:
         faults.append(
-            f"rewards: {data.source} states one preference, so it trains one reward, not {', '.join(pairs)}; "
-            "give the others kind function or pretrained"
+            f"rewards: a {data.source} file states one preference, so it trains one reward, not {', '.join(pairs)}; "
+            "give the others kind function or pretrained, or a file each (data.source: files)"
         )
     return faults

@@ -71,7 +71,7 @@ def train(settings: Settings, key: str, reward: schema.PairReward | schema.Label
     from bonesoup.rewards.train import train_reward
 
     rows = read(reward, "train")
-    libraries = [version(package) for package in ("torch", "transformers", "trl", "accelerate")]
+    libraries = [version(package) for package in ("torch", "transformers", "trl", "accelerate", "peft")]
     machine = [settings.seed, settings.threads, settings.device]
     code = code_digest("bonesoup.rewards.train")
     scratch = SCRATCH / "rewards" / digest(reward.model_dump(), rows, file_digest(SFT), libraries, machine, code)

@@ -9,6 +9,7 @@ settings:                             # changes to the profile; the others are c
   three: {profile: embedded-3}
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,12 +22,14 @@ from bonesoup.settings.schema import Name
 
 STUDIES = Path("studies")
 # Settings added after the first results, with the value that changes nothing.
-LATER = (
-    ["model", "sha256", None],
-    ["rl", "updates", None],
-    ["basis", "distribution", "interior"],
-    ["register", "method", "bone"],
-)
+LATER = {
+    "model.sha256": None,
+    "rl.updates": None,
+    "basis.distribution": "interior",
+    "register.method": "bone",
+    "data.files": None,
+    "rewards.*.lora": None,
+}
 
 
 class Plan(BaseModel):
@@ -74,10 +77,21 @@ def identity(document: dict, data: str | None) -> dict[str, str | None]:
 
     Settings in LATER are left out if they have the value given there.
     """
-    settings = document | {"data": {key: value for key, value in document["data"].items() if key != "path"}}
-    for section, *later in LATER:
-        settings[section] = {key: value for key, value in document[section].items() if [key, value] != later}
+    settings = deepcopy(document)
+    del settings["data"]["path"]
+    for key, value in LATER.items():
+        _leave_out(settings, key.split("."), value)
     return {"settings": digest(settings), "data": data}
+
+
+def _leave_out(section: dict, path: list[str], value: Any) -> None:
+    """Delete the key at `path` if it has this value; `*` stands for every key."""
+    key, *rest = path
+    for name in list(section) if key == "*" else [key]:
+        if rest:
+            _leave_out(section[name], rest, value)
+        elif name in section and section[name] == value:
+            del section[name]
 
 
 def alike(a: dict[str, str | None], b: dict[str, str | None]) -> bool:

@@ -24,8 +24,8 @@ from bonesoup.callbacks import quiet
 from bonesoup.chat import never_sampled
 from bonesoup.files import appearing, read_json, read_jsonl, write_json
 from bonesoup.progress import Throttle
-from bonesoup.training.sft import lora_config
 from bonesoup.training.task import Task, check_prompts, check_step, step_line
+from bonesoup.weights.lora import lora_config
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 COMPLETE = "complete.json"

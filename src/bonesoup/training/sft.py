@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from datasets import Dataset
-from peft import LoraConfig
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
@@ -12,6 +11,7 @@ from bonesoup.chat import check_context
 from bonesoup.files import read_json, write_json
 from bonesoup.resume import train
 from bonesoup.settings import schema
+from bonesoup.weights.lora import lora_config
 
 
 def conversation(row: dict) -> dict:
@@ -20,18 +20,6 @@ def conversation(row: dict) -> dict:
         "prompt": row["prompt"],
         "completion": [{"role": "assistant", "content": row["response"]}],
     }
-
-
-def lora_config(lora: schema.Lora, task: str, tokens: list[int] | None = None) -> LoraConfig:
-    """Make PEFT's settings; the embeddings of `tokens` are trained along with the adapter."""
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.targets,
-        task_type=task,
-        trainable_token_indices=tokens,
-    )
 
 
 def train_sft(

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from bonesoup.settings import schema
-from bonesoup.training.sft import lora_config
+from bonesoup.weights.lora import lora_config
 
 Factors = dict[str, tuple[nn.Parameter, nn.Parameter]]
 

@@ -27,7 +27,7 @@ class Plan:
         store, retention: None if there is no store.
         needed: objects that registered versions need.
         objects: files of the DVC cache to delete.
-        training: folders of policies in scratch/ to delete.
+        training: folders in scratch/ to delete.
         leftovers: paths in out/ and var/ to delete.
         notes: what is left alone, and why.
         shared: leave this workspace alone, since others may be working in it.
@@ -52,7 +52,7 @@ class Plan:
             "versions and the models behind them": (max(len(going.versions), len(going.models)), models),
             "MLflow runs": (len(going.runs), runs),
             "objects of the DVC cache": (len(self.objects), sum(path.stat().st_size for path in self.objects)),
-            "training folders in scratch/": (len(self.training), sum(map(leftovers.bytes_of, self.training))),
+            "folders in scratch/": (len(self.training), sum(map(leftovers.bytes_of, self.training))),
             "leftovers in out/ and var/": (len(self.leftovers), sum(map(leftovers.bytes_of, self.leftovers))),
         }
 

@@ -9,7 +9,9 @@ from bonesoup.paths import POLICIES, RIC, SCRATCH
 from bonesoup.study.run import FOLDER as STUDIES
 
 TRAINED = SCRATCH / "policies"
-# Nobody will resume an interrupted policy this long after its last checkpoint.
+# Rewards and fronts keep their state until they are in out/, features for the next heads on the same base.
+OTHERS = [SCRATCH / "rewards", SCRATCH / "fronts", SCRATCH / "features"]
+# Nobody will resume interrupted work this long after it last wrote anything.
 RESUMABLE_DAYS = 7
 DVC_LOCK = Path(".dvc/tmp/lock")
 
@@ -41,9 +43,10 @@ def used_fingerprints(roots: list[Path]) -> set[str]:
 
 
 def stale_scratch(root: Path, used: set[str]) -> list[Path]:
-    """List training folders of policies that are not in out/ and that nobody trains or will resume."""
+    """List folders in scratch/ of which nothing is in out/ and which nobody trains in or will resume."""
     oldest = time.time() - RESUMABLE_DAYS * 86400
-    return sorted(
+    others = [folder for parent in OTHERS for folder in (root / parent).glob("*") if newest(folder) < oldest]
+    return sorted(others) + sorted(
         folder
         for folder in (root / TRAINED).glob("*")
         if folder.is_dir()
