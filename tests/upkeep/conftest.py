@@ -1,8 +1,10 @@
-"""A small DVC project with two results, committed to its cache."""
+"""Small projects to look after: one with two results in its cache, one that registers run after run."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+from miniature import another, copied, graph, write_graph
 
 from bonesoup.workspace import objects
 
@@ -30,3 +32,23 @@ def tracked(tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def project(miniature):
     return miniature
+
+
+@pytest.fixture
+def house(miniature, empty_store, tmp_path, monkeypatch):
+    """Make such a project, with no run yet."""
+    from house import House
+
+    from bonesoup.registry.store import LOCAL_DATABASE
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    root = another(miniature, tmp_path / "house", {}, 0).root
+    copied(empty_store, root / LOCAL_DATABASE)
+    shutil.rmtree(root / ".dvc/cache")
+    stages = graph()
+    del stages["register"]
+    stages["policy"]["do"]["deps"] = ["data/tracked.txt"]
+    write_graph(root, stages)
+    (root / "dvc.lock").unlink()
+    return House(root, miniature.settings_text, miniature.preferences)
