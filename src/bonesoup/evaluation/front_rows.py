@@ -152,7 +152,7 @@ def front_rows(
     for rows, sampled, log_probs in sweep(
         policy, coefficients, messages, seeds, temperature, length, batch, asked_for, len(parts)
     ):
-        columns = scorer.columns([messages[row % len(prompts)] for row in rows], [one.text for one in sampled])
+        columns = scorer.columns([messages[row % len(prompts)] for row in rows], [each.text for each in sampled])
         part = {
             "responses": [asdict(response) for response in sampled],
             "log_probs": log_probs.tolist(),
@@ -209,10 +209,10 @@ def _base_likelihoods(
             values += read_json(file)
             continue
         rows = slice(start, start + batch)
-        found = log_probabilities(sft.model, sft.tokenizer, messages[rows], responses[rows], batch, temperature)
+        part = log_probabilities(sft.model, sft.tokenizer, messages[rows], responses[rows], batch, temperature)
         if file:
-            write_json(file, found.tolist())
-        values += found.tolist()
+            write_json(file, part.tolist())
+        values += part.tolist()
     return np.array(values)
 
 
@@ -234,7 +234,7 @@ def summarise(soup: Soup, rows: pd.DataFrame) -> dict:
         columns = [f"{prefix}_{name}" for name in soup.objectives]
         return means[columns].to_numpy().tolist() if columns[0] in means else None
 
-    found = {
+    summary = {
         "method": soup.method,
         "preferences": points,
         "coefficients": [soup.coefficients(point).tolist() for point in points],
@@ -244,4 +244,4 @@ def summarise(soup: Soup, rows: pd.DataFrame) -> dict:
         "length": means["tokens"].tolist(),
         "finished": means["finished"].tolist(),
     }
-    return found | ({"judge": judge} if (judge := table("judge")) else {})
+    return summary | ({"judge": judge} if (judge := table("judge")) else {})

@@ -34,7 +34,7 @@ def gaming(fronts: Sequence[Front], statistics: Statistics) -> list[dict]:
     sft = next((front for front in fronts if front.method == SFT), None)
     if sft is None or "judge" not in shared_units(fronts):
         return []
-    weights, found = statistics.weights(len(sft.prompts)), []
+    weights, entries = statistics.weights(len(sft.prompts)), []
     for front in (front for front in fronts if front.method != SFT):
         shared = statistics.shared(len(front.preferences))
         # [draw, grid, objective]
@@ -48,8 +48,8 @@ def gaming(fronts: Sequence[Front], statistics: Statistics) -> list[dict]:
                     for k, mu in enumerate(front.preferences)
                 ]
                 worst = max(points, key=lambda point: (point["gamed"], point["ahead"]["value"]))
-                found.append({"method": front.method, "objective": objective} | worst)
-    return found
+                entries.append({"method": front.method, "objective": objective} | worst)
+    return entries
 
 
 def _point(learned: np.ndarray, judge: np.ndarray, statistics: Statistics) -> dict:
@@ -77,13 +77,13 @@ def rows(report: dict) -> list[list[str]]:
     """Write the entry `gaming` of report.json as rows under HEADINGS; none without judges."""
     return [
         [
-            title(one["method"]),
-            one["objective"],
-            preference(report, one["preference"]),
-            *(_gain(one[key]) for key in ("learned", "judge", "ahead")),
-            "may be gamed" if one["gamed"] else "",
+            title(entry["method"]),
+            entry["objective"],
+            preference(report, entry["preference"]),
+            *(_gain(entry[key]) for key in ("learned", "judge", "ahead")),
+            "may be gamed" if entry["gamed"] else "",
         ]
-        for one in report.get("gaming", [])
+        for entry in report.get("gaming", [])
     ]
 
 
@@ -91,10 +91,10 @@ def hints(report: dict) -> list[str]:
     """Say which rewards may be gamed, or that none seems to be; nothing without judges."""
     compared = report.get("gaming", [])
     gamed = [
-        f"Reward {one['objective']} may be gamed by {title(one['method'])} at {preference(report, one['preference'])}: "
-        f"learned {_gain(one['learned'])}, judge {_gain(one['judge'])}."
-        for one in compared
-        if one["gamed"]
+        f"Reward {entry['objective']} may be gamed by {title(entry['method'])} at "
+        f"{preference(report, entry['preference'])}: learned {_gain(entry['learned'])}, judge {_gain(entry['judge'])}."
+        for entry in compared
+        if entry["gamed"]
     ]
     return gamed or [FOLLOWED] * bool(compared)
 

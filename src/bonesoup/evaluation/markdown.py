@@ -33,10 +33,10 @@ def markdown(report: dict) -> str:
 
 
 def _cells(keys: list[str]):
-    def row(one: dict) -> list[str]:
-        cells = [one["cells"].get(metric) for metric in keys]
+    def row(line: dict) -> list[str]:
+        cells = [line["cells"].get(metric) for metric in keys]
         texts = [f"{cell['text']} {cell['interval']}" if cell else "" for cell in cells]
-        return ["↳ " * (one["kind"] == "difference") + one["name"], *texts]
+        return ["↳ " * (line["kind"] == "difference") + line["name"], *texts]
 
     return row
 

@@ -51,8 +51,8 @@ def differences(
 ) -> dict[str, Estimate]:
     """Estimate `front` minus `other` at a preference, paired by prompt."""
     weights = statistics.weights(len(front.prompts))
-    mine, theirs = (draws(f, preference, unit, weights) for f in (front, other))
-    return {name: statistics.estimate(mine[name] - theirs[name]) for name in mine}
+    first, second = (draws(f, preference, unit, weights) for f in (front, other))
+    return {name: statistics.estimate(first[name] - second[name]) for name in first}
 
 
 def measured(fronts: Sequence[Front], statistics: Statistics) -> dict:

@@ -44,12 +44,12 @@ def rows(report: dict) -> list[list[str]]:
     refused = report.get("refusals", {})
     grid = max(refused.values(), key=len, default=[])
     return [
-        [preference(report, point["preference"]), *(_at(own, point["preference"]) for own in refused.values())]
+        [preference(report, point["preference"]), *(_at(shares, point["preference"]) for shares in refused.values())]
         for point in grid
     ]
 
 
 def _at(points: list[dict], wanted: list[float]) -> str:
     """Find a method's share at a preference; what answers every preference alike has one share for all."""
-    share = next((one for one in points if len(points) == 1 or one["preference"] == wanted), None)
+    share = next((point for point in points if len(points) == 1 or point["preference"] == wanted), None)
     return f"{share['value']:.0%} [{100 * share['low']:.0f}, {100 * share['high']:.0f}]" if share else ""

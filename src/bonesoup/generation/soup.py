@@ -168,7 +168,7 @@ class SoupModel:
             raise ValueError(f"soup {others[0].method} is on the base {others[0].base}, {soup.method} on {soup.base}")
         tokenizer = load_tokenizer(soup.base)
         model = load_model(AutoModelForCausalLM, soup.base, dtype=dtype).to(device).eval()
-        policies = tuple(dict.fromkeys(policy for one in (soup, *beside) for policy in one.policies))
+        policies = tuple(dict.fromkeys(policy for recipe in (soup, *beside) for policy in recipe.policies))
         for policy in policies:
             if not (policy.path / WEIGHTS).is_file():
                 raise ValueError(f"soup {soup.method}: {policy.path / WEIGHTS} of {policy.slot} does not exist")

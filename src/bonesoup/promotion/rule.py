@@ -97,9 +97,9 @@ def judge(challenger: Scored, incumbent: Front, yardstick: Yardstick, rule: Rule
     Raises:
         ValueError: the rule names a metric or unit that the yardstick does not give.
     """
-    mine, theirs = replace(challenger.front, method=CHALLENGER), replace(incumbent, method=INCUMBENT)
-    unit = unit_of(rule, [mine, theirs, challenger.fronts[SFT]])
-    (block, *_) = evaluate_fronts([theirs, mine], yardstick, baseline=INCUMBENT).blocks
+    new, old = replace(challenger.front, method=CHALLENGER), replace(incumbent, method=INCUMBENT)
+    unit = unit_of(rule, [new, old, challenger.fronts[SFT]])
+    (block, *_) = evaluate_fronts([old, new], yardstick, baseline=INCUMBENT).blocks
     gaps, guards = block.differences[unit][CHALLENGER], rule.guards
     for gain in rule.gains:
         if gain.metric not in gaps:

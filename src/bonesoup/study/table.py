@@ -155,9 +155,9 @@ def _to_oracle(group: Group, unit: str) -> str:
     for cell in group.cells:
         for grid in cell["grids"].values():
             methods = grid.get(unit, {}).get(DIFFERENCES, {})
-            own, best = (methods.get(method, {}).get(INTERIOR) for method in (group.method, ORACLE))
-            if own and best and group.method != ORACLE:
-                gaps.append(own[0] - best[0])
+            value, best = (methods.get(method, {}).get(INTERIOR) for method in (group.method, ORACLE))
+            if value and best and group.method != ORACLE:
+                gaps.append(value[0] - best[0])
     return written(INTERIOR, mean(gaps), signed=True) if gaps else NONE
 
 
