@@ -45,8 +45,9 @@ from bonesoup.settings.estimate import figures
 from bonesoup.settings.evaluation import Estimate, Machine
 from bonesoup.settings.schema import Settings
 from bonesoup.training.goals import Fixed
-from bonesoup.training.joint import JointTrainer, train_policies
+from bonesoup.training.joint import train_policies
 from bonesoup.training.task import Task
+from bonesoup.training.trainer import JointTrainer
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 PROMPTS = Path("src/bonesoup/data/prompts.jsonl")

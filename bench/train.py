@@ -35,8 +35,8 @@ from bonesoup.rewards.score import Reward
 from bonesoup.settings import schema
 from bonesoup.training import rloo
 from bonesoup.training.goals import Fixed
-from bonesoup.training.joint import JointTrainer
 from bonesoup.training.task import Task
+from bonesoup.training.trainer import JointTrainer
 
 ROWS = {"specialist-1": [1.0, 0.0], "specialist-2": [0.0, 1.0], "backbone-1": [0.7, 0.3], "backbone-2": [0.3, 0.7]}
 

@@ -12,10 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.pytorch_utils import Conv1D
 
 from bonesoup.files import read_jsonl
-from bonesoup.training import joint
 from bonesoup.training.goals import EveryPreference
-from bonesoup.training.joint import JointTrainer, leave_one_out, train_goal, train_policy
+from bonesoup.training.joint import train_goal, train_policy
+from bonesoup.training.learner import Learner
 from bonesoup.training.task import Collapse
+from bonesoup.training.trainer import JointTrainer, leave_one_out
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,11 @@ def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(tiny_policy, prom
         if self.step == at:
             raise Killed
 
-    update = joint.Learner.update
+    update = Learner.update
     task, goal = make_task(tiny_policy, prompts), EveryPreference(3, 2)
     whole = train_goal(task, "conditional policy", goal, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(joint.Learner, "update", dying)
+        patch.setattr(Learner, "update", dying)
         with pytest.raises(Killed):
             train_goal(task, "conditional policy", goal, tmp_path / "broken")
     resumed = train_goal(task, "conditional policy", goal, tmp_path / "broken")

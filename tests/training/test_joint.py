@@ -20,9 +20,10 @@ from bonesoup.generation.sample import responses_of
 from bonesoup.rewards.score import Reward
 from bonesoup.training import joint, rloo
 from bonesoup.training.goals import Fixed
-from bonesoup.training.joint import JointTrainer, train_policies
-from bonesoup.training.learner import schedule
+from bonesoup.training.joint import train_policies
+from bonesoup.training.learner import Learner, schedule
 from bonesoup.training.task import Collapse
+from bonesoup.training.trainer import JointTrainer
 
 ROWS = {"a": [0.7, 0.3], "b": [0.3, 0.7], "c": [1.0, 0.0]}
 
@@ -195,12 +196,12 @@ def test_a_resumed_group_equals_an_unbroken_one_bit_for_bit(together, tiny_polic
         if (self.step, self.name) == at:
             raise Killed
 
-    update = joint.Learner.update
+    update = Learner.update
     task = make_task(tiny_policy, prompts)
-    monkeypatch.setattr(joint.Learner, "update", dying)
+    monkeypatch.setattr(Learner, "update", dying)
     with pytest.raises(Killed):
         train(task, tmp_path)
-    monkeypatch.setattr(joint.Learner, "update", update)
+    monkeypatch.setattr(Learner, "update", update)
     for name, adapter in train(task, tmp_path).items():
         assert_same_files(adapter, together[name])
         assert not list((tmp_path / name).glob("checkpoint-*"))

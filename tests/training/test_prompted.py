@@ -15,10 +15,10 @@ from bonesoup.generation.reward_context import in_context, reward_tokens, stated
 from bonesoup.generation.sample import encode
 from bonesoup.generation.soup import Policy, Soup, SoupModel, merge_adapters
 from bonesoup.rewards.normalise import Normaliser
-from bonesoup.training import joint
 from bonesoup.training.goals import Stated
-from bonesoup.training.joint import JointTrainer
+from bonesoup.training.learner import Learner
 from bonesoup.training.prompted import extend, train_prompted
+from bonesoup.training.trainer import JointTrainer
 
 NAMES = ["flour", "yes"]
 
@@ -90,11 +90,11 @@ def test_a_resumed_training_equals_an_unbroken_one_bit_for_bit(tiny_policy, prom
         if self.step == 3:
             raise Killed
 
-    update = joint.Learner.update
+    update = Learner.update
     task, goal = make_task(tiny_policy, prompts), Stated(3, NAMES)
     whole = train_prompted(task, goal, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(joint.Learner, "update", dying)
+        patch.setattr(Learner, "update", dying)
         with pytest.raises(Killed):
             train_prompted(task, goal, tmp_path / "broken")
     resumed = train_prompted(task, goal, tmp_path / "broken")
