@@ -143,24 +143,24 @@ def fetch(digest: str, work: Path) -> Path:
         Missing: no copy in the registry has this digest; says what to do.
     """
     folder = work / "bases" / digest
+    if folder.is_dir():
+        return folder
     reasons = []
-    for version in copies(MlflowClient(), digest) if not folder.is_dir() else []:
+    for version in copies(MlflowClient(), digest):
         try:
             with appearing(folder) as temporary:
                 _download(version, temporary)
                 if (now := file_digest(temporary)) != digest:
                     raise Missing(f"{reference(version)} has {now[:12]}: delete that version in MLflow first")
-            break
+            return folder
         except Missing as error:
             reasons.append(str(error))
         except (MlflowException, RequestException, OSError) as error:
             reasons.append(f"{reference(version)} cannot be read: {str(error).splitlines()[0]}")
-    if not folder.is_dir():
-        raise Missing(
-            f"its base with SHA-256 {digest} is not whole in the registry ({'; '.join(reasons) or 'no copy there'}): "
-            "`bonesoup register` in the folder of its run, or of its rebuild, sends it again"
-        )
-    return folder
+    raise Missing(
+        f"its base with SHA-256 {digest} is not whole in the registry ({'; '.join(reasons) or 'no copy there'}): "
+        "`bonesoup register` in the folder of its run, or of its rebuild, sends it again"
+    )
 
 
 def _download(version: ModelVersion, into: Path) -> None:

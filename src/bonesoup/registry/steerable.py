@@ -62,7 +62,7 @@ class Answers:
         self.front = read_json(measured) if measured.is_file() else None
         self.objectives = list(soup.objectives)
         with TemporaryDirectory(prefix="bonesoup-") as work:
-            base = bases.of(file.parent.parent, Path(work))
+            base = fetched(file.parents[1], Path(work))
             self.soup = SoupModel.load(replace(soup, base=base) if base else soup, device)
         self.settings = settings
         self.lock = Lock()
@@ -118,6 +118,19 @@ class Answers:
                     f"prompt {row} has {length} tokens; with {new} new ones it does not fit into the model's "
                     f"context of {context}: shorten it or lower max_new_tokens"
                 )
+
+
+def fetched(folder: Path, work: Path) -> Path | None:
+    """Fetch the base that a version's files name into `work`; None if they have all weights themselves.
+
+    Raises:
+        ValueError: the registry has no intact copy of it.
+    """
+    try:
+        return bases.of(folder, work)
+    except bases.Missing as error:
+        name = read_json(folder / "lineage/lineage.json")["name"]
+        raise ValueError(f"this version of {name}: {error}") from None
 
 
 def texts(model_input) -> list[str]:
