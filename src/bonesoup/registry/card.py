@@ -65,6 +65,7 @@ def values(candidate: Candidate, origin: Origin) -> dict[str, Any]:
             "row": dict(zip(objectives, facts["row"], strict=True)),
             "steps": read_json(folders[slot] / "policy.json")["steps"],
             "start": facts.get("start"),
+            "together": facts.get("together"),
         }
         for slot, facts in policies(candidate, origin).items()
     ]

@@ -118,7 +118,7 @@ def signature(candidate: Candidate, origin: Origin) -> ModelSignature:
 
 
 def policies(candidate: Candidate, origin: Origin) -> dict[str, dict]:
-    """Return row and digest of every policy that a version uses, by slot, and the soup that it starts from, if any."""
+    """Return row and digest of every policy that a version uses, by slot, and the others that it was made with."""
     every = _facts(read_json(origin.root / SOUPS / f"{candidate.soup['method']}.json"))
     used = candidate.coefficients.keys() | candidate.folders.keys()
     return {slot: facts for slot, facts in every.items() if slot in used}
@@ -127,7 +127,7 @@ def policies(candidate: Candidate, origin: Origin) -> dict[str, dict]:
 def _facts(soup: dict) -> dict[str, dict]:
     return {
         policy["slot"]: {"row": policy["row"], "sha256": policy["digest"]}
-        | ({"start": policy["start"]} if "start" in policy else {})
+        | {key: policy[key] for key in ("start", "together") if key in policy}
         for policy in soup["policies"]
     }
 

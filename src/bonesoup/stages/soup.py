@@ -60,11 +60,11 @@ def _reader(policies: list[dict]) -> dict:
 def _policy(name: str) -> dict:
     path = POLICIES / name
     facts = read_json(path / "policy.json")
-    start = {"start": facts["start"]} if "start" in facts else {}
+    made_with = {key: facts[key] for key in ("start", "together") if key in facts}
     return {
         "slot": path.name,
         "path": str(path),
         "row": facts["row"],
         # Makes the readers of a soup file depend on the weights it names.
         "digest": file_digest(path / "adapter_model.safetensors"),
-    } | start
+    } | made_with
