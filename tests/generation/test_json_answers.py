@@ -95,6 +95,14 @@ def test_a_model_that_writes_the_json_anyway_is_not_changed(policy, vocabulary, 
         answer.take(token)
 
 
+def test_an_answer_that_cannot_go_on_ends_and_is_not_complete(policy, vocabulary):
+    answer = vocabulary.schema(SCHEMA).start()
+    assert not answer.complete
+    answer.take(policy.tokenizer("z", add_special_tokens=False)["input_ids"][0])
+    assert set(answer.allowed().nonzero().flatten().tolist()) == vocabulary.ends
+    assert not answer.complete
+
+
 def test_a_schema_that_is_wrong_or_unknown_is_refused(vocabulary):
     for schema in ({"type": "foo"}, {"type": "object", "properties": {"a": {"not": {"type": "string"}}}}):
         with pytest.raises(ValueError, match="the schema is wrong or not supported: "):

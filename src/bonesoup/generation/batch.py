@@ -220,8 +220,10 @@ class RunningBatch:
             row.made.append(token)
             if row.json:
                 row.json.take(token)
-            full = len(row.made) >= row.request.max_new_tokens
-            end = "stop" if token in self._ends else "length" if full else None
+            ended = token in self._ends
+            full = ended or len(row.made) >= row.request.max_new_tokens
+            # JSON that llguidance gave up on is cut off, like an answer at its limit.
+            end = "stop" if ended and (row.json is None or row.json.complete) else "length" if full else None
             tokens.append(Token(row.request.key, token, end, likely.get(i)))
         return tokens
 

@@ -88,9 +88,18 @@ class JsonAnswer:
         self._matcher = matcher
 
     def allowed(self) -> torch.Tensor:
-        """Return the tokens that can come next, bool [vocabulary]; an end token only after a complete value."""
+        """Return the tokens that can come next, bool [vocabulary].
+
+        An end token comes only after a complete value, or if llguidance gives up, for example at its limit on the size
+        of a grammar's state.
+        """
         bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
         return torch.from_numpy(bits[: self._vocabulary.size].astype(bool))
+
+    @property
+    def complete(self) -> bool:
+        """Return True if the text so far is JSON of the schema."""
+        return self._matcher.is_accepting()
 
     def take(self, token: int) -> None:
         """Add a token to the answer."""
