@@ -28,8 +28,10 @@ from bonesoup.registry.versions import ensure_model, reference
 
 # Tag of a version and entry of its model_config: the digest of its base.
 BASE = "base"
-# Kind, stage of the run and folder in the run; and the tag with its digest.
+# Kind, and folder in the run; and the tag with its digest.
 KIND, DIGEST = "base", "digest"
+# Tag `stage` of the run; the pipeline has a stage `base`.
+STAGE = "registered base"
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # The base among a version's files. Early versions have it there; the others get a link when they are downloaded.
 PLACE = Path("artifacts") / SFT.name
@@ -69,7 +71,7 @@ def publish(
     for version in have:
         if _sizes(client, version.run_id) == expected:
             return version
-    run = runs.opened(store, f"base {digest[:8]}", digest, runs.tags(KIND, digest, code))
+    run = runs.opened(store, f"base {digest[:8]}", digest, runs.tags(STAGE, digest, code))
     run_id = run.info.run_id
     client.log_artifacts(run_id, str(folder), KIND)
     client.set_terminated(run_id, "FINISHED")

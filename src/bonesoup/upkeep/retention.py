@@ -15,7 +15,7 @@ from mlflow.entities import LoggedModel, Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from bonesoup.registry.bases import BASE, DIGEST, KIND
+from bonesoup.registry.bases import BASE, DIGEST, STAGE
 from bonesoup.registry.mirror import PARENT, STAGES
 from bonesoup.registry.runs import FINGERPRINT
 from bonesoup.registry.store import Store
@@ -67,7 +67,7 @@ def decide(store: Store, prefix: str, keep: int) -> Retention:
     kept = [version for version in mine if reference(version) not in going]
     others = [version for version in everything if reference(version) not in going]
     cut = cut_off(runs, keep)
-    sent = {run.info.run_id: run for run in runs if run.data.tags.get("stage") == KIND and run.info.start_time < cut}
+    sent = {run.info.run_id: run for run in runs if run.data.tags.get("stage") == STAGE and run.info.start_time < cut}
     bases = unnamed([version for version in others if version.run_id in sent], others)
     others = [version for version in others if version not in bases]
     sources = "\n".join(source(store, version) for version in others)
