@@ -101,7 +101,11 @@ def digest(*values: Any) -> str:
 
 
 def md5(path: Path) -> str:
-    """Return the MD5 of a file, the name by which DVC knows its content."""
+    """Return the MD5 of a file or folder, the name by which DVC knows its content."""
+    if path.is_dir():
+        files = sorted((file.relative_to(path).as_posix(), md5(file)) for file in path.rglob("*") if file.is_file())
+        listing = json.dumps([{"md5": content, "relpath": name} for name, content in files])
+        return f"{hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest()}.dir"
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 

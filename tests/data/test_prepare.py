@@ -159,6 +159,19 @@ def test_a_missing_file_is_named(tmp_path):
         run(files(tmp_path, helpful="a.jsonl", harmless="b.jsonl"), tmp_path / "out")
 
 
+def test_two_files_with_the_same_pairs_are_refused(tmp_path):
+    write_pairs(tmp_path / "a.jsonl", 40)
+    write_pairs(tmp_path / "b.jsonl", 40)
+    with pytest.raises(ValueError, match="helpful and harmless have the same 40 rows"):
+        run(files(tmp_path, helpful="a.jsonl", harmless="b.jsonl"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("file", ["../a.jsonl", "/data/a.jsonl", "x/../../a.jsonl"])
+def test_a_file_outside_the_folder_that_dvc_watches_is_refused(file):
+    with pytest.raises(ValueError, match="data.files.helpful.file: .* leaves the folder data.path"):
+        files("data", helpful=file)
+
+
 def test_files_of_a_hub_dataset_are_its_folders():
     parts = files("profiles/hh.yaml", hub="Anthropic/hh-rlhf", helpful="helpful-base", harmless="harmless-base").parts()
     assert [(part.hub, part.hub_folder, part.labels) for part in parts] == [

@@ -109,6 +109,14 @@ def test_a_schema_that_is_wrong_or_unknown_is_refused(vocabulary):
             vocabulary.schema(schema)
 
 
+def test_a_schema_that_is_nested_too_deeply_is_refused(vocabulary):
+    schema = {"type": "string"}
+    for _ in range(300):
+        schema = {"items": schema}
+    with pytest.raises(ValueError, match="the schema is wrong or not supported: recursion limit"):
+        vocabulary.schema(schema)
+
+
 def test_a_tokenizer_of_words_cannot_write_json(tmp_path):
     folder = make_version(tmp_path / "soup", ["helpful", "harmless"], tokenizer="words")
     words = SoupModel.load(Soup.read(folder / "artifacts/soup.json", folder / "artifacts"))

@@ -1,6 +1,8 @@
 """Decisions sent to a receiver that answers, refuses, is busy for a while, or is not there."""
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -91,3 +93,23 @@ def test_a_receiver_that_is_not_there_costs_seconds_and_the_others_are_told(rece
     assert line == "127.0.0.1 was not told of the new champion: ConnectionError"
     assert time.monotonic() - started < 10
     assert len(got) == 1
+
+
+def test_a_receiver_that_never_finishes_its_answer_does_not_hold_up_the_command(receiver, monkeypatch):
+    url, got, _ = receiver
+    monkeypatch.setattr(announce, "LONGEST", 1)
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        threading.Thread(target=_drip, args=(slow,), daemon=True).start()
+        started = time.monotonic()
+        (line,) = announce.announce(MOVED, [f"http://127.0.0.1:{slow.getsockname()[1]}/", url])
+    assert line == "127.0.0.1 was not told of the new champion: no answer in 1 seconds"
+    assert time.monotonic() - started < 5
+    assert len(got) == 1
+
+
+def _drip(server):
+    connection, _ = server.accept()
+    with contextlib.suppress(OSError):
+        while True:
+            connection.send(b"H")
+            time.sleep(0.1)

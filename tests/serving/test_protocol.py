@@ -58,6 +58,7 @@ def test_a_field_that_changes_nothing_is_accepted(name):
         (ChatBody, {"response_format": {"type": "json_object"}}, "response_format", "json_schema"),
         (ChatBody, {"response_format": SCHEMA, "min_tokens": 2}, "min_tokens", "cannot go with a JSON schema"),
         (ChatBody, {"response_format": SCHEMA, "ignore_eos": True}, "ignore_eos", "cannot go with a JSON schema"),
+        (ChatBody, {"response_format": SCHEMA, "stop": ","}, "stop", "cannot go with a JSON schema"),
         (ChatBody, {"preference": 0.7}, "preference", "mapping of objectives"),
         (ChatBody, {"preference": [0.5, 0.5]}, "preference", "mapping of objectives"),
         (ChatBody, {"stop": list("abcde")}, "stop", "at most 4"),

@@ -106,6 +106,24 @@ def test_data_that_does_not_exist_is_refused_at_once_and_nothing_is_written(tmp_
     assert not target.exists()
 
 
+def test_every_file_of_a_folder_with_one_for_each_objective_must_be_there(tmp_path):
+    helpful, harmless = (tmp_path / f"{name}-base.jsonl.gz" for name in ("helpful", "harmless"))
+    helpful.touch()
+    with pytest.raises(ValueError, match=f"a folder with a file for each of helpful, harmless, and {harmless} is no"):
+        profiles.compose("smollm2-hh-both", str(tmp_path))
+    with pytest.raises(ValueError, match=f"and {helpful}/helpful-base.jsonl.gz is no file"):
+        profiles.compose("smollm2-hh-both", str(helpful))
+    harmless.touch()
+    assert profiles.compose("smollm2-hh-both", str(tmp_path))["data"]["path"] == str(tmp_path)
+    with pytest.raises(ValueError, match=f"--data {tmp_path}: expected a file"):
+        profiles.compose("qa-feedback", str(tmp_path))
+
+
+def test_methods_that_cannot_be_registered_are_not_offered():
+    with pytest.raises(ValueError, match="bone is not among methods: add it; none of them can be registered"):
+        profiles.compose("quick", changes={"methods": ["sft", "prompt"]})
+
+
 def test_what_follows_from_the_rest_is_in_no_profile_and_in_every_params_file(tmp_path):
     for name in profiles.names():
         stated = read((ROOT / f"profiles/{name}.yaml").read_text())

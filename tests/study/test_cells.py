@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from bonesoup.files import md5
 from bonesoup.study import cells, run
 
 ROOT = cells.STUDIES.absolute().parent
@@ -85,3 +86,24 @@ def test_nothing_is_cleaned_while_a_study_runs(tmp_path):
     with exclusive(tmp_path / run.FOLDER / "small/lock"):
         assert at_work(tmp_path) == [f"process {os.getpid()} holds {tmp_path / 'var/study/small/lock'}"]
     assert at_work(tmp_path) == []
+
+
+def test_other_content_in_a_folder_of_data_makes_another_cell(tmp_path):
+    """The digest is the one that DVC records of a folder in dvc.lock."""
+    from dvc_data.hashfile.build import build
+    from dvc_data.hashfile.db import HashFileDB
+    from dvc_objects.fs.local import LocalFileSystem
+
+    folder = tmp_path / "data"
+    (folder / "b").mkdir(parents=True)
+    (folder / "b/x.jsonl").write_text("1\n")
+    (folder / "a é.jsonl").write_text("2\n")
+    system = LocalFileSystem()
+    store = HashFileDB(system, str(tmp_path / "cache"))
+    _, _, listed = build(store, str(folder), system, "md5")
+    document = {"data": {"path": str(folder), "files": None}, "rewards": {}, "model": {}, "rl": {}, "basis": {}}
+    document["register"] = {}
+    before = cells.identity(document, md5(folder))
+    assert before["data"] == listed.hash_info.value
+    (folder / "b/x.jsonl").write_text("3\n")
+    assert not cells.alike(before, cells.identity(document, md5(folder)))

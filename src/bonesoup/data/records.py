@@ -1,6 +1,7 @@
 """The rows that every source hands to `prepare`, not yet split, and those set aside."""
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from bonesoup.files import digest
@@ -36,7 +37,14 @@ def joined(parts: dict[str, Records]) -> Records:
 
     Args:
         parts: objective -> its records.
+
+    Raises:
+        ValueError: two objectives have the same rows, so they would be one.
     """
+    tables = {name: rows for part in parts.values() for name, rows in part.rewards.items()}
+    for a, b in combinations(tables, 2):
+        if tables[a] == tables[b]:
+            raise ValueError(f"data.files: {a} and {b} have the same {len(tables[a])} rows; give each its own file")
     prompts, groups, sft = {}, {}, {}
     for name, part in parts.items():
         prompts |= {prompt_id(prompt): prompt for prompt in part.prompts}
@@ -47,7 +55,7 @@ def joined(parts: dict[str, Records]) -> Records:
         prompts=list(prompts.values()),
         groups=groups,
         sft=list(sft.values()),
-        rewards={name: rows for part in parts.values() for name, rows in part.rewards.items()},
+        rewards=tables,
         quarantine=[entry for part in parts.values() for entry in part.quarantine],
         rows_read=sum(part.rows_read for part in parts.values()),
         counts={f"{name}: {count}": n for name, part in parts.items() for count, n in part.counts.items()},

@@ -60,8 +60,13 @@ class JsonVocabulary:
     def _compile(self, schema: str) -> str:
         from llguidance import LLMatcher
 
-        grammar = LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": SPACE})
-        if fault := LLMatcher.validate_grammar(grammar, self.tokens):
+        try:
+            grammar = LLMatcher.grammar_from_json_schema(schema, overrides={"whitespace_pattern": SPACE})
+            fault = LLMatcher.validate_grammar(grammar, self.tokens)
+        except ValueError as error:
+            # It reads nesting up to a fixed depth.
+            fault = str(error)
+        if fault:
             raise ValueError(f"the schema is wrong or not supported: {fault}")
         return grammar
 

@@ -4,7 +4,8 @@ For stores without a server, which have no webhooks themselves; a receiver canno
 has happened stands, whether or not the receivers answer.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
 from urllib.parse import urlsplit
 
 import requests
@@ -15,8 +16,10 @@ from bonesoup.promotion.champion import MOVED, Decision
 from bonesoup.registry import events
 from bonesoup.registry.versions import CHAMPION
 
-# Seconds that a receiver may take for each attempt. With three more attempts, all is over in half a minute.
+# Seconds that a receiver may stay silent at each attempt, and that all attempts together may take: a receiver that
+# sends a byte now and then is never silent.
 PATIENCE = 5
+LONGEST = 30
 FIRST_PAUSE = 0.5
 BUSY = (429, 500, 502, 503, 504)
 
@@ -29,11 +32,27 @@ def announce(decision: Decision, urls: list[str]) -> list[str]:
     number = decision.after.partition("/")[2] if decision.after else None
     about = {name: getattr(decision, name) for name in ("action", "verdict", "before", "after", "reason", "time")}
     body = events.alias_event(model, CHAMPION, number, decision=about)
-    with ThreadPoolExecutor(len(urls)) as pool:
-        return [line for line in pool.map(lambda url: _send(url, body), urls) if line]
+    problems: dict[int, str | None] = {}
+    # Daemons, so that the command can end before a receiver does.
+    senders = [
+        threading.Thread(target=lambda k=k, url=url: problems.update({k: _send(url, body)}), daemon=True)
+        for k, url in enumerate(urls)
+    ]
+    for sender in senders:
+        sender.start()
+    end = time.monotonic() + LONGEST
+    for sender in senders:
+        sender.join(max(0, end - time.monotonic()))
+    late = f"no answer in {LONGEST} seconds"
+    return [
+        f"{urlsplit(url).hostname} was not told of the new champion: {problem}"
+        for k, url in enumerate(urls)
+        if (problem := problems.get(k, late))
+    ]
 
 
 def _send(url: str, body: bytes) -> str | None:
+    """Send an event; return the reason if the receiver did not take it."""
     again = Retry(
         total=3,
         backoff_factor=FIRST_PAUSE,
@@ -49,9 +68,5 @@ def _send(url: str, body: bytes) -> str | None:
         try:
             answer = session.post(url, body, headers=headers, timeout=PATIENCE, allow_redirects=False)
         except requests.RequestException as error:
-            problem = type(error).__name__
-        else:
-            if answer.ok and not answer.is_redirect:
-                return None
-            problem = f"status {answer.status_code}"
-    return f"{urlsplit(url).hostname} was not told of the new champion: {problem}"
+            return type(error).__name__
+    return None if answer.ok and not answer.is_redirect else f"status {answer.status_code}"

@@ -198,8 +198,9 @@ class ChatBody(Sampling):
 
     @model_validator(mode="after")
     def _ends_with_its_json(self):
-        if self.answer_schema is not None and (self.min_tokens or self.ignore_eos):
-            name = "min_tokens" if self.min_tokens else "ignore_eos"
+        given = [name for name in ("min_tokens", "ignore_eos", "stop") if getattr(self, name)]
+        if self.answer_schema is not None and given:
+            name = given[0]
             raise refused(name, f"{name} cannot go with a JSON schema, which decides where the answer ends")
         return self
 

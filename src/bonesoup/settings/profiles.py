@@ -69,7 +69,13 @@ def composed(
         for missing in params.check(plain(made.document), _where(name), pinned=False).pins():
             if not missing.revision:
                 _set(made.document, missing.key, pins.newest(missing))
-    params.check(plain(made.document), _where(name))
+    settings = params.check(plain(made.document), _where(name))
+    if data:
+        for part in settings.data.parts():
+            if not Path(part.path).is_file():
+                listed = ", ".join(settings.data.files or ())
+                expected = f"a folder with a file for each of {listed}" if listed else "a file"
+                raise ValueError(f"--data {data}: expected {expected}, and {part.path} is no file")
     return made
 
 

@@ -213,8 +213,9 @@ def register_faults(register: Register, known: Known) -> list[str]:
         unknown = [key for key in register.merged if key not in named]
         faults += [f"register.merged: {key!r} is no named preference" for key in unknown]
     if methods is not None and register.method not in methods:
-        served = ", ".join(method for method in methods if METHODS[method].servable)
-        faults.append(f"register.method: {register.method} is not among methods: add it, or register {served}")
+        served = [method for method in methods if METHODS[method].servable]
+        other = f", or register {', '.join(served)}" if served else "; none of them can be registered"
+        faults.append(f"register.method: {register.method} is not among methods: add it{other}")
     return faults
 
 

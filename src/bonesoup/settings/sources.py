@@ -1,6 +1,7 @@
 """Define the sections about what a run is made from: data, base model and rewards."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, model_validator
@@ -69,7 +70,12 @@ class Data(Section):
         ]
         if (self.source == "files") != bool(self.files):
             faults.append("data.files: `source: files` needs them, and no other source reads them")
-        elif self.files and self.labels != list(self.files):
+        faults += [
+            f"data.files.{name}.file: {part.file} leaves the folder data.path, in which DVC looks for changes"
+            for name, part in (self.files or {}).items()
+            if not self.hub and (Path(part.file).is_absolute() or ".." in Path(part.file).parts)
+        ]
+        if self.files and self.labels != list(self.files):
             faults.append(f"data.labels: must be the objectives of data.files, {', '.join(self.files)}; {FILL}")
         if len(set(self.labels)) < len(self.labels):
             faults.append(f"data.labels: {self.labels} repeats a name")

@@ -66,10 +66,10 @@ class Cell:
         return profiles.compose(self.profile, self.data, self.changes | {"seed": self.seed})
 
     def identity(self) -> dict[str, str | None]:
-        """Return the digests that its result carries; "data" is None if its file is missing. See `identity`."""
+        """Return the digests that its result carries; "data" is None if it is missing. See `identity`."""
         document = self.document()
         path = Path(document["data"]["path"])
-        return identity(document, md5(path) if path.is_file() else None)
+        return identity(document, md5(path) if path.exists() else None)
 
 
 def identity(document: dict, data: str | None) -> dict[str, str | None]:
