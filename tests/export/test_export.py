@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from bonesoup.cli.main import app
-from bonesoup.export import layout
+from bonesoup.export import layout, vllm
 from bonesoup.generation import soup_file
 from bonesoup.weights import mix
 from bonesoup.weights.fold import fold
@@ -130,3 +131,11 @@ def test_words_that_make_no_sense(tmp_path, words, code, message):
     assert done.exit_code == code
     assert message in " ".join(f"{done.output} {done.exception}".split()).replace("│ ", "").replace(" │", "")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("write", [layout.lay_out, lambda recipe: vllm.write(recipe, None)], ids=["numbers", "vLLM"])
+def test_a_policy_that_reads_the_preference_is_no_mixture_and_is_refused(mixed, write):
+    file = soup_file.read(mixed / "soup.yaml")
+    recipe = layout.of_file(file, "a test")
+    with pytest.raises(ValueError, match="soup prompt is no mixture of adapters"):
+        write(replace(recipe, soup=replace(recipe.soup, mapping="prompt", method="prompt")))

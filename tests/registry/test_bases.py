@@ -16,6 +16,7 @@ from bonesoup.registry.register import register_all
 from bonesoup.registry.store import connect
 from bonesoup.serving import source as sources
 from bonesoup.settings.schema import Register
+from bonesoup.upkeep import verify
 
 PROMPTS = ["how do i bake bread ?"]
 # So that a copy of the base cannot hide among code and adapters.
@@ -154,6 +155,18 @@ def test_a_changed_base_is_refused_until_its_version_is_deleted_and_it_is_sent_a
         manifest.download(version, tmp_path / "first")
     registry.register(root)
     assert (manifest.download(version, tmp_path / "first") / bases.PLACE / "model.safetensors").is_file()
+
+
+def test_a_base_itself_is_checked_against_its_digest(registry, tmp_path):
+    base = bases.copies(MlflowClient(), file_digest(registry.root / "out/sft"))[0]
+    assert verify.version(registry.root, base, tmp_path).faults == []
+    config = registry.copy() / "config.json"
+    text = config.read_text()
+    config.write_text(text + " ")
+    checked = verify.version(registry.root, base, tmp_path)
+    config.write_text(text)
+    assert checked.listed
+    assert "registered was" in checked.faults[0]
 
 
 def test_downloaded_files_are_served_with_the_base_of_the_registry(registry, tmp_path):

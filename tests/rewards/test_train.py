@@ -83,3 +83,9 @@ def test_a_killed_training_goes_on_to_the_same_weights_bit_for_bit(
     assert "reward@x: resuming at step 4 of 12" in capsys.readouterr().out
     files = [(tmp_path / run / "model/model.safetensors").read_bytes() for run in ("whole", "killed")]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("targets", [["nosuch"], ["q_proj", "nosuch"]])
+def test_a_target_that_the_model_lacks_is_refused_with_the_layers_it_has(tiny_policy, tmp_path, targets):
+    with pytest.raises(ValueError, match=r"lora.targets: \w+ has no module nosuch; its linear layers are .*q_proj"):
+        fitted(tiny_policy, tmp_path, lora=schema.Lora(rank=4, alpha=8, targets=targets))

@@ -84,11 +84,10 @@ def lay_out(recipe: Recipe) -> Layout:
     """Read the policies, and fold the first away if every preference allows it.
 
     Raises:
-        ValueError: the soup is no mixture of adapters for any preference, or an adapter does not fit its base.
+        ValueError: see `check`, or an adapter does not fit its base.
     """
+    check(recipe.soup)
     soup = recipe.soup
-    if soup.mixes != "weights" or len(soup.policies) < 1 or MAPPINGS[soup.mapping].answers != "any":
-        raise ValueError(f"soup {soup.method} is no mixture of adapters at any preference: there is nothing to scale")
     adapters = read_on(soup.base, {policy.slot: policy.path for policy in soup.policies})
     plain = {name: concatenate([(adapter, 1.0)]) for name, adapter in adapters.items()}
     if not affine(recipe):
@@ -96,6 +95,17 @@ def lay_out(recipe: Recipe) -> Layout:
     first, *others = recipe.slots
     differences = {name: concatenate([(plain[name], 1.0), (plain[first], -1.0)]) for name in others}
     return Layout(recipe, first, plain[first], differences)
+
+
+def check(soup: Soup) -> None:
+    """Refuse a soup that is no mixture of adapters at every preference.
+
+    Raises:
+        ValueError: it is none.
+    """
+    mapping = MAPPINGS[soup.mapping]
+    if soup.mixes != "weights" or len(soup.policies) < 1 or mapping.answers != "any" or mapping.reads:
+        raise ValueError(f"soup {soup.method} is no mixture of adapters at any preference: there is nothing to scale")
 
 
 def affine(recipe: Recipe) -> bool:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from bonesoup.export.layout import Recipe
+from bonesoup.export.layout import Recipe, check
 from bonesoup.export.readme import card
 from bonesoup.weights.adapter_files import save
 from bonesoup.weights.adapters import concatenate
@@ -40,6 +40,7 @@ def write(recipe: Recipe, out: Path) -> None:
     Raises:
         ValueError: nothing has a name, or an adapter does not fit its base or has a rank that vLLM does not take.
     """
+    check(recipe.soup)
     named = recipe.named()
     if not named:
         raise ValueError("no preference and no preset has a name, and vLLM serves named adapters: name one")

@@ -165,6 +165,13 @@ def fetch(digest: str, work: Path) -> Path:
     )
 
 
+def faults(version: ModelVersion, folder: Path) -> list[str]:
+    """Compare the files of a base's version with its digest; return a line if they differ."""
+    (folder / ADDED).unlink(missing_ok=True)
+    now, digest = file_digest(folder), version.tags[DIGEST]
+    return [f"its files have SHA-256 {now}, registered was {digest}"] if now != digest else []
+
+
 def _download(version: ModelVersion, into: Path) -> None:
     place = local_folder(MlflowClient().get_run(version.run_id).info.artifact_uri)
     if place and (place / KIND).is_dir():

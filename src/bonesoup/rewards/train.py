@@ -53,7 +53,7 @@ def train_reward(
         graded = reward.loss == "regression"
         model.config.problem_type = "regression" if graded else "multi_label_classification"
     if reward.lora:
-        model = get_peft_model(model, lora_config(reward.lora, "SEQ_CLS"))
+        model = get_peft_model(model, lora_config(reward.lora, "SEQ_CLS", model))
     arguments = {
         "output_dir": str(scratch),
         "max_steps": reward.steps,

@@ -112,7 +112,7 @@ def from_version(folder: Path, name: str, version: str | None, work: Path | None
     """
     files = folder / "artifacts"
     if not (files / "soup.json").is_file():
-        raise ValueError(f"{folder} has no artifacts/soup.json: it is no registered version")
+        raise ValueError(f"{name}: its files have no artifacts/soup.json, so it is no soup and cannot be served")
     config = YAML(typ="safe").load(folder / "MLmodel")["flavors"]["python_function"]["config"]
     if config["fixed"]:
         raise ValueError(

@@ -142,13 +142,14 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
         gradient_checkpointing=task.hardware.gradient_checkpointing,
         dataloader_pin_memory=False,
     )
+    model = load_model(AutoModelForCausalLM, task.base)
     return RLOOTrainer(
-        model=load_model(AutoModelForCausalLM, task.base),
+        model=model,
         args=arguments,
         processing_class=tokenizer,
         reward_funcs=[_reward_function(task, i) for i in range(len(row))],
         train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in task.prompts]),
-        peft_config=lora_config(rl.lora, "CAUSAL_LM"),
+        peft_config=lora_config(rl.lora, "CAUSAL_LM", model),
     )
 
 

@@ -86,7 +86,7 @@ def train_sft(
         processing_class=tokenizer,
         train_dataset=Dataset.from_list([conversation(row) for row in rows]),
         eval_dataset=Dataset.from_list([conversation(row) for row in validation]) if validation else None,
-        peft_config=lora_config(sft.lora, "CAUSAL_LM", tokens) if sft.lora else None,
+        peft_config=lora_config(sft.lora, "CAUSAL_LM", policy, tokens) if sft.lora else None,
         callbacks=[StepLines(name, ["loss"])],
     )
     quiet(trainer)

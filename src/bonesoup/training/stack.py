@@ -43,7 +43,7 @@ class AdapterStack:
         """Freeze the model and attach adapters. All start from the same A, drawn by PEFT from `seed`, and B = 0."""
         state = torch.get_rng_state()
         torch.manual_seed(seed)
-        tuned = get_peft_model(model, lora_config(lora, "CAUSAL_LM"))
+        tuned = get_peft_model(model, lora_config(lora, "CAUSAL_LM", model))
         torch.set_rng_state(state)
         self.config: LoraConfig = tuned.peft_config["default"]
         adapted = {

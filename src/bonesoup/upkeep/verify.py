@@ -7,7 +7,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.files import file_digest, md5, read_json, work_folder
 from bonesoup.paths import SFT
-from bonesoup.registry import manifest
+from bonesoup.registry import bases, manifest
 from bonesoup.registry.store import connect, nothing_lost, tracking_uri
 from bonesoup.registry.versions import find, reference, soup_name
 from bonesoup.workspace import objects
@@ -96,6 +96,8 @@ def version(root: Path, registered: ModelVersion, cache: Path) -> Checked:
         folder = manifest.download_files(registered, work)
         listed = "manifest" in registered.tags or (folder / manifest.MANIFEST).is_file()
         faults = manifest.faults(registered, folder, work) if listed else []
+        if registered.tags.get("kind") == bases.KIND:
+            listed, faults = True, bases.faults(registered, folder)
         # Files that match the list must also match the digests in recipes and lineage.
         if not faults and (folder / LINEAGE).is_file():
             faults = lineage_faults(folder)
