@@ -65,6 +65,11 @@ def test_every_answer_carries_the_headers_that_bound_the_page(live, metrics, pat
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+def test_without_scripts_the_page_says_what_it_needs(live, metrics):
+    page = ask(application(lambda: live, metrics), "GET", "/").text
+    assert "This page needs JavaScript" in page.split("<noscript>")[1].split("</noscript>")[0]
+
+
 def test_what_nobody_expected_is_a_500_in_the_same_form(metrics):
     def nothing():
         raise LookupError("a secret path")
