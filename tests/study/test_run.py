@@ -135,7 +135,8 @@ def test_a_study_goes_on_after_ctrl_c_and_kill(toy):
     until(lambda: not at_work(), "the stage ends")
 
     (toy / "hold").unlink()
-    assert go(chosen("default")).done == ["default-0"]
+    outcome = go(chosen("default"))
+    assert (outcome.done, outcome.failed) == (["default-0"], {})
     names = [line.split()[0] for line in ran(toy)]
     assert names == [*STAGES[:-1], "policy", "policy", "policy", "report"], "finished stages do not run again"
 

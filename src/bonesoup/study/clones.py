@@ -33,7 +33,7 @@ class Run:
         self._errors: list[str] = []
         self._last: deque[str] = deque(maxlen=20)
         self._started = time.monotonic()
-        self._process = start_dvc(["repro", "report"], clone, checkout.variables(clone))
+        self._process = start_dvc(["--wait-for-lock", "repro", "report"], clone, checkout.variables(clone))
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
@@ -78,6 +78,8 @@ def start(root: Path, folder: Path, commit: str, cell: Cell) -> Run:
         RuntimeError: data that DVC tracks is not in the cache; DVC's message.
     """
     clone = folder / cell.name
+    # DVC takes what a killed run of this cell has locked for locked until init has reaped its process.
+    (clone / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     checkout.prepare(root, clone, commit, None, {})
     with open(clone / "params.yaml", "w") as out:
         profiles.yaml.dump(cell.document(), out)
