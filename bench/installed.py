@@ -1,12 +1,12 @@
 """Measure what an installation takes: disk of each extra, and seconds until a command prints its help.
 
-    python bench/installed.py [--pip ARGUMENT ...]
+    PIP_CONSTRAINT=requirements.lock python bench/installed.py
 
-Builds a wheel from this folder, installs it into a new environment, and adds one extra after another. Prints a Markdown
-table for docs/adapters.md. Takes some minutes and the network; seconds are the median of repeated whole processes.
+Builds a wheel of the last commit, installs it into a new environment, and adds one extra after another. Prints a
+Markdown table for docs/adapters.md. Takes some minutes and the network; seconds are the median of repeated whole
+processes. The constraint keeps pip to the locked versions.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -37,9 +37,6 @@ def seconds(command: list[str], folder: Path) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--pip", nargs="*", default=[], help="further arguments for pip, such as a constraints file")
-    chosen = parser.parse_args()
     heads = ["installed", "MB", *(f"`bonesoup {' '.join(command)}`, s" for command in COMMANDS)]
     print(f"| {' | '.join(heads)} |\n|---|{'---:|' * (len(heads) - 1)}")
     with TemporaryDirectory() as place:
@@ -49,11 +46,13 @@ def main() -> None:
         programs = environment / ("Scripts" if sys.platform == "win32" else "bin")
         bare = size(environment)
         pip = [str(programs / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", place, str(ROOT)], check=True)
+        # Building leaves files behind, so it is done in a clone.
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "source")], check=True)
+        subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", place, str(folder / "source")], check=True)
         (wheel,) = folder.glob("*.whl")
         for extra in EXTRAS:
             what = f"{wheel}[{extra}]" if extra else str(wheel)
-            subprocess.run([*pip, "install", *chosen.pip, what], check=True)
+            subprocess.run([*pip, "install", what], check=True)
             measured = [seconds([str(programs / "bonesoup"), *command], folder) for command in COMMANDS]
             name = f"and the extra `{extra}`" if extra else "the package"
             cells = [name, f"{(size(environment) - bare) / 1e6:,.0f}", *(f"{value:.2f}" for value in measured)]

@@ -88,7 +88,7 @@ def written(folder: Path) -> None:
 
 
 def test_merging_mixing_and_exporting_need_no_project_and_no_extra(folder, tmp_path):
-    """Of the server only its imports are tried: it refuses a file that does not exist."""
+    """Only the imports of the server are tried: it refuses a file that does not exist."""
     asked = [*commands(folder), ["serve", "nowhere.yaml"]]
     done = subprocess.run(
         command(asked), cwd=tmp_path, env=environment(ROOT / "src"), capture_output=True, text=True, timeout=300

@@ -1,4 +1,4 @@
-"""What a preference gets, from samples to report.json and its table."""
+"""Quality of the answers to a preference, from samples to report.json and its table."""
 
 import json
 

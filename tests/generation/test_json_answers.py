@@ -6,9 +6,10 @@ from dataclasses import replace
 import jsonschema_rs
 import pytest
 import torch
+from batches import answered
 from soup_server import make_version
 
-from bonesoup.generation.batch import Request, RunningBatch, end_tokens
+from bonesoup.generation.batch import Request, end_tokens
 from bonesoup.generation.json_answers import JsonVocabulary
 from bonesoup.generation.noise import Noise
 from bonesoup.generation.sampling import choose
@@ -45,22 +46,11 @@ def request(policy, key: str, **options) -> Request:
     return Request(key, prompt, policy.coefficients([0.6, 0.4]), **(known | options))
 
 
-def run(policy, requests) -> dict[str, list]:
-    batch = RunningBatch(policy)
-    made = {each.key: [] for each in requests}
-    tokens = batch.join(requests)
-    while tokens:
-        for token in tokens:
-            made[token.key].append(token)
-        tokens = batch.step()
-    return made
-
-
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_follows_its_schema(policy, vocabulary, temperature):
     schema = vocabulary.schema(SCHEMA)
     requests = [request(policy, str(i), seed=i, temperature=temperature, schema=schema) for i in range(4)]
-    for tokens in run(policy, requests).values():
+    for tokens in answered(policy, requests).values():
         assert tokens[-1].end == "stop"
         text = policy.tokenizer.decode([token.id for token in tokens], skip_special_tokens=True)
         jsonschema_rs.validate(SCHEMA, json.loads(text))
@@ -69,7 +59,7 @@ def test_an_answer_follows_its_schema(policy, vocabulary, temperature):
 def test_the_rows_next_to_it_are_the_same_bit_for_bit(policy, vocabulary):
     plain = [request(policy, str(i), seed=i, max_new_tokens=12, ignore_eos=True, alternatives=3) for i in range(3)]
     constrained = replace(plain[1], schema=vocabulary.schema(LONG), ignore_eos=False)
-    free, mixed = run(policy, plain), run(policy, [plain[0], constrained, plain[2]])
+    free, mixed = answered(policy, plain), answered(policy, [plain[0], constrained, plain[2]])
     assert mixed["0"] == free["0"]
     assert mixed["2"] == free["2"]
     assert [token.id for token in mixed["1"]] != [token.id for token in free["1"]]

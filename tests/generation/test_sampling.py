@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from architectures import policy
+from batches import answered
 from transformers import (
     LogitsProcessorList,
     MinNewTokensLengthLogitsProcessor,
@@ -39,17 +40,6 @@ def request(soup_model, **options) -> Request:
     known = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 20, "seed": 3}
     coefficients = soup_model.coefficients([0.6, 0.4])
     return Request(key=str(options), prompt=PROMPT, coefficients=coefficients, **(known | options))
-
-
-def answers(soup_model, requests) -> dict[str, list]:
-    batch = RunningBatch(soup_model)
-    made = {each.key: [] for each in requests}
-    tokens = batch.join(requests)
-    while tokens:
-        for token in tokens:
-            made[token.key].append(token)
-        tokens = batch.step()
-    return made
 
 
 def by_transformers(soup_model, each: Request) -> list[int]:
@@ -97,7 +87,7 @@ OPTIONS = [
 
 def test_every_option_in_one_batch_gives_what_transformers_gives_each_row_alone(soup_model):
     requests = [request(soup_model, **options, seed=seed) for seed, options in enumerate(OPTIONS * 3)]
-    made = answers(soup_model, requests)
+    made = answered(soup_model, requests)
     for each in requests:
         assert [token.id for token in made[each.key]] == by_transformers(soup_model, each), each.key
 
@@ -113,7 +103,7 @@ def test_presence_and_frequency_penalties_are_openais():
 def test_likelihoods_are_those_of_the_plain_model_whatever_is_sampled(soup_model):
     plain = request(soup_model, alternatives=2, ignore_eos=True, temperature=0.5, top_k=2, repetition_penalty=1.5)
     beside = request(soup_model, seed=8)
-    tokens = answers(soup_model, [beside, plain])[plain.key]
+    tokens = answered(soup_model, [beside, plain])[plain.key]
     ids = [token.id for token in tokens]
     soup_model.mixer.set(torch.tensor(plain.coefficients)[None])
     with torch.inference_mode():
@@ -135,7 +125,7 @@ def test_a_given_text_is_scored_at_its_own_preference_among_others_and_a_running
         for k, preference in enumerate(preferences)
     ]
     running = request(soup_model, ignore_eos=True)
-    unbroken = [token.id for token in answers(soup_model, [running])[running.key]]
+    unbroken = [token.id for token in answered(soup_model, [running])[running.key]]
     batch = RunningBatch(soup_model)
     made = [batch.join([running])[0].id]
     scores = batch.score(given)

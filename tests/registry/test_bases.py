@@ -140,17 +140,21 @@ def test_a_base_that_lost_a_file_is_noticed_and_sent_again_by_the_next_registrat
     assert mlflow.pyfunc.load_model("models:/bonesoup-soup/1").predict(PROMPTS)
 
 
-def test_a_changed_base_is_refused_until_its_version_is_deleted_and_it_is_sent_again(registry, tmp_path):
-    root = registry.root
+def test_a_base_with_a_changed_bit_is_refused_until_the_next_registration_sends_it_again(registry, tmp_path):
     weights = registry.copy() / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    client, version = MlflowClient(), registry.soup
-    registry.register(root)
-    with pytest.raises(ValueError, match="delete that version in MLflow first"):
-        manifest.download(version, tmp_path / "first")
-    client.delete_model_version("bonesoup-base", "1")
+    changed = file_digest(registry.copy())
+    with pytest.raises(ValueError, match=f"bonesoup-base/1 has SHA-256 {changed}.* sends it again"):
+        manifest.download(registry.soup, tmp_path / "first")
+    registry.register(registry.root)
+    assert (manifest.download(registry.soup, tmp_path / "first") / bases.PLACE / "model.safetensors").is_file()
+
+
+def test_a_base_whose_version_was_deleted_is_sent_again(registry, tmp_path):
+    root, version = registry.root, registry.soup
+    MlflowClient().delete_model_version("bonesoup-base", "1")
     with pytest.raises(ValueError, match=r"\(no copy there\)"):
         manifest.download(version, tmp_path / "first")
     registry.register(root)

@@ -77,6 +77,8 @@ def test_a_field_that_changes_nothing_is_accepted(name):
             "messages.0",
             "tool_calls is not supported",
         ),
+        (ChatBody, {"stream": True, "stream_options": {"usage": True}}, "stream_options.usage", "Extra inputs"),
+        (ChatBody, {"response_format": SCHEMA | {"strict": True}}, "response_format", "at most with"),
         (ChatBody, {"stream_options": {}}, "stream_options", "needs stream"),
         (ChatBody, {"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (ChatBody, {"max_tokens": 0}, "max_tokens", "1 or more"),
@@ -123,5 +125,5 @@ def test_a_response_is_a_chat():
         with pytest.raises(ValidationError, match="must have text") as caught:
             ResponseBody(**({"model": "m", "input": "bake"} | change))
         assert caught.value.errors()[0]["ctx"]["param"] == param
-    with pytest.raises(ValidationError, match="structured output"):
+    with pytest.raises(ValidationError, match="takes JSON schemas"):
         ResponseBody(model="m", input="a", text={"format": {"type": "json_schema"}})

@@ -31,7 +31,8 @@ def test_seeds_and_settings_can_be_chosen(plan):
 @pytest.mark.parametrize(
     ("seeds", "settings", "message"),
     [
-        ([], ["kl-low", "heat"], "no setting heat; the study has: default, kl-low, three"),
+        ([], [""], "no setting ''; the study has: default, kl-low, three"),
+        ([], ["kl-low", "heat"], "no setting 'heat'; the study has: default, kl-low, three"),
         ([1, 1], [], "seeds 1, 1: one stands there twice"),
     ],
 )

@@ -40,7 +40,7 @@ def study(
 
         print(table.of_study(name))
         return
-    chosen = plans.cells(plan, _seeds(seeds), settings.split(",") if settings else [], data)
+    chosen = plans.cells(plan, _seeds(seeds), [] if settings is None else settings.split(","), data)
 
     def say(line: str) -> None:
         console.print(line, markup=False)

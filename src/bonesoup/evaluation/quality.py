@@ -1,4 +1,4 @@
-"""What a preference gets from each method: one headline, what it hides, and one table of it in the report."""
+"""Measure what a preference gets from each method: one headline, what it hides, and one table in the report."""
 
 from collections.abc import Sequence
 
@@ -74,7 +74,7 @@ def _of_unit(fronts: list[Front], block: Block, unit: str, weights: np.ndarray, 
         correlation = rank_correlation(front, grid)
         slopes = moved(np.concatenate([front, spent[method]], axis=2), grid)
         names = fronts[0].objectives
-        found = {
+        metrics = {
             "expected_utility": plain(reached[method]),
             "regret": plain(regrets[method].mean(axis=1)),
             # At the preference where the sample has most regret, in all resamples.
@@ -90,10 +90,10 @@ def _of_unit(fronts: list[Front], block: Block, unit: str, weights: np.ndarray, 
             },
             "hypervolume_ratios": ratios.get(method, []),
         }
-        found |= {key: plain(draws) for key, draws in union[method].items() if key != "pareto"}
+        metrics |= {key: plain(draws) for key, draws in union[method].items() if key != "pareto"}
         if BASELINE in reached and method != BASELINE:
-            found["expected_utility_difference"] = plain(reached[method] - reached[BASELINE])
-        return found
+            metrics["expected_utility_difference"] = plain(reached[method] - reached[BASELINE])
+        return metrics
 
     return {
         "reference_points": references.tolist(),
@@ -107,7 +107,7 @@ def listed(report: dict) -> list[tuple[str, tuple[str, ...], list[list[str]]]]:
         (
             f"What a preference gets, full grid: {UNITS[unit]}",
             HEADINGS,
-            [_row(report, method, found) for method, found in measured["methods"].items()],
+            [_row(report, method, metrics) for method, metrics in measured["methods"].items()],
         )
         for unit, measured in _units(report)
     ]
@@ -119,22 +119,22 @@ def _units(report: dict) -> list[tuple[str, dict]]:
     return [(unit, grid[unit]) for unit in UNITS if unit in grid]
 
 
-def _row(report: dict, method: str, found: dict) -> list[str]:
-    ratios = [ratio for ratio in found["hypervolume_ratios"] if ratio is not None]
+def _row(report: dict, method: str, metrics: dict) -> list[str]:
+    ratios = [ratio for ratio in metrics["hypervolume_ratios"] if ratio is not None]
     spans = [f"×{number('', end)}" for end in (min(ratios), max(ratios))] if ratios else []
     names = report["objectives"]
     return [
         title(method),
-        _with_interval(found["expected_utility"]),
-        _with_interval(found.get("expected_utility_difference"), signed=True),
-        _with_interval(found["regret"]),
-        number("", found["worst_regret"]["value"]),
-        number("", found["calibration"]["value"]),
-        number("", found["epsilon"]["value"]),
-        number("", found["igd_plus"]["value"]),
-        f"{sum(found['pareto_at']) / len(found['pareto_at']):.0%}",
-        ", ".join(number("", found["rank_correlation"][name]["value"])[:-1] for name in names),
-        ", ".join(_moved(found["moved"][name], name, names) for name in names),
+        _with_interval(metrics["expected_utility"]),
+        _with_interval(metrics.get("expected_utility_difference"), signed=True),
+        _with_interval(metrics["regret"]),
+        number("", metrics["worst_regret"]["value"]),
+        number("", metrics["calibration"]["value"]),
+        number("", metrics["epsilon"]["value"]),
+        number("", metrics["igd_plus"]["value"]),
+        f"{sum(metrics['pareto_at']) / len(metrics['pareto_at']):.0%}",
+        ", ".join(number("", metrics["rank_correlation"][name]["value"])[:-1] for name in names),
+        ", ".join(_moved(metrics["moved"][name], name, names) for name in names),
         " to ".join(spans),
     ]
 

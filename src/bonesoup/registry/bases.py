@@ -59,7 +59,7 @@ def publish(
 ) -> ModelVersion:
     """Send a base unless the registry has it; return its version.
 
-    A copy that lacks files, or has files of another size, is sent again. A version is created after its files, so an
+    A damaged copy is sent again, see `_whole`. A version is created after its files, so an
     upload that was cut short is no version yet and is done again, in its run.
 
     Args:
@@ -69,7 +69,7 @@ def publish(
     expected = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
     have = copies(client, digest)
     for version in have:
-        if _sizes(client, version.run_id) == expected:
+        if _whole(client, version, digest, expected):
             return version
     run = runs.opened(store, f"base {digest[:8]}", digest, runs.tags(STAGE, digest, code))
     run_id = run.info.run_id
@@ -88,8 +88,19 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.is_file()]
 
 
+def _whole(client: MlflowClient, version: ModelVersion, digest: str, expected: dict[str, int]) -> bool:
+    """Return True if a copy is intact: in a file store by its content, elsewhere by names and sizes of its files."""
+    try:
+        place = local_folder(client.get_run(version.run_id).info.artifact_uri)
+    except MlflowException:
+        return False  # its run is gone
+    if place and (place / KIND).is_dir():
+        return file_digest(place / KIND) == digest
+    return _sizes(client, version.run_id) == expected
+
+
 def _sizes(client: MlflowClient, run_id: str) -> dict[str, int]:
-    """Map the files of a copy to their sizes; empty if its run is gone."""
+    """Map the files of a copy to their sizes; empty if they cannot be listed."""
     sizes, todo = {}, [KIND]
     try:
         while todo:
@@ -153,7 +164,7 @@ def fetch(digest: str, work: Path) -> Path:
             with appearing(folder) as temporary:
                 _download(version, temporary)
                 if (now := file_digest(temporary)) != digest:
-                    raise Missing(f"{reference(version)} has {now[:12]}: delete that version in MLflow first")
+                    raise Missing(f"{reference(version)} has SHA-256 {now}")
             return folder
         except Missing as error:
             reasons.append(str(error))
@@ -161,7 +172,8 @@ def fetch(digest: str, work: Path) -> Path:
             reasons.append(f"{reference(version)} cannot be read: {str(error).splitlines()[0]}")
     raise Missing(
         f"its base with SHA-256 {digest} is not whole in the registry ({'; '.join(reasons) or 'no copy there'}): "
-        "`bonesoup register` in the folder of its run, or of its rebuild, sends it again"
+        "`bonesoup register` in the folder of its run, or of its rebuild, sends it again; behind a server that stores "
+        "the files elsewhere, delete a damaged version in MLflow first"
     )
 
 

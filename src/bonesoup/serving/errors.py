@@ -102,6 +102,8 @@ def _refusal(request: Request, fault: dict) -> ApiError:
     message = fault["msg"]
     if kind == "missing":
         message = "is required"
+    elif kind == "extra_forbidden":
+        message = f"unknown field {param}: leave it out"
     elif kind not in ("unknown_field", "not_supported", "refused"):
         message = message[0].lower() + message[1:]
     # This project's messages name their field; pydantic's do not.

@@ -13,7 +13,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from bonesoup.serving.strict import Strict, one_of, refused, whole_characters
+from bonesoup.serving.strict import Nested, Strict, one_of, refused, whole_characters
 
 # Every new token is compared with every prefix of it.
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -37,10 +37,11 @@ Tokens = Annotated[list[Token], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class StreamOptions(BaseModel):
-    """Options of a streamed answer."""
+class StreamOptions(Nested):
+    """Options of a streamed answer; `include_obfuscation`, which OpenAI's clients send, changes nothing here."""
 
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class Steered(Strict):
@@ -150,7 +151,7 @@ class Message(Turn):
         return whole_characters(text)
 
 
-class NamedSchema(BaseModel):
+class NamedSchema(Nested):
     """A JSON schema as OpenAI's clients send it; answers follow it whether `strict` or not."""
 
     name: str
@@ -159,13 +160,13 @@ class NamedSchema(BaseModel):
     strict: bool | None = None
 
 
-class PlainText(BaseModel):
+class PlainText(Nested):
     """The usual form of an answer."""
 
     type: Literal["text"]
 
 
-class JsonOf(BaseModel):
+class JsonOf(Nested):
     """An answer that is JSON of a schema."""
 
     type: Literal["json_schema"]
@@ -176,7 +177,7 @@ ResponseFormat = Annotated[
     PlainText | JsonOf | None,
     one_of(
         'response_format must be {"type": "text"} or {"type": "json_schema", "json_schema": {"name": ..., "schema": '
-        "{...}}}"
+        "{...}}}, next to the schema at most with description and strict"
     ),
 ]
 

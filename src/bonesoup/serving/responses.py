@@ -24,7 +24,7 @@ class Item(Turn):
 
 Format = Annotated[
     dict[Literal["format", "verbosity"], dict | str | None] | None,
-    one_of("text must leave the format at text: structured output is not supported"),
+    one_of("text must leave the format at text: /v1/chat/completions takes JSON schemas"),
 ]
 
 
@@ -56,7 +56,7 @@ class ResponseBody(Strict):
     def _plain(self):
         style = (self.text or {}).get("format")
         if style is not None and style != {"type": "text"}:
-            raise refused("text", "text must leave the format at text: structured output is not supported")
+            raise refused("text", "text must leave the format at text: /v1/chat/completions takes JSON schemas")
         try:
             self.chat()
         except ValidationError as error:

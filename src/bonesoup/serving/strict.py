@@ -73,6 +73,12 @@ def whole_characters(text: str) -> str:
     return text
 
 
+class Nested(BaseModel):
+    """A part of a body, whose unknown fields are refused by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class Strict(BaseModel):
     """A body whose unknown fields are refused by name."""
 

@@ -130,7 +130,7 @@ def cells(plan: Plan, seeds: list[int], settings: list[str], data: str | None = 
         ValueError: a setting that the plan lacks, a seed twice, or settings that are wrong; lists every fault.
     """
     if unknown := [name for name in settings if name not in plan.settings]:
-        raise ValueError(f"no setting {', '.join(unknown)}; the study has: {', '.join(plan.settings)}")
+        raise ValueError(f"no setting {', '.join(map(repr, unknown))}; the study has: {', '.join(plan.settings)}")
     seeds = seeds or plan.seeds
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds {', '.join(map(str, seeds))}: one stands there twice")

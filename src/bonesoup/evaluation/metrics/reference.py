@@ -1,4 +1,4 @@
-"""How far a comparison of hypervolumes depends on the reference point."""
+"""Show how far a comparison of hypervolumes depends on the reference point."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ def reference_points(fronts: Sequence[np.ndarray]) -> np.ndarray:
 def hypervolume_ratios(
     fronts: Mapping[str, np.ndarray], baseline: str, references: np.ndarray
 ) -> dict[str, list[float | None]]:
-    """Return each front's hypervolume over the baseline's at every reference point; None where the baseline has none.
+    """Return each front's hypervolume over the baseline's at every reference point; None if the baseline's is 0.
 
     Args:
         fronts: {method: points [grid, objective]}.
@@ -33,6 +33,6 @@ def hypervolume_ratios(
     """
     volumes = {method: [hypervolume(front, each) for each in references] for method, front in fronts.items()}
     return {
-        method: [own / base if base else None for own, base in zip(found, volumes[baseline], strict=True)]
-        for method, found in volumes.items()
+        method: [volume / base if base else None for volume, base in zip(listed, volumes[baseline], strict=True)]
+        for method, listed in volumes.items()
     }

@@ -1,4 +1,4 @@
-"""What follows the weights: the order of the answers, and how much each quantity moves."""
+"""Measure how answers follow the weights: their order, and how much each quantity moves."""
 
 import numpy as np
 from scipy.stats import rankdata

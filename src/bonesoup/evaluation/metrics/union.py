@@ -28,16 +28,16 @@ def against_union(fronts: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.nd
     joined = np.concatenate(list(fronts.values()), axis=1)
     planar = joined.shape[2] == 2
     names = ["epsilon", "igd_plus", *["r2"] * planar]
-    found = {method: {name: np.empty(len(joined)) for name in names} for method in fronts}
+    metrics = {method: {name: np.empty(len(joined)) for name in names} for method in fronts}
     kept = np.empty(joined.shape[:2])
     for draw, every in enumerate(joined):
         kept[draw] = moocore.is_nondominated(every, maximise=True, keep_weakly=True)
         union = every[kept[draw] == 1]
         for method, front in fronts.items():
-            own = found[method]
-            own["epsilon"][draw] = moocore.epsilon_additive(front[draw], ref=union, maximise=True)
-            own["igd_plus"][draw] = moocore.igd_plus(front[draw], ref=union, maximise=True)
+            mine = metrics[method]
+            mine["epsilon"][draw] = moocore.epsilon_additive(front[draw], ref=union, maximise=True)
+            mine["igd_plus"][draw] = moocore.igd_plus(front[draw], ref=union, maximise=True)
             if planar:
-                own["r2"][draw] = moocore.r2_exact(front[draw], ref=union.max(axis=0), maximise=True)
+                mine["r2"][draw] = moocore.r2_exact(front[draw], ref=union.max(axis=0), maximise=True)
     parts = np.split(kept, np.cumsum(sizes)[:-1], axis=1)
-    return {method: found[method] | {"pareto": part} for method, part in zip(fronts, parts, strict=True)}
+    return {method: metrics[method] | {"pareto": part} for method, part in zip(fronts, parts, strict=True)}
