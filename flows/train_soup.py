@@ -43,7 +43,7 @@ def train_soup(
 
     Args:
         profile: name in profiles/; by default the commit's params.yaml.
-        overrides: single settings on top, such as {"seed": 1, "rl.steps": 80}.
+        overrides: single settings on top, such as {"seed": 1, "rl.updates": 150}.
         stages: run only these and the stages they need.
         commit: code and settings to run.
         push_results: send results and run cache to the DVC remote.

@@ -236,6 +236,7 @@ def make_files(out: Path, settings: dict) -> None:
     write_json(out / "metrics/diagnosis.json", {})
     for method in METHODS:
         write_json(out / f"recipes/{method}.json", {"method": method})
+    write_json(out / "choice.json", {"method": "bone", "prompts": 0, "candidates": []})
     scale = {"mean": [0.0, 0.0], "std": [1.0, 1.0]}
     write_json(out / "normaliser.json", {"objectives": OBJECTIVES, "samples": 64, "gold": scale} | scale)
     write_json(out / "beta.json", {"beta": settings["basis"]["beta"]})

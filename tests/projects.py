@@ -122,6 +122,7 @@ TINY = {
     **{f"rewards__{name}__batch": 32 for name in ("helpful", "harmless")},
     "normalise__samples": 64,
     "rl__steps": 6,
+    "rl__updates": None,
     "rl__prompts": 4,
     "rl__generations": 4,
     "rl__micro_batch": 16,
@@ -130,6 +131,13 @@ TINY = {
     "evaluation__parts": 2,
     "evaluation__bootstrap": 50,
     "report__prompts": 2,
+    "methods": ["sft", "rewarded", "bone", "oracle"],
+    "policies": {
+        "specialists": {"slots": ["specialist-1", "specialist-2"]},
+        "backbones": {"slots": ["backbone-1", "backbone-2"]},
+        "oracles": {"slots": ["oracle-1", "oracle-2", "oracle-3"]},
+    },
+    "register__method": "bone",
 }
 
 

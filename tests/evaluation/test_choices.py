@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bonesoup.evaluation.choices import choose_scale, compare_betas
+from bonesoup.evaluation.choices import choose_method, choose_scale, compare_betas
 from bonesoup.evaluation.samples import Front
 from bonesoup.evaluation.statistics import Statistics
 from bonesoup.method.front import hypervolume
@@ -94,3 +94,36 @@ def test_pairing_finds_what_prompts_alone_would_hide():
     candidates = compare_betas({0.7: probe(0.1, 0.01), 0.8: probe(0.12, 0.01)}, 0.7, -1, Statistics(200, 0.95, 0))
     assert candidates[1]["difference"]["low"] > 0
     assert candidates[1]["hypervolume"]["low"] < candidates[0]["hypervolume"]["high"]
+
+
+def contender(method: str, gain: float, noise: float = 0.2, seed: int = 0, gold: float | None = None) -> Front:
+    rng = np.random.default_rng([seed, *method.encode()])
+    effect = np.random.default_rng(seed).normal(0, 1, (120, 1, 1))
+    learned, true = (effect + more + rng.normal(0, noise, (120, 3, 2)) for more in (gain, gold or gain))
+    still = np.ones((120, 3))
+    prompts = tuple(map(str, range(120)))
+    return Front(method, ("a", "b"), prompts, POINTS, learned, None if gold is None else true, still, still)
+
+
+def test_the_soup_that_is_ahead_is_chosen_and_the_best_of_several():
+    fronts = [contender("bone", 0), contender("rewarded", 0.2), contender("curved", 0.4)]
+    method, table = choose_method(fronts, Statistics(300, 0.95, 0))
+    assert method == "curved"
+    for row, front in zip(table, fronts, strict=True):
+        assert row["utility"] == pytest.approx((front.reward * POINTS).sum(axis=2).mean())
+    assert table[0]["gain"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_the_first_soup_stays_where_none_is_distinguishably_ahead():
+    behind = [contender("bone", 0), contender("rewarded", -0.2), contender("curved", 0.001, noise=2)]
+    assert choose_method(behind, Statistics(300, 0.95, 0))[0] == "bone"
+    taken = [
+        choose_method([contender(m, 0, 1, seed) for m in ("bone", "rewarded", "curved")], Statistics(400, 0.95, seed))
+        for seed in range(40)
+    ]
+    assert sum(method != "bone" for method, _ in taken) <= 4
+
+
+def test_the_score_that_can_be_trusted_most_chooses():
+    fronts = [contender("bone", 0, gold=0.3), contender("curved", 0.5, gold=-0.3)]
+    assert choose_method(fronts, Statistics(300, 0.95, 0))[0] == "bone"

@@ -31,7 +31,9 @@ def write_pairs(path: Path, bad: dict[int, str]) -> None:
 
 @pytest.fixture
 def real(untouched):
-    """Make a clone whose params.yaml reads the hh-rlhf pairs in data/pairs.jsonl."""
+    """Make a clone whose params.yaml reads the hh-rlhf pairs in data/pairs.jsonl, which the test writes."""
+    (untouched.folder / "data").mkdir()
+    (untouched.folder / "data/pairs.jsonl").touch()
     written = untouched.run("bonesoup", "profile", "hh-harmless", "--data", "data/pairs.jsonl")
     assert written.status == 0, written.output
     return untouched
@@ -94,6 +96,7 @@ def test_a_broken_gzip_file_is_named_with_the_last_good_line(real, how):
 
 
 def test_a_missing_file_is_named_by_its_setting(real):
+    (real.folder / "data/pairs.jsonl").unlink()
     said_once(real.run("bonesoup", "run"), "  - data.path: data/pairs.jsonl: no such file")
     plain = real.repro()
     assert plain.status
@@ -101,7 +104,6 @@ def test_a_missing_file_is_named_by_its_setting(real):
 
 
 def test_a_file_in_another_format_is_refused(real):
-    (real.folder / "data").mkdir()
     (real.folder / "data/pairs.jsonl").write_text('{"question": "why?"}\n' * 50)
     said_once(
         real.run("bonesoup", "run", "prepare"), "data/pairs.jsonl: no usable row in 50 lines; line 1: key 'chosen'"

@@ -120,7 +120,10 @@ def test_every_file_of_a_folder_with_one_for_each_objective_must_be_there(tmp_pa
 
 
 def test_methods_that_cannot_be_registered_are_not_offered():
-    with pytest.raises(ValueError, match="bone is not among methods: add it; none of them can be registered"):
+    with pytest.raises(
+        ValueError,
+        match="register.method: auto has nothing to choose from; none of them can be registered: add rewarded or bone",
+    ):
         profiles.compose("quick", changes={"methods": ["sft", "prompt"]})
 
 

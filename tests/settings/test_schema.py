@@ -109,8 +109,8 @@ def test_the_default_is_valid():
         ("preferences.odd", {"helpful": math.nan, "harmless": 1}, "preferences.odd: weights must be finite"),
         ("preferences.odd", {"helpful": 1}, "preferences.odd: no weight for harmless"),
         ("preferences.odd", {"helpful": 0.5, "harmless": 0.5, "fun": 0}, "preferences.odd: unknown objectives fun"),
-        ("register.method", "lattice", "register.method: lattice is not among methods: add it, or register rewarded"),
-        ("register.method", "mod", "register.method: Input should be 'rewarded', 'bone', 'lattice', "),
+        ("register.method", "lattice", "register.method: lattice is not among methods: add it, or register bone"),
+        ("register.method", "mod", "register.method: Input should be 'auto', 'rewarded', 'bone', "),
         ("register.merged", ["evn"], "register.merged: 'evn' is no named preference"),
         ("oracles", [[0.5, 0.4]], "oracles.1: weights sum to 0.9, not 1"),
         ("oracles", [[0.5, 0.25, 0.25]], "oracles.1: has 3 weights for 2 objectives"),
@@ -183,10 +183,11 @@ def test_a_budget_that_does_not_reach_for_every_phase_of_ric_is_refused():
     assert params.check(raw).ric.rounds == 100
     raw["methods"] = [*raw["methods"], "ric"]
     with pytest.raises(
-        ValueError, match="ric.rounds: 120 updates do not reach for 100 online rounds .* raise rl.steps"
+        ValueError, match="ric.rounds: 120 updates do not reach for 100 online rounds .* raise rl.updates"
     ):
         params.check(raw)
-    # Three backbones have half as much again.
+    # Three backbones have half as much again, if the total is not fixed.
+    raw["rl"]["updates"] = None
     raw["basis"] = {"kind": "rows", "beta": 0.7, "rows": [[0.8, 0.2], [0.2, 0.8], [0.5, 0.5]]}
     raw["policies"]["backbones"]["slots"].append("backbone-3")
     assert params.check(raw)

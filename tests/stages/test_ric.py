@@ -28,7 +28,7 @@ def project(staged, prompts) -> Path:
 
 def settings(repository: Path, *methods: str, **rl):
     raw = default()
-    raw["rl"] |= {"steps": 2, "prompts": 2, "generations": 2, "micro_batch": 4} | rl
+    raw["rl"] |= {"steps": 2, "updates": None, "prompts": 2, "generations": 2, "micro_batch": 4} | rl
     raw["methods"] = [*raw["methods"], *methods]
     raw["ric"] |= {"rounds": 1, "online": 0.5}
     return params.check(raw)

@@ -57,7 +57,7 @@ def export(
         recipe = layout.of_file(soup_file.check(raw, "--base and --adapter"), f"adapters on {base}")
     else:
         settings = params.load()
-        method = method or settings.register_.method
+        method = options.method_of(settings, method)
         recipe = layout.Recipe(options.recipe(method), settings.preferences, {}, f"the soup {method} of a run")
     with appearing(out) as temporary:
         temporary.mkdir()

@@ -197,7 +197,7 @@ def generate(
     Example: bonesoup generate --preference 'harmless>=0.2,maximize=helpful' --prompt 'Please explain baking'
     """
     settings = params.load()
-    method = method or settings.register_.method
+    method = options.method_of(settings, method)
     asked_for = options.weights_of(settings, preference, method)
     recipe = options.recipe(method)
     warnings.filterwarnings("ignore")

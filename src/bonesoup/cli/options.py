@@ -25,6 +25,13 @@ Adapters = Annotated[
 ]
 
 
+def method_of(settings: Settings, method: str | None) -> str:
+    """Return the method of --method, by default the one that the run registers."""
+    from bonesoup.evaluation.chosen import chosen_method
+
+    return method or chosen_method(settings.register_)
+
+
 def weights_of(settings: Settings, preference: str, method: str) -> list[float]:
     """Read a preference as weights in the order of the objectives; solve an outcome on the method's measured front.
 

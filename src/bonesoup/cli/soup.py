@@ -68,7 +68,7 @@ def soup(
         base, mixed, coefficients = _from_file(file, preference, weight)
     elif preference:
         settings = params.load()
-        method = method or settings.register_.method
+        method = options.method_of(settings, method)
         asked_for = options.weights_of(settings, preference, method)
         chosen = options.recipe(method)
         from bonesoup.generation.soup import merge_adapters

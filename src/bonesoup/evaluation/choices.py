@@ -1,10 +1,10 @@
-"""Choices made on validation prompts, before anything is compared: how far to extrapolate, and which beta to keep."""
+"""Choices made on validation prompts, before anything is compared: extrapolation, beta, and the soup to register."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from bonesoup.evaluation.samples import Front
+from bonesoup.evaluation.samples import Front, shared_units
 from bonesoup.evaluation.statistics import Statistics, resampled_means
 from bonesoup.method.front import hypervolume
 
@@ -88,3 +88,31 @@ def compare_betas(fronts: Mapping[float, Front], kept: float, reference: float, 
         }
         for beta, values in draws.items()
     ]
+
+
+def choose_method(fronts: Sequence[Front], statistics: Statistics) -> tuple[str, list[dict]]:
+    """Choose the method to register: the first one, unless others are ahead of it by more than noise.
+
+    The utility is the mean over all preferences of the grid, in the most trustworthy unit that all share.
+
+    Args:
+        fronts: of the candidates on the same prompts; the first is kept in doubt.
+        statistics: settings for the whole choice; the candidates share its confidence.
+
+    Returns:
+        Among the methods that are distinguishably ahead of the first, the one of largest utility; and a row per
+        candidate: {"method", "unit", "utility", "gain"}.
+    """
+    kept, unit = fronts[0], shared_units(fronts)[0]
+    draws, shared = statistics.weights(len(kept.prompts)), statistics.shared(len(fronts) - 1)
+
+    def utility(front: Front) -> np.ndarray:
+        return resampled_means(draws, (front.scores(unit) * front.preferences).sum(axis=2).mean(axis=1))
+
+    table = []
+    for front in fronts:
+        reached = utility(front)
+        gain = shared.estimate(reached - utility(kept)).plain()
+        table.append({"method": front.method, "unit": unit, "utility": float(reached[0]), "gain": gain})
+    ahead = [row for row in table if row["gain"]["low"] > 0]
+    return max(ahead, key=lambda row: row["utility"], default=table[0])["method"], table

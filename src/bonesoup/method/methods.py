@@ -207,6 +207,8 @@ SFT = "sft"
 BASELINE = "rewarded"
 # The method in the headline and the one registered, unless register.method names another.
 MAIN = "bone"
+# As register.method: the method that wins on validation prompts.
+AUTO = "auto"
 # A policy trained for each preference alone.
 ORACLE = "oracle"
 
@@ -214,6 +216,12 @@ ORACLE = "oracle"
 def title(key: str) -> str:
     """Return the name for readers; a key that is not in the table is returned as it is."""
     return METHODS[key].title if key in METHODS else key
+
+
+def servable(keys: Iterable[str]) -> list[str]:
+    """List the methods that can be registered and served, the one to keep in doubt first."""
+    found = [key for key in keys if METHODS[key].servable]
+    return sorted(found, key=lambda key: (key != MAIN, key != BASELINE))
 
 
 def method_slots(key: str, plan: Plan) -> list[str]:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from bonesoup import __version__
+from bonesoup.evaluation.chosen import chosen_method
 from bonesoup.evaluation.samples import read_front
 from bonesoup.evaluation.statistics import Statistics, resampled_means
 from bonesoup.files import digest, file_digest, read_json
 from bonesoup.generation.soup import Soup
-from bonesoup.method.methods import BASELINE
-from bonesoup.paths import FRONTS, SOUPS
+from bonesoup.method.methods import AUTO, BASELINE
+from bonesoup.paths import CHOICE, FRONTS, SOUPS
 from bonesoup.registry.scores import BESIDE, Evidence, key_of, report_evidence
 from bonesoup.registry.versions import soup_name
 from bonesoup.settings.schema import Register
@@ -64,13 +65,15 @@ def candidates(
     preferences: dict[str, dict[str, float]],
     yardstick: str | None,
 ) -> list[Candidate]:
-    """List the candidates of the pipeline in `root`; none until the soup to register is made.
+    """List the candidates of the pipeline in `root`; none until the soup to register is made and chosen.
 
     Args:
         register: the soup to register, its name, and the named preferences to register as merged weights.
         yardstick: digest of the yardstick that the run was evaluated on.
     """
-    prefix, method = register.name, register.method
+    if register.method == AUTO and not (root / CHOICE).is_file():
+        return []
+    prefix, method = register.name, chosen_method(register, root)
     if not (root / SOUPS / f"{method}.json").is_file():
         return []
     raw, soup = _recipe(root, method)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
+from bonesoup.evaluation.chosen import chosen_method
 from bonesoup.files import read_json, read_jsonl
 from bonesoup.generation.soup import Soup
 from bonesoup.generation.soup_file import SoupFile
@@ -80,7 +81,7 @@ def from_project(root: Path) -> Source:
         ValueError: there is no run to serve.
     """
     settings = params.load(root / params.PARAMS)
-    method = settings.register_.method
+    method = chosen_method(settings.register_, root)
     if not (root / SOUPS / f"{method}.json").is_file():
         raise ValueError(f"{root / SOUPS} has no soup {method} to serve: `bonesoup run` makes it")
     main = Soup.read(root / SOUPS / f"{method}.json", root)

@@ -7,7 +7,7 @@ hours for their order of magnitude, and the GB for a lower bound with the tenth 
 from dataclasses import dataclass
 
 from bonesoup.method.basis import basis_rows
-from bonesoup.method.methods import METHODS, Method, Plan, trainings
+from bonesoup.method.methods import AUTO, METHODS, Method, Plan, servable, trainings
 from bonesoup.method.preferences import lattice
 from bonesoup.settings.schema import Estimate, Settings
 
@@ -146,12 +146,15 @@ def _hours(settings: Settings, sizes: Estimate, steps: int) -> dict[str, float]:
     # The probes of the chosen beta continue as its policies.
     probes = max(0, len(settings.seek.betas) - 1) * settings.seek.share * len(settings.objectives)
     probed = len(settings.seek.betas) * grid * settings.seek.samples
+    compared = servable(settings.methods) if settings.register_.method == AUTO else []
+    chosen = len(compared) * grid * settings.register_.samples if len(compared) > 1 else 0
     seconds = {
         "sft": sft,
         "normalise": settings.normalise.samples / batch * sampled(batch),
         "policy, each": rl.steps * step,
         "policies": steps * step,
         "probes": probes * rl.steps * step + probed / batch * sampled(batch),
+        "choose": chosen / batch * sampled(batch),
         "front": points * settings.evaluation.samples / batch * sampled(batch),
     }
     return {name: value / 3600 for name, value in seconds.items()}

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bonesoup.method.methods import MAIN, METHODS
+from bonesoup.method.methods import AUTO, MAIN, METHODS
 from bonesoup.settings.section import Count, Name, Part, Positive, Section, Share
 
 
@@ -53,10 +53,12 @@ class Register(Section):
     """The models that a run registers in MLflow."""
 
     name: Name = Field(description="name of the experiment, and prefix of the model names")
-    method: Literal[*(key for key, method in METHODS.items() if method.servable)] = Field(
+    method: Literal[AUTO, *(key for key, method in METHODS.items() if method.servable)] = Field(
         MAIN,
-        description="the method whose soup is registered, served and named in the report's headline; one of `methods`",
+        description="the method whose soup is registered, served and named in the report's headline: one of `methods`, "
+        "or `auto`: the best on validation prompts, by an interval",
     )
+    samples: Count = Field(256, description="validation prompts per preference by which `auto` chooses")
     merged: list[str] = Field(description="named preferences for which merged weights are registered too")
 
 

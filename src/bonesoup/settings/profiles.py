@@ -20,7 +20,7 @@ WHOLE = {"rewards", "policies", "preferences"}
 FOLLOWS = {"policies": "methods", "source": "kind"}
 
 yaml = YAML()
-yaml.width = 120
+yaml.width = 140
 yaml.preserve_quotes = True
 yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
 

@@ -10,7 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bonesoup.method.methods import BACKBONES, BASELINE, MAIN, METHODS, Plan, method_slots, trainings
+from bonesoup.method.methods import (
+    AUTO,
+    BACKBONES,
+    BASELINE,
+    MAIN,
+    METHODS,
+    Plan,
+    method_slots,
+    servable,
+    trainings,
+)
 from bonesoup.method.preferences import preference_faults
 from bonesoup.settings.evaluation import Estimate, Register
 from bonesoup.settings.section import FILL
@@ -213,9 +223,12 @@ def register_faults(register: Register, known: Known) -> list[str]:
         unknown = [key for key in register.merged if key not in named]
         faults += [f"register.merged: {key!r} is no named preference" for key in unknown]
     if methods is not None and register.method not in methods:
-        served = [method for method in methods if METHODS[method].servable]
+        served = servable(methods)
         other = f", or register {', '.join(served)}" if served else "; none of them can be registered"
-        faults.append(f"register.method: {register.method} is not among methods: add it{other}")
+        if register.method != AUTO:
+            faults.append(f"register.method: {register.method} is not among methods: add it{other}")
+        elif not served:
+            faults.append(f"register.method: auto has nothing to choose from{other}: add {BASELINE} or {MAIN}")
     return faults
 
 

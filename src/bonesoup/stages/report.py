@@ -14,7 +14,7 @@ from bonesoup.evaluation.report import write_report
 from bonesoup.evaluation.samples import read_examples, read_fronts, read_training
 from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import appearing, read_json, write_json
-from bonesoup.paths import BETA, FRONTS, MEASURED, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
+from bonesoup.paths import BETA, CHOICE, FRONTS, MEASURED, METRICS, NORMALISER, POLICIES, REPORT, REWARDS, ROWS, SOUPS
 from bonesoup.settings.params import PARAMS
 from bonesoup.settings.schema import Settings
 
@@ -29,7 +29,8 @@ def run(settings: Settings, key: None) -> None:
         for group in settings.policies
         for slot in read_json(ROWS / f"{group}.json")["slots"]
     }
-    main = settings.register_.method
+    choice = read_json(CHOICE)
+    main = choice["method"]
     document = tables.document(results, main) | {
         "basis": read_json(METRICS / "basis.json"),
         "seek": _seek(settings),
@@ -37,6 +38,7 @@ def run(settings: Settings, key: None) -> None:
         "scales": {method: read_json(SOUPS / f"{method}.json").get("scale") for method in settings.methods},
         "costs": {method: _costs(settings, method) for method in settings.methods},
         "quality": quality(fronts, results, statistics),
+        "choice": choice,
     }
     if compared := gaming(fronts, statistics):
         document["gaming"] = compared

@@ -27,6 +27,7 @@ LATER = {
     "rl.updates": None,
     "basis.distribution": "interior",
     "register.method": "bone",
+    "register.samples": 256,
     "data.files": None,
     "rewards.*.lora": None,
 }
