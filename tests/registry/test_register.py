@@ -33,7 +33,7 @@ STAGES = {
     "normalise",
     "candidates",
 }
-STAGES |= {"seek", "basis", *(f"policy@{slot}" for slot in SLOTS), "diagnose", "ric", "soup", "report"}
+STAGES |= {"seek", "basis", "choose", *(f"policy@{slot}" for slot in SLOTS), "diagnose", "ric", "soup", "report"}
 STAGES |= {f"{stage}@{method}" for stage in ("scale", "front") for method in ("sft", "rewarded", "bone")}
 
 
