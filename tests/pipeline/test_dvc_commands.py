@@ -69,8 +69,8 @@ def test_generate_and_soup_answer_as_the_end_of_a_run_suggests(project):
     assert answered.status == 0, answered.output
     assert "scores are the" in answered.output
     written = "helpful=0.7,harmless=0.3"
-    for kind, lines in (("full", 1), ("adapter", 2)):
-        made = project.run("bonesoup", "soup", "--preference", written, f"--{kind}", "--out", f"soups/{kind}")
+    for kind, options, lines in (("full", ["--full"], 1), ("adapter", [], 2)):
+        made = project.run("bonesoup", "soup", "--preference", written, *options, "--out", f"soups/{kind}")
         assert made.status == 0, made.output
         assert len(made.output.splitlines()) == lines, made.output
     assert (project.folder / "soups/full/model.safetensors").is_file()

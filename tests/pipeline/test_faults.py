@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import os
 import shutil
 import socket
@@ -163,11 +164,11 @@ def test_a_dead_tracking_server_fails_registering_only_and_loses_nothing(project
 
     first = project.run("bonesoup", "register")
     assert first.status == 0, first.output
-    assert "runs: 19 sent, 0 there already" in first.output
+    (runs,) = re.findall(r"runs: (\d+) sent, 0 there already", first.output)
     assert "versions: 4 registered, 0 there already" in first.output
     second = project.run("bonesoup", "register")
-    assert "runs: 0 sent, 19 there already" in second.output
+    assert f"runs: 0 sent, {runs} there already" in second.output
     assert "versions: 0 registered, 4 there already" in second.output
     last = project.repro()
     assert (last.status, last.ran) == (0, ["register"])
-    assert "runs: 0 sent, 19 there already" in last.output
+    assert f"runs: 0 sent, {runs} there already" in last.output
