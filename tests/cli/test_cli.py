@@ -119,8 +119,8 @@ def test_help_succeeds(option, bonesoup):
         (["stage"], "Missing argument"),
         (["stage", "polcy"], "no stage 'polcy'"),
         (["stage", "../cli"], "no stage"),
-        (["stage", "policy"], "needs a key: specialists, backbones, oracles"),
-        (["stage", "policy", "frontbones"], "no key 'frontbones': specialists, backbones, oracles"),
+        (["stage", "policy"], "needs a key: specialists, backbones, curves, oracles"),
+        (["stage", "policy", "frontbones"], "no key 'frontbones': specialists, backbones, curves, oracles"),
         (["stage", "reward", "humour"], "no key 'humour': helpful, harmless"),
         (["stage", "seek", "bone"], "takes no key"),
     ],
@@ -139,8 +139,9 @@ def test_bad_usage_is_status_2_and_goes_to_stderr(words, said, project, bonesoup
         (["profile", "embeded"], "no profile 'embeded'; there are: assistant,"),
         (["soup", "--preference", "evn", "--out", "x"], "'evn' is neither a named preference (balanced"),
         (["soup", "--preference", "helpful=0.7,harmless=0.7", "--out", "x"], "weights sum to 1.4, not 1"),
-        (["soup", "--preference", "balanced", "--out", "x"], "no soup 'bone' in out/soups; there are: none yet"),
-        (["generate", "--preference", "balanced", "--prompt", "x"], "`bonesoup run` makes them"),
+        (["soup", "--preference", "balanced", "--out", "x"], "out/choice.json does not exist: `bonesoup run` chooses"),
+        (["soup", "--preference", "balanced", "--method", "bone", "--out", "x"], "no soup 'bone' in out/soups; there"),
+        (["generate", "--preference", "balanced", "--prompt", "x", "--method", "bone"], "`bonesoup run` makes them"),
         (["summary"], "`bonesoup run` makes it"),
         (["soup", "--preference", "harmless>=0.2", "--out", "x"], "names no objective to maximize"),
         (
@@ -214,6 +215,7 @@ def soup(project, tmp_path_factory):
         policy["path"] = f"out/{policy['path']}"
     shutil.copytree(files / "base", project / "out/sft")
     (project / "out/soups/bone.json").write_text(json.dumps(recipe | {"base": "out/sft"}))
+    (project / "out/choice.json").write_text(json.dumps({"method": "bone"}))
     return project
 
 

@@ -12,7 +12,7 @@ from bonesoup.settings import profiles
 from bonesoup.settings.schema import Settings
 from bonesoup.stages import tidy as tidying
 from bonesoup.workspace import graph
-from bonesoup.workspace.declared import leftovers, stages
+from bonesoup.workspace.declared import check_settings, leftovers, stages
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
@@ -46,6 +46,20 @@ def test_stages_and_what_they_make_are_those_of_dvc(project, name):
         assert {path for stage in declared for path in stage.makes()} == {
             Path(out.def_path) for stage in dvc for out in stage.outs
         }
+
+
+def test_settings_that_a_stage_reads_and_the_file_lacks_are_named_before_anything_runs(project):
+    root = project("embedded")
+    check_settings(root)
+    path = root / "params.yaml"
+    path.write_text(
+        path.read_text().replace(", distribution: interior", "").replace(" samples: 256, merged", " merged")
+    )
+    fault = "params.yaml has no basis.distribution, register.samples, which stages read: `bonesoup profile --fill`"
+    with pytest.raises(ValueError, match=fault):
+        check_settings(root)
+    profiles.write(None)
+    check_settings(root)
 
 
 def make(root: Path, *names: str) -> None:

@@ -56,9 +56,10 @@ def run(
 
     Example: bonesoup run --jobs 2
     """
-    from bonesoup.workspace import repro, schedule
+    from bonesoup.workspace import declared, repro, schedule
 
     settings = params.load()
+    declared.check_settings(Path("."))
     repro.check_inputs(settings)
     started = time.monotonic()
     devices = schedule.devices(settings, jobs)
@@ -149,10 +150,12 @@ def profile(
     data: Annotated[str | None, typer.Option(help="data file to read instead of the profile's")] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="a single setting, such as rl.steps=20; may be repeated"),
+        typer.Option("--set", metavar="KEY=VALUE", help="a single setting, such as rl.updates=60; may be repeated"),
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="look up the newest commit of every Hub id without one")] = False,
-    fill: Annotated[bool, typer.Option("--fill", help="only fill in what follows from the rest")] = False,
+    fill: Annotated[
+        bool, typer.Option("--fill", help="only fill in what follows from the rest, and missing keys by their defaults")
+    ] = False,
     estimate: Annotated[
         bool, typer.Option("--estimate", help="print the memory and hours of a run; write nothing")
     ] = False,
@@ -197,8 +200,8 @@ def generate(
     Example: bonesoup generate --preference 'harmless>=0.2,maximize=helpful' --prompt 'Please explain baking'
     """
     settings = params.load()
-    method = options.method_of(settings, method)
     asked_for = options.weights_of(settings, preference, method)
+    method = options.method_of(settings, method)
     recipe = options.recipe(method)
     warnings.filterwarnings("ignore")
     from bonesoup.generation.soup import SoupModel

@@ -32,7 +32,7 @@ def method_of(settings: Settings, method: str | None) -> str:
     return method or chosen_method(settings.register_)
 
 
-def weights_of(settings: Settings, preference: str, method: str) -> list[float]:
+def weights_of(settings: Settings, preference: str, method: str | None) -> list[float]:
     """Read a preference as weights in the order of the objectives; solve an outcome on the method's measured front.
 
     Raises:
@@ -47,7 +47,7 @@ def weights_of(settings: Settings, preference: str, method: str) -> list[float]:
     outcome = read_outcome(preference, settings.objectives)
     if not MEASURED.is_file():
         raise ValueError(f"{MEASURED} does not exist: an outcome needs a measured front, `bonesoup run` makes it")
-    promise = solve(outcome, read_json(MEASURED), method)
+    promise = solve(outcome, read_json(MEASURED), method_of(settings, method))
     # Standard output is for answers.
     typer.echo(promise.text, err=True)
     return list(promise.preference.values())

@@ -68,8 +68,8 @@ def soup(
         base, mixed, coefficients = _from_file(file, preference, weight)
     elif preference:
         settings = params.load()
-        method = options.method_of(settings, method)
         asked_for = options.weights_of(settings, preference, method)
+        method = options.method_of(settings, method)
         chosen = options.recipe(method)
         from bonesoup.generation.soup import merge_adapters
 

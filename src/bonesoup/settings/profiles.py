@@ -1,6 +1,6 @@
 """Write a profile, an overlay on the embedded default, into params.yaml, so that git and dvc.lock record what ran."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ def composed(
             if not missing.revision:
                 _set(made.document, missing.key, pins.newest(missing))
     settings = params.check(plain(made.document), _where(name))
+    made = replace(made, filled=made.filled + _fill_defaults(made.document, settings))
     if data:
         for part in settings.data.parts():
             if not Path(part.path).is_file():
@@ -126,6 +127,25 @@ def fill(document: dict, before: dict[str, Any]) -> list[str]:
     return filled
 
 
+def _fill_defaults(document: dict, settings: schema.Settings) -> list[str]:
+    """Write out what an older file, or a section that was set as a whole, leaves to the defaults of the code.
+
+    DVC refuses a stage that reads a missing key.
+
+    Returns:
+        The dotted keys that were set.
+    """
+    filled = []
+    for name, section in settings.model_dump(mode="json", by_alias=True).items():
+        if name in WHOLE or not isinstance(section, dict) or not isinstance(document.get(name), dict):
+            continue
+        for key, value in section.items():
+            if key not in document[name]:
+                document[name][key] = _styled(value)
+                filled.append(f"{name}.{key}")
+    return filled
+
+
 def _styled(value: Any) -> Any:
     """Write lists and the innermost mappings on one line."""
     if isinstance(value, dict):
@@ -173,10 +193,10 @@ def _set(document: dict, key: str, value: Any) -> None:
 
 
 def parse_change(text: str) -> tuple[str, Any]:
-    """Read 'rl.steps=20' as ('rl.steps', 20); the value is YAML."""
+    """Read 'rl.updates=60' as ('rl.steps', 20); the value is YAML."""
     key, given, value = text.partition("=")
     if not given:
-        raise ValueError(f"--set {text!r}: expected key=value, such as rl.steps=20")
+        raise ValueError(f"--set {text!r}: expected key=value, such as rl.updates=60")
     return key, params.parse_yaml(value.encode(), f"the value of {key}")
 
 

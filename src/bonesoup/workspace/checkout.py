@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 
 from bonesoup.files import appearing
 from bonesoup.locks import exclusive
+from bonesoup.workspace.declared import check_settings
 from bonesoup.workspace.repro import environment
 
 CHECKOUTS = Path("var/checkouts")
@@ -57,7 +58,8 @@ def prepare(source: Path, checkout: Path, commit: str, profile: str | None, over
         overrides: dotted key -> value, set in params.yaml on top.
 
     Raises:
-        ValueError: no such commit, profile or key, or a value that is not allowed.
+        ValueError: no such commit, profile or key, a value that is not allowed, or settings that stages read and
+            params.yaml lacks.
     """
     sha = resolve(source, commit)
     if not checkout.is_dir():
@@ -78,6 +80,7 @@ def prepare(source: Path, checkout: Path, commit: str, profile: str | None, over
         change_settings(checkout, profile, overrides)
     if borrowed := borrowed_paths(source, checkout):
         change_settings(checkout, None, borrowed)
+    check_settings(checkout)
     return sha
 
 

@@ -54,6 +54,25 @@ def stages(root: Path) -> dict[str, Stage]:
     return {name: _stage(name, entry, settings) for name, entry in _read(root / "dvc.yaml")["stages"].items()}
 
 
+def check_settings(root: Path) -> None:
+    """Check that params.yaml has every setting that a stage reads; DVC would only say so at that stage.
+
+    Raises:
+        ValueError: it lacks some, such as a file written by an older version.
+    """
+    settings = _read(root / "params.yaml")
+    read = dict.fromkeys(key for stage in stages(root).values() for key in stage.params if not KEY.search(key))
+    if lacking := [key for key in read if not _has(settings, key.split("."))]:
+        raise ValueError(
+            f"params.yaml has no {', '.join(lacking)}, which stages read: `bonesoup profile --fill` writes the default"
+            + "s" * (len(lacking) > 1)
+        )
+
+
+def _has(section: Any, path: list[str]) -> bool:
+    return not path or (isinstance(section, Mapping) and path[0] in section and _has(section[path[0]], path[1:]))
+
+
 def leftovers(root: Path) -> list[Path]:
     """Find what stages made for keys that the present settings no longer have, such as a renamed objective's reward."""
     declared = stages(root)
