@@ -7,9 +7,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from bonesoup.method.basis import best_beta, circulant, coefficients, conditioning, lattice_rows
+from bonesoup.method.basis import best_beta, circulant, coefficients, compromise, conditioning, lattice_rows
 from bonesoup.method.beta import best_beta_dirichlet
-from bonesoup.method.mappings import curved, piecewise
+from bonesoup.method.mappings import MAPPINGS, curved, piecewise
+from bonesoup.method.methods import METHODS
 from bonesoup.method.preferences import interior, lattice
 from bonesoup.method.quadratic import error_shape
 
@@ -278,3 +279,27 @@ def test_the_correction_adds_to_specialists_what_bends(data):
         *(theta(rows[n + k]) - theta(np.eye(n)[list(p)]).mean() for k, p in enumerate(pairs)),
     ]
     assert solved @ adapters == pytest.approx(theta(mu), abs=1e-9)
+
+
+def test_spare_rows_of_ones_own_reach_the_preference_and_use_the_policy_that_is_there():
+    """Least norm gives (.83, .33, -.17) at a vertex, although a policy of exactly that row is there."""
+    rows, corner = lattice_rows(2, 2), np.array([1.0, 0.0])
+    chosen = MAPPINGS["moments"].coefficients(rows, corner, None)
+    np.testing.assert_allclose(rows.T @ chosen, corner, atol=1e-12)
+    assert chosen[rows[:, 0].argmax()] > 0.95
+    least = coefficients(rows, corner)
+    assert least.max() < 0.84
+    for method, expected in (("bone", "moments"), ("rewarded", "solve"), ("least-norm", "solve"), ("mod", "solve")):
+        assert METHODS[method].mapping_of(3, 2) == expected
+    assert METHODS["bone"].mapping_of(2, 2) == "solve"
+
+
+@pytest.mark.parametrize("inset", [1.0, 0.8, 0.6, 0.4])
+def test_spare_rows_amplify_no_more_than_a_bone_soup_and_are_measured_as_they_are_used(inset):
+    rows = 0.5 + inset * (lattice_rows(2, 2) - 0.5)
+    norms = conditioning(rows, **compromise(rows))
+    grid = lattice(2, 20)
+    used = np.abs(MAPPINGS["moments"].coefficients(rows, grid, None)).sum(axis=1).max()
+    assert norms.l1 == pytest.approx(used)
+    assert norms.l1 < 3
+    assert compromise(rows[:2]) == {}

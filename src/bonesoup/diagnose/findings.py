@@ -115,13 +115,14 @@ def _soups(settings: Settings, missed: dict[str, np.ndarray], rows: np.ndarray, 
         if not method.servable or method.key == BASELINE or method.mapping == "direct":
             continue
         policies = np.array(method.policies.rows(plan))
+        mapping = method.mapping_of(*policies.shape)
         try:
             total = rl.budget(len(settings.objectives))
             steps = [training.steps for training in method.policies.trainings(plan, rl.steps, total).values()]
         except ValueError:
             steps = None
         predictions = {
-            unit: predict(draws, policies, grid, settings.evaluation.interior, statistics, method.mapping)
+            unit: predict(draws, policies, grid, settings.evaluation.interior, statistics, mapping)
             for unit, draws in missed.items()
         }
         listed.append(

@@ -105,7 +105,8 @@ class Soup:
             Policy(name, Path(path), tuple(rows[name][each] for each in objectives) if rows else ())
             for name, path in adapters.items()
         )
-        return cls("adapters", Path(base), objectives, "solve" if rows else "direct", policies, ())
+        mapping = ("moments" if len(policies) > len(objectives) else "solve") if rows else "direct"
+        return cls("adapters", Path(base), objectives, mapping, policies, ())
 
     def contexts(self, preferences: Sequence) -> list[str]:
         """Return the texts that ask for `preferences` [point, objective] in the prompt; none if it reads no prompt."""

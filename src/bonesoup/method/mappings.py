@@ -52,6 +52,11 @@ def quadratic(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None
     return basis.coefficients(rows, preference, scale, degree=2)
 
 
+def moments(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
+    """Reach the preference and, as far as that costs no large coefficients, its second moments; see `compromise`."""
+    return basis.coefficients(rows, preference, scale, degree=2, noise=basis.NOISE)
+
+
 def piecewise(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
     """Interpolate linearly between the policies around the preference [objective].
 
@@ -108,6 +113,9 @@ MAPPINGS = {
     "solve": Mapping(basis.coefficients, "solve rows^T lambda = mu"),
     "quadratic": Mapping(
         quadratic, "solve rows^T lambda = mu and, for the rows b_j, sum_j lambda_j b_j b_j^T = mu mu^T"
+    ),
+    "moments": Mapping(
+        moments, "solve rows^T lambda = mu, with second moments near those of mu and coefficients that stay small"
     ),
     "piecewise": Mapping(piecewise, "interpolate linearly between the policies nearest to mu"),
     "curved": Mapping(

@@ -172,6 +172,11 @@ class Method:
         """Return the preferences it can answer: `any`, `rows` or `one`; see `Mapping`."""
         return MAPPINGS[self.mapping].answers
 
+    def mapping_of(self, policies: int, objectives: int) -> str:
+        """Return the key of its rule for so many policies: more backbones than objectives meet second moments too."""
+        spare = self.policies == BACKBONES and self.mapping == "solve" and policies > objectives
+        return "moments" if spare else self.mapping
+
     @property
     def exportable(self) -> bool:
         """Return True if one merged adapter can stand for its answer to a preference."""

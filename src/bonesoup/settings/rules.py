@@ -104,10 +104,11 @@ def _row_faults(basis: Basis, n: int) -> list[str]:
 
 def _conditioning(key: str, rows: ArrayLike) -> list[str]:
     """Refuse rows that reach no preference, or amplify too much."""
-    from bonesoup.method.basis import conditioning
+    from bonesoup.method.basis import compromise, conditioning, matrix
 
     try:
-        fault = conditioning(rows).fault
+        rows = matrix(rows, "rows")
+        fault = conditioning(rows, **compromise(rows)).fault
     except ValueError as error:
         fault = str(error)
     return [f"{key}: {fault}"] if fault else []

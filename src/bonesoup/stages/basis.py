@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from bonesoup.files import appearing, read_json, write_json
-from bonesoup.method.basis import Conditioning, basis_rows, conditioning
+from bonesoup.method.basis import Conditioning, basis_rows, compromise, conditioning
 from bonesoup.method.methods import Plan, trainings
 from bonesoup.paths import BETA, METRICS, ROWS
 from bonesoup.settings.schema import Settings
@@ -15,7 +15,7 @@ def run(settings: Settings, key: None) -> None:
     wanted, n = settings.basis, len(settings.objectives)
     basis = basis_rows(wanted.kind, n, read_json(BETA)["beta"], wanted.rows)
     plan = trainings(settings.methods, Plan.of(basis, settings.oracles), settings.rl.steps, settings.rl.updates)
-    norms = conditioning(basis)
+    norms = conditioning(basis, **compromise(basis))
     _say(settings, norms)
     write_json(METRICS / "basis.json", {"rows": basis.tolist()} | asdict(norms))
     with appearing(ROWS) as folder:

@@ -26,7 +26,7 @@ def run(settings: Settings, key: None) -> None:
                 "method": method,
                 "base": str(SFT),
                 "objectives": settings.objectives,
-                "mapping": record.mapping,
+                "mapping": record.mapping_of(len(policies), n),
                 "mixes": record.mixes,
                 "policies": policies,
                 "preferences": preferences,
