@@ -142,8 +142,8 @@ def _label_points(ax: Axes, results: Results, unit: str, pair: tuple[int, int], 
     block = home(results, method)
     points = block.points[unit][method][:, pair]
     middle, last = len(points) // 2, len(points) - 1
-    # Label the ends on the side of the origin and the middle on the other, clear of every front.
-    sides = {0: (-6, -8, "right", "top"), middle: (9, 7, "left", "bottom"), last: (-7, -9, "right", "top")}
+    # Clear of every front and of the axis: above it, and for the last end on the side of the origin.
+    sides = {0: (5, 8, "left", "bottom"), middle: (9, 7, "left", "bottom"), last: (-7, -9, "right", "top")}
     for place, (x, y, ha, va) in sides.items():
         weights = ", ".join(f"{w:g}" for w in block.preferences[place].round(3))
         ax.annotate(
