@@ -256,3 +256,18 @@ def test_unequal_budgets_are_said():
     costs = {"sft": {"updates": 0}, "rewarded": {"updates": 120}, "bone": {"updates": 180}, "oracle": {"updates": 300}}
     assert "Unequal budgets of policy updates: Rewarded Soup 120, Bone Soup 180." in tables.choices({"costs": costs})[0]
     assert tables.choices({"costs": costs | {"bone": {"updates": 120}}}) == []
+
+
+def test_the_soup_that_is_served_is_named_with_what_chose_it():
+    def row(method: str, gain: float) -> dict:
+        gap = {"value": gain, "low": gain - 0.02, "high": gain + 0.02}
+        return {"method": method, "unit": "gold", "utility": gain, "gain": gap}
+
+    choice = {"method": "curved", "prompts": 256, "candidates": [row("bone", 0.0), row("curved", 0.1)]}
+    assert tables.choices({"choice": choice}) == [
+        "Registered and served: Curved Soup, ahead of Bone Soup by +0.100 [+0.080, +0.120] in gold (true) score on 256 "
+        "validation prompts, over the whole grid."
+    ]
+    kept = choice | {"method": "bone"}
+    assert "Bone Soup; no other soup is distinguishably ahead" in tables.choices({"choice": kept})[0]
+    assert tables.choices({"choice": {"method": "bone", "prompts": 0, "candidates": []}}) == []

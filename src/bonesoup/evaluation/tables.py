@@ -191,7 +191,7 @@ def preference(report: dict, weights: list[float]) -> str:
 
 
 def choices(report: dict) -> list[str]:
-    """Say in sentences what was chosen before the comparison: basis, beta, extrapolation."""
+    """Say in sentences what was chosen before the comparison: basis, beta, extrapolation, the soup to serve."""
     sentences = []
     if basis := report.get("basis"):
         sentences.append(
@@ -217,7 +217,21 @@ def choices(report: dict) -> list[str]:
     if scales := {method: scale for method, scale in report.get("scales", {}).items() if scale}:
         chosen = [f"{methods.title(m)} {' '.join(f'{value:g}' for value in scale)}" for m, scale in scales.items()]
         sentences.append(f"Extrapolation chosen on validation prompts (1 is none): {', '.join(chosen)}.")
+    sentences += _served(report["choice"]) if "choice" in report else []
     return sentences
+
+
+def _served(choice: dict) -> list[str]:
+    """Say which soup validation prompts chose, if they were asked."""
+    if not choice["candidates"]:
+        return []
+    kept, chosen = methods.title(choice["candidates"][0]["method"]), methods.title(choice["method"])
+    where = f"on {choice['prompts']} validation prompts, over the whole grid"
+    if chosen == kept:
+        return [f"Registered and served: {chosen}; no other soup is distinguishably ahead of it {where}."]
+    (row,) = (row for row in choice["candidates"] if row["method"] == choice["method"])
+    gain = f"{number('', row['gain']['value'], True)} {interval('', row['gain'], True)}"
+    return [f"Registered and served: {chosen}, ahead of {kept} by {gain} in {UNITS[row['unit']]} {where}."]
 
 
 def notes(report: dict) -> str:
