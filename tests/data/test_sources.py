@@ -147,10 +147,18 @@ def test_a_truncated_gzip_names_the_line(tmp_path):
         hh.records(settings(path), ["harmless"])
 
 
-@pytest.mark.parametrize("lines", [[], ["{}\n", "nonsense\n"]])
-def test_a_file_without_usable_row_is_named(tmp_path, lines):
-    with pytest.raises(ValueError, match=r"data.jsonl: no usable row in \d lines"):
-        hh.records(settings(write(tmp_path / "data.jsonl", lines)), ["harmless"])
+def test_a_file_without_usable_row_is_named(tmp_path):
+    path = write(tmp_path / "data.jsonl", ["{}\n", "nonsense\n"])
+    with pytest.raises(ValueError, match="data.jsonl: no usable row in 2 lines; line 1: "):
+        hh.records(settings(path), ["harmless"])
+
+
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"")])
+def test_an_empty_file_is_called_empty(tmp_path, content):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"data.jsonl is empty: it must have rows in the hh-rlhf format"):
+        hh.records(settings(path), ["harmless"])
 
 
 def test_gzip_is_known_by_its_content(tmp_path):

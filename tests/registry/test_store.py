@@ -1,4 +1,6 @@
 import socket
+import subprocess
+import sys
 import time
 
 import mlflow
@@ -34,6 +36,29 @@ def test_artifacts_lie_beside_the_database_whatever_the_checkout(tmp_path, monke
     mlflow.set_tracking_uri(before)
     location = store.client.get_experiment(store.experiment).artifact_location
     assert location == (tmp_path / "shared/mlartifacts").as_uri()
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from bonesoup.registry.store import connect
+print("ready", flush=True)
+sys.stdin.read()
+print(connect(Path("."), "bonesoup").experiment)
+"""
+
+
+def test_processes_that_start_at_once_make_one_store(tmp_path, no_server):
+    command = [sys.executable, "-c", OPEN]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, cwd=tmp_path, **pipes) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.close()
+    experiments = {process.stdout.read().splitlines()[-1] for process in processes}
+    assert [process.wait() for process in processes] == [0, 0]
+    assert len(experiments) == 1
 
 
 def test_a_refused_connection_is_one_message_at_once(tmp_path, monkeypatch):

@@ -164,6 +164,13 @@ def test_a_body_that_cannot_be_read_is_refused_in_one_short_sentence(live, metri
     assert len(answer.content) < 1000
 
 
+def test_an_unknown_field_of_a_part_is_named_with_its_place(live, metrics):
+    body = CHAT | {"model": "bonesoup-soup-1", "stream": True, "stream_options": {"usage": True}}
+    error = ask(application(lambda: live, metrics), "POST", "/v1/chat/completions", json=body).json()["error"]
+    assert error["message"] == "unknown field stream_options.usage: did you mean include_usage?"
+    assert error["param"] == "stream_options.usage"
+
+
 def test_a_long_name_is_not_echoed_in_full(live, metrics):
     answer = ask(
         application(lambda: live, metrics), "POST", "/v1/chat/completions", json=CHAT | {"model": "x" * 200_000}

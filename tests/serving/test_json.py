@@ -60,6 +60,11 @@ def test_every_preference_follows_the_schema_and_plain_rows_stay_as_they_are(cli
             "cannot go with a JSON schema",
         ),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools", "tools is not supported"),
+        (
+            {"response_format": form({}) | {"strict": True}},
+            "response_format.strict",
+            "unknown field response_format.strict: leave it out",
+        ),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(client, options, param, message):

@@ -18,7 +18,8 @@ def fault(body, **change) -> tuple[str, str]:
     with pytest.raises(ValidationError) as caught:
         body(**(base | change))
     error = caught.value.errors()[0]
-    return error.get("ctx", {}).get("param") or ".".join(map(str, error["loc"])), error["msg"]
+    place = [*error["loc"], error.get("ctx", {}).get("param")]
+    return ".".join(str(part) for part in place if part not in (None, "")), error["msg"]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,27 @@ def test_an_unknown_field_is_refused_with_the_nearest_known_one(name, near):
     assert fault(ChatBody, **{name: 1}) == (name, f"unknown field {name}: did you mean {near}?")
     # null is no excuse: it would look obeyed.
     assert fault(ChatBody, **{name: None})[0] == name
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "hint"),
+    [
+        ({"stream_options": {"usage": True}}, "stream_options.usage", "did you mean include_usage?"),
+        ({"stream_options": {"x": 1}}, "stream_options.x", "leave it out"),
+        ({"response_format": SCHEMA | {"strict": True}}, "response_format.strict", "leave it out"),
+        ({"response_format": {"type": "text", "kind": 1}}, "response_format.kind", "leave it out"),
+        ({"response_format": SCHEMA | {"json_shema": 1}}, "response_format.json_shema", "did you mean json_schema?"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "shema": {}}}},
+            "response_format.json_schema.shema",
+            "did you mean schema?",
+        ),
+    ],
+)
+def test_an_unknown_field_of_a_part_is_refused_in_the_same_way(change, param, hint):
+    place, message = fault(ChatBody, stream=True, **change)
+    assert place == param
+    assert message.endswith(f": {hint}")
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
@@ -77,8 +99,6 @@ def test_a_field_that_changes_nothing_is_accepted(name):
             "messages.0",
             "tool_calls is not supported",
         ),
-        (ChatBody, {"stream": True, "stream_options": {"usage": True}}, "stream_options.usage", "Extra inputs"),
-        (ChatBody, {"response_format": SCHEMA | {"strict": True}}, "response_format", "at most with"),
         (ChatBody, {"stream_options": {}}, "stream_options", "needs stream"),
         (ChatBody, {"top_logprobs": 2}, "top_logprobs", "needs logprobs"),
         (ChatBody, {"max_tokens": 0}, "max_tokens", "1 or more"),

@@ -11,7 +11,9 @@ import psutil
 import pytest
 from prefect_server import until
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from bonesoup.cli.main import app
 from bonesoup.files import read_json
 from bonesoup.study import cells, results, run
 from bonesoup.study.sharing import STAGES
@@ -111,6 +113,12 @@ def test_cells_share_stages_and_a_failure_does_not_stop_the_others(toy):
     again = go(chosen(), jobs=2)
     assert list(again.failed) == ["broken-0"]
     assert len(ran(toy)) == before + 1, "of finished cells and stages none ran again"
+
+
+def test_the_reason_of_a_failed_cell_is_printed_once(toy):
+    result = CliRunner().invoke(app, ["study", "small", "--settings", "broken"])
+    assert result.output.count("nothing was learned") == 1
+    assert str(result.exception) == "1 of 1 cells failed, for the reasons above: broken-0"
 
 
 def test_a_study_goes_on_after_ctrl_c_and_kill(toy):

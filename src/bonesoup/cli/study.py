@@ -52,8 +52,8 @@ def study(
     if outcome.left:
         say(f"The time is up. Left: {', '.join(outcome.left)}. Run the same command again to continue.")
     if outcome.failed:
-        listing = "\n".join(f"  {cell}: {message}" for cell, message in outcome.failed.items())
-        raise RuntimeError(f"{len(outcome.failed)} of {len(chosen)} cells failed:\n{listing}")
+        names = ", ".join(outcome.failed)
+        raise RuntimeError(f"{len(outcome.failed)} of {len(chosen)} cells failed, for the reasons above: {names}")
     say(f"`bonesoup study {name} --show` prints the table.")
 
 

@@ -31,7 +31,7 @@ def read(data: Data, parse: Callable[[dict], Any]) -> tuple[list[tuple[int, Any]
         (line number from 1, parsed row) of the good rows, and the quarantine entries of the others.
 
     Raises:
-        ValueError: the source is missing, truncated, or has no usable row.
+        ValueError: the source is missing, empty or truncated, or has no usable row.
     """
     name = source_name(data)
     lines = _hub_rows(data) if data.hub else _file_rows(Path(data.path))
@@ -45,11 +45,13 @@ def read(data: Data, parse: Callable[[dict], Any]) -> tuple[list[tuple[int, Any]
             good.append((number, parse(row)))
         except BadRow as fault:
             quarantine.append(set_aside(data, number, str(fault), fault.excerpt or row))
+    if not good and not quarantine:
+        raise ValueError(f"{name} is empty: it must have rows in the {data.source} format (docs/data-formats.md)")
     if not good:
-        first = f"; line {quarantine[0]['line']}: {quarantine[0]['reason']}" if quarantine else ""
+        first = quarantine[0]
         raise ValueError(
-            f"{name}: no usable row in {len(quarantine)} lines{first}. Is it in the {data.source} format "
-            "(docs/data-formats.md)?"
+            f"{name}: no usable row in {len(quarantine)} lines; line {first['line']}: {first['reason']}. Is it in the "
+            f"{data.source} format (docs/data-formats.md)?"
         )
     return good, quarantine
 

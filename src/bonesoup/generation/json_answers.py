@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Schemas that are kept compiled.
 KEPT = 64
+# Characters without which there is no JSON.
+MARKS = '{}[]":,'
 # White space between values, compact or indented: with any, a model that strays writes blank lines to its limit.
 SPACE = r" ?|\n {0,32}"
 
@@ -33,7 +35,7 @@ class JsonVocabulary:
             ends: tokens that end an answer.
 
         Raises:
-            ValueError: llguidance is not installed, or the tokenizer cannot write any text.
+            ValueError: llguidance is not installed, or cannot use the tokenizer, as if its tokens are whole words.
         """
         try:
             import llguidance.hf
@@ -42,9 +44,12 @@ class JsonVocabulary:
         try:
             self.tokens: LLTokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=sorted(ends))
         except ValueError as error:
-            raise ValueError(
-                f"this model's tokenizer cannot write every text, so it cannot write JSON: {error}"
-            ) from None
+            missing = [mark for mark in MARKS if mark not in tokenizer.get_vocab()]
+            if missing:
+                raise ValueError(
+                    f"this model cannot write JSON: its vocabulary has no token for {' '.join(missing)}"
+                ) from None
+            raise ValueError(f"llguidance cannot use this model's tokenizer for JSON: {error}") from None
         self.size = size
         self.ends = frozenset(ends)
         self._grammar = lru_cache(KEPT)(self._compile)

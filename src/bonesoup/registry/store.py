@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from requests.exceptions import RequestException
 from sqlalchemy.exc import SQLAlchemyError
+
+from bonesoup.locks import exclusive
 
 LOCAL_DATABASE = Path("var/mlflow.db")
 ARTIFACTS = "mlartifacts"
@@ -68,16 +70,17 @@ def connect(root: Path, experiment: str, patience: float = 5, consequence: str =
     uri = tracking_uri(root)
     with nothing_lost(uri, consequence):
         _probe(uri, patience)
-        client = MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
-        with _impatient(patience):
-            known = client.get_experiment_by_name(experiment)
-        # Parts of MLflow read this global instead of the client they are called from.
-        mlflow.set_tracking_uri(uri)
-        if known is None:
-            neighbour = database_file(uri) or root / LOCAL_DATABASE
-            direct = _scheme(uri) in DATABASES
-            location = neighbour.with_name(ARTIFACTS).absolute().as_uri() if direct else None
-            return Store(client, client.create_experiment(experiment, location))
+        with _alone_if_new(uri):
+            client = MlflowClient(uri, os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+            with _impatient(patience):
+                known = client.get_experiment_by_name(experiment)
+            # Parts of MLflow read this global instead of the client they are called from.
+            mlflow.set_tracking_uri(uri)
+            if known is None:
+                neighbour = database_file(uri) or root / LOCAL_DATABASE
+                direct = _scheme(uri) in DATABASES
+                location = neighbour.with_name(ARTIFACTS).absolute().as_uri() if direct else None
+                return Store(client, client.create_experiment(experiment, location))
     if known.lifecycle_stage == "deleted":
         raise ValueError(
             f"the experiment {experiment} of {shown(uri)} was deleted: restore it, or change register.name"
@@ -158,6 +161,20 @@ def _probe(uri: str, patience: float) -> None:
         socket.create_connection((parts.hostname, port), timeout=patience).close()
     if file := database_file(uri):
         file.parent.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _alone_if_new(uri: str) -> Iterator[None]:
+    """Let one process alone create a sqlite store; MLflow's migrations of a new file fail if two run at once.
+
+    Later processes take the lock too, and return it as soon as they see the file, so that none opens a half-made store.
+    """
+    with ExitStack() as held:
+        if file := database_file(uri):
+            held.enter_context(exclusive(file.with_name(f"{file.name}.lock")))
+            if file.exists():
+                held.close()
+        yield
 
 
 def variables(source: Path) -> dict[str, str]:

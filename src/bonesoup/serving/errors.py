@@ -98,15 +98,16 @@ def _refusal(request: Request, fault: dict) -> ApiError:
         if fault["loc"] == ("body",) and "json" not in request.headers.get("content-type", ""):
             return ApiError(415, "the body must be JSON, sent with the header Content-Type: application/json")
         return ApiError(400, "the body must be a JSON object", code="invalid_value")
-    param = fault.get("ctx", {}).get("param") or ".".join(map(str, place))
+    about = fault.get("ctx", {})
+    param = ".".join(map(str, [*place, about["param"]] if about.get("param") else place))
     message = fault["msg"]
     if kind == "missing":
         message = "is required"
-    elif kind == "extra_forbidden":
-        message = f"unknown field {param}: leave it out"
-    elif kind not in ("unknown_field", "not_supported", "refused"):
+    elif kind == "unknown_field":
+        message = f"unknown field {param if len(param) <= 60 else f'{param[:57]}...'}{about['hint']}"
+    elif kind not in ("not_supported", "refused"):
         message = message[0].lower() + message[1:]
     # This project's messages name their field; pydantic's do not.
-    if param not in message:
+    if kind != "unknown_field" and param not in message:
         message = f"{param} {message}" if kind == "missing" else f"{param}: {message}"
     return ApiError(400, message, param, "invalid_value")

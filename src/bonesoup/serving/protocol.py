@@ -174,7 +174,7 @@ class JsonOf(Nested):
 
 
 ResponseFormat = Annotated[
-    PlainText | JsonOf | None,
+    Annotated[PlainText | JsonOf, Field(discriminator="type")] | None,
     one_of(
         'response_format must be {"type": "text"} or {"type": "json_schema", "json_schema": {"name": ..., "schema": '
         "{...}}}, next to the schema at most with description and strict"

@@ -50,13 +50,18 @@ RENAMED = {
 
 
 def one_of(expected: str):
-    """Replace the complaints about each form of a field that has several by one sentence."""
+    """Replace the complaints about each form of a field that has several by one sentence, except for unknown fields."""
 
     def checked(value, handler):
         try:
             return handler(value)
-        except ValidationError:
-            raise PydanticCustomError("refused", expected) from None
+        except ValidationError as error:
+            fault = error.errors()[0]
+            if fault["type"] != "unknown_field":
+                raise PydanticCustomError("refused", expected) from None
+            # Its place begins with the form, which the client has not written.
+            place = ".".join(map(str, [*fault["loc"][1:], fault["ctx"]["param"]]))
+            raise unknown_field(place, fault["ctx"]["hint"]) from None
 
     return WrapValidator(checked)
 
@@ -73,10 +78,37 @@ def whole_characters(text: str) -> str:
     return text
 
 
+def unknown_field(param: str, hint: str) -> PydanticCustomError:
+    """Make the error of an unknown field; errors.py puts the place of the part it stands in before its name."""
+    return PydanticCustomError("unknown_field", "unknown field {param}{hint}", {"param": param, "hint": hint})
+
+
+def unlike(name: str, known: list[str], likeness: float) -> PydanticCustomError:
+    """Make the error of a field that is none of `known`, with the most similar of them.
+
+    Args:
+        likeness: how similar a known field must be to be suggested, from 0 to 1, as difflib measures it.
+    """
+    near = RENAMED.get(name) or next(iter(get_close_matches(name, known, 1, likeness)), None)
+    hint = f": did you mean {near}?" if near else ": leave it out"
+    return unknown_field(name, hint)
+
+
 class Nested(BaseModel):
     """A part of a body, whose unknown fields are refused by name."""
 
     model_config = ConfigDict(extra="forbid")
+
+    # Before: the suggestion must come even if the field that was meant is missing.
+    @model_validator(mode="before")
+    @classmethod
+    def _no_unknown_fields(cls, given):
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        for name in given if isinstance(given, dict) else []:
+            if name not in known:
+                # There are few, so that `usage` can only mean `include_usage`.
+                raise unlike(name, known, 0.5)
+        return given
 
 
 class Strict(BaseModel):
@@ -91,10 +123,5 @@ class Strict(BaseModel):
                 continue
             if name in UNSUPPORTED:
                 raise refused(name, f"{name} is not supported: leave it out", "not_supported")
-            known = [*type(self).model_fields, *IGNORED]
-            near = RENAMED.get(name) or next(iter(get_close_matches(name, known, 1, 0.75)), None)
-            hint = f": did you mean {near}?" if near else ": leave it out"
-            raise refused(
-                name, f"unknown field {name if len(name) <= 60 else name[:57] + '...'}{hint}", "unknown_field"
-            )
+            raise unlike(name, [*type(self).model_fields, *IGNORED], 0.75)
         return self
