@@ -48,7 +48,7 @@ def test_a_version_is_rebuilt_bit_for_bit(finished, tmp_path):
     into = tmp_path / "rebuilt"
     rebuilt = finished.project.run("bonesoup", "rebuild", "1", "--into", str(into))
     assert rebuilt.status == 0, rebuilt.output
-    assert "the adapters are those of bonesoup-soup/1, bit for bit" in rebuilt.output
+    assert "the adapters equal those of bonesoup-soup/1, bit for bit" in rebuilt.output
     before, after = finished.project.files("out/policies"), files(into / "out/policies")
     assert {name for name in before if name.endswith(".safetensors")}
     assert after == before
