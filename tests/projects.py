@@ -44,7 +44,9 @@ class Project:
 
     def environment(self, **more: str) -> dict[str, str]:
         # Without MLFLOW_TRACKING_URI runs go to the clone's own var/.
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "BONESOUP_", "DVC_"))}
+        inherited = {
+            k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "BONESOUP_", "DVC_", "PREFECT_"))
+        }
         variables = {
             "PYTHONPATH": str(self.folder / "src"),
             "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}",

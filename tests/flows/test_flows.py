@@ -1,14 +1,24 @@
 """The parts of the flows that need no server, and prefect.yaml."""
 
+import json
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events import DeploymentEventTrigger
 from prefect.flows import load_flow_from_entrypoint
+from prefect.server.events.schemas.automations import EventTrigger
+from prefect.server.events.schemas.events import ReceivedEvent
+from prefect.server.utilities.user_templates import render_user_template_sync
 from prefect.states import Failed
 from ruamel.yaml import YAML
 
+from bonesoup.promotion import prefect_event
+from bonesoup.promotion.champion import Decision
 from bonesoup.workspace import schedule
 from bonesoup.workspace.repro import Busy
 
@@ -90,6 +100,27 @@ def test_deployments_named_in_the_flows_exist():
         flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
         names.add(f"{flow.name}/{deployment['name']}")
     assert {stages.DEPLOYMENT, train_soup.APPROVAL, watch_data.DEPLOYMENT} <= names
+
+
+# A registered model has a name without slash; MLflow allows much else.
+REFERENCES = st.builds("{}/{}".format, st.text(st.characters(exclude_characters="/:"), min_size=1), st.integers(1))
+
+
+@settings(deadline=None)
+@given(before=st.none() | REFERENCES, after=st.none() | REFERENCES, reason=st.none() | st.text())
+def test_a_new_champion_starts_its_evaluation_and_nothing_else_does(before, after, reason):
+    (deployment,) = (d for d in DEPLOYMENTS if d["name"] == "on-new-champion")
+    (declared,) = deployment["triggers"]
+    deployed = DeploymentEventTrigger.model_validate(declared)
+    deployed.set_deployment_id(uuid.uuid4())
+    trigger = EventTrigger.model_validate_json(deployed.as_automation().trigger.model_dump_json())
+    version = after or before or "x-soup/1"
+    sent = prefect_event.event(Decision("promote", version, "promoted", "now", before, after, reason=reason))
+    event = ReceivedEvent.model_validate_json(json.dumps(sent))
+    assert trigger.immediate
+    assert trigger.covers(event) == (after is not None)
+    (template,) = declared["parameters"]["versions"]
+    assert after is None or render_user_template_sync(template, {"event": event}) == after
 
 
 def test_an_answer_longer_than_a_pipe_holds_arrives(tmp_path):

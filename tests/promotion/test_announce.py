@@ -1,5 +1,6 @@
 """Decisions sent to a receiver that answers, refuses, is busy for a while, or is not there."""
 
+import base64
 import contextlib
 import json
 import socket
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from prefect_server import free_port
 
-from bonesoup.promotion import announce
+from bonesoup.promotion import announce, prefect_event
 from bonesoup.promotion.champion import DEMOTED, KEPT, PROMOTED, REFUSED, Decision
 from bonesoup.registry import events
 
@@ -20,14 +21,15 @@ MOVED = Decision("promote", "x-soup/3", PROMOTED, "2026-01-01T00-00-00.000000Z",
 
 @pytest.fixture
 def receiver(monkeypatch):
-    """A receiver with the statuses it answers in turn, then 200; and the requests it got."""
+    """A receiver with the statuses it answers in turn, then 200 (204 to Prefect events); and the requests it got."""
     monkeypatch.setenv(events.SECRET, KEY)
     got, statuses = [], []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             got.append((self.path, self.headers, self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(statuses.pop(0) if statuses else 200)
+            usual = 204 if self.path == "/api/events" else 200
+            self.send_response(statuses.pop(0) if statuses else usual)
             self.send_header("Location", "http://127.0.0.1:1/")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -113,3 +115,57 @@ def _drip(server):
         while True:
             connection.send(b"H")
             time.sleep(0.1)
+
+
+@pytest.fixture
+def prefect_api(receiver, monkeypatch):
+    url, got, statuses = receiver
+    api = url.replace("/hook?token=abc", "/api")
+    monkeypatch.setenv(prefect_event.API, api)
+    return api, got, statuses
+
+
+def test_a_prefect_server_is_told_too(prefect_api, receiver):
+    url, got, _ = receiver
+    assert announce.announce(MOVED, [url]) == []
+    assert {path for path, _, _ in got} == {"/hook?token=abc", "/api/events"}
+    (event,) = json.loads(next(body for path, _, body in got if path == "/api/events"))
+    assert event["event"] == "bonesoup.champion.moved"
+    assert event["resource"]["prefect.resource.id"] == "bonesoup.model.x-soup"
+    assert event["payload"] == {
+        "version": "x-soup/3",
+        "previous": "x-soup/2",
+        "action": "promote",
+        "reason": "why",
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "header"),
+    [
+        (prefect_event.LOGIN, "me:secret", f"Basic {base64.b64encode(b'me:secret').decode()}"),
+        (prefect_event.KEY, "pnu_1", "Bearer pnu_1"),
+    ],
+)
+def test_a_prefect_server_with_a_login_gets_it(prefect_api, monkeypatch, variable, value, header):
+    _, got, _ = prefect_api
+    monkeypatch.setenv(variable, value)
+    assert announce.announce(MOVED, []) == []
+    assert got[0][1]["Authorization"] == header
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 422, 503])
+def test_a_prefect_server_that_does_not_take_the_event_is_named(prefect_api, status):
+    _, got, statuses = prefect_api
+    statuses.append(status)
+    assert announce.announce(MOVED, []) == [f"127.0.0.1 was not told of the new champion: status {status}"]
+    assert len(got) == 1
+
+
+def test_a_prefect_server_that_is_not_there_or_silent_costs_two_seconds(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port, problem in ((free_port(), "ConnectionError"), (silent.getsockname()[1], "ReadTimeout")):
+            monkeypatch.setenv(prefect_event.API, f"http://127.0.0.1:{port}/api")
+            started = time.monotonic()
+            assert announce.announce(MOVED, []) == [f"127.0.0.1 was not told of the new champion: {problem}"]
+            assert time.monotonic() - started < 4

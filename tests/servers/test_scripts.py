@@ -12,6 +12,7 @@ from prefect_server import POOL, free_port, stop, until
 from projects import Project
 
 pytestmark = pytest.mark.slow
+AUTOMATIONS = ["a new champion is evaluated", "a run without heartbeat is Crashed"]
 
 
 def answers(url: str) -> bool:
@@ -35,7 +36,8 @@ class Servers:
         return {d["name"]: {"deployment": d["id"]} | s for d in deployments for s in d["schedules"]}
 
     def automations(self) -> list[str]:
-        return [automation["name"] for automation in httpx.post(f"{self.api}/automations/filter", json={}).json()]
+        listed = httpx.post(f"{self.api}/automations/filter", json={}).json()
+        return sorted(automation["name"] for automation in listed)
 
     def on(self) -> set[str]:
         return {name for name, schedule in self.schedules().items() if schedule["active"]}
@@ -75,7 +77,7 @@ def test_server_and_worker_serve_this_clone_on_loopback(servers):
     work()
     assert httpx.get(f"{servers.api}/work_pools/{POOL}").json()["type"] == "process"
     assert servers.on() == {"hourly"}, "a schedule that would burn a GPU is on"
-    assert servers.automations() == ["a run without heartbeat is Crashed"]
+    assert servers.automations() == AUTOMATIONS
 
     nightly = servers.schedules()["nightly"]
     at = f"{servers.api}/deployments/{nightly['deployment']}/schedules/{nightly['id']}"
@@ -86,4 +88,4 @@ def test_server_and_worker_serve_this_clone_on_loopback(servers):
     done = servers.project.run("./flows/deploy.sh", PREFECT_API_URL=servers.api)
     assert done.status == 0, done.output
     assert servers.on() == {"hourly"}
-    assert servers.automations() == ["a run without heartbeat is Crashed"]
+    assert servers.automations() == AUTOMATIONS

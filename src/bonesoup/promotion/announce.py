@@ -1,17 +1,20 @@
-"""Tell other programs that the champion has changed, by signed webhooks.
+"""Tell other programs that the champion has changed: by signed webhooks, and by an event of a Prefect server.
 
-For stores without a server, which have no webhooks themselves; a receiver cannot tell the difference. A promotion that
-has happened stands, whether or not the receivers answer.
+Webhooks are for stores without a server, which have none themselves; a receiver cannot tell the difference. A promotion
+that has happened stands, whether or not the receivers answer.
 """
 
+import os
 import threading
 import time
+from functools import partial
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
+from bonesoup.promotion import prefect_event
 from bonesoup.promotion.champion import MOVED, Decision
 from bonesoup.registry import events
 from bonesoup.registry.versions import CHAMPION
@@ -25,18 +28,22 @@ BUSY = (429, 500, 502, 503, 504)
 
 
 def announce(decision: Decision, urls: list[str]) -> list[str]:
-    """Send a decision that moved the alias to all receivers; return a line for each that did not take it."""
-    if decision.verdict not in MOVED or decision.dry_run or not urls:
+    """Send a decision that moved the alias to all receivers; return a line for each that did not take it.
+
+    Args:
+        urls: receivers of webhooks; the Prefect server is the one that PREFECT_API_URL names, if it names any.
+    """
+    if decision.verdict not in MOVED or decision.dry_run:
         return []
-    model, _, _ = decision.version.partition("/")
-    number = decision.after.partition("/")[2] if decision.after else None
-    about = {name: getattr(decision, name) for name in ("action", "verdict", "before", "after", "reason", "time")}
-    body = events.alias_event(model, CHAMPION, number, decision=about)
+    body = _webhook(decision)
+    sends = [(url, partial(_send, url, body)) for url in urls]
+    if api := os.environ.get(prefect_event.API):
+        sends.append((api, partial(prefect_event.send, api, prefect_event.event(decision))))
     problems: dict[int, str | None] = {}
     # Daemons, so that the command can end before a receiver does.
     senders = [
-        threading.Thread(target=lambda k=k, url=url: problems.update({k: _send(url, body)}), daemon=True)
-        for k, url in enumerate(urls)
+        threading.Thread(target=lambda k=k, send=send: problems.update({k: send()}), daemon=True)
+        for k, (_, send) in enumerate(sends)
     ]
     for sender in senders:
         sender.start()
@@ -46,9 +53,17 @@ def announce(decision: Decision, urls: list[str]) -> list[str]:
     late = f"no answer in {LONGEST} seconds"
     return [
         f"{urlsplit(url).hostname} was not told of the new champion: {problem}"
-        for k, url in enumerate(urls)
+        for k, (url, _) in enumerate(sends)
         if (problem := problems.get(k, late))
     ]
+
+
+def _webhook(decision: Decision) -> bytes:
+    """Return the body for receivers of webhooks."""
+    model, _, _ = decision.version.partition("/")
+    number = decision.after.partition("/")[2] if decision.after else None
+    about = {name: getattr(decision, name) for name in ("action", "verdict", "before", "after", "reason", "time")}
+    return events.alias_event(model, CHAMPION, number, decision=about)
 
 
 def _send(url: str, body: bytes) -> str | None:
