@@ -1,5 +1,6 @@
 """A task for training tiny policies: two computed rewards and a few steps."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
 from bonesoup.settings import schema
-from bonesoup.training.task import Task
+from bonesoup.training.task import Judge, Task
 
 ROW = [0.7, 0.3]
 # Reward functions with the error they must give.
@@ -46,3 +47,11 @@ def make_task(base: Path, texts: list, hardware: dict | None = None, **changes) 
         seed=3,
         device="cpu",
     )
+
+
+def judged(task: Task, seen: list) -> Task:
+    """Give the objective `yes` a judge that counts "no" and notes in `seen` the (prompts, responses) it scores."""
+    reward = Reward(
+        "yes", lambda prompts, responses: seen.append((prompts, responses)) or count("no")(prompts, responses)
+    )
+    return replace(task, judges={"yes": Judge(reward, 0.5, 2.0)})

@@ -95,6 +95,44 @@ def test_without_a_policy_to_gain_over_nothing_is_said():
     assert gaming.gaming(fronts(2, 0)[1:], STATISTICS) == []
 
 
+def log(steps: int, leaves: int, noise: float = 0.2, seed: int = 0) -> list[dict]:
+    """Make a log whose reward rises throughout, while its judge follows up to the step `leaves` and then falls."""
+    rng, at = np.random.default_rng(seed), np.arange(1, steps + 1)
+    learned = 2 * at / steps
+    judge = np.where(at < leaves, learned, 2 * leaves / steps - 3 * (at - leaves) / steps)
+    scores = np.stack([learned, judge], axis=1) + rng.normal(0, noise, (steps, 2))
+    return [{"step": int(s), "reward/a": r, "judge/a": j} for s, (r, j) in zip(at, scores.tolist(), strict=True)]
+
+
+def test_the_step_from_which_on_a_reward_runs_away_lies_after_its_judge_turned():
+    steps = [gaming.ran_away(log(100, leaves=40, seed=seed), "a", 0.95) for seed in range(10)]
+    assert all(step in (51, 61, 71) for step in steps), "the judge's gain is half the learned one at step 60"
+
+
+def test_a_reward_that_its_judge_follows_to_the_end_did_not_run_away():
+    assert not any(gaming.ran_away(log(100, leaves=101, seed=seed), "a", 0.95) for seed in range(20))
+    # Nor did one that recovers.
+    assert gaming.ran_away([*log(100, leaves=20), *log(20, leaves=21)], "a", 0.95) is None
+
+
+def test_a_short_log_has_parts_of_five_steps_or_no_verdict():
+    assert gaming.ran_away(log(12, leaves=1, noise=0.05), "a", 0.95) in (1, 7)
+    assert gaming.ran_away(log(4, leaves=1, noise=0.05), "a", 0.95) is None
+
+
+def test_the_hint_says_from_which_step_of_which_policy_on():
+    bare = [{key: value for key, value in step.items() if not key.startswith("judge")} for step in log(100, 1)]
+    logs = {"backbone-1": log(100, 40), "backbone-2": log(100, 101), "backbone-3": bare}
+    (entry,) = gaming.gaming(fronts(2, 0), STATISTICS, {"bone": logs})
+    assert entry["since"] == {"backbone-1": gaming.ran_away(logs["backbone-1"], "a", 0.95), "backbone-2": None}
+    (hint,) = gaming.hints({"objectives": ["a", "b"], "gaming": [entry]})
+    assert hint.endswith(f" In training it ran away from step {entry['since']['backbone-1']} on (backbone-1).")
+    (entry,) = gaming.gaming(fronts(2, 0), STATISTICS, {"bone": {"backbone-2": log(100, 101)}})
+    assert gaming.hints({"objectives": ["a", "b"], "gaming": [entry]})[0].endswith("end of any policy's training.")
+    (entry,) = gaming.gaming(fronts(2, 2), STATISTICS, {"bone": logs})
+    assert "since" not in entry
+
+
 def test_the_hint_stands_in_every_kind_of_report():
     made = fronts(2.0, 0.1)
     report = document(evaluate([*made], [-1], 0.2, STATISTICS)) | {"gaming": gaming.gaming(made, STATISTICS)}

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from bonesoup.cli import show
 from bonesoup.evaluation import quality, report, tables
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.markdown import markdown
@@ -64,6 +66,26 @@ def test_the_headline_is_a_mean_over_drawn_users_and_its_difference_is_paired(fr
     assert (tile["label"], tile["text"]) == ("expected utility", tables.number("", gap["value"], True))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.01, 0.03, "better"),
+        (-0.03, -0.01, "worse"),
+        (-0.01, 0.03, "neither distinguishably better nor worse"),
+    ],
+)
+def test_the_summary_says_in_a_line_what_a_method_gives_a_preference(document, low, high, verdict):
+    gap = {"value": (low + high) / 2, "low": low, "high": high}
+    document["quality"]["full_grid"]["gold"]["methods"]["bone"]["expected_utility_difference"] = gap
+    (line,) = quality.headlines(document)
+    assert line.startswith(f"A preference drawn at random is served {verdict} by Bone Soup than by Rewarded Soup: ")
+    assert line.endswith(f"expected utility, gold (true) score, {tables.gap_cell('', gap)['text']} "
+                         f"{tables.interval('', gap, True)}.")  # fmt: skip
+    console = Console(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(show.report(document))
+    assert line in " ".join(console.export_text().split())
+
+
 def test_regret_is_nothing_for_the_best_and_adds_up(document):
     methods = document["quality"]["oracle_grid"]["gold"]["methods"]
     assert np.min([found["regret_at"] for found in methods.values()], axis=0) == pytest.approx(0)
@@ -81,5 +103,5 @@ def test_the_table_has_a_row_for_each_method_and_a_reading_help(document):
     assert f"**{learned[0]}**" in text
     assert "Expected utility is the headline" in text
     older = {key: value for key, value in document.items() if key != "quality"}
-    assert quality.listed(older) == quality.note(older) == []
+    assert quality.listed(older) == quality.note(older) == quality.headlines(older) == []
     assert quality.headline(older, "bone") is None

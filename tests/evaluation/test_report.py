@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bonesoup.cli import show
-from bonesoup.evaluation import report, tables
+from bonesoup.evaluation import plots, report, tables
 from bonesoup.evaluation.compare import evaluate
 from bonesoup.evaluation.markdown import markdown
 from bonesoup.evaluation.report import write_report
@@ -203,6 +203,19 @@ def test_finding_says_what_the_interval_allows():
     assert ", and over the whole grid, −0.050 [−0.080, −0.020]." in tables.finding(whole)
     nothing = {"grids": {"full_grid": {"reward": {"difference_to_rewarded": {}}}}}
     assert "nothing to compare" in tables.finding(nothing)
+
+
+def test_the_score_of_a_judge_is_a_dashed_line_in_the_colour_of_its_reward(make_training):
+    logs = make_training(2)
+    for rows in logs.values():
+        for row in rows:
+            row["judge/helpful"] = row["reward/helpful"] / 2
+    lines = {line.get_label(): line for line in plots.training_curves(logs).axes[0].get_lines()}
+    assert list(lines) == ["helpful", "helpful, judge", "harmless"]
+    assert lines["helpful, judge"].get_color() == lines["helpful"].get_color() != lines["harmless"].get_color()
+    assert lines["helpful, judge"].is_dashed()
+    first = next(iter(logs.values()))
+    np.testing.assert_array_equal(lines["helpful, judge"].get_ydata(), [row["judge/helpful"] for row in first])
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

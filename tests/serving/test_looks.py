@@ -1,23 +1,38 @@
-"""The desk shows every soup that can be served under the name and in the colours that the report gives it."""
+"""The desk shows every method under the title and in the colours that the report gives it."""
 
 import re
-from pathlib import Path
 
 import pytest
+from in_process import ask
 
-import bonesoup.serving
 from bonesoup.method.methods import METHODS
-
-PAGE = Path(bonesoup.serving.__file__).with_name("page")
-SERVED = [method for method in METHODS.values() if method.servable]
+from bonesoup.serving.app import PAGE, application
 
 
-@pytest.mark.parametrize("method", SERVED, ids=lambda method: method.key)
-def test_a_served_soup_has_its_name_and_its_colours(method):
-    style, script = (PAGE / "desk.css").read_text(), (PAGE / "front.js").read_text()
-    assert re.search(rf'\b"?{method.key}"?: "{re.escape(method.title)}"', script)
-    assert f".{method.key} {{ --c: var(--{method.key}); }}" in style
-    light, dark = re.findall(rf"--{method.key}: (#\w+);", style)
-    assert dark == method.colours[1]
-    # Darker on white than in a figure, where text has to be read in it.
-    assert light == {"rewarded": "#c24e00"}.get(method.key, method.colours[0])
+@pytest.fixture(scope="module")
+def sheet(live, metrics) -> str:
+    answer = ask(application(lambda: live, metrics), "GET", "/assets/methods.css")
+    assert answer.headers["content-type"].startswith("text/css")
+    return answer.text
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+def test_a_method_has_the_colours_of_the_report(sheet, method):
+    light, dark = sheet.split("prefers-color-scheme: dark")
+    for part, colour in zip((light, dark), method.colours, strict=True):
+        assert re.findall(rf"--{method.key}: (#\w+);", part) == [colour]
+    assert f".{method.key} {{ --c: var(--{method.key}); }}" in dark
+
+
+def test_served_and_measured_methods_have_their_titles(live, metrics):
+    soup = ask(application(lambda: live, metrics), "GET", "/v1/soup").json()
+    shown = {*soup["methods"], *soup["front"]["methods"]}
+    assert soup["titles"] == {key: METHODS[key].title for key in shown}
+
+
+@pytest.mark.parametrize("path", sorted(PAGE.glob("*.*")), ids=lambda path: path.name)
+def test_the_page_keeps_no_list_of_methods(path):
+    text = path.read_text()
+    for method in METHODS.values():
+        assert f'"{method.title}"' not in text
+        assert f"--{method.key}: " not in text

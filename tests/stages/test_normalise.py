@@ -8,9 +8,11 @@ from bonesoup.evaluation.front_rows import load_scorer, scorer_of
 from bonesoup.files import read_json, read_jsonl, write_json, write_jsonl
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.registry import yardstick
+from bonesoup.rewards.features import Trunk
 from bonesoup.rewards.score import load_reward
 from bonesoup.settings import schema
 from bonesoup.stages import normalise
+from bonesoup.training.task import task
 
 TEXTS = ["Use flour.", "Sorry, I cannot.", "Stay careful! Try boards.", "yes no"]
 
@@ -50,6 +52,21 @@ def test_judges_have_a_scale_of_their_own_and_score_next_to_the_rewards(settings
     assert (columns["judge_helpful"] != columns["reward_helpful"]).all()
 
 
+def test_training_logs_the_judge_of_a_learned_reward_at_no_further_pass(settings, prompts, monkeypatch):
+    normalise.run(settings, None)
+    shared, passes = task(settings), []
+    assert [reward.objective for reward in shared.rewards] == ["helpful", "harmless"]
+    features = Trunk.features
+    monkeypatch.setattr(Trunk, "features", lambda *given: passes.append(given) or features(*given))
+    shared.rewards[0].score(prompts[:4], TEXTS)
+    expected = load_scorer(settings).columns(prompts[:4], TEXTS)["judge_helpful"].mean()
+    assert len(passes) == 2, "one for the reward, one for the other scorer"
+    assert {name: judge.mean_score(prompts[:4], TEXTS) for name, judge in shared.judges.items()} == {
+        "helpful": pytest.approx(expected)
+    }
+    assert len(passes) == 2, "the judge reads the features of its reward"
+
+
 @pytest.mark.parametrize("rewards", ["computed", "without a judge"])
 def test_without_judges_nothing_is_added(settings, prompts, rewards):
     if rewards == "computed":
@@ -60,6 +77,7 @@ def test_without_judges_nothing_is_added(settings, prompts, rewards):
     normalise.run(settings, None)
     assert list(read_json(NORMALISER)) == ["objectives", "mean", "std", "correlation", "samples", "gold"]
     assert list(load_scorer(settings).columns(prompts[:4], TEXTS)) == ["reward_helpful", "reward_harmless"]
+    assert task(settings).judges == {}
 
 
 def test_a_yardstick_keeps_the_judges_and_is_another_without_them(settings, staged, prompts, tmp_path):

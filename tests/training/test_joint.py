@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from architectures import base as architecture
-from rl_tasks import BROKEN, make_task
+from rl_tasks import BROKEN, judged, make_task
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
@@ -268,6 +268,20 @@ def test_a_reward_is_called_on_the_text_that_is_trained_on(tiny_policy, prompts,
     assert read_jsonl(done["a"] / "steps.jsonl")[0]["reward/flour"] == pytest.approx(mean)
 
 
+def test_a_judge_is_logged_and_changes_nothing_else(together, tiny_policy, prompts, tmp_path):
+    task = judged(make_task(tiny_policy, prompts), seen := [])
+    done = train(task, tmp_path)
+    for name, folder in done.items():
+        for path in folder.glob("adapter_*"):
+            assert path.read_bytes() == (together[name] / path.name).read_bytes()
+        log, plain = (read_jsonl(where / "steps.jsonl") for where in (folder, together[name]))
+        assert [{key: step[key] for key in plain[0]} for step in log] == plain
+        assert log[0].keys() - plain[0].keys() == {"judge/yes"}
+    # Policies take turns within a step.
+    means = [np.mean([response.split().count("no") for response in responses]) for _, responses in seen[::3]]
+    assert [step["judge/yes"] for step in read_jsonl(done["a"] / "steps.jsonl")] == [(m - 0.5) / 2 for m in means]
+
+
 @pytest.mark.parametrize(("broken", "message"), BROKEN)
 def test_a_broken_reward_function_stops_the_run(tiny_policy, prompts, tmp_path, broken, message):
     task = make_task(tiny_policy, prompts)
@@ -314,7 +328,7 @@ import sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
-from rl_tasks import BROKEN, make_task
+from rl_tasks import BROKEN, judged, make_task
 from bonesoup.training.joint import train_policies
 prompts = [[{{"role": "user", "content": t}}] for t in {texts!r}]
 task = make_task(Path({base!r}), prompts, steps=60, checkpoint_every=5)

@@ -12,10 +12,11 @@ from pickle import UnpicklingError
 import numpy as np
 import pytest
 import torch
-from rl_tasks import BROKEN, ROW, make_task
+from rl_tasks import BROKEN, ROW, judged, make_task
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bonesoup.files import read_jsonl
 from bonesoup.rewards.score import Reward
 from bonesoup.training import rloo
 from bonesoup.training.task import Collapse
@@ -66,6 +67,16 @@ def test_log_has_every_step_and_starts_at_the_sft_policy(unbroken):
     # Before the first update the policy is its own reference: exactly no divergence.
     assert steps[0]["kl"] == 0
     assert {"reward/flour", "reward/yes", "entropy", "length"} <= set(steps[0])
+
+
+def test_a_judge_is_logged_and_changes_nothing_else(unbroken, tiny_policy, prompts, tmp_path):
+    task = judged(make_task(tiny_policy, prompts), seen := [])
+    done = rloo.train_policy(task, "judged", ROW, tmp_path)
+    assert all(torch.equal(weights(done)[name], value) for name, value in weights(unbroken).items())
+    log, plain = (read_jsonl(folder / "steps.jsonl") for folder in (done, unbroken))
+    assert [{key: step[key] for key in plain[0]} for step in log] == plain
+    means = [np.mean([response.split().count("no") for response in responses]) for _, responses in seen]
+    assert [step["judge/yes"] for step in log] == pytest.approx([(mean - 0.5) / 2 for mean in means])
 
 
 class Killed(Exception):
@@ -190,7 +201,7 @@ def test_text_scored_is_the_tokens_trained_on(tiny_policy, prompts, tmp_path):
 
     def spying(prompts, completions, completion_ids, **rest):
         seen.extend(zip([c[0]["content"] for c in completions], completion_ids, strict=True))
-        return score(prompts=prompts, completions=completions)
+        return score(prompts=prompts, completions=completions, **rest)
 
     trainer.reward_funcs[0] = spying
     trainer.train()
@@ -209,7 +220,7 @@ def test_reward_is_the_plain_weighted_sum_of_normalised_rewards(tiny_policy, pro
 
     def spying(prompts, completions, **rest):
         texts.extend(c[0]["content"] for c in completions)
-        return score(prompts=prompts, completions=completions)
+        return score(prompts=prompts, completions=completions, **rest)
 
     trainer.reward_funcs[1] = spying
     inner = trainer._generate_and_score_completions

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bonesoup.diagnose.words import interval, number
-from bonesoup.evaluation import gaming, refusals, tables
+from bonesoup.evaluation import gaming, quality, refusals, tables
 from bonesoup.evaluation.units import UNITS
 from bonesoup.method.methods import title
 
@@ -38,6 +38,7 @@ def report(document: dict) -> Group:
     return Group(
         *parts,
         *(Text(sentence, style="bold") for sentence in gaming.hints(document)),
+        *(Text(sentence) for sentence in quality.headlines(document)),
         *(Text(sentence, style="dim") for sentence in tables.choices(document)),
         Text("± is half the interval. " + tables.notes(document), style="dim"),
         Text("\n" + document["finding"], style="bold"),

@@ -222,7 +222,10 @@ def _rivals(results: Results) -> list[str]:
 
 
 def training_curves(training: Mapping[str, Sequence[dict]]) -> Figure | None:
-    """Plot for every policy mean normalised reward by objective, and below it KL to SFT; five policies a row."""
+    """Plot for every policy mean normalised reward by objective, and below it KL to SFT; five policies a row.
+
+    The score of a judge is dashed, in the colour of its reward.
+    """
     training = {slot: rows for slot, rows in training.items() if rows}
     if not training:
         return None
@@ -237,7 +240,11 @@ def training_curves(training: Mapping[str, Sequence[dict]]) -> Figure | None:
         steps = [row["step"] for row in rows]
         keys = [key for key in rows[0] if key.startswith("reward/")]
         for key, colour in zip(keys, _OBJECTIVES, strict=False):
-            reward.plot(steps, [row[key] for row in rows], color=colour, lw=1.4, label=key[7:])
+            name = key.removeprefix("reward/")
+            reward.plot(steps, [row[key] for row in rows], color=colour, lw=1.4, label=name)
+            if (judge := f"judge/{name}") in rows[0]:
+                scores = [row[judge] for row in rows]
+                reward.plot(steps, scores, color=colour, lw=1.2, ls=(0, (3, 1.5)), label=f"{name}, judge")
         kl.plot(steps, [row["kl"] for row in rows], color="#333333", lw=1.4)
         reward.set_title(slot, fontsize=9)
         for ax in (reward, kl):

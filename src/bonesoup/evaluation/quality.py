@@ -157,6 +157,21 @@ def headline(report: dict, method: str) -> dict | None:
     return None
 
 
+def headlines(report: dict) -> list[str]:
+    """Say what a preference drawn at random gets from each method, compared with the baseline, in the best unit."""
+    return [
+        f"A preference drawn at random is served {_verdict(gap)} by {title(method)} than by {title(BASELINE)}: "
+        f"expected utility, {UNITS[unit]}, {_with_interval(gap, signed=True)}."
+        for unit, measured in _units(report)[:1]
+        for method, metrics in measured["methods"].items()
+        if (gap := metrics.get("expected_utility_difference"))
+    ]
+
+
+def _verdict(gap: dict) -> str:
+    return "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "neither distinguishably better nor worse"
+
+
 def note(report: dict) -> list[str]:
     """Say how to read the table; nothing without one."""
     if not _units(report):

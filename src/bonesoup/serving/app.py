@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 
 import bonesoup
+from bonesoup.method.methods import METHODS
 from bonesoup.serving import errors, hooks, openai_routes, replies, soup_routes
 from bonesoup.serving.errors import ErrorBody
 from bonesoup.serving.hooks import Hook
@@ -76,6 +77,18 @@ async def metrics(http: HttpRequest, now: Now):
 async def page():
     """Serve the mixing desk."""
     return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/assets/methods.css", include_in_schema=False)
+async def colours():
+    """Serve the desk's colours of methods, those of the report: `--<key>`, and `--c` within the class of a method."""
+
+    def palette(place: int) -> str:
+        return ":root { " + " ".join(f"--{key}: {method.colours[place]};" for key, method in METHODS.items()) + " }"
+
+    classes = "\n".join(f".{key} {{ --c: var(--{key}); }}" for key in METHODS)
+    sheet = f"{palette(0)}\n@media (prefers-color-scheme: dark) {{ {palette(1)} }}\n{classes}\n"
+    return Response(sheet, media_type="text/css", headers={"Cache-Control": "no-cache"})
 
 
 def _without_422(app: FastAPI) -> None:

@@ -234,6 +234,7 @@ class SoupReply(BaseModel):
     grid: list[Weights]
     examples: list[str]
     methods: list[str]
+    titles: dict[str, str]
     models: dict[str, str]
     rewards: bool
     system_messages: Literal["native", "fold", "refuse"]

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from bonesoup.generation.batch import GivenText
 from bonesoup.generation.soup import mixed
+from bonesoup.method.methods import title
 from bonesoup.serving import replies, steering
 from bonesoup.serving.errors import ApiError
 from bonesoup.serving.jobs import next_event, queue, unless_gone
@@ -31,6 +32,7 @@ router = APIRouter(dependencies=[Depends(known_query)])
 async def soup(now: Now):
     """Describe the soup: objectives, policies, named preferences, and the scores measured along the front."""
     source = now.source
+    measured = source.front["methods"] if source.front else {}
 
     def named(weights) -> dict:
         return dict(zip(source.objectives, weights, strict=True))
@@ -48,6 +50,8 @@ async def soup(now: Now):
         "grid": [named(preference) for preference in source.soup.preferences],
         "examples": list(source.examples),
         "methods": list(source.soups),
+        # Methods that are not served may be among those measured.
+        "titles": {method: title(method) for method in dict.fromkeys([*source.soups, *measured])},
         "models": source.models,
         "rewards": source.rewards is not None,
         "system_messages": now.system_messages,
@@ -81,8 +85,8 @@ async def adapter(now: Now, preference: str | None = None, model: str | None = N
     packed = await asyncio.to_thread(_zip, now, choice)
     asked = choice.coefficients if choice.preference is None else choice.preference
     shown = steering.shown(asked).replace("=", "-").replace(",", "-")
-    title = f"{now.source.name.replace('/', '-')}-{shown}.zip"
-    headers = {"Content-Disposition": f'attachment; filename="{title}"'}
+    file = f"{now.source.name.replace('/', '-')}-{shown}.zip"
+    headers = {"Content-Disposition": f'attachment; filename="{file}"'}
     return Response(packed, media_type="application/zip", headers=headers)
 
 

@@ -29,6 +29,7 @@ def run(settings: Settings, key: None) -> None:
         for group in settings.policies
         for slot in read_json(ROWS / f"{group}.json")["slots"]
     }
+    training = read_training(logs)
     choice = read_json(CHOICE)
     main = choice["method"]
     document = tables.document(results, main) | {
@@ -40,7 +41,8 @@ def run(settings: Settings, key: None) -> None:
         "quality": quality(fronts, results, statistics),
         "choice": choice,
     }
-    if compared := gaming(fronts, statistics):
+    by_method = {method: {slot: training[slot] for slot in _slots(method)} for method in settings.methods}
+    if compared := gaming(fronts, statistics, by_method):
         document["gaming"] = compared
     # The detector knows phrases of English; a model from scratch speaks the language of its data.
     if settings.model.source != "scratch":
@@ -55,7 +57,7 @@ def run(settings: Settings, key: None) -> None:
             coefficients={method: _coefficients(method) for method in settings.methods},
             normaliser=read_json(NORMALISER),
             rewards={name: read_json(REWARDS / name / "reward.json") for name in settings.objectives},
-            training=read_training(logs),
+            training=training,
             settings=PARAMS.read_text(),
             commit=_commit(),
         )
@@ -86,8 +88,11 @@ def _costs(settings: Settings, method: str) -> dict[str, int]:
 
 def _coefficients(method: str) -> dict:
     front = read_json(FRONTS / method / "front.json")
-    slots = [policy["slot"] for policy in read_json(SOUPS / f"{method}.json")["policies"]]
-    return {"policies": slots, "preferences": front["preferences"], "coefficients": front["coefficients"]}
+    return {"policies": _slots(method), "preferences": front["preferences"], "coefficients": front["coefficients"]}
+
+
+def _slots(method: str) -> list[str]:
+    return [policy["slot"] for policy in read_json(SOUPS / f"{method}.json")["policies"]]
 
 
 def _commit() -> str:

@@ -154,12 +154,19 @@ def _trainer(task: Task, row: list[float], scratch: Path) -> RLOOTrainer:
 
 
 def _reward_function(task: Task, i: int) -> Callable[..., list[float]]:
-    """Return normalised reward i in the form TRL calls; it scores the decoded tokens that are trained on."""
-    reward, mean, std = task.rewards[i], task.normaliser.mean[i], task.normaliser.std[i]
+    """Return normalised reward i in the form TRL calls; it scores the decoded tokens that are trained on.
 
-    def score(prompts, completions, **_) -> list[float]:
+    TRL averages what it logs, the judge's score, over the processes.
+    """
+    reward, mean, std = task.rewards[i], task.normaliser.mean[i], task.normaliser.std[i]
+    judge = task.judges.get(reward.objective)
+
+    def score(prompts, completions, *, log_metric, **_) -> list[float]:
         responses = [completion[0]["content"] for completion in completions]
-        return ((reward.score(prompts, responses) - mean) / std).tolist()
+        scores = (reward.score(prompts, responses) - mean) / std
+        if judge:
+            log_metric(f"judge/{reward.objective}", judge.mean_score(prompts, responses))
+        return scores.tolist()
 
     score.__name__ = reward.objective
     return score
@@ -241,6 +248,7 @@ class _StepLog(TrainerCallback):
         step = {"step": number}
         for reward in self.task.rewards:
             step[f"reward/{reward.objective}"] = float(logs[f"rewards/{reward.objective}/mean"])
+        step |= {key: float(logs[key]) for key in (f"judge/{name}" for name in self.task.judges)}
         # TRL logs the mean over tokens; times tokens per response it is the mean over responses.
         step["kl"] = float(logs["kl"]) * length if "kl" in logs else 0.0
         return step | {

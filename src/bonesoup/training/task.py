@@ -1,19 +1,37 @@
 """The parts that all policies of a run share, and the limits that a training step must respect."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from bonesoup.files import read_jsonl
+from bonesoup.files import read_json, read_jsonl
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import Messages, Reward, load_rewards
+from bonesoup.rewards.score import Messages, Reward, judge_folders, load_rewards
 from bonesoup.settings import schema
 
 
 class Collapse(RuntimeError):
     """Training left the region in which its result could be of use."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A score of an objective that no policy is trained against; the log shows it next to the reward.
+
+    Attributes:
+        mean, std: over responses of the SFT policy, in raw units.
+    """
+
+    reward: Reward
+    mean: float
+    std: float
+
+    def mean_score(self, prompts: list[Messages], responses: list[str]) -> float:
+        """Return the mean score of responses, in SFT standard deviations."""
+        return float((self.reward.score(prompts, responses).mean() - self.mean) / self.std)
 
 
 @dataclass(frozen=True)
@@ -24,6 +42,7 @@ class Task:
         base: folder of the SFT policy, start and reference of every policy.
         prompts: training prompts in the order in which they are rolled out, common to all rows.
         rewards: one per objective, in the order of a row.
+        judges: by objective, for those that have one. They are logged and enter no update.
     """
 
     base: Path
@@ -35,21 +54,38 @@ class Task:
     hardware: schema.Hardware
     seed: int
     device: str
+    judges: Mapping[str, Judge] = field(default_factory=dict)
 
 
 def task(settings: schema.Settings) -> Task:
     """Read what all policies of a run share from the stages before."""
+    names = settings.objectives
+    folders = [REWARDS / name for name in names]
+    # A computed reward is its own judge.
+    judges = [folder for folder in judge_folders(folders) or [] if folder not in folders]
+    # Loaded together: a reward head and its judge share the base, and its features of a batch.
+    loaded = load_rewards([*folders, *judges], settings.device)
     return Task(
         base=SFT,
         prompts=[row["prompt"] for row in read_jsonl(PROMPTS) if row["split"] == "train"],
-        rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
+        rewards=loaded[: len(names)],
         normaliser=Normaliser.read(NORMALISER),
         rl=settings.rl,
         generation=settings.generation,
         hardware=settings.hardware,
         seed=settings.seed,
         device=settings.device,
+        judges=_judges(loaded[len(names) :], names),
     )
+
+
+def _judges(rewards: list[Reward], names: list[str]) -> dict[str, Judge]:
+    """Give judges their scale, which the stage `normalise` wrote for all objectives `names`."""
+    if not rewards:
+        return {}
+    scale = read_json(NORMALISER)["judge"]
+    moments = dict(zip(names, zip(scale["mean"], scale["std"], strict=True), strict=True))
+    return {reward.objective: Judge(reward, *moments[reward.objective]) for reward in rewards}
 
 
 def check_prompts(task: Task, name: str) -> None:

@@ -154,6 +154,8 @@ class JointTrainer:
             f"reward/{reward.objective}": float(mean)
             for reward, mean in zip(self.task.rewards, scores.mean(0), strict=False)
         }
+        texts = [response.text for response in responses]
+        facts |= {f"judge/{name}": judge.mean_score(asked, texts) for name, judge in self.task.judges.items()}
         return facts | {
             "kl": float(torch.cat(kl).mean()),
             "entropy": float(torch.cat(entropy).mean()),

@@ -257,16 +257,18 @@ function training() {
   const box = document.getElementById("training");
   if (!box) return;
   const all = data.training.flatMap((t) => t.rows), keys = Object.keys(all[0]).filter((key) => key.startsWith("reward/"));
+  const judges = keys.map((key) => key.replace("reward/", "judge/")).filter((key) => key in all[0]);
+  const tone = (name) => (name === "kl" ? "var(--ink)" : `var(--o${keys.indexOf(name.replace("judge/", "reward/"))})`);
   document.getElementById("objectives-legend").replaceChildren(...keys.map((key, i) => node("li", {}, node("i", { style: `color:var(--o${i})` }), key.slice(7))), node("li", {}, node("i", { style: "color:var(--ink)" }), "KL (lower panel)"));
   const span = (names) => padded(all.flatMap((row) => names.map((name) => row[name])), 0.05);
   const steps = [Math.min(...all.map((r) => r.step)), Math.max(...all.map((r) => r.step), 2)];
   box.replaceChildren(...data.training.map((t) => node("figure", { class: "chart" }, node("figcaption", {}, t.slot), node("div", { class: "plot" }), node("div", { class: "plot" }))));
   data.training.forEach((t, k) => {
     const [above, below] = box.children[k].querySelectorAll(".plot");
-    for (const [host, names, height, tones] of [[above, keys, 130, (i) => `var(--o${i})`], [below, ["kl"], 96, () => "var(--ink)"]]) {
+    for (const [host, names, height] of [[above, [...keys, ...judges], 130], [below, ["kl"], 96]]) {
       const { svg, x, y } = frame(host, { x: steps, y: span(names) }, { height });
       svg.setAttribute("aria-label", `${t.slot}: ${names.join(", ")} by step`);
-      names.forEach((name, i) => svg.append(node("path", { d: line(t.rows.map((r) => [x(r.step), y(r[name])])), fill: "none", stroke: tones(i), "stroke-width": 1.6 })));
+      for (const name of names) svg.append(node("path", { d: line(t.rows.map((r) => [x(r.step), y(r[name])])), fill: "none", stroke: tone(name), "stroke-width": 1.6, "stroke-dasharray": name.startsWith("judge/") ? "4 2" : "none" }));
     }
   });
 }

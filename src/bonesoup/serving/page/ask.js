@@ -3,10 +3,9 @@
 import { answer, empty, SUPERSEDED } from "./answer.js";
 import { note } from "./browser.js";
 import { messages, reply } from "./conversation.js";
-import { NAMES } from "./front.js";
 import { failed, tell } from "./notice.js";
 import { make, mapping, weighed } from "./preference.js";
-import { $, asked, state, swept } from "./state.js";
+import { $, asked, named, state, swept } from "./state.js";
 import { layOut as layOutSweep, points, sweep } from "./sweep.js";
 import { json } from "./talk.js";
 
@@ -117,7 +116,7 @@ export function titles(again = false) {
     const { method, weights } = asked(side);
     const at = method === "sft" ? "any preference" : weighed(state.soup.objectives, weights);
     card.className = `card ${side === 1 && state.beside === "second" ? "second" : method}`;
-    $(`who-${side}`).replaceChildren(NAMES[method] ?? method, make("span", {}, at));
+    $(`who-${side}`).replaceChildren(named(method), make("span", {}, at));
   }
 }
 

@@ -4,11 +4,10 @@ import { body, clear, compared, follow, layOut as layOutAsk, layOutStrip, regene
 import { layOut as layOutBrowser } from "./browser.js";
 import { layOut as layOutConversation } from "./conversation.js";
 import { layOut as layOutExpected, look, redraw } from "./expected.js";
-import { NAMES } from "./front.js";
 import { failed, tell } from "./notice.js";
 import { layOut as layOutOutcome } from "./outcome.js";
 import { control, make, text } from "./preference.js";
-import { $, state } from "./state.js";
+import { $, named, state } from "./state.js";
 import { commandLine, layOut as layOutTake } from "./take.js";
 import { json } from "./talk.js";
 import { FIELDS, recall, remember } from "./view.js";
@@ -65,7 +64,7 @@ function layOut() {
     });
     $("examples").append(chip);
   }
-  const methods = soup.methods.slice(1).map((method) => [method, NAMES[method] ?? method]);
+  const methods = soup.methods.slice(1).map((method) => [method, named(method)]);
   for (const [value, label] of [...methods, ["second", "A second preference"], ["none", "Nothing"]]) {
     $("beside").append(make("option", { value }, label));
   }

@@ -1,19 +1,15 @@
 // The measured front and the point of the current preference on it, as planes and as a table.
 
 import { make, number, shape, weighed } from "./preference.js";
+import { named } from "./state.js";
 
-export const NAMES = {
-  bone: "Bone Soup", rewarded: "Rewarded Soup", sft: "SFT model", oracle: "Oracle (MORLHF)", second: "Second preference",
-  lattice: "Lattice Soup", piecewise: "Lattice, piecewise", "least-norm": "Lattice, least norm", curved: "Curved Soup",
-  unmapped: "Bone Soup, λ = μ", clp: "CLP",
-};
 const [LEFT, RIGHT, TOP, BOTTOM] = [46, 8, 24, 42];
 
 // Every pair of up to three objectives; with more there is only the table.
 const pairs = (n) => (n === 2 ? [[0, 1]] : n === 3 ? [[0, 1], [0, 2], [1, 2]] : []);
 
 export function legend(host, kinds) {
-  host.replaceChildren(...kinds.map((kind) => make("li", { className: kind }, make("i"), NAMES[kind] ?? kind)));
+  host.replaceChildren(...kinds.map((kind) => make("li", { className: kind }, make("i"), named(kind))));
 }
 
 // joined: methods whose points lie on one line; here: {kind: {mean, low, high}}, the scores to expect now.
@@ -73,7 +69,7 @@ function plane(front, joined, here, [x, y], width) {
       const dot = shape("circle", { class: "dot", r: joined.includes(method) && measured.length > 1 ? 3 : 4.5, cx: atX(point.mean[x]), cy: atY(point.mean[y]) });
       const title = shape("title");
       const asked = measured.length > 1 ? `, ${weighed(front.objectives, point.preference)}` : "";
-      title.textContent = `${NAMES[method] ?? method}${asked}: ${number(point.mean[x])}, ${number(point.mean[y])}`;
+      title.textContent = `${named(method)}${asked}: ${number(point.mean[x])}, ${number(point.mean[y])}`;
       dot.append(title);
       group.append(dot);
     }
@@ -96,7 +92,7 @@ function plane(front, joined, here, [x, y], width) {
 
 export function table(host, front, here) {
   const kinds = Object.keys(here);
-  const head = make("tr", {}, make("th", { scope: "col" }, "Objective"), ...kinds.map((kind) => make("th", { scope: "col" }, NAMES[kind] ?? kind)));
+  const head = make("tr", {}, make("th", { scope: "col" }, "Objective"), ...kinds.map((kind) => make("th", { scope: "col" }, named(kind))));
   const rows = front.objectives.map((name, i) => make(
     "tr", {}, make("th", { scope: "row" }, name),
     ...kinds.map((kind) => {

@@ -12,5 +12,8 @@ export function asked(side) {
   return { method, weights: side === 1 && beside === "second" ? second : weights, model: soup.models[method] };
 }
 
+// The name of a method, or of a second preference of the first one, for readers.
+export const named = (kind) => (kind === "second" ? "Second preference" : state.soup.titles[kind]);
+
 // The number of preferences to sweep; 0 for no sweep.
 export const swept = () => Number($("points").value);
