@@ -1,6 +1,6 @@
 """Tell a Prefect server that the champion has changed, so that its automations can act on it.
 
-By one request to the server's API. Prefect's own client takes seconds to import, and ten more to give up on a server
+By one request to the server's API. Prefect's own client takes seconds to import, and eight more to give up on a server
 that is down.
 """
 
