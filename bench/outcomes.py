@@ -15,7 +15,7 @@ import numpy as np
 
 from bonesoup.evaluation.samples import Front, read_front
 from bonesoup.evaluation.statistics import Statistics
-from bonesoup.method.methods import BASELINE, MAIN, title
+from bonesoup.method.methods import servable, title
 from bonesoup.paths import FRONTS
 from bonesoup.settings import params
 
@@ -61,7 +61,7 @@ def main() -> None:
     settings = params.load(folder / params.PARAMS)
     print("| method | unit | prompts looked at | stated | all limits at once | kept elsewhere |")
     print("|---|---|---|---|---|---|")
-    for method in (MAIN, BASELINE):
+    for method in servable(settings.methods):
         front = read_front(folder / FRONTS / method / "samples.parquet", method, settings.objectives)
         for confidence in (0.9, 0.95):
             print("\n".join(rows(front, confidence)))
