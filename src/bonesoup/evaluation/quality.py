@@ -158,10 +158,10 @@ def headline(report: dict, method: str) -> dict | None:
 
 
 def headlines(report: dict) -> list[str]:
-    """Say what a preference drawn at random gets from each method, compared with the baseline, in the best unit."""
+    """Say for each method whether a preference drawn at random gets more from it than from the baseline."""
     return [
-        f"A preference drawn at random is served {_verdict(gap)} by {title(method)} than by {title(BASELINE)}: "
-        f"expected utility, {UNITS[unit]}, {_with_interval(gap, signed=True)}."
+        f"Over random preferences {title(method)} is {_verdict(gap)} {title(BASELINE)}: expected utility "
+        f"{_with_interval(gap, signed=True)}, {UNITS[unit].partition(' ')[0]}."
         for unit, measured in _units(report)[:1]
         for method, metrics in measured["methods"].items()
         if (gap := metrics.get("expected_utility_difference"))
@@ -169,7 +169,7 @@ def headlines(report: dict) -> list[str]:
 
 
 def _verdict(gap: dict) -> str:
-    return "better" if gap["low"] > 0 else "worse" if gap["high"] < 0 else "neither distinguishably better nor worse"
+    return "better than" if gap["low"] > 0 else "worse than" if gap["high"] < 0 else "level with"
 
 
 def note(report: dict) -> list[str]:
