@@ -84,6 +84,7 @@ def make_project(folder: Path, objectives: list[str], judged: bool = False) -> P
     if judged:
         scale["judge"] = {"mean": scale["mean"], "std": [10.0] * len(objectives)}
     write_json(out / "normaliser.json", scale)
+    write_json(out / "choice.json", {"method": "bone"})
     for name in objectives:
         reward = {"objective": name, "kind": "function", "function": "bonesoup.rewards.brevity:brevity"}
         write_json(out / f"rewards/{name}/reward.json", reward)
