@@ -80,6 +80,7 @@ def make_project(folder: Path, objectives: list[str], judged: bool = False) -> P
         soup = read_json(out / f"artifacts/{recipe}.json")
         policies = [policy | {"path": f"out/artifacts/{policy['path']}"} for policy in soup["policies"]]
         write_json(out / f"soups/{method}.json", soup | {"base": "out/artifacts/base", "policies": policies})
+    write_json(out / "choice.json", {"method": "bone", "prompts": 0, "candidates": []})
     scale = {"mean": [0.0] * len(objectives), "std": [1.0 + i for i in range(len(objectives))], "gold": None}
     if judged:
         scale["judge"] = {"mean": scale["mean"], "std": [10.0] * len(objectives)}
