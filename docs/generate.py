@@ -56,15 +56,17 @@ RULES = """\
 - `basis.beta` and every one of `seek.betas` lie in (1/n, 1] for n objectives. At 1/n all backbones would be the same
   policy.
 - A beta or `basis.rows` that needs large coefficients is refused: their L1 norm may not pass 10 at any preference.
-- `basis.beta: auto` needs a circulant basis, and preferences in `basis.distribution` that are not all even.
+- `basis.beta: auto` needs a circulant basis, and preferences in `basis.distribution` other than the even one.
 
 **Policies**
 
 - `policies` trains each slot that `methods` needs exactly once, and no other. `rewarded` needs specialist-1 to -n,
-  `bone` backbone-1 to -n, `oracle` one slot for each row of `oracles`.
+  `bone` one backbone for each row of the basis, `lattice` and `curved` one slot for each objective and each pair of them,
+  `clp` one for each objective, `prompt` one, `oracle` one for each row of `oracles`.
 - `rl.micro_batch` divides `rl.prompts` * `rl.generations`.
 - `rl.lora.dropout` is 0. RLOO switches dropout off, so any other value would have no effect.
-- `register.merged` names keys of `preferences`, and `register.method` is one of `methods`.
+- `register.merged` names keys of `preferences`. `register.method` is one of `methods`, or `auto` if one of them can be
+  served. The default profile says `auto`; where the key is missing, it means `bone`.
 
 **Data**
 
