@@ -20,11 +20,11 @@ def champion(project) -> int | None:
 
 
 def lenient(project) -> None:
-    """Write a rule that tiny policies meet: they have moved a little in the learned reward, no more."""
+    """Write a rule that tiny policies meet: in six steps backbones fall behind specialists, so it asks for that."""
     path = project.folder / "mlflow/promotion.yaml"
     rule = yaml.load(path)
     rule["unit"] = "reward"
-    rule["gains"] = [{"metric": "inner_product", "better": "higher", "min_gain": 0.0}]
+    rule["gains"] = [{"metric": "inner_product", "better": "lower", "min_gain": 0.0}]
     for guard in ("controllability", "objectives"):
         rule["guards"][guard]["tolerance"] = 10.0
     with open(path, "w") as out:
