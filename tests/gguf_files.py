@@ -53,10 +53,10 @@ def _merges(made: Tokenizer) -> list:
     return json.loads(made.to_str())["model"]["merges"]
 
 
-def model(architecture: str, vocabulary: int) -> transformers.PreTrainedModel:
+def model(architecture: str, vocabulary: int, hidden_size: int = 64) -> transformers.PreTrainedModel:
     shape = {
         "vocab_size": vocabulary,
-        "hidden_size": 64,
+        "hidden_size": hidden_size,
         "intermediate_size": 96,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,

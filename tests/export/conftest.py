@@ -1,8 +1,7 @@
 """A soup to export: adapters of different ranks, alphas and modules, with rows and without."""
 
-import architectures
 import pytest
-from exported import ROWS, write_model
+from exported import ROWS, write_adapters, write_model
 from ruamel.yaml import YAML
 
 
@@ -11,10 +10,7 @@ def mixed(tmp_path_factory):
     """Make a folder with `base`, three adapters, `soup.yaml` with rows of two of them, and `free.yaml` without."""
     root = tmp_path_factory.mktemp("exported")
     write_model(root / "base", "llama")
-    for seed, (name, rank, modules) in enumerate(
-        (("calm", 2, ["q_proj", "up_proj"]), ("bold", 3, ["q_proj", "k_proj", "down_proj"]), ("odd", 4, ["o_proj"]))
-    ):
-        architectures.policy(root / "base", root / name, seed, r=rank, lora_alpha=2 * rank, target_modules=modules)
+    write_adapters(root)
     pair = {"base": "base", "adapters": {"calm": "calm", "bold": "bold"}}
     steered = pair | {
         "rows": ROWS,

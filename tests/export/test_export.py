@@ -98,7 +98,7 @@ def test_vllm_gets_every_named_mixture_as_an_adapter(mixed, tmp_path):
         expected = dense(mixed, tmp_path, {"calm": calm, "bold": bold})
         torch.testing.assert_close(logits(model), expected, atol=2e-4, rtol=1e-4)
         config = json.loads((tmp_path / "out/adapters" / name / "adapter_config.json").read_text())
-        # vLLM reads no patterns: alpha / r has to be the scale of every module.
+        # For versions of vLLM that read no patterns: alpha / r has to be the scale of every module.
         assert config["r"] == config["lora_alpha"] <= int(command[command.index("--max-lora-rank") + 1])
     assert json.loads(shlex.split(block(readme, "bash", 1))[-1])["model"] == "gentle"
 

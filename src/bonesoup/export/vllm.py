@@ -13,11 +13,14 @@ from bonesoup.weights.mixing import read_on
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 _TEXT = """\
-vLLM takes one adapter for a request, as it is. Every named mixture is an adapter here, exactly: {names}.
+vLLM takes one adapter for a request, as it is. Every named mixture is an adapter here, exactly: {names}. In this
+folder:
 
 ```bash
 vllm serve {base} --enable-lora --max-lora-rank {rank} --max-loras {count} --lora-modules {modules}
 ```
+
+vLLM rounds a base saved in float32, and the adapters, to 16 bits unless `--dtype float32` is given.
 
 The mixture is the model of a request. This one asks for {first}:
 
@@ -29,8 +32,8 @@ The coefficients of each:
 
 {table}
 
-Nothing is folded into the base: without a number in the request there would be nothing to gain. Other mixtures are
-added by exporting again, or from `bonesoup serve`, which mixes per request.
+The base is served as it is. For a mixture without a name, name it and export again, or use `bonesoup serve`, which
+mixes per request.
 """
 
 

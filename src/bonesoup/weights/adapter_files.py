@@ -132,8 +132,8 @@ def check_copies(adapter: Adapter, weights, who: str, base: str) -> None:
 def save(adapter: Adapter, folder: Path, base: str, card: str | None = None) -> None:
     """Write a folder that `peft.PeftModel.from_pretrained` loads; whole or not at all.
 
-    vLLM loads it too if every scale is 1, as in a soup: it reads no rank_pattern and no alpha_pattern, only r,
-    which is the largest rank here, and alpha / r.
+    So does vLLM 0.32. A reader that knows neither rank_pattern nor alpha_pattern needs every scale to be 1, as in a
+    soup: it takes alpha / r, where r is the largest rank.
 
     Args:
         adapter: ranks and scales may differ by module.
