@@ -61,8 +61,8 @@ RULES = """\
 **Policies**
 
 - `policies` trains each slot that `methods` needs exactly once, and no other. `rewarded` needs specialist-1 to -n,
-  `bone` one backbone for each row of the basis, `lattice` and `curved` one slot for each objective and each pair of them,
-  `clp` one for each objective, `prompt` one, `oracle` one for each row of `oracles`.
+  `bone` one backbone for each row of the basis, `lattice` and `curved` one slot for each objective and each pair of
+  them, `clp` one for each objective, `prompt` one, `oracle` one for each row of `oracles`.
 - `rl.micro_batch` divides `rl.prompts` * `rl.generations`.
 - `rl.lora.dropout` is 0. RLOO switches dropout off, so any other value would have no effect.
 - `register.merged` names keys of `preferences`. `register.method` is one of `methods`, or `auto` if one of them can be
