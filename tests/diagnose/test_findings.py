@@ -10,7 +10,7 @@ from rich.console import Console
 from bonesoup.cli import show
 from bonesoup.diagnose.findings import diagnose
 from bonesoup.diagnose.lines import Sampled, layout
-from bonesoup.method.basis import circulant
+from bonesoup.method.basis import circulant, coefficients
 from bonesoup.method.quadratic import asymmetry, regret_bone, regret_rewarded
 from bonesoup.settings.params import load
 
@@ -26,7 +26,7 @@ def settings():
 def sampled(curvatures, missed: float, unfinished: float = 0.0, gold: float | None = None, length: float = 2.0):
     """Place specialists at length * e_i; the run from the even soup gains `missed`, from a specialist `unfinished`."""
     n = len(curvatures)
-    plan = layout(n)
+    plan = layout(n, 0.2)
     places = length * plan.coefficients[:, :n]
     optima = length * np.eye(n)
     kl = 0.5 * (places**2).sum(axis=1)
@@ -51,11 +51,11 @@ def findings(settings, data, rows=None):
 
 
 def test_layout_holds_every_line_once():
-    plan = layout(3)
+    plan = layout(3, 0.2)
     assert [(line.start, line.end) for line in plan.lines] == [
         (None, 0), (None, 1), (None, 2), (0, 1), (0, 2), (1, 2)
     ]  # fmt: skip
-    assert len(np.unique(plan.coefficients, axis=0)) == len(plan.coefficients) == 1 + 3 * 4 + 3 * 3 + 1 + 4
+    assert len(np.unique(plan.coefficients, axis=0)) == len(plan.coefficients) == 1 + 3 * 4 + 3 * 3 + 1 + 4 + 3
     middle = plan.lines[3].points[2]
     assert plan.coefficients[middle].tolist() == [0.5, 0.5, 0, 0, 0, 0, 0]
     assert plan.coefficients[plan.even_run].tolist() == [1 / 3] * 3 + [1, 0, 0, 0]
@@ -92,6 +92,65 @@ def test_every_soup_is_predicted_with_what_a_total_of_updates_leaves_its_policie
     assert grid["least-norm"] < grid["bone"] < grid["piecewise"] < grid["lattice"]
     for method in ("lattice", "piecewise", "curved"):
         assert soups[method]["reward"]["vertices"]["value"] == pytest.approx(0, abs=1e-12)
+
+
+def trained(policies: np.ndarray, coefficients: np.ndarray, optima: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Score mixtures of policies [policy, weight] by -k_i |theta - optimum_i|^2: [point, objective]."""
+    places = coefficients @ policies
+    return -k * ((places[:, None] - optima) ** 2).sum(axis=2)
+
+
+def noisy_world(settings, k: tuple[float, float], sigma: float, share: float = 0.2, beta: float = 0.75):
+    """Diagnose a quadratic world with training noise, and merge the backbones that it will have.
+
+    Policies sit at the optimum of their row plus noise of length `sigma`, that of a run of a `share` of the steps has
+    the square root of it; all noise is orthogonal to everything else.
+
+    Returns:
+        Findings, and the gain of Bone Soup over Rewarded Soup at each vertex.
+    """
+    optima, k = np.array([[1.0, 0, *[0] * 7], [0, 1.0, *[0] * 7]]), np.array(k)
+
+    def best(row: np.ndarray) -> np.ndarray:
+        return (row * k) @ optima / (row @ k)
+
+    noise = sigma * np.eye(9)[2:]
+    specialists = optima + noise[:2]
+    even = np.full(2, 0.5)
+    runs = np.sqrt(share) * noise[2:5]
+    # A run recovers what its start misses, and adds its noise; the specialists miss nothing.
+    runs[0] += best(even) - even @ optima
+    plan = layout(2, share)
+    scores = trained(np.vstack([specialists, runs]), plan.coefficients, optima, k)
+    data = Sampled(plan, np.tile(scores, (PROMPTS, 1, 1)), None, np.ones((PROMPTS, len(scores))))
+    rows = circulant(2, beta)
+    backbones = np.stack([best(row) for row in rows]) + noise[5:]
+    bone = trained(backbones, coefficients(rows, np.eye(2)), optima, k)
+    rewarded = trained(specialists, np.eye(2), optima, k)
+    return findings(settings, data, rows), np.diag(bone - rewarded)
+
+
+def test_the_cost_of_extrapolation_is_exact_where_only_noise_is_amplified(settings):
+    """Equal curvatures: theory sees no loss, and (1.5, -.5) has k sigma^2 (1.5^2 + .5^2 - 1) more than a specialist."""
+    document, came = noisy_world(settings, (1.0, 1.0), sigma=0.3)
+    prediction = document["prediction"]["reward"]
+    assert came == pytest.approx([-1.5 * 0.3**2] * 2)
+    assert document["extrapolation"]["reward"]["value"] == pytest.approx(1.5 * 0.3**2)
+    assert prediction["vertices"]["value"] == pytest.approx(came.mean())
+    # The even soup and the run from it lose by noise what a specialist and its run lose: nothing else is missed.
+    assert prediction["vertices"]["value"] + prediction["extrapolating"]["vertices"] == pytest.approx(0, abs=1e-12)
+
+
+def test_without_the_cost_of_extrapolation_vertices_come_out_wrong(settings):
+    document, came = noisy_world(settings, (1.3, 0.8), sigma=0.2)
+    prediction = document["prediction"]["reward"]
+    lost = prediction["extrapolating"]["vertices"]
+    assert prediction["vertices"]["value"] == pytest.approx(came.mean(), rel=0.05)
+    assert prediction["vertices"]["value"] + lost > 0.5 * came.mean()
+    # Without noise extrapolating costs nothing, and theory alone is right.
+    document, came = noisy_world(settings, (1.3, 0.8), sigma=0.0)
+    assert document["extrapolation"]["reward"]["value"] == pytest.approx(0, abs=1e-12)
+    assert document["prediction"]["reward"]["vertices"]["value"] == pytest.approx(came.mean(), rel=0.15)
 
 
 def test_what_short_runs_gain_decides_the_verdict(settings):

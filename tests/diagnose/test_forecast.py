@@ -7,6 +7,7 @@ from bonesoup.diagnose.forecast import (
     barrier,
     bend,
     curvature,
+    extrapolating,
     fall,
     movement,
     predict,
@@ -110,3 +111,24 @@ def test_prompts_needed_tell_the_gain_four_times_in_five():
     detected = (means - 1.96 * 0.5 / np.sqrt(count) > 0).mean()
     assert detected == pytest.approx(0.8, abs=0.03)
     assert prompts_needed(0.5, 0.0, 0.95) is None
+
+
+def test_extrapolation_that_gains_costs_nothing():
+    lost = np.array([[0.2, 0.4], [-0.3, 0.1]])
+    np.testing.assert_allclose(extrapolating(lost, 1.0), [0.3, 0])
+    np.testing.assert_allclose(extrapolating(lost, 0.5), [0.6, 0])
+
+
+def test_what_extrapolation_costs_is_taken_off_every_part_of_the_grid():
+    """At beta = .7 the L1 norm passes 1 by 1.5 at the vertices, and inside only by .5 at the two outermost of seven."""
+    missed, cost = np.full(3, 0.2), np.full(3, 0.1)
+    without = predict(missed, circulant(2, 0.7), GRID, 0.2, STATISTICS)
+    forecast = predict(missed, circulant(2, 0.7), GRID, 0.2, STATISTICS, cost=cost)
+    assert forecast.vertices.value == pytest.approx(without.vertices.value - 0.15)
+    assert forecast.gain == pytest.approx(without.gain - 0.1 * 1.0 / 7)
+    assert forecast.grid.value == pytest.approx(without.grid.value - 0.1 * (2 * 1.5 + 2 * 1 + 2 * 0.5) / 11)
+    assert forecast.even == without.even
+    assert forecast.extrapolating == pytest.approx({"interior": 0.1 / 7, "grid": 0.6 / 11, "vertices": 0.15})
+    assert set(without.extrapolating.values()) == {0.0}
+    specialists = predict(missed, np.eye(2), GRID, 0.2, STATISTICS, cost=cost)
+    assert (specialists.gain, specialists.vertices.value, specialists.region) == (0, 0, 0)

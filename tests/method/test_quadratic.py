@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 
-from bonesoup.method.basis import circulant, coefficients
+from bonesoup.method.basis import circulant, coefficients, lattice_rows
 from bonesoup.method.preferences import lattice
-from bonesoup.method.quadratic import asymmetry, error_shape, penalised_share, regret_rewarded, relative_gain
+from bonesoup.method.quadratic import (
+    asymmetry,
+    error_shape,
+    extrapolation,
+    penalised_share,
+    regret_rewarded,
+    relative_gain,
+)
 
 DIMENSIONS = 12
 
@@ -83,3 +90,26 @@ def test_a_penalty_towards_one_point_leaves_the_third_power(extra):
         return regret_rewarded(*total, (drawn[0] - drawn[1]) ** 2 / 4, 0.5)
 
     assert even(extra) / even(0) == pytest.approx(penalised_share(1, extra), rel=0.01)
+
+
+def test_extrapolation_is_how_far_the_coefficients_leave_the_simplex():
+    """b = 2 beta - 1: Bone Soup's L1 norm is |x| / b beyond its rows; degree two has |x| (1 - |x|) beyond 1."""
+    grid = lattice(2, 10)
+    x = np.abs(2 * grid[:, 0] - 1)
+    for beta in (0.7, 0.8):
+        beyond = extrapolation(circulant(2, beta), grid)
+        np.testing.assert_allclose(beyond, np.maximum(x / (2 * beta - 1), 1) - 1, atol=1e-12)
+    np.testing.assert_allclose(extrapolation(np.eye(2), grid), 0, atol=1e-12)
+    np.testing.assert_allclose(extrapolation(lattice_rows(2, 2), grid, "quadratic"), x * (1 - x), atol=1e-12)
+    np.testing.assert_allclose(extrapolation(lattice_rows(2, 2), grid, "piecewise"), 0, atol=1e-12)
+
+
+def test_a_correction_extrapolates_as_the_policy_that_it_makes():
+    """Specialists plus corrections are the same soup as degree two over whole policies."""
+    for n in (2, 3, 4):
+        rows, grid = lattice_rows(n, 2), lattice(n, 5)
+        whole = extrapolation(rows, grid, "quadratic")
+        np.testing.assert_allclose(extrapolation(rows, grid, "curved"), whole, atol=1e-12)
+        # The rows of the method's own plan stand in another order.
+        order = np.argsort(-rows.max(axis=1), kind="stable")
+        np.testing.assert_allclose(extrapolation(rows[order], grid, "curved"), whole, atol=1e-12)

@@ -68,9 +68,12 @@ def report(bone: float, gold: float, oracle: float, predicted: float | None) -> 
     diagnosis = None
     if predicted is not None:
         verdict = "win" if predicted > 0.02 else "lose" if predicted < -0.02 else "tie"
+        told = {"gain": predicted, "verdict": verdict, "grid": {"value": 0.0}, "vertices": {"value": -predicted - 0.1}}
+        told["extrapolating"] = {"interior": 0.0, "grid": 0.05, "vertices": 0.1}
         diagnosis = {
             "unit": "reward",
-            "prediction": {"reward": {"gain": predicted, "verdict": verdict, "vertices": {"value": -predicted}}},
+            "prediction": {"reward": told},
+            "soups": [{"method": "bone", "reward": told}],
         }
     return {
         "finding": "made up",
@@ -97,9 +100,25 @@ def report(bone: float, gold: float, oracle: float, predicted: float | None) -> 
     }
 
 
+def fronts(gold: float) -> dict:
+    """Make a fronts.json: two preferences, Bone Soup that much better in both objectives."""
+
+    def front(*points: list[float]) -> list[dict]:
+        return [{"mean": point, "low": point, "high": point, "floor": point} for point in points]
+
+    ends = front([0.0, 1.0], [1.0, 0.0])
+    better = front([gold, 1.0 + gold], [1.0 + gold, gold])
+    return {"unit": "gold", "methods": {"sft": front([0.0, 0.0]), "rewarded": ends, "bone": better}}
+
+
 @pytest.fixture
 def made_report():
     return report
+
+
+@pytest.fixture
+def made_fronts():
+    return fronts
 
 
 @pytest.fixture
@@ -114,6 +133,7 @@ def cell(plan):
             "policy@backbones": {"seconds": 3.5 + seed, "cpu": 3.0, "peak_mb": 400},
             "front@bone": {"seconds": 9.5, "peak_mb": 350},
         }
-        results.write("small", made, report(bone, gold, oracle, predicted), "0123456789abcdef", stages, 12.4)
+        made_up = report(bone, gold, oracle, predicted)
+        results.write("small", made, made_up, fronts(gold), "0123456789abcdef", stages, 12.4)
 
     return write

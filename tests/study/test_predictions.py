@@ -48,7 +48,48 @@ def test_misses_are_named(cells):
     # Seed 3 of `wrong` and `single`.
     assert "Measured minus predicted gain: -0.310 to +0.100" in text
     assert "2 of 3 settings by their intervals over seeds; missed: wrong (predicted win, measured lose)." in text
-    assert re.search(r"Correlation of the gains over settings -0\.\d\d\.$", text)
+    assert re.search(r"Correlation of the gains over settings -0\.\d\d\. At the vertices", text)
+
+
+def test_vertices_are_compared_before_and_after_the_cost_of_extrapolation(cells):
+    """Nothing is gained or lost at the vertices here, and theory says -.06 to -.08, with extrapolation .1 less."""
+    (row,) = predictions.compare(["right"], cells)
+    assert row.vertices_missed == pytest.approx((-0.06, -0.07, -0.08))
+    assert row.vertices_predicted == pytest.approx((-0.16, -0.17, -0.18))
+    text = predictions.markdown([row])
+    assert "| −0.070 ± 0.025 | −0.170 ± 0.025 | 0.000 ± 0.000 |" in text
+    assert "off by 0.170 on average, and by 0.070 without the cost of extrapolation (3 cells)." in text
+
+
+def test_cells_that_ran_before_extrapolation_was_measured_show_what_they_hold(cells):
+    for cell in cells:
+        if cell["diagnosis"]:
+            del cell["diagnosis"]["soups"], cell["diagnosis"]["prediction"]["reward"]["extrapolating"]
+    (row,) = predictions.compare(["right"], cells)
+    assert row.vertices_missed == pytest.approx((-0.16, -0.17, -0.18))
+    assert row.vertices_predicted == ()
+    shown = table.markdown(["right"], cells)
+    assert "with extrapolation" not in shown
+    assert "At the vertices the prediction" not in shown
+    assert "Every soup's gain" not in shown
+
+
+def test_every_soup_is_compared_where_it_was_trained(cells):
+    for cell in cells:
+        if cell["diagnosis"]:
+            cell["diagnosis"]["soups"]["lattice"] = {"interior": 0.1, "grid": 0.1, "vertices": 0.0}
+    (row,) = predictions.soups(["right"], cells)
+    assert row == {
+        "setting": "right",
+        "method": "Bone Soup",
+        "seeds": "3",
+        "interior, predicted": "+0.070 ± 0.025",
+        "interior, measured": "+0.120 ± 0.025",
+        "grid, predicted": "0.000 ± 0.000",
+        "grid, measured": "0.000 ± 0.000",
+        "vertices, predicted": "−0.170 ± 0.025",
+        "vertices, measured": "0.000 ± 0.000",
+    }
 
 
 def test_the_study_shows_it_if_there_is_a_diagnosis(cells):

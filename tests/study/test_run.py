@@ -39,6 +39,8 @@ if name == "policy":
 out = Path("out/metrics/report.json" if name == "report" else f"out/{name}.json")
 out.parent.mkdir(parents=True, exist_ok=True)
 out.write_text((toy / "report.json").read_text() if name == "report" else json.dumps([name, beta]))
+if name == "report":
+    out.with_name("fronts.json").write_text((toy / "fronts.json").read_text())
 Path("var").mkdir(exist_ok=True)
 with open("var/stages.jsonl", "a") as times:
     print(json.dumps({"stage": name, "seconds": 1.5, "cpu": 1.0, "peak_mb": 10}), file=times)
@@ -47,12 +49,13 @@ SETTINGS = {"default": {}, "broken": {"basis.beta": 0.9}, "low": {"basis.beta": 
 
 
 @pytest.fixture
-def toy(plan, tmp_path, monkeypatch, made_report) -> Path:
+def toy(plan, tmp_path, monkeypatch, made_report, made_fronts) -> Path:
     """Commit a pipeline of small stages with a study of three settings; return the folder for its notes."""
     notes = tmp_path / "var/toy"
     notes.mkdir(parents=True)
     monkeypatch.setenv("TOY", str(notes))
     (notes / "report.json").write_text(json.dumps(made_report(0.05, 0.04, 0.2, None)))
+    (notes / "fronts.json").write_text(json.dumps(made_fronts(0.04)))
     (tmp_path / "src").symlink_to(ROOT / "src")
     (tmp_path / "stage.py").write_text(STAGE)
     (tmp_path / "words.yaml").write_text("words\n")
@@ -69,7 +72,7 @@ def toy(plan, tmp_path, monkeypatch, made_report) -> Path:
             "cmd": f"{sys.executable} stage.py {name}",
             "deps": ["stage.py", before],
             "params": reads,
-            "outs": [out],
+            "outs": [out, "out/metrics/fronts.json"] if name == "report" else [out],
         }
         before = out
     common = {"data.path": "words.yaml"}

@@ -71,6 +71,16 @@ def test_the_verdict_names_every_setting_also_the_lost_ones(text):
     assert "- Oracle (MORLHF) at interior preferences: better in default, kl-high; one seed only: short." in text
 
 
+def test_every_setting_in_which_a_method_is_not_better_is_named(text):
+    bone, oracle = re.search(r"is not better than .*?\n\n(.*?)\n\n", text, re.DOTALL)[1].splitlines()
+    assert bone == (
+        "- Bone Soup: 3 of 3 at interior preferences (level: default, kl-high; one seed only: short); "
+        "3 of 3 over the whole grid (level: default, kl-high; one seed only: short); "
+        "3 of 3 at the vertices (worse: default −0.100 ± 0.000, kl-high −0.100 ± 0.000; one seed only: short)."
+    )
+    assert oracle.startswith("- Oracle (MORLHF): 1 of 3 at interior preferences (one seed only: short); 3 of 3 over")
+
+
 def test_chosen_scales_are_named_where_any_was_offered():
     cells = [
         {"setting": "scaled", "scales": {"rewarded": [1.0, 1.0], "bone": [1.25, 1.0], "sft": None}},

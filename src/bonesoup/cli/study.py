@@ -22,6 +22,9 @@ def study(
     ] = None,
     data: Annotated[str | None, typer.Option(help="data file to read instead of the profile's")] = None,
     show: Annotated[bool, typer.Option("--show", help="print the table of what is finished, in Markdown")] = False,
+    figure: Annotated[
+        Path | None, typer.Option(help="PNG to draw attainment bands over seeds to, of the first of the settings")
+    ] = None,
 ) -> None:
     """Run a study, many settings times many seeds. Finished cells are not run again.
 
@@ -34,17 +37,22 @@ def study(
     from bonesoup.study import cells as plans
     from bonesoup.study import run
 
-    plan = plans.read(name)
+    def say(line: str) -> None:
+        console.print(line, markup=False)
+
+    plan, names = plans.read(name), [] if settings is None else settings.split(",")
     if show:
         from bonesoup.study import table
 
         print(table.of_study(name))
+    if figure:
+        from bonesoup.study import attainment
+
+        attainment.write(name, plans.cells(plan, [], names)[0].setting, figure)
+        say(f"wrote {figure}")
+    if show or figure:
         return
-    chosen = plans.cells(plan, _seeds(seeds), [] if settings is None else settings.split(","), data)
-
-    def say(line: str) -> None:
-        console.print(line, markup=False)
-
+    chosen = plans.cells(plan, _seeds(seeds), names, data)
     with console.status("preparing") as status:
         limit = time_limit * 60 if time_limit is not None else None
         outcome = run.run(Path.cwd(), name, chosen, jobs, limit, say, lambda text: status.update(text or "waiting"))

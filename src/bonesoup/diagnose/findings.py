@@ -10,16 +10,17 @@ from bonesoup.diagnose.forecast import (
     barrier,
     bend,
     curvature,
+    extrapolating,
     fall,
     movement,
     predict,
     prompts_needed,
     regret,
 )
-from bonesoup.diagnose.lines import PLACES, TOGETHER, Layout, Line, Sampled
+from bonesoup.diagnose.lines import BEYOND, PLACES, TOGETHER, Layout, Line, Sampled
 from bonesoup.diagnose.words import reasons, verdict
 from bonesoup.evaluation.statistics import Statistics, resampled_means
-from bonesoup.method.methods import BASELINE, METHODS, Plan
+from bonesoup.method.methods import BASELINE, MAIN, METHODS, Plan
 from bonesoup.method.preferences import interior, lattice
 from bonesoup.method.quadratic import asymmetry, penalised_share, regret_bone, regret_rewarded, win_region
 from bonesoup.settings.schema import Settings
@@ -61,8 +62,11 @@ def diagnose(
     # In the reward it was trained on, a soup's regret is never negative, but its estimate may be: then predict from 0.
     # Gold may well fall while the learned reward rises.
     missed = {name: np.where(regrets["reward"] > 0, missing, 0) for name, missing in regrets.items()}
+    mapping = METHODS[MAIN].mapping_of(*rows.shape)
+    costs = {name: _extrapolating(plan, values) for name, values in draws.scores.items()}
     predictions = {
-        name: predict(missing, rows, grid, evaluation.interior, statistics) for name, missing in missed.items()
+        name: predict(missing, rows, grid, evaluation.interior, statistics, mapping, costs[name])
+        for name, missing in missed.items()
     }
     moved = [
         {
@@ -84,7 +88,8 @@ def diagnose(
         "full_steps": settings.rl.budget(len(objectives)) // len(objectives),
         "rows": rows.tolist(),
         "prediction": {name: _prediction(prediction) for name, prediction in predictions.items()},
-        "soups": _soups(settings, missed, rows, grid),
+        "soups": _soups(settings, missed, costs, rows, grid),
+        "extrapolation": {name: statistics.estimate(cost).plain() for name, cost in costs.items()},
         "room": {name: statistics.estimate(draws).plain() for name, draws in regrets.items()},
         "short_runs": _short_runs(sampled, draws, statistics),
         "lines": [_line(line, sampled, draws, objectives, statistics) for line in plan.lines],
@@ -101,7 +106,13 @@ def diagnose(
     return {"verdict": verdict(findings), "reasons": reasons(findings)} | findings
 
 
-def _soups(settings: Settings, missed: dict[str, np.ndarray], rows: np.ndarray, grid: np.ndarray) -> list[dict]:
+def _soups(
+    settings: Settings,
+    missed: dict[str, np.ndarray],
+    costs: dict[str, np.ndarray],
+    rows: np.ndarray,
+    grid: np.ndarray,
+) -> list[dict]:
     """Predict every soup that could be trained: its policies, what a total of updates leaves each, and its gain.
 
     The gain is that of policies trained as long as the specialists; fewer updates a policy cost what no theory here
@@ -122,7 +133,7 @@ def _soups(settings: Settings, missed: dict[str, np.ndarray], rows: np.ndarray, 
         except ValueError:
             steps = None
         predictions = {
-            unit: predict(draws, policies, grid, settings.evaluation.interior, statistics, mapping)
+            unit: predict(draws, policies, grid, settings.evaluation.interior, statistics, mapping, costs[unit])
             for unit, draws in missed.items()
         }
         listed.append(
@@ -142,6 +153,12 @@ def _regret(sampled: Sampled, means: np.ndarray) -> np.ndarray:
     return regret(
         even, np.stack([_own(means, i, run) - _own(means, i, place) for i, run, place in _starts(plan)], axis=1)
     )
+
+
+def _extrapolating(plan: Layout, means: np.ndarray) -> np.ndarray:
+    ends = zip(plan.specialists, plan.extrapolated, strict=True)
+    lost = [_own(means, i, place) - _own(means, i, beyond) for i, (place, beyond) in enumerate(ends)]
+    return extrapolating(np.stack(lost, axis=1), 2 * BEYOND)
 
 
 def _starts(plan: Layout) -> list[tuple[int, int, int]]:

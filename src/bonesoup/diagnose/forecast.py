@@ -1,4 +1,4 @@
-"""Forecast from lines between policies and short runs what a Bone Soup that is not trained yet will gain.
+"""Forecast from lines between policies and short runs what a soup that is not trained yet will gain.
 
 Everything is in draws [1 + resamples] of a paired bootstrap over prompts, the sample's own value first. The theory is
 `method.quadratic`.
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from bonesoup.evaluation.statistics import Estimate, Statistics
 from bonesoup.method.preferences import interior
-from bonesoup.method.quadratic import relative_gain
+from bonesoup.method.quadratic import extrapolation, relative_gain
 
 # Nats per response between which soups were seen to work: below, Rewarded Soup is already near the oracle; above,
 # negative coefficients extrapolate into answers that only the learned reward likes.
@@ -31,6 +31,7 @@ class Prediction:
         grid: averaged over the whole grid.
         even, vertices: at the even preference, and averaged over the vertices.
         region: share of the grid's preferences at which it gains.
+        extrapolating: how much of it extrapolation costs: {"interior", "grid", "vertices": utility}.
     """
 
     gain: float
@@ -40,6 +41,7 @@ class Prediction:
     even: Estimate
     vertices: Estimate
     region: float
+    extrapolating: dict[str, float]
 
     @property
     def wins(self) -> bool:
@@ -58,8 +60,9 @@ def predict(
     threshold: float,
     statistics: Statistics,
     mapping: str = "solve",
+    cost: np.ndarray | float = 0.0,
 ) -> Prediction:
-    """Predict the gain of a soup of `rows` from the regret of Rewarded Soup at the even preference.
+    """Predict the gain of a soup of `rows`: what it misses less than Rewarded Soup, less what extrapolating costs.
 
     Args:
         regret: draws [1 + resamples] of Rewarded Soup's regret at the even preference; in gold it may be negative, if
@@ -68,22 +71,28 @@ def predict(
         preferences: [grid, objective].
         threshold: a preference is interior if no weight is below it; if none is, the even one is used.
         mapping: key of MAPPINGS: the rule from preference to coefficients.
+        cost: draws [1 + resamples] of the utility lost per unit of `extrapolation`; see `extrapolating`.
     """
     n = np.shape(rows)[1]
     even = np.full((1, n), 1 / n)
     preferences = np.asarray(preferences, float)
     inside = interior(preferences, threshold)
-    profile = relative_gain(rows, preferences, mapping)
-    shares = [
-        relative_gain(rows, preferences[inside] if inside.any() else even, mapping).mean(),
-        profile.mean(),
-        relative_gain(rows, even, mapping)[0],
-        relative_gain(rows, np.eye(n), mapping).mean(),
-    ]
-    mean, whole, middle, vertices = (statistics.estimate(regret * share) for share in shares)
+    regions = {
+        "interior": preferences[inside] if inside.any() else even,
+        "grid": preferences,
+        "even": even,
+        "vertices": np.eye(n),
+    }
+    shares = {name: relative_gain(rows, each, mapping) for name, each in regions.items()}
+    beyond = {name: extrapolation(rows, each, mapping) for name, each in regions.items()}
+    mean, whole, middle, vertices = (
+        statistics.estimate(regret * shares[name].mean() - cost * beyond[name].mean()) for name in regions
+    )
+    first = np.broadcast_to(cost, regret.shape)[0]
     # Rounding around 0, as with identity rows, is no gain.
-    gains = np.sign(regret[0]) * profile > 1e-9
-    return Prediction(mean.value, mean.low, mean.high, whole, middle, vertices, float(gains.mean()))
+    region = regret[0] * shares["grid"] - first * beyond["grid"] > 1e-9
+    lost = {name: float(first * beyond[name].mean()) for name in ("interior", "grid", "vertices")}
+    return Prediction(mean.value, mean.low, mean.high, whole, middle, vertices, float(region.mean()), lost)
 
 
 def regret(even: np.ndarray, unfinished: np.ndarray) -> np.ndarray:
@@ -97,6 +106,21 @@ def regret(even: np.ndarray, unfinished: np.ndarray) -> np.ndarray:
         unfinished: gain in its own objective of the run from each specialist, [draw, objective].
     """
     return even - unfinished.mean(axis=1)
+
+
+def extrapolating(lost: np.ndarray, excess: float) -> np.ndarray:
+    """Return the cost of extrapolation in draws: the utility lost per unit of coefficients' L1 norm beyond 1.
+
+    Extrapolated from two policies of one row, nothing is missed: whatever is lost there, extrapolating costs.
+
+    Args:
+        lost: by a soup of each specialist and the run from it, in that specialist's objective, [draw, objective].
+        excess: of the soup's L1 norm over 1.
+
+    Returns:
+        [draw]; extrapolation that happens to gain costs nothing.
+    """
+    return np.maximum(lost.mean(axis=1), 0) / excess
 
 
 def curvature(t: ArrayLike, values: np.ndarray) -> np.ndarray:

@@ -9,6 +9,9 @@ import numpy as np
 PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Name of the even preference's utility in the table of a line.
 TOGETHER = "mean"
+# The cost of extrapolation is measured where two policies of one row have coefficients of 1 + BEYOND and -BEYOND, in
+# L1 norm the vertices of Bone Soup with beta = .75.
+BEYOND = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Layout:
         coefficients: [point, specialists n + short runs 1 + n]; the first run starts from the even soup.
         even, even_run: the even soup, and where the run from it led.
         specialists, runs: points of each specialist, and of the run from it.
+        extrapolated: points of each specialist and its run, extrapolated; see `reach`.
     """
 
     coefficients: np.ndarray
@@ -36,6 +40,7 @@ class Layout:
     even_run: int
     specialists: tuple[int, ...]
     runs: tuple[int, ...]
+    extrapolated: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +57,26 @@ class Sampled:
     judge: np.ndarray | None = None
 
 
-def layout(n: int) -> Layout:
-    """Return the lines from SFT to each specialist and between every two of them, the soups and the short runs."""
+def reach(share: float) -> float:
+    """Return the multiple of a short run's adapter that extrapolates like two policies trained apart.
+
+    Policies of one row differ by the noise of their training alone, and mixed by (1 + t, -t) they have (1 + t)^2 + t^2
+    times its variance, 2 t + 2 t^2 more than one of them. A run of a share of the steps has that share of the variance.
+    """
+    return ((2 * BEYOND + 2 * BEYOND**2) / share) ** 0.5
+
+
+def layout(n: int, share: float) -> Layout:
+    """Return the lines from SFT to each specialist and between every two of them, the soups and the short runs.
+
+    Args:
+        share: steps of a short run over those of a policy.
+    """
     eye, points, lines = np.eye(n), [], []
 
-    def place(specialists: np.ndarray, run: int | None = None) -> int:
-        point = (
-            (*specialists.tolist(), *np.eye(1 + n)[run].tolist()) if run is not None else (*specialists, *[0] * (1 + n))
-        )
+    def place(specialists: np.ndarray, run: int | None = None, times: float = 1.0) -> int:
+        runs = np.zeros(1 + n) if run is None else times * np.eye(1 + n)[run]
+        point = (*specialists.tolist(), *runs.tolist())
         if point not in points:
             points.append(point)
         return points.index(point)
@@ -69,4 +86,5 @@ def layout(n: int) -> Layout:
         lines.append(Line(start, end, tuple(place((1 - t) * first + t * eye[end]) for t in PLACES)))
     even = np.full(n, 1 / n)
     places = place(even), place(even, 0), tuple(map(place, eye)), tuple(place(eye[i], 1 + i) for i in range(n))
-    return Layout(np.array(points), tuple(lines), *places)
+    beyond = tuple(place(eye[i], 1 + i, reach(share)) for i in range(n))
+    return Layout(np.array(points), tuple(lines), *places, beyond)

@@ -7,7 +7,8 @@ from bonesoup.evaluation.units import UNITS
 
 
 def number(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    # Rounded first, so that no tiny loss is written as -0.
+    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")
 
 
 def interval(estimate: dict) -> str:
@@ -39,11 +40,14 @@ def reasons(findings: dict) -> list[str]:
     if unit != "reward":
         learned = findings["prediction"]["reward"]
         listed.append(f"in learned reward the prediction is {number(learned['gain'])} {interval(learned)}")
-    vertices = findings["prediction"][unit]["vertices"]
+    prediction = findings["prediction"][unit]
+    vertices, lost = prediction["vertices"], prediction["extrapolating"]["vertices"]
+    rate = number(-findings["extrapolation"][unit]["value"])
     if vertices["value"]:
         listed.append(
-            f"at the vertices theory says {number(vertices['value'])} {interval(vertices)}; backbones extrapolate "
-            "there, and mostly lose more than it says"
+            f"at the vertices the prediction is {number(vertices['value'])} {interval(vertices)}: "
+            f"{number(vertices['value'] + lost)} for what merging misses, and {number(-lost)} because backbones "
+            f"extrapolate there ({rate} for each unit that the L1 norm of coefficients passes 1)"
         )
     for pair in findings["pairs"]:
         d = pair["asymmetry"]

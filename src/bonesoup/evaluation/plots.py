@@ -20,7 +20,7 @@ from bonesoup.files import appearing
 from bonesoup.method.methods import BASELINE, METHODS, SFT, title
 
 _OBJECTIVES = ("#cc79a7", "#56b4e9", "#e69f00", "#444444")
-_STYLE = {
+STYLE = {
     "font.size": 9.5,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -49,7 +49,7 @@ def write_plots(results: Results, training: Mapping[str, Sequence[dict]], out: P
     Args:
         main: the method on whose front preferences are named.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figures = {
             "fronts": fronts(results, main),
             "utility": utility(results),

@@ -64,7 +64,7 @@ def error_shape(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve")
         [grid]; for two objectives and a circulant (b^2 - x^2)^2 / 16, with b = 2 beta - 1 and x = 2 mu - 1.
     """
     rows, preferences = matrix(rows, "rows"), matrix(preferences, "preferences")
-    weights = np.array([MAPPINGS[mapping].coefficients(rows, each, None) for each in preferences])
+    weights = _coefficients(rows, preferences, mapping)
     first, second = np.triu_indices(rows.shape[1], 1)
     missed = preferences[:, first] * preferences[:, second] - weights @ (rows[:, first] * rows[:, second])
     pairs = np.stack([first, second])
@@ -81,6 +81,27 @@ def relative_gain(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve
     n = matrix(rows, "rows").shape[1]
     even = error_shape(np.eye(n), np.full((1, n), 1 / n))[0]
     return (error_shape(np.eye(n), preferences) - error_shape(rows, preferences, mapping)) / even
+
+
+def extrapolation(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve") -> np.ndarray:
+    """Return how far a soup leaves the simplex of its policies [grid]: the L1 norm of its coefficients less 1.
+
+    0 for a mixture, and at the vertices (1 - b)/b for Bone Soup with two objectives and b = 2 beta - 1. A correction of
+    the Curved Soup counts as its policy less the soup that it starts from.
+
+    Args:
+        rows, preferences, mapping: see `error_shape`; preferences on the simplex.
+    """
+    rows, preferences = matrix(rows, "rows"), matrix(preferences, "preferences")
+    weights = _coefficients(rows, preferences, mapping)
+    if mapping == "curved":
+        pairs = ~np.isclose(rows.max(axis=1), 1)
+        weights[:, ~pairs] -= weights[:, pairs] @ rows[pairs] @ rows[~pairs].T
+    return np.abs(weights).sum(axis=1) - 1
+
+
+def _coefficients(rows: np.ndarray, preferences: np.ndarray, mapping: str) -> np.ndarray:
+    return np.array([MAPPINGS[mapping].coefficients(rows, each, None) for each in preferences])
 
 
 def penalised_share(curvature: ArrayLike, extra: ArrayLike) -> np.ndarray:

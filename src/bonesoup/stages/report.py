@@ -77,7 +77,8 @@ def _seek(settings: Settings) -> dict | None:
 def _diagnosis() -> dict | None:
     """Return the prediction of the stage `diagnose`; None if it was off."""
     diagnosis = read_json(METRICS / "diagnosis.json")
-    return {key: diagnosis[key] for key in ("verdict", "unit", "prediction", "movement")} if diagnosis else None
+    kept = ("verdict", "unit", "prediction", "soups", "extrapolation", "movement")
+    return {key: diagnosis[key] for key in kept} if diagnosis else None
 
 
 def _costs(settings: Settings, method: str) -> dict[str, int]:

@@ -1,18 +1,22 @@
-"""Compare the interior gain of Bone Soup that the diagnosis predicted from the specialists with the measured one."""
+"""Compare the gains of Bone Soup and of every other soup that a diagnosis predicted with what was measured."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bonesoup.method.methods import MAIN
+from bonesoup.method.methods import MAIN, title
 from bonesoup.study.results import DIFFERENCES, INTERIOR
 from bonesoup.study.statistics import Mean, mean
 from bonesoup.study.writing import NONE, rendered, written
 
 VERTICES = "inner_product_vertex"
+# Parts of the grid, with the metric that measures each.
+PARTS = {"interior": INTERIOR, "grid": "inner_product", "vertices": VERTICES}
 # With fewer seeds nearly every interval contains 0.
 FEW = 3
+CAVEAT = "Predicted for policies trained as long as the specialists: what fewer updates per policy cost is not in it."
 VERDICTS = {1: "win", 0: "tie", -1: "lose"}
 
 
@@ -23,7 +27,9 @@ class Compared:
     Attributes:
         verdicts: (predicted, measured) of each seed: win, tie or lose, by the interval over prompts.
         errors: measured minus predicted gain, of each seed.
-        vertices_predicted, vertices_measured: the same gains at the vertices.
+        vertices_missed: gain at the vertices of each seed, predicted from missed moments alone.
+        vertices_predicted: the same with the cost of extrapolation; empty for cells that ran before it was measured.
+        vertices_measured: what came.
     """
 
     setting: str
@@ -31,8 +37,9 @@ class Compared:
     measured: Mean
     verdicts: tuple[tuple[str, str], ...]
     errors: tuple[float, ...]
-    vertices_predicted: Mean
-    vertices_measured: Mean
+    vertices_missed: tuple[float, ...]
+    vertices_predicted: tuple[float, ...]
+    vertices_measured: tuple[float, ...]
 
     @property
     def hits(self) -> int:
@@ -55,6 +62,7 @@ def compare(settings: list[str], cells: list[dict]) -> list[Compared]:
         if distinct:
             predicted = [_predicted(cell)["gain"] for cell in distinct]
             measured = [_measured(cell)[0] for cell in distinct]
+            known = all("extrapolating" in _predicted(cell) for cell in distinct)
             compared.append(
                 Compared(
                     setting,
@@ -62,8 +70,9 @@ def compare(settings: list[str], cells: list[dict]) -> list[Compared]:
                     mean(measured),
                     tuple((_predicted(cell)["verdict"], VERDICTS[_sign(*_measured(cell)[1:])]) for cell in distinct),
                     tuple(after - before for before, after in zip(predicted, measured, strict=True)),
-                    mean([_predicted(cell)["vertices"]["value"] for cell in distinct]),
-                    mean([_measured(cell, VERTICES)[0] for cell in distinct]),
+                    tuple(_missed(cell) for cell in distinct),
+                    tuple(_predicted(cell)["vertices"]["value"] for cell in distinct) if known else (),
+                    tuple(_measured(cell, VERTICES)[0] for cell in distinct),
                 )
             )
     return compared
@@ -80,12 +89,36 @@ def markdown(compared: list[Compared]) -> str:
             "measured": written(INTERIOR, row.measured, signed=True),
             "measured verdict": verdict(row.measured),
             "seeds predicted right": f"{row.hits} of {row.measured.seeds}",
-            "predicted at the vertices": written(VERTICES, row.vertices_predicted, signed=True),
-            "measured there": written(VERTICES, row.vertices_measured, signed=True),
+            "at the vertices, from missed moments": _written(row.vertices_missed),
+            "with extrapolation": _written(row.vertices_predicted),
+            "measured there": _written(row.vertices_measured),
         }
         for row in compared
     ]
     return f"{rendered(rows)}\n\n{summary(compared)}"
+
+
+def _written(values: Sequence[float]) -> str:
+    return written(VERTICES, mean(values), signed=True) if values else NONE
+
+
+def soups(settings: list[str], cells: list[dict]) -> list[dict[str, str]]:
+    """Return the rows of a table of every soup's gain, predicted and measured, where cells hold the predictions."""
+    rows = []
+    for setting in settings:
+        told = [cell for cell in cells if cell["setting"] == setting and (cell.get("diagnosis") or {}).get("soups")]
+        for method in dict.fromkeys(method for cell in told for method in cell["diagnosis"]["soups"]):
+            having = [cell for cell in told if _measured(cell, INTERIOR, method)]
+            if not having:
+                continue
+            row = {"setting": setting, "method": title(method), "seeds": str(len(having))}
+            for part, metric in PARTS.items():
+                predicted = mean([cell["diagnosis"]["soups"][method][part] for cell in having])
+                measured = mean([_measured(cell, metric, method)[0] for cell in having])
+                row[f"{part}, predicted"] = written(metric, predicted, signed=True)
+                row[f"{part}, measured"] = written(metric, measured, signed=True)
+            rows.append(row)
+    return rows
 
 
 def summary(compared: list[Compared]) -> str:
@@ -111,7 +144,19 @@ def summary(compared: list[Compared]) -> str:
     gains = [[row.predicted.value for row in compared], [row.measured.value for row in compared]]
     if len(compared) > 2 and np.ptp(gains, axis=1).all():
         text += f". Correlation of the gains over settings {np.corrcoef(gains)[0, 1]:+.2f}"
+    if told := [row for row in compared if row.vertices_predicted]:
+        missed = [_off(row.vertices_missed, row.vertices_measured) for row in told]
+        whole = [_off(row.vertices_predicted, row.vertices_measured) for row in told]
+        text += (
+            f". At the vertices the prediction is off by {np.mean(np.concatenate(whole)):.3f} on average, and by "
+            f"{np.mean(np.concatenate(missed)):.3f} without the cost of extrapolation "
+            f"({sum(map(len, whole))} cells)"
+        )
     return f"{text}."
+
+
+def _off(predicted: Sequence[float], measured: Sequence[float]) -> np.ndarray:
+    return np.abs(np.subtract(predicted, measured))
 
 
 def verdict(gain: Mean) -> str:
@@ -127,9 +172,15 @@ def _predicted(cell: dict) -> dict:
     return cell["diagnosis"]["prediction"][cell["diagnosis"]["unit"]]
 
 
-def _measured(cell: dict, metric: str = INTERIOR) -> list[float] | None:
+def _missed(cell: dict) -> float:
+    """Return the gain at the vertices predicted from missed moments alone."""
+    predicted = _predicted(cell)
+    return predicted["vertices"]["value"] + predicted.get("extrapolating", {}).get("vertices", 0.0)
+
+
+def _measured(cell: dict, metric: str = INTERIOR, method: str = MAIN) -> list[float] | None:
     """Return [value, low, high] of the difference in the diagnosis's unit; None without a diagnosis."""
     if not cell.get("diagnosis"):
         return None
     grid = next(iter(cell["grids"].values()))
-    return grid.get(cell["diagnosis"]["unit"], {}).get(DIFFERENCES, {}).get(MAIN, {}).get(metric)
+    return grid.get(cell["diagnosis"]["unit"], {}).get(DIFFERENCES, {}).get(method, {}).get(metric)

@@ -10,6 +10,7 @@ from typing import Any
 from bonesoup.evaluation.units import UNITS
 from bonesoup.files import appearing, read_json
 from bonesoup.method.methods import BASELINE, METHODS, ORACLE
+from bonesoup.study import cells as plans
 from bonesoup.study.cells import STUDIES, Cell, alike
 
 RESULTS = STUDIES / "results"
@@ -53,11 +54,14 @@ def known(study: str, cell: Cell) -> bool:
     return True
 
 
-def write(study: str, cell: Cell, report: dict, commit: str, stages: dict[str, dict], seconds: float) -> None:
+def write(
+    study: str, cell: Cell, report: dict, fronts: dict, commit: str, stages: dict[str, dict], seconds: float
+) -> None:
     """Write a cell's result.
 
     Args:
         report: the cell's report.json.
+        fronts: the cell's fronts.json, whose means at each preference are kept.
         commit: whose code ran.
         stages: {"seconds", "cpu", "peak_mb"} of each stage; those that the run cache gave took so long where they ran.
         seconds: the whole cell took.
@@ -65,9 +69,10 @@ def write(study: str, cell: Cell, report: dict, commit: str, stages: dict[str, d
     row = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": _plain(cell.changes)}
     row |= {"identity": cell.identity(), "commit": commit}
     row |= {"machine": machine(cell.document()["device"]), "seconds": round(seconds)}
-    row |= {key: report[key] for key in KEPT if key in report}
+    row |= {key: report[key] for key in KEPT if key in report} | {"diagnosis": _diagnosis(report["diagnosis"])}
     row |= {"stages": stages, "spent": _spent(cell, stages)}
     row["grids"] = {name: _grid(grid) for name, grid in report["grids"].items()}
+    row["fronts"] = _fronts(fronts)
     with appearing(path(study, cell)) as temporary:
         temporary.write_text(json.dumps(row, separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -76,6 +81,16 @@ def read(study: str) -> list[dict]:
     """Read every result of a study, ordered by setting and seed."""
     rows = [read_json(file) for file in sorted((RESULTS / study).glob("*.json"))]
     return sorted(rows, key=lambda row: (row["setting"], row["seed"]))
+
+
+def present(study: str) -> tuple[list[dict], list[str]]:
+    """Read the results of a study's present settings, and the names of the others.
+
+    Raises:
+        ValueError: no such study.
+    """
+    plan, rows = plans.read(study), read(study)
+    return current(rows, plans.cells(plan, sorted({row["seed"] for row in rows}), []))
 
 
 def current(rows: list[dict], cells: list[Cell]) -> tuple[list[dict], list[str]]:
@@ -151,6 +166,31 @@ def _grid(grid: dict) -> dict:
                 for method, values in grid[unit][kind].items()
             }
     return small
+
+
+def _diagnosis(diagnosis: dict | None) -> dict | None:
+    """Shorten the predictions of every soup to their values in the unit of the verdict."""
+    if not diagnosis:
+        return None
+    unit = diagnosis["unit"]
+    soups = {
+        soup["method"]: {
+            "interior": _round(soup[unit]["gain"]),
+            "grid": _round(soup[unit]["grid"]["value"]),
+            "vertices": _round(soup[unit]["vertices"]["value"]),
+        }
+        for soup in diagnosis["soups"]
+    }
+    return diagnosis | {"soups": soups}
+
+
+def _fronts(measured: dict) -> dict:
+    """Keep {"unit", "methods": {method: mean scores [point, objective]}}."""
+    means = {
+        method: [[_round(value) for value in point["mean"]] for point in points]
+        for method, points in measured["methods"].items()
+    }
+    return {"unit": measured["unit"], "methods": means}
 
 
 def _round(value: float) -> float:

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from bonesoup.files import digest, read_json, read_jsonl, write_json
 from bonesoup.locks import exclusive
-from bonesoup.paths import METRICS, TIMES
+from bonesoup.paths import MEASURED, METRICS, TIMES
 from bonesoup.study import clones, results, sharing
 from bonesoup.study.cells import Cell, alike, identity
 from bonesoup.workspace import checkout
@@ -103,7 +103,8 @@ def _collect(study: str, commit: str, folder: Path, ended: clones.Run) -> str | 
     if not alike(identity(document, read.get(path)), cell.identity()):
         return f"it read the {path} of the last commit, which differs from the present one: commit that, or restore it"
     spent = times(folder / "times", stages, clone / TIMES)
-    results.write(study, cell, read_json(clone / METRICS / "report.json"), commit, spent, ended.seconds)
+    report, fronts = read_json(clone / METRICS / "report.json"), read_json(clone / MEASURED)
+    results.write(study, cell, report, fronts, commit, spent, ended.seconds)
     shutil.rmtree(clone)
     return None
 

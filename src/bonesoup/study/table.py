@@ -18,6 +18,11 @@ COMPARED = {
     "Controllability": "controllability",
     "KL": "kl",
 }
+REGIONS = {
+    "at interior preferences": INTERIOR,
+    "over the whole grid": "inner_product",
+    "at the vertices": COMPARED["Vertices"],
+}
 # Columns of the differences that go into a separate table.
 EFFECTS = ("d_z, gold", "d_z, judge", "d_z, learned")
 DETAILS = (*EFFECTS, "prompts ±", "Controllability", "KL", "HV ratio", "above the second")
@@ -56,9 +61,8 @@ def of_study(study: str) -> str:
     Raises:
         ValueError: no such study, or no cell is finished.
     """
-    plan, finished = plans.read(study), results.read(study)
-    present, other = results.current(finished, plans.cells(plan, sorted({row["seed"] for row in finished}), []))
-    text = markdown(list(plan.settings), present)
+    present, other = results.present(study)
+    text = markdown(list(plans.read(study).settings), present)
     return f"{text}\nLeft out, of other settings than the study has now: {', '.join(other)}.\n" if other else text
 
 
@@ -82,12 +86,16 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
         f"**Against {title(BASELINE)}, paired by seed**",
         rendered([{key: text for key, text in row.items() if key not in DETAILS} for row in gaps]),
         verdicts(against),
+        f"**Settings in which a method is not better than {title(BASELINE)}**, by the interval over seeds",
+        shortfalls(against),
         scales(order, cells),
         "**The same differences: effect sizes and other metrics**",
         rendered([{key: row[key] for key in ("setting", "method", *DETAILS) if key in row} for row in gaps]),
     ]
     if compared := predictions.compare(order, cells):
         parts += ["**Bone Soup's interior gain, as predicted from the specialists**", predictions.markdown(compared)]
+    if told := predictions.soups(order, cells):
+        parts += ["**Every soup's gain, as predicted from the specialists**", rendered(told), predictions.CAVEAT]
     parts += ["**Levels**", rendered(levels(listed)), "**Costs**", rendered(costs(listed)), notes(cells)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -221,6 +229,32 @@ def verdicts(compared: list[Group]) -> str:
             f"over prompts: {_counted(inside)}; over the whole grid {_counted(whole)}."
         )
     return "\n".join(lines)
+
+
+def shortfalls(compared: list[Group]) -> str:
+    """Write a line per method: every setting in which it is not better, by region, with the difference where worse."""
+    lines = []
+    for method in dict.fromkeys(group.method for group in compared):
+        groups = [group for group in compared if group.method == method]
+        parts = [_shortfall(groups, region, metric) for region, metric in REGIONS.items()]
+        lines.append(f"- {title(method)}: {'; '.join(parts)}.")
+    return "\n".join(lines)
+
+
+def _shortfall(groups: list[Group], region: str, metric: str) -> str:
+    named: dict[str, list[str]] = {"worse": [], "level": [], "one seed only": []}
+    known = 0
+    for group in groups:
+        if values := group.values(_unit(group), DIFFERENCES, metric):
+            gap, known = mean([value[0] for value in values]), known + 1
+            if gap.half is None:
+                named["one seed only"].append(group.setting)
+            elif gap.sign < 0:
+                named["worse"].append(f"{group.setting} {written(metric, gap, signed=True)}")
+            elif gap.sign == 0:
+                named["level"].append(group.setting)
+    words = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in named.items() if names)
+    return f"{sum(map(len, named.values()))} of {known} {region}" + (f" ({words})" if words else "")
 
 
 def _counted(values: list[list[float]]) -> str:
