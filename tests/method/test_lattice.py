@@ -173,9 +173,7 @@ def test_beta_of_two_objectives_is_its_closed_form(weights):
     grid = np.array([[w, 1 - w] for w in weights])
     square = ((2 * grid[:, 0] - 1) ** 2).mean()
     assume(square > 1e-4)
-    # Near the even preference the square root amplifies rounding.
-    tolerance = 1e-12 / np.sqrt(square)
-    assert best_beta(2, grid) == pytest.approx((1 + np.sqrt(square)) / 2, abs=tolerance)
+    assert best_beta(2, grid) == pytest.approx((1 + np.sqrt(square)) / 2, abs=1e-12)
 
 
 def test_the_papers_beta_is_exact_for_the_interior_of_its_grid():

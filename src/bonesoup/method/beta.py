@@ -42,7 +42,8 @@ def best_beta(n: int, preferences: ArrayLike, weights: ArrayLike | None = None) 
     """Choose the beta of the circulant with the least second-order error over a distribution of preferences.
 
     A Bone Soup leaves out the second moments (mu_i - g)(mu_j - g), i != j, with g = (1 - beta) / (n - 1). Their
-    expected squared norm (Frobenius, diagonal included) is a polynomial of degree four in g, minimised in closed form.
+    expected squared norm (Frobenius, diagonal included) is a polynomial of degree four in z = 1/n - g, minimised in
+    closed form.
     For two objectives beta = (1 + sqrt(E x^2)) / 2 with x = 2 mu - 1.
 
     Args:
@@ -68,10 +69,11 @@ def best_beta(n: int, preferences: ArrayLike, weights: ArrayLike | None = None) 
     if weights.shape != preferences.shape[:1] or (weights < 0).any() or not weights.any():
         raise ValueError(f"weights must be [{len(preferences)}], not negative and not all 0, found {weights.tolist()}")
     first, second = np.triu_indices(n, 1)
-    # Missing moment of a pair, by powers of g: [preference, pair].
+    # Missing moment of a pair, by powers of z: [preference, pair].
+    centred = preferences - 1 / n
     powers = (
-        preferences[:, first] * preferences[:, second],
-        -(preferences[:, first] + preferences[:, second]),
+        centred[:, first] * centred[:, second],
+        centred[:, first] + centred[:, second],
         np.ones((len(preferences), len(first))),
     )
     # The diagonal of the missing moments is minus the sum of its row: pairs that share an objective count together.
@@ -100,7 +102,7 @@ def best_beta_dirichlet(n: int, concentration: float = 1.0) -> float:
         return float(np.prod([_rising(concentration, k) for k in powers]) / _rising(n * concentration, sum(powers)))
 
     def expected(*factors: list[float]) -> Polynomial:
-        """Expand E prod_i f_i(mu_i), each factor by powers of mu_i [(coefficient polynomial in g), ...]."""
+        """Expand E prod_i f_i(mu_i), each factor by powers of mu_i [(coefficient polynomial in z), ...]."""
         total = Polynomial([0.0])
         for powers in np.ndindex(*(len(factor) for factor in factors)):
             term = Polynomial([1.0])
@@ -109,7 +111,7 @@ def best_beta_dirichlet(n: int, concentration: float = 1.0) -> float:
             total += term * moment(*powers)
         return total
 
-    g = Polynomial([0.0, 1.0])
+    g = Polynomial([1 / n, -1.0])
     once, twice = [-g, Polynomial([1.0])], [g * g, -2 * g, Polynomial([1.0])]
     loss = n * (n - 1) / 2 * expected(twice, twice)
     if n > 2:
@@ -122,18 +124,21 @@ def _rising(base: float, count: int) -> float:
 
 
 def _beta_of(n: int, loss: Polynomial) -> float:
-    """Minimise a loss in g = (1 - beta) / (n - 1) over [0, 1/n)."""
+    """Minimise a loss in z = (n beta - 1) / (n (n - 1)), the distance from the even row, over (0, 1/n].
+
+    In this variable the roots of nearly even preferences do not lie close together, so that beta keeps its digits.
+    """
     slope = loss.deriv()
     roots = slope.roots()
-    candidates = [0.0]
+    candidates = [1 / n]
     for root in roots[np.abs(roots.imag) < 1e-7].real:
         # Close roots of a companion matrix are accurate to about 1e-8 only: refine them by a Newton step.
         for _ in range(3):
             if (bend := slope.deriv()(root)) != 0:
                 root -= slope(root) / bend
         candidates.append(float(root))
-    best = min((g for g in candidates if 0 <= g < 1 / n + 1e-9), key=loss)
-    beta = 1 - (n - 1) * best
+    best = min((z for z in candidates if -1e-9 < z <= 1 / n), key=loss)
+    beta = 1 / n + (n - 1) * best
     if beta <= 1 / n + 1e-6:
         raise ValueError(
             f"preferences that are all but even ask for beta = 1/{n}, where every backbone is the same policy: train "
