@@ -16,7 +16,7 @@ from bonesoup.chat import with_template
 from bonesoup.files import read_json
 from bonesoup.generation.mixer import Mixer
 from bonesoup.generation.reward_context import contexts, stated
-from bonesoup.method.mappings import MAPPINGS
+from bonesoup.method.mappings import MAPPINGS, solving
 from bonesoup.weights.adapter_files import WEIGHTS, load
 from bonesoup.weights.adapters import Adapter, concatenate
 from bonesoup.weights.checkpoint import read_config
@@ -105,7 +105,7 @@ class Soup:
             Policy(name, Path(path), tuple(rows[name][each] for each in objectives) if rows else ())
             for name, path in adapters.items()
         )
-        mapping = ("moments" if len(policies) > len(objectives) else "solve") if rows else "direct"
+        mapping = solving(len(policies), len(objectives)) if rows else "direct"
         return cls("adapters", Path(base), objectives, mapping, policies, ())
 
     def contexts(self, preferences: Sequence) -> list[str]:

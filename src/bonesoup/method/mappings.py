@@ -54,7 +54,12 @@ def quadratic(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None
 
 def moments(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
     """Reach the preference and, as far as that costs no large coefficients, its second moments; see `compromise`."""
-    return basis.coefficients(rows, preference, scale, degree=2, noise=basis.NOISE)
+    return basis.coefficients(rows, preference, scale, **basis.compromise(rows))
+
+
+def solving(policies: int, objectives: int) -> str:
+    """Return the key of the rule for rows of people's choice: with more of them than objectives, `moments`."""
+    return "moments" if policies > objectives else "solve"
 
 
 def piecewise(rows: np.ndarray, preference: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bonesoup.method.basis import lattice_rows
-from bonesoup.method.mappings import MAPPINGS
+from bonesoup.method.mappings import MAPPINGS, solving
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,9 +173,9 @@ class Method:
         return MAPPINGS[self.mapping].answers
 
     def mapping_of(self, policies: int, objectives: int) -> str:
-        """Return the key of its rule for so many policies: more backbones than objectives meet second moments too."""
-        spare = self.policies == BACKBONES and self.mapping == "solve" and policies > objectives
-        return "moments" if spare else self.mapping
+        """Return the key of its rule for so many policies; people choose the rows of backbones."""
+        chosen = self.policies == BACKBONES and self.mapping == "solve"
+        return solving(policies, objectives) if chosen else self.mapping
 
     @property
     def exportable(self) -> bool:

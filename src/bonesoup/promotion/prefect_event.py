@@ -1,7 +1,7 @@
 """Tell a Prefect server that the champion has changed, so that its automations can act on it.
 
-By one request to the server's API. Prefect's own client takes seconds to import, and eight more to give up on a server
-that is down.
+By one request to the server's API: the command must not wait for Prefect's own client, which is large, and which tries
+a server that is down for longer than PATIENCE.
 """
 
 import base64
