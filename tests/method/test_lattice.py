@@ -4,7 +4,7 @@ from math import comb
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from bonesoup.method.basis import best_beta, circulant, coefficients, compromise, conditioning, lattice_rows
@@ -169,6 +169,8 @@ def test_a_lattice_that_cannot_be_is_refused(arguments, message):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
+@example([1e-9])
+@example([0.5056825440417861])
 def test_beta_of_two_objectives_is_its_closed_form(weights):
     grid = np.array([[w, 1 - w] for w in weights])
     square = ((2 * grid[:, 0] - 1) ** 2).mean()

@@ -130,14 +130,18 @@ def _beta_of(n: int, loss: Polynomial) -> float:
     """
     slope = loss.deriv()
     roots = slope.roots()
-    candidates = [1 / n]
+    candidates = []
     for root in roots[np.abs(roots.imag) < 1e-7].real:
         # Close roots of a companion matrix are accurate to about 1e-8 only: refine them by a Newton step.
         for _ in range(3):
             if (bend := slope.deriv()(root)) != 0:
                 root -= slope(root) / bend
-        candidates.append(float(root))
-    best = min((z for z in candidates if -1e-9 < z <= 1 / n), key=loss)
+        if -1e-9 < root < 1 / n + 1e-9:
+            candidates.append(min(float(root), 1 / n))
+    # Where the loss rises towards the end, the end is no minimum, although rounding may hide that next to one.
+    if not candidates or slope(1 / n) <= 0:
+        candidates.append(1 / n)
+    best = min(candidates, key=loss)
     beta = 1 / n + (n - 1) * best
     if beta <= 1 / n + 1e-6:
         raise ValueError(
