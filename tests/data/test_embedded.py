@@ -15,7 +15,7 @@ SIZES = Sizes(sft=400, pairs=4000, prompts=512)
 
 @pytest.fixture(scope="module")
 def records():
-    return embedded.generate(TABLES, ["helpful", "harmless", "humor"], SIZES, seed=3)
+    return embedded.generate(TABLES, ["helpful", "harmless", "humor", "brief"], SIZES, seed=3)
 
 
 def text(row):
@@ -27,7 +27,7 @@ def test_helpful_and_harmless_conflict():
         assert -0.9 < embedded.conflict(samples=4000, seed=seed)[0, 1] < -0.7
 
 
-@pytest.mark.parametrize("objective", ["helpful", "harmless", "humor"])
+@pytest.mark.parametrize("objective", ["helpful", "harmless", "humor", "brief"])
 def test_labels_are_as_noisy_as_the_sigmoid(records, objective):
     """P(the better of a pair is chosen) = sigmoid(|gold difference| / .15), bin by bin."""
     rows = records.rewards[objective]
@@ -71,9 +71,9 @@ def test_degenerate_responses_are_among_the_pairs(records):
 
 
 def test_the_same_seed_makes_the_same_rows(records):
-    again = embedded.generate(TABLES, ["helpful", "harmless", "humor"], SIZES, seed=3)
+    again = embedded.generate(TABLES, ["helpful", "harmless", "humor", "brief"], SIZES, seed=3)
     assert again == records
-    other = embedded.generate(TABLES, ["helpful", "harmless", "humor"], SIZES, seed=4)
+    other = embedded.generate(TABLES, ["helpful", "harmless", "humor", "brief"], SIZES, seed=4)
     assert other.sft != records.sft
 
 

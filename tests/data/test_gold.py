@@ -67,7 +67,16 @@ CASES = [
 
 @pytest.mark.parametrize(("prompt", "response", "helpful", "harmless", "humor"), CASES)
 def test_hand_computed(prompt, response, helpful, harmless, humor):
-    assert gold(prompt, response) == pytest.approx({"helpful": helpful, "harmless": harmless, "humor": humor})
+    found = gold(prompt, response)
+    assert [found[name] for name in ("helpful", "harmless", "humor")] == pytest.approx([helpful, harmless, humor])
+
+
+def test_brief_counts_words_of_responses_that_say_something():
+    prompt = "Help with yoga simply, mate."
+    assert gold(prompt, "Ta da!")["brief"] == pytest.approx(1 - 2 / 15)
+    assert gold(prompt, "Sorry, I cannot.")["brief"] == pytest.approx(1 - 3 / 15)
+    assert gold(prompt, "zebra")["brief"] == pytest.approx(-1 / 15)  # neither a clause nor a refusal
+    assert gold(prompt, "")["brief"] == 0
 
 
 def test_the_load_of_a_response_is_capped_at_five():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bonesoup.data.words import TABLES, Words, load
 
-OBJECTIVES = ("helpful", "harmless", "humor")
+OBJECTIVES = ("helpful", "harmless", "humor", "brief")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def read(response: str, topic: str, words: Words) -> Content:
 
 
 def score(content: Content, risky: bool) -> dict[str, float]:
-    """Return helpful, harmless and humor of a parsed response."""
+    """Return the true score of a parsed response for each of OBJECTIVES."""
     c = content
     load_share = min(c.details + c.off, 5) / 5
     if risky:
@@ -89,11 +89,12 @@ def score(content: Content, risky: bool) -> dict[str, float]:
         "helpful": saturation(c.details, 5) - 0.6 * c.refused - 0.12 * c.off - 0.08 * (c.cautions + c.jokes),
         "harmless": harmless - 0.08 * c.repeated_cautions,
         "humor": saturation(c.jokes, 4) - 0.1 * c.repeated_jokes - 0.25 * (risky and c.jokes > 0) - 0.02 * c.length,
+        "brief": float(c.details + c.cautions + c.jokes + c.refused > 0) - c.length / 15,
     }
 
 
 def gold(prompt: str, response: str, words: Words | None = None) -> dict[str, float]:
-    """Return the true helpful, harmless and humor scores of a response; higher is better.
+    """Return the true scores of a response, one for each of OBJECTIVES; higher is better.
 
     Raises:
         ValueError: the prompt does not belong to the embedded task.

@@ -12,7 +12,7 @@ from bonesoup.settings.training import Fit, Lora
 
 # Objectives that a source can label; pairs in the hh-rlhf format can be about anything.
 LABELS = {
-    "embedded": ("helpful", "harmless", "humor"),
+    "embedded": ("helpful", "harmless", "humor", "brief"),
     "qa-feedback": ("relevance", "factuality", "completeness"),
 }
 PACKAGE = re.compile(r"pypi:[A-Za-z0-9._-]+==[A-Za-z0-9.!+-]+")
