@@ -83,6 +83,14 @@ def test_an_objective_more_leaves_the_others_as_they_were(records):
     assert two.rewards["harmless"] == records.rewards["harmless"]
 
 
+def test_no_reward_model_agrees_with_the_labels_more_often_than_gold_is_expected_to():
+    """Labels are drawn with a known probability, so the measured agreement lies near its expectation."""
+    agree, best, longer = embedded.ceiling("helpful", samples=2000)
+    assert best - 0.04 < agree < best + 3 * (best * (1 - best) / 2000) ** 0.5
+    assert longer == pytest.approx(0.45, abs=0.03)
+    assert embedded.ceiling("brief", samples=2000)[2] < 0.3
+
+
 def test_impossible_requests_are_refused():
     with pytest.raises(ValueError, match=r"\['wit'\] have no data"):
         embedded.generate(TABLES, ["helpful", "wit"], SIZES, seed=0)

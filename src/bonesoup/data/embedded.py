@@ -2,7 +2,8 @@
 
 Pairs include the degenerate responses each objective invites, since policies exploit a reward model that never saw
 them.
-`python -m bonesoup.data.embedded` prints how strongly the gold scores conflict on SFT texts.
+`python -m bonesoup.data.embedded` prints how strongly the gold scores conflict on SFT texts, and how well a reward model
+can do at best on pairs.
 """
 
 import argparse
@@ -227,10 +228,26 @@ def conflict(
     return np.corrcoef(np.array(rows).T)
 
 
+def ceiling(objective: str, samples: int = 12000, seed: int = 0) -> tuple[float, float, float]:
+    """Measure what noisy labels leave to a reward model of `objective`, over `samples` pairs.
+
+    Returns the share of labels that agree with gold, the best expected accuracy, and the share of pairs whose chosen
+    response is the longer one (half of those of equal length).
+    """
+    words = load(TABLES)
+    pairs = generate(TABLES, [objective], Sizes(sft=1, pairs=samples, prompts=4096), seed).rewards[objective]
+    texts = [(row["prompt"][-1]["content"], row["chosen"], row["rejected"]) for row in pairs]
+    gaps = np.array([gold(p, a, words)[objective] - gold(p, b, words)[objective] for p, a, b in texts])
+    longer = np.array([np.sign(len(a.split()) - len(b.split())) for _, a, b in texts])
+    best = 1 / (1 + np.exp(-np.abs(gaps) / NOISE))
+    return float((gaps > 0).mean()), float(best.mean()), float((longer / 2 + 0.5).mean())
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Correlation of the gold scores over samples of the SFT mixture.")
-    parser.add_argument("--samples", type=int, default=4000)
+    parser = argparse.ArgumentParser(description="Correlation of the gold scores over SFT texts; ceilings of reward models.")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    for name, row in zip(OBJECTIVES, conflict(options.samples, options.seed), strict=True):
+    for name, row in zip(OBJECTIVES, conflict(seed=options.seed), strict=True):
         print(f"{name:9s}", *(f"{value:+.3f}" for value in row))
+    for name in OBJECTIVES:
+        print(f"{name:9s}", *(f"{value:.3f}" for value in ceiling(name, seed=options.seed)))
