@@ -2,8 +2,8 @@
 
 Pairs include the degenerate responses each objective invites, since policies exploit a reward model that never saw
 them.
-`python -m bonesoup.data.embedded` prints how strongly the gold scores conflict on SFT texts, and how well a reward model
-can do at best on pairs.
+`python -m bonesoup.data.embedded` prints how strongly the gold scores conflict on SFT texts, and how well reward
+models can do at best.
 """
 
 import argparse
@@ -244,7 +244,7 @@ def ceiling(objective: str, samples: int = 12000, seed: int = 0) -> tuple[float,
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Correlation of the gold scores over SFT texts; ceilings of reward models.")
+    parser = argparse.ArgumentParser(description="Print how gold scores correlate; ceilings of reward models.")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for name, row in zip(OBJECTIVES, conflict(seed=options.seed), strict=True):
