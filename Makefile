@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_AR
 # The servers and the worker start each other's tools by name.
 WITH_TOOLS := PATH="$(abspath $(BIN)):$$PATH"
 .DEFAULT_GOAL := help
-.PHONY: help install dependencies demo chat gpu test test-slow test-all lint docs graph mlflow prefect worker deploy system image
+.PHONY: help install dependencies demo chat gpu bench test test-slow test-all lint docs graph mlflow prefect worker deploy system image
 
 help:
 	@head -1 Makefile | cut -c3-
@@ -42,6 +42,10 @@ gpu: install
 	@$(BIN)/bonesoup profile smollm2
 	@$(BIN)/bonesoup run base
 	@$(BIN)/python bench/gpu.py --base out/base
+
+# What docs/speed.md reports of training, the head, a request and a sweep; a missed bound does not stop the others.
+bench: install
+	@status=0; for part in train head chat; do $(BIN)/python bench/$$part.py || status=1; done; exit $$status
 
 # A real chat model instead of the embedded task; writes its profile into params.yaml.
 chat: install
