@@ -10,7 +10,7 @@ import torch
 from batches import answered
 from soup_server import make_version
 
-from bonesoup.generation.batch import Request, end_tokens
+from bonesoup.generation.batch import Request, Row, end_tokens
 from bonesoup.generation.json_answers import JsonVocabulary
 from bonesoup.generation.noise import Noise
 from bonesoup.generation.sampling import choose
@@ -79,7 +79,7 @@ def test_a_model_that_writes_the_json_anyway_is_not_changed(policy, vocabulary, 
         logits = torch.randn(1, vocabulary.size, generator=generator)
         logits[0, token] += 40
         chosen = [
-            choose(logits.clone(), [each], [ids[:place]], [own], [form], [], {end})[0]
+            choose(logits.clone(), [Row(each, own, form, ids[:place])], [], {end})[0]
             for own, form in zip(noise, (answer, None), strict=True)
         ]
         assert chosen == [token, token]

@@ -1,7 +1,5 @@
 """The choice of tokens equals Transformers' generate, row by row; log-probabilities equal the model's."""
 
-import dataclasses
-
 import pytest
 import torch
 from architectures import policy
@@ -139,11 +137,3 @@ def test_a_given_text_is_scored_at_its_own_preference_among_others_and_a_running
         expected = likelihoods(logits[1:-1], each.ids[2:], 1)
         assert [x.id for x in likely] == each.ids[2:]
         assert [x.logprob for x in likely] == pytest.approx([x.logprob for x in expected], abs=1e-4)
-
-
-def test_a_request_names_what_it_changes():
-    plain = Request("", [1], None, 0, 1.0, 1.0, 9)
-    assert not plain.penalised
-    assert not plain.cuts
-    assert dataclasses.replace(plain, presence_penalty=0.1).penalised
-    assert dataclasses.replace(plain, min_p=0.1).cuts

@@ -8,7 +8,6 @@ model must hold keys and values only, no recurrent states.
 import inspect
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -59,16 +58,6 @@ class Request:
     alternatives: int | None = None
     schema: JsonSchema | None = None
 
-    @cached_property
-    def penalised(self) -> bool:
-        """Return True if a penalty changes the logits."""
-        return self.repetition_penalty != 1 or bool(self.presence_penalty or self.frequency_penalty)
-
-    @cached_property
-    def cuts(self) -> bool:
-        """Return True if tokens are excluded from the distribution."""
-        return self.top_p < 1 or self.top_k > 0 or self.min_p > 0
-
 
 @dataclass(frozen=True, eq=False)
 class GivenText:
@@ -97,7 +86,14 @@ class Token:
 
 
 @dataclass(eq=False)
-class _Row:
+class Row:
+    """A running row.
+
+    Attributes:
+        json: its place in its schema; None for a row without one.
+        made: tokens of its answer so far.
+    """
+
     request: Request
     noise: Noise
     json: JsonAnswer | None
@@ -109,7 +105,7 @@ class RunningBatch:
     """Rows in the middle of their answers. One thread owns it and the model."""
 
     policy: SoupModel
-    _rows: list[_Row] = field(default_factory=list, init=False)
+    _rows: list[Row] = field(default_factory=list, init=False)
     # Keys and values [row, head, column, feature] of every layer, and a mask of the row's columns, [row, column].
     _cache: DynamicCache | None = field(default=None, init=False)
     _mask: torch.Tensor | None = field(default=None, init=False)
@@ -136,19 +132,12 @@ class RunningBatch:
     @torch.inference_mode()
     def join(self, requests: Sequence[Request]) -> list[Token]:
         """Add rows and return the first token of each."""
-        rows = [
-            _Row(request, Noise(request.seed), request.schema.start() if request.schema else None)
-            for request in requests
-        ]
-        longest = max(len(request.prompt) for request in requests)
-        device = self.policy.model.device
-        ids = torch.tensor([[0] * (longest - len(r.prompt)) + list(r.prompt) for r in requests], device=device)
-        mask = torch.tensor([[i >= longest - len(r.prompt) for i in range(longest)] for r in requests], device=device)
-        self._mix(rows)
+        rows = [Row(request, Noise(request.seed), request.schema and request.schema.start()) for request in requests]
+        ids, mask = self._padded([request.prompt for request in requests])
+        self._mix(requests)
         cache = DynamicCache()
-        logits = self._forward(ids, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        logits = self._forward(ids, mask, _positions(mask), cache)
         self._append(rows, cache, mask)
-        self._mixed = False
         return self._leave(self._choose(rows, logits))
 
     @torch.inference_mode()
@@ -157,7 +146,7 @@ class RunningBatch:
         if not self._rows:
             return []
         if not self._mixed:
-            self._mix(self._rows)
+            self._mix([row.request for row in self._rows])
             self._mixed = True
         ids = torch.tensor([[row.made[-1]] for row in self._rows], device=self._mask.device)
         position = self._mask.sum(1, keepdim=True)
@@ -168,20 +157,10 @@ class RunningBatch:
     @torch.inference_mode()
     def score(self, texts: Sequence[GivenText]) -> list[list[Likelihood]]:
         """Return the log-probabilities of given texts, each at its coefficients, in one forward pass."""
-        longest = max(len(text.ids) for text in texts)
         scored = max(len(text.ids) - text.begin for text in texts)
-        device = self.policy.model.device
-        ids = torch.tensor([[0] * (longest - len(t.ids)) + list(t.ids) for t in texts], device=device)
-        mask = torch.tensor([[i >= longest - len(t.ids) for i in range(longest)] for t in texts], device=device)
-        self.policy.mixer.set(torch.tensor(np.stack([text.coefficients for text in texts])))
-        self._mixed = False
-        logits = self.policy.model(
-            input_ids=ids,
-            attention_mask=mask.long(),
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            use_cache=False,
-            logits_to_keep=scored + 1,
-        ).logits
+        ids, mask = self._padded([text.ids for text in texts])
+        self._mix(texts)
+        logits = self._forward(ids, mask, _positions(mask), None, scored + 1)
         # Row by row, since the probabilities of a whole vocabulary are the largest tensor here.
         return [
             likelihoods(row[-1 - (len(text.ids) - text.begin) : -1], text.ids[text.begin :], text.top)
@@ -192,29 +171,37 @@ class RunningBatch:
         """Drop rows before their end; unknown keys are ignored."""
         self._keep([i for i, row in enumerate(self._rows) if row.request.key not in keys])
 
-    def _mix(self, rows: list[_Row]) -> None:
-        self.policy.mixer.set(torch.tensor(np.stack([row.request.coefficients for row in rows])))
+    def _mix(self, rows: Sequence[Request | GivenText]) -> None:
+        self.policy.mixer.set(torch.tensor(np.stack([row.coefficients for row in rows])))
+        self._mixed = False
 
-    def _forward(self, ids, mask, position, cache) -> torch.Tensor:
-        """Return the logits of the next token, [row, vocabulary]; the cache grows."""
-        output = self.policy.model(
+    def _padded(self, texts: list[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return token ids, padded on the left, and the mask of those that are no padding, both [row, column]."""
+        longest = max(map(len, texts))
+        ids = torch.tensor([[0] * (longest - len(text)) + list(text) for text in texts])
+        mask = torch.tensor([[i >= longest - len(text) for i in range(longest)] for text in texts])
+        return ids.to(self.policy.model.device), mask.to(self.policy.model.device)
+
+    def _forward(self, ids, mask, positions, cache: DynamicCache | None, last: int = 1) -> torch.Tensor:
+        """Return the logits of the `last` columns, [row, column, vocabulary]; the cache grows."""
+        return self.policy.model(
             input_ids=ids,
             attention_mask=mask.long(),
-            position_ids=position,
+            position_ids=positions,
             past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1]
+            use_cache=cache is not None,
+            logits_to_keep=last,
+        ).logits
 
-    def _choose(self, rows: list[_Row], logits: torch.Tensor) -> list[Token]:
-        logits = logits.float()
-        requests = [row.request for row in rows]
-        wanted = [i for i, request in enumerate(requests) if request.alternatives is not None]
-        plain = logits[wanted] if wanted else None
-        made, noise, answers = [row.made for row in rows], [row.noise for row in rows], [row.json for row in rows]
-        ids = choose(logits, requests, made, noise, answers, self._never, self._ends)
-        likely = {i: likelihoods(plain[k : k + 1], [ids[i]], requests[i].alternatives)[0] for k, i in enumerate(wanted)}
+    def _choose(self, rows: list[Row], logits: torch.Tensor) -> list[Token]:
+        logits = logits[:, -1].float()
+        wanted = [i for i, row in enumerate(rows) if row.request.alternatives is not None]
+        plain = logits[wanted]
+        ids = choose(logits, rows, self._never, self._ends)
+        likely = {
+            i: likelihoods(row[None], [ids[i]], rows[i].request.alternatives)[0]
+            for i, row in zip(wanted, plain, strict=True)
+        }
         tokens = []
         for i, (row, token) in enumerate(zip(rows, ids, strict=True)):
             row.made.append(token)
@@ -227,7 +214,7 @@ class RunningBatch:
             tokens.append(Token(row.request.key, token, end, likely.get(i)))
         return tokens
 
-    def _append(self, rows: list[_Row], cache: DynamicCache, mask: torch.Tensor) -> None:
+    def _append(self, rows: list[Row], cache: DynamicCache, mask: torch.Tensor) -> None:
         """Add rows and their cache to the running ones; the shorter side is padded on the left."""
         if self._rows:
             short, width = self._mask.shape[1], mask.shape[1]
@@ -260,8 +247,13 @@ class RunningBatch:
             layer.keys, layer.values = layer.keys[kept, :, first:], layer.values[kept, :, first:]
 
 
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    """Count the columns of each row that are no padding, [row, column]."""
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """Return the tokens that end an answer: the tokenizer's, and those of the model's generation settings."""
-    ends = model.generation_config.eos_token_id if model.generation_config else None
+    ends = model.generation_config.eos_token_id
     more = ends if isinstance(ends, list) else [ends]
     return {token for token in (tokenizer.eos_token_id, *more) if token is not None}

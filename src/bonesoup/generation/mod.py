@@ -8,10 +8,9 @@ Source: MOD (Shi et al. 2024, arXiv 2406.18853), the reverse-KL case.
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor
 
-from bonesoup.chat import never_sampled
-from bonesoup.generation.sample import Messages, Response, RowNoise, encode, log_probabilities_of, responses_of
+from bonesoup.generation.sample import Messages, Response, RowNoise, generate, log_probabilities_of
 from bonesoup.generation.soup import SoupModel
 
 
@@ -76,19 +75,9 @@ def sample_product(
     weights = torch.tensor(weights, dtype=torch.float32, device=policy.model.device)
     repeated = [prompt for prompt in prompts for _ in range(copies)]
     policy.mix(np.tile(mixtures, (len(prompts), 1)))
-    inputs = encode(policy.tokenizer, repeated).to(policy.model.device)
-    output = policy.model.generate(
-        **inputs,
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        suppress_tokens=never_sampled(policy.tokenizer),
-        logits_processor=LogitsProcessorList([_Together(weights, seeds, temperature)]),
-        pad_token_id=policy.tokenizer.pad_token_id,
-        eos_token_id=policy.tokenizer.eos_token_id,
-    )
-    responses = responses_of(policy.tokenizer, output[::copies, inputs["input_ids"].shape[1] :])
-    copied = [response for response in responses for _ in range(copies)]
+    together = _Together(weights, seeds, temperature)
+    copied = generate(policy.model, policy.tokenizer, repeated, together, max_new_tokens)
     log_probs = log_probabilities_of(
         policy.model, policy.tokenizer, repeated, copied, temperature, lambda logits: product(logits, weights)
     )
-    return responses, log_probs
+    return copied[::copies], log_probs

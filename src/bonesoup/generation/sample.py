@@ -63,18 +63,30 @@ def sample(
     """Sample one response per prompt; row i depends on its prompt, seeds[i] and the model alone."""
     responses = []
     for start in range(0, len(prompts), batch):
-        inputs = encode(tokenizer, prompts[start : start + batch]).to(model.device)
-        output = model.generate(
-            **inputs,
-            do_sample=False,
-            max_new_tokens=max_new_tokens,
-            suppress_tokens=never_sampled(tokenizer),
-            logits_processor=LogitsProcessorList([RowNoise(seeds[start : start + batch], temperature)]),
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-        responses += responses_of(tokenizer, output[:, inputs["input_ids"].shape[1] :])
+        part = slice(start, start + batch)
+        responses += generate(model, tokenizer, prompts[part], RowNoise(seeds[part], temperature), max_new_tokens)
     return responses
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[Messages],
+    chooser: LogitsProcessor,
+    max_new_tokens: int,
+) -> list[Response]:
+    """Continue prompts in one batch with the tokens that `chooser` leaves, up to their end tokens."""
+    inputs = encode(tokenizer, prompts).to(model.device)
+    output = model.generate(
+        **inputs,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        suppress_tokens=never_sampled(tokenizer),
+        logits_processor=LogitsProcessorList([chooser]),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return responses_of(tokenizer, output[:, inputs["input_ids"].shape[1] :])
 
 
 def responses_of(tokenizer: PreTrainedTokenizerBase, sampled: torch.Tensor) -> list[Response]:

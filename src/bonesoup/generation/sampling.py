@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bonesoup.generation.json_answers import JsonAnswer
-from bonesoup.generation.noise import Noise, draw
+from bonesoup.generation.noise import draw
 
 # Number of most probable tokens in which a nucleus is searched first.
 HEAD = 1024
@@ -58,7 +57,8 @@ def cut(logits: torch.Tensor, requests: Sequence) -> torch.Tensor:
         if 0 < request.top_k < logits.shape[-1]:
             smallest = logits[i].topk(request.top_k).values[-1]
             logits[i] = logits[i].masked_fill(logits[i] < smallest, -torch.inf)
-    logits = nucleus(logits, torch.tensor([[request.top_p] for request in requests], device=logits.device))
+    if any(request.top_p < 1 for request in requests):
+        logits = nucleus(logits, torch.tensor([[request.top_p] for request in requests], device=logits.device))
     for i, request in enumerate(requests):
         if request.min_p:
             probabilities = logits[i].softmax(-1)
@@ -68,8 +68,6 @@ def cut(logits: torch.Tensor, requests: Sequence) -> torch.Tensor:
 
 def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     """Exclude all tokens of logits [row, vocabulary] but the most probable ones that sum to `top_p` [row, 1]."""
-    if bool((top_p >= 1).all()):
-        return logits
     # Sorting a large vocabulary takes longer than a step of the model, and the nucleus seldom has more than these.
     for count in (min(HEAD, logits.shape[-1]), logits.shape[-1]):
         ordered, order = logits.topk(count, dim=-1)
@@ -83,38 +81,26 @@ def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
     return logits.masked_fill(~kept & (top_p < 1), -torch.inf)
 
 
-def choose(
-    logits: torch.Tensor,
-    requests: Sequence,
-    made: list[list[int]],
-    noise: list[Noise],
-    answers: Sequence[JsonAnswer | None],
-    never: list[int],
-    ends: set[int],
-) -> list[int]:
+def choose(logits: torch.Tensor, rows: Sequence, never: list[int], ends: set[int]) -> list[int]:
     """Return the next token of each row; `logits` [row, vocabulary] are overwritten.
 
     Args:
-        made: tokens of each row's answer so far.
-        answers: each row's place in its JSON schema; None for a row without one.
+        rows: `batch.Row` of each.
         never: tokens that are never sampled.
         ends: the end tokens, which a row does not take before its `min_tokens`, or ever with `ignore_eos`.
     """
-    for i, request in enumerate(requests):
-        if request.penalised:
-            penalise(logits[i], request, made[i])
-        if request.ignore_eos or len(made[i]) < request.min_tokens:
+    for i, row in enumerate(rows):
+        penalise(logits[i], row.request, row.made)
+        if row.request.ignore_eos or len(row.made) < row.request.min_tokens:
             logits[i, sorted(ends)] = -torch.inf
-        if answers[i]:
-            logits[i].masked_fill_(~answers[i].allowed().to(logits.device), -torch.inf)
+        if row.json:
+            logits[i].masked_fill_(~row.json.allowed().to(logits.device), -torch.inf)
     logits[:, never] = -torch.inf
     chosen = logits.argmax(-1).cpu()
-    sampled = [i for i, request in enumerate(requests) if request.temperature > 0]
+    sampled = [i for i, row in enumerate(rows) if row.request.temperature > 0]
     if sampled:
-        hot = [requests[i] for i in sampled]
+        hot = [rows[i].request for i in sampled]
         temperature = torch.tensor([[request.temperature] for request in hot], device=logits.device)
-        scaled = logits[sampled] / temperature
-        if any(request.cuts for request in hot):
-            scaled = cut(scaled, hot)
-        chosen[sampled] = draw(scaled, [noise[i] for i in sampled])
+        scaled = cut(logits[sampled] / temperature, hot)
+        chosen[sampled] = draw(scaled, [rows[i].noise for i in sampled])
     return chosen.tolist()
