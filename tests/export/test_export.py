@@ -123,6 +123,7 @@ def test_adapters_on_the_command_line(mixed, tmp_path):
     [
         (["--base", "b"], 2, "give a soup file, or --base with --adapter"),
         (["soup.yaml", "--base", "b", "--adapter", "a=b"], 2, "give a soup file"),
+        (["soup.yaml", "--method", "bone"], 2, "--method chooses a soup of a run"),
         (["nowhere.yaml"], 1, "nowhere.yaml does not exist"),
     ],
 )

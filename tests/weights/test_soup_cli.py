@@ -48,6 +48,13 @@ def test_an_adapter_and_a_whole_model_answer_alike(words, tmp_path):
     assert "| calm | 1.4 |" in (tmp_path / "adapter/README.md").read_text()
 
 
+def test_a_folder_with_brackets_in_its_name_is_printed_as_it_is(words, tmp_path):
+    out = tmp_path / "mixed[calm]"
+    done = CliRunner().invoke(app, [*words, "--weight", "calm=1,bold=0", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert f"{out}: calm +1.0000" in done.output
+
+
 def test_a_soup_file_is_mixed_by_weights_by_a_preset_or_by_a_preference(words, tmp_path):
     base = Path(words[2])
     content = {
@@ -95,6 +102,7 @@ def test_compressed_to_a_rank(words, tmp_path):
         (["--weight", "calm"], "--weight is 'calm', expected a name and a value such as calm=1.4"),
         (["--weight", "calm=1,calm=2,bold=1"], "--weight names calm twice"),
         (["--weight", "calm=1", "--preference", "balanced"], "give --preference, or --base"),
+        (["--weight", "calm=1,bold=0", "--method", "bone"], "--method chooses a soup of a run"),
     ],
 )
 def test_words_that_make_no_sense_are_bad_usage(words, more, message, tmp_path):

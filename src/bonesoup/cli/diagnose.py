@@ -2,13 +2,12 @@
 
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from bonesoup.cli.terminal import console, print_tables
 from bonesoup.settings import params
 
 commands = typer.Typer()
@@ -28,7 +27,6 @@ def diagnose(
     settings = params.load()
     started = time.monotonic()
     os.environ.update(repro.computing(settings))
-    warnings.filterwarnings("ignore")
     import torch
 
     from bonesoup.cli import show
@@ -46,6 +44,5 @@ def diagnose(
     sampled, steps = measure(settings, samples)
     findings = diagnose(settings, sampled, rows(settings), correlation(), steps)
     write_json(out, findings)
-    console = Console(highlight=False)
-    Console(width=max(console.width, 120), highlight=False).print(show.diagnosis(findings))
+    print_tables(show.diagnosis(findings))
     console.print(f"{out} holds the whole diagnosis ({time.monotonic() - started:.0f} s)", style="dim")

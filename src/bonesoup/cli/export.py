@@ -1,19 +1,16 @@
 """`bonesoup export`: a soup for the engine that people run."""
 
-import shutil
-import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bonesoup.cli import options
+from bonesoup.cli.terminal import console
 from bonesoup.settings import params
 
 commands = typer.Typer()
-console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 class Engine(StrEnum):
@@ -43,9 +40,10 @@ def export(
     named = options.pairs(adapter, "--adapter", "calm=adapters/calm")
     if bool(base) != bool(named) or (base and file):
         raise typer.BadParameter("give a soup file, or --base with --adapter, or nothing for the run in this folder")
+    if method and (base or file):
+        raise typer.BadParameter("--method chooses a soup of a run: give no soup file and no --base with it")
     if out.exists():
         raise ValueError(f"{out} exists already: choose another folder, or remove it")
-    warnings.filterwarnings("ignore")
     from bonesoup.export import layout, llama_cpp, peft, vllm
     from bonesoup.files import appearing
     from bonesoup.generation import soup_file
@@ -57,8 +55,8 @@ def export(
         recipe = layout.of_file(soup_file.check(raw, "--base and --adapter"), f"adapters on {base}")
     else:
         settings = params.load()
-        method = options.method_of(settings, method)
-        recipe = layout.Recipe(options.recipe(method), settings.preferences, {}, f"the soup {method} of a run")
+        soup = options.soup_of(settings, method)
+        recipe = layout.Recipe(soup, settings.preferences, {}, f"the soup {soup.method} of a run")
     with appearing(out) as temporary:
         temporary.mkdir()
         if engine == Engine.vllm:
@@ -67,5 +65,4 @@ def export(
             peft.write(layout.lay_out(recipe), temporary)
         else:
             llama_cpp.write(layout.lay_out(recipe), temporary)
-            shutil.rmtree(temporary / "folded", ignore_errors=True)
     console.print(f"{out}: README.md shows how to ask {engine.value} for a preference")

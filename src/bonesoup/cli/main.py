@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from bonesoup.cli import diagnose, export, merge, options, registry, serve, soup, study, upkeep
+from bonesoup.cli.terminal import console, print_tables
 from bonesoup.settings import params
 
 app = typer.Typer(
@@ -27,7 +28,6 @@ app = typer.Typer(
 )
 # The command as the user has to type it: a path if the environment is not activated.
 COMMAND = "bonesoup" if shutil.which("bonesoup") else os.path.relpath(Path(sys.executable).with_name("bonesoup"))
-console = Console(highlight=False, soft_wrap=True)
 INTERRUPTED = 130
 # Errors of libraries in C and Rust (torch, safetensors, sqlite) on a full disk.
 FULL = re.compile(
@@ -40,6 +40,8 @@ def root(debug: Annotated[bool, typer.Option(help="show the traceback of an erro
     from bonesoup.workspace.repro import environment
 
     os.environ.update(environment())
+    # Those of libraries are for programmers.
+    warnings.filterwarnings("ignore")
     if debug:
         os.environ["BONESOUP_DEBUG"] = "1"
 
@@ -63,11 +65,13 @@ def run(
     repro.check_inputs(settings)
     started = time.monotonic()
     devices = schedule.devices(settings, jobs)
+    # Its lines are rich's markup.
+    progress = Console(highlight=False, soft_wrap=True)
     if len(devices) == 1:
-        repro.reproduce(targets or [], console.print)
+        repro.reproduce(targets or [], progress.print)
     else:
-        with console.status("") as status:
-            schedule.reproduce(targets or [], devices, console.print, status.update)
+        with progress.status("") as status:
+            schedule.reproduce(targets or [], devices, progress.print, status.update)
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
     if not targets:
         summary()
@@ -86,7 +90,7 @@ def summary() -> None:
     path = METRICS / "report.json"
     if not path.is_file():
         raise ValueError(f"{path} does not exist: `bonesoup run` makes it")
-    Console(width=max(console.width, 110), highlight=False).print(show.report(read_json(path)))
+    print_tables(show.report(read_json(path)), 110)
     settings = params.load()
     name = next(iter(settings.preferences), "NAME")
     known = settings.data.source == "embedded"
@@ -115,11 +119,11 @@ def stage(
     settings = params.load()
     _check_stage(name, key)
     os.environ.update(repro.computing(settings))
-    warnings.filterwarnings("ignore")
     label = f"{name}@{key}" if key else name
     with exclusive(Path("scratch") / f"{label}.lock"):
         module = importlib.import_module(f"bonesoup.stages.{name}")
-        _use_threads(settings.threads)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(settings.threads)
         module.run(settings, key)
     console.print(repro.record(label, started), style="dim")
 
@@ -137,11 +141,6 @@ def _check_stage(name: str, key: str | None) -> None:
     if keys is not None and key not in keys:
         problem = f"has no key {key!r}" if key else "needs a key"
         raise typer.BadParameter(f"stage {name} {problem}: {', '.join(keys)}")
-
-
-def _use_threads(count: int) -> None:
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(count)
 
 
 @app.command()
@@ -181,7 +180,7 @@ def profile(
         return
     filled = profiles.write(name, data, settings, pin=pin)
     if filled:
-        console.print(f"Filled in: {', '.join(filled)}", style="dim", markup=False)
+        console.print(f"Filled in: {', '.join(filled)}", style="dim")
     what = f"the profile {name}" if name else "the new values" if settings or data or pin else "all that it needs"
     console.print(f"params.yaml now holds {what}; `bonesoup run` runs it")
 
@@ -201,9 +200,7 @@ def generate(
     """
     settings = params.load()
     asked_for = options.weights_of(settings, preference, method)
-    method = options.method_of(settings, method)
-    recipe = options.recipe(method)
-    warnings.filterwarnings("ignore")
+    recipe = options.soup_of(settings, method)
     from bonesoup.generation.soup import SoupModel
     from bonesoup.generation.sweep import sweep
 
@@ -272,7 +269,3 @@ def explain(error: BaseException) -> str:
     if isinstance(error, ValueError | RuntimeError | OSError) and text:
         return text
     return f"unexpected {type(error).__name__}: {text}\n`bonesoup --debug ...` shows where it comes from"
-
-
-if __name__ == "__main__":
-    main()

@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from bonesoup.cli.terminal import console
+
 commands = typer.Typer()
-console = Console(highlight=False, soft_wrap=True)
 # Number of tensors that are listed.
 SHOWN = 5
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -60,9 +60,9 @@ def merge(
     except KeyboardInterrupt:
         typer.echo("--resume continues from here", err=True)
         raise
-    console.print(escape(f"{out}: {' '.join(f'{coefficient:+g} * {path}' for path, coefficient in models)}"))
+    console.print(f"{out}: {' '.join(f'{coefficient:+g} * {path}' for path, coefficient in models)}")
     if left_out:
-        console.print(escape(f"left out, since loading computes them: {', '.join(left_out[:SHOWN])}"))
+        console.print(f"left out, since loading computes them: {', '.join(left_out[:SHOWN])}")
         if len(left_out) > SHOWN:
             console.print(f"and {len(left_out) - SHOWN} more, which README.md lists")
 

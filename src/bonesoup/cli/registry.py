@@ -4,21 +4,18 @@ import contextlib
 import json
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
+from bonesoup.cli.terminal import console, print_tables
 from bonesoup.files import work_folder
 from bonesoup.settings import params, schema
 
 commands = typer.Typer()
-console = Console(highlight=False, soft_wrap=True)
 ROOT = Path(".")
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")]
 Reason = Annotated[str | None, typer.Option(help="why; this is recorded", show_default=False)]
@@ -174,7 +171,6 @@ def rollback(reason: Reason = None, as_json: Json = False) -> None:
 def _store(as_json: bool) -> Iterator[tuple[Any, str, schema.Settings]]:
     """Yield (store, its URI, settings); with `as_json` everything printed meanwhile goes to standard error."""
     settings = params.load()
-    warnings.filterwarnings("ignore")
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         from bonesoup.registry.store import CUT_SHORT, UNCHANGED, connect, nothing_lost, tracking_uri
 
@@ -195,14 +191,14 @@ def _machine(settings: schema.Settings) -> Iterator[Any]:
 
 
 def _say(line: str) -> None:
-    console.print(escape(line), style="dim")
+    console.print(line, style="dim")
 
 
 def _show(facts: dict, as_json: bool, table: Callable[[dict], Any]) -> None:
     if as_json:
         print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        Console(width=max(console.width, 120), highlight=False).print(table(facts))
+        print_tables(table(facts))
 
 
 def _receivers() -> list[str]:

@@ -1,18 +1,16 @@
 """`bonesoup serve`: a soup over HTTP."""
 
 import os
-import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from bonesoup.cli import options
+from bonesoup.cli.terminal import console
 from bonesoup.settings import params
 
 commands = typer.Typer()
-console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 @commands.command()
@@ -100,7 +98,6 @@ def serve(
     if threads:
         # Libraries below torch read this when they are imported.
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    warnings.filterwarnings("ignore")
     from bonesoup.generation import soup_file
     from bonesoup.serving.engine import Limits
     from bonesoup.serving.live import Bounds
@@ -116,7 +113,7 @@ def serve(
     if base:
         raw = {"name": name or base.absolute().name, "base": base, "adapters": pairs}
         adapters = soup_file.check(raw, "--base and --adapter")
-    run(chosen, source, follow, Path("."), console.print, demo, adapters)
+    run(chosen, source, follow, console.print, demo, adapters)
 
 
 @commands.command("demo-pack")
@@ -129,7 +126,6 @@ def demo_pack(
 
     Example: bonesoup demo-pack
     """
-    warnings.filterwarnings("ignore")
     from bonesoup.serving.demo import FOLDER, pack
     from bonesoup.serving.source import from_project
 

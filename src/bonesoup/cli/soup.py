@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bonesoup.cli import options
+from bonesoup.cli.terminal import console
 from bonesoup.settings import params
 
 commands = typer.Typer()
-console = Console(highlight=False, soft_wrap=True)
 # Number of modules whose error is printed, worst first.
 SHOWN = 5
 
@@ -60,6 +59,8 @@ def soup(
         raise typer.BadParameter("give --preference, or --base with --adapter and --weight")
     if not file and not preference and not (base and adapters and weight):
         raise typer.BadParameter("your own adapters need --base, --adapter and --weight")
+    if method and (file or not preference):
+        raise typer.BadParameter("--method chooses a soup of a run: it goes with --preference alone")
     if full and not (rank is None and max_error is None):
         raise ValueError("--rank and --max-error compress an adapter; with --full there is none")
     if out.exists():
@@ -69,8 +70,7 @@ def soup(
     elif preference:
         settings = params.load()
         asked_for = options.weights_of(settings, preference, method)
-        method = options.method_of(settings, method)
-        chosen = options.recipe(method)
+        chosen = options.soup_of(settings, method)
         from bonesoup.generation.soup import merge_adapters
 
         mixed, values = merge_adapters(chosen, asked_for)

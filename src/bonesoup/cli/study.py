@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from bonesoup.cli.terminal import console
 
 commands = typer.Typer()
-console = Console(highlight=False, soft_wrap=True)
 
 
 @commands.command()
@@ -37,9 +37,6 @@ def study(
     from bonesoup.study import cells as plans
     from bonesoup.study import run
 
-    def say(line: str) -> None:
-        console.print(line, markup=False)
-
     plan, names = plans.read(name), [] if settings is None else settings.split(",")
     if show:
         from bonesoup.study import table
@@ -49,20 +46,22 @@ def study(
         from bonesoup.study import attainment
 
         attainment.write(name, plans.cells(plan, [], names)[0].setting, figure)
-        say(f"wrote {figure}")
+        console.print(f"wrote {figure}")
     if show or figure:
         return
     chosen = plans.cells(plan, _seeds(seeds), names, data)
     with console.status("preparing") as status:
         limit = time_limit * 60 if time_limit is not None else None
-        outcome = run.run(Path.cwd(), name, chosen, jobs, limit, say, lambda text: status.update(text or "waiting"))
-    say(f"{len(chosen) - len(outcome.failed) - len(outcome.left)} of {len(chosen)} cells are done.")
+        outcome = run.run(
+            Path.cwd(), name, chosen, jobs, limit, console.print, lambda text: status.update(text or "waiting")
+        )
+    console.print(f"{len(chosen) - len(outcome.failed) - len(outcome.left)} of {len(chosen)} cells are done.")
     if outcome.left:
-        say(f"The time is up. Left: {', '.join(outcome.left)}. Run the same command again to continue.")
+        console.print(f"The time is up. Left: {', '.join(outcome.left)}. Run the same command again to continue.")
     if outcome.failed:
         names = ", ".join(outcome.failed)
         raise RuntimeError(f"{len(outcome.failed)} of {len(chosen)} cells failed, for the reasons above: {names}")
-    say(f"`bonesoup study {name} --show` prints the table.")
+    console.print(f"`bonesoup study {name} --show` prints the table.")
 
 
 def _seeds(text: str | None) -> list[int]:

@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from bonesoup.cli.terminal import console
 from bonesoup.settings import params
 
 commands = typer.Typer()
-console = Console(highlight=False, soft_wrap=True)
 # Number of lines shown of a list.
 SHOWN = 20
 
@@ -88,7 +87,7 @@ def _listing(title: str, lines: list[str]) -> None:
         return
     console.print(f"{title}:")
     for line in lines[:SHOWN]:
-        console.print(f"  {line}", markup=False)
+        console.print(f"  {line}")
     if len(lines) > SHOWN:
         console.print(f"  ... and {len(lines) - SHOWN} more")
 
@@ -104,18 +103,14 @@ def rebuild(
     """
     settings = params.load()
     from bonesoup.upkeep import rebuild as again
-    from bonesoup.workspace.repro import escape
 
     root = Path.cwd()
     origin = again.read(root, settings.register_.name, version)
 
-    def echo(line: str) -> None:
-        console.print(escape(line))
-
-    again.prepare(root, origin, into, echo)
-    echo(f"{into} holds commit, settings and data of {origin.name}; now every stage runs")
+    again.prepare(root, origin, into, console.print)
+    console.print(f"{into} holds commit, settings and data of {origin.name}; now every stage runs")
     _listing("the environment has changed since it was made", again.environment_differences(origin))
-    again.run(into.absolute(), echo)
+    again.run(into.absolute(), console.print)
     compared = again.compare(origin, into.absolute())
     console.print(_compared_table(compared))
     different = [result.path for result in compared if result.stage == "adapter" and not result.same]
@@ -167,11 +162,11 @@ def clean(
         table.add_row(part, str(count), f"{size:,}")
     console.print(table)
     for note in plan.notes:
-        console.print(f"left alone: {note}", markup=False)
+        console.print(f"left alone: {note}")
     if not yes:
         again = f"bonesoup clean --keep {keep}{' --shared' if shared else ''} --yes"
         console.print(f"Nothing was deleted. `{again}` deletes this.")
         return
     with console.status("deleting"):
-        cleaning.carry_out(root, plan, lambda line: console.print(line, markup=False))
+        cleaning.carry_out(root, plan, console.print)
     console.print(f"Freed {sum(size for _, size in sizes.values()):,} bytes.")

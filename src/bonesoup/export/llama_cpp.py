@@ -1,6 +1,7 @@
 """Export for llama.cpp: GGUF files of base and adapters, and `lora` with scales in each request."""
 
 import json
+import shutil
 from pathlib import Path
 
 from bonesoup.export.layout import Layout, base_folder
@@ -44,6 +45,8 @@ def write(layout: Layout, out: Path) -> None:
     write_base(folder, out / "base.gguf")
     for slot, adapter in layout.adapters.items():
         write_adapter(adapter, folder, out / f"{slot}.gguf")
+    if layout.folded:
+        shutil.rmtree(folder)
     lora = [{"id": number, "scale": scale} for number, scale in enumerate(scales.values())]
     request = {"messages": [{"role": "user", "content": "Hello"}], "lora": lora}
     text = _TEXT.format(
