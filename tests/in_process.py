@@ -13,6 +13,6 @@ def ask(app, method: str, path: str, **options) -> httpx.Response:
     async def run():
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
-            return await client.request(method, path, **options)
+            return await asyncio.wait_for(client.request(method, path, **options), 60)
 
     return asyncio.run(run())

@@ -235,6 +235,21 @@ def test_a_request_solves_its_coefficients_once(live, metrics, monkeypatch):
     assert len(solved) == 1
 
 
+def test_each_of_several_answers_echoes_the_prompt_with_its_log_probabilities(live, metrics):
+    body = {"model": "bonesoup-soup-1", "prompt": [7, 8], "echo": True, "logprobs": 0, "n": 2, "max_tokens": 1}
+    answer = ask(application(lambda: live, metrics), "POST", "/v1/completions", json=body).json()
+    first, second = (choice["logprobs"]["token_logprobs"] for choice in answer["choices"])
+    assert first[:2] == pytest.approx(second[:2])
+    assert len(first) == len(second) == 3
+
+
+def test_more_rows_than_ever_fit_are_refused_without_asking_to_try_again(live, metrics):
+    body = CHAT | {"model": "bonesoup-soup-1", "n": 8, "preferences": ["balanced", "balanced"]}
+    answer = ask(application(lambda: live, metrics), "POST", "/v1/chat/completions", json=body)
+    assert answer.status_code == 400
+    assert "16 rows, but this server takes at most 8" in answer.json()["error"]["message"]
+
+
 def test_metrics_tell_methods_apart(live, metrics):
     app = application(lambda: live, metrics)
     for name in ("bonesoup-soup-1", "bonesoup-soup-1/rewarded"):

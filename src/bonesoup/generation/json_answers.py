@@ -90,12 +90,12 @@ class JsonSchema:
         return JsonAnswer(self.vocabulary, LLMatcher(self.vocabulary.tokens, self.grammar))
 
 
+@dataclass(frozen=True, eq=False)
 class JsonAnswer:
     """One answer on its way."""
 
-    def __init__(self, vocabulary: JsonVocabulary, matcher: "LLMatcher"):
-        self._vocabulary = vocabulary
-        self._matcher = matcher
+    vocabulary: JsonVocabulary
+    matcher: "LLMatcher"
 
     def allowed(self) -> torch.Tensor:
         """Return the tokens that can come next, bool [vocabulary].
@@ -103,15 +103,15 @@ class JsonAnswer:
         An end token comes only after a complete value, or if llguidance gives up, for example at its limit on the size
         of a grammar's state.
         """
-        bits = np.unpackbits(np.frombuffer(self._matcher.compute_bitmask(), np.uint8), bitorder="little")
-        return torch.from_numpy(bits[: self._vocabulary.size].astype(bool))
+        bits = np.unpackbits(np.frombuffer(self.matcher.compute_bitmask(), np.uint8), bitorder="little")
+        return torch.from_numpy(bits[: self.vocabulary.size].astype(bool))
 
     @property
     def complete(self) -> bool:
         """Return True if the text so far is JSON of the schema."""
-        return self._matcher.is_accepting()
+        return self.matcher.is_accepting()
 
     def take(self, token: int) -> None:
         """Add a token to the answer."""
-        if token not in self._vocabulary.ends:
-            self._matcher.consume_token(token)
+        if token not in self.vocabulary.ends:
+            self.matcher.consume_token(token)

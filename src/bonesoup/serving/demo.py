@@ -17,7 +17,7 @@ import bonesoup
 from bonesoup.files import appearing, file_digest, read_json, write_json
 from bonesoup.generation.soup import Soup
 from bonesoup.method.methods import SFT
-from bonesoup.serving.source import Source
+from bonesoup.serving.source import Source, base_alone
 from bonesoup.settings.schema import Model
 from bonesoup.training.base import pretrained
 from bonesoup.weights.adapter_files import CONFIG, WEIGHTS
@@ -44,7 +44,7 @@ def pack(source: Source, model: Model, out: Path) -> dict:
             f"{source.soup.base} is not {model.source}: only a soup on a base without SFT can be packed (sft: null)"
         )
     with appearing(out) as folder:
-        folder.mkdir(parents=True)
+        folder.mkdir()
         for method, soup in source.soups.items():
             if soup.policies:
                 _write_soup(soup, folder, method)
@@ -130,12 +130,11 @@ def unpack(say, folder: Path = FOLDER, cache: Path | None = None) -> Source:
     cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bonesoup"
     base = _base(Model(**facts["model"]), facts["base"], cache, say)
     soups = {method: replace(Soup.read(folder / f"{method}.json", folder), base=base) for method in facts["methods"]}
-    main = next(iter(soups.values()))
     front = folder / FRONT
     return Source(
         name=facts["name"],
         version=None,
-        soups=soups | {SFT: Soup(SFT, base, main.objectives, "none", (), main.preferences)},
+        soups=soups | {SFT: base_alone(next(iter(soups.values())))},
         preferences=facts["preferences"],
         default=facts["default"],
         temperature=facts["temperature"],
@@ -154,7 +153,6 @@ def _base(model: Model, expected: str, cache: Path, say) -> Path:
         made, tokenizer, _ = pretrained(model, cache / "models")
         if (digest := _digest(made)) != expected:
             raise ValueError(f"{model.source} became weights of digest {digest}, the demo was made on {expected}")
-        cache.mkdir(parents=True, exist_ok=True)
         with appearing(base) as folder:
             made.save_pretrained(folder)
             tokenizer.save_pretrained(folder)

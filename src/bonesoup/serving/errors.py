@@ -44,27 +44,31 @@ class ApiError(Exception):
         self.headers = headers
 
 
+def shortened(text: str, longest: int = 60) -> str:
+    """Shorten text of a client."""
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
 def quoted(text: str) -> str:
     """Quote text of a client, shortened."""
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+    return repr(shortened(text))
 
 
-def body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict:
+def body(error: ApiError) -> dict:
     """Put an error into OpenAI's form."""
-    kind = KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    message, param = _sendable(message, LONGEST), param and _sendable(param, 100)
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    kind = KINDS.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    message, param = _sendable(str(error), LONGEST), error.param and _sendable(error.param, 100)
+    return {"error": {"message": message, "type": kind, "param": param, "code": error.code}}
 
 
 def _sendable(text: str, longest: int) -> str:
     """Shorten a text and replace half surrogate pairs, which JSON can write but nobody can send back."""
-    text = text.encode(errors="backslashreplace").decode()
-    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+    return shortened(text.encode(errors="backslashreplace").decode(), longest)
 
 
 def answer(error: ApiError) -> JSONResponse:
     """Make the HTTP response of an error."""
-    return JSONResponse(body(error.status, str(error), error.param, error.code), error.status, error.headers)
+    return JSONResponse(body(error), error.status, error.headers)
 
 
 def install(app: FastAPI) -> None:
@@ -76,7 +80,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(_: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse(body(error.status_code, str(error.detail)), error.status_code, error.headers)
+        return answer(ApiError(error.status_code, str(error.detail), headers=error.headers))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -84,7 +88,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse(body(500, f"unexpected {type(error).__name__}; see the server's log"), 500)
+        return answer(ApiError(500, f"unexpected {type(error).__name__}; see the server's log"))
 
 
 def _refusal(request: Request, fault: dict) -> ApiError:
@@ -94,17 +98,17 @@ def _refusal(request: Request, fault: dict) -> ApiError:
         return ApiError(
             400, f"the body is not JSON: {fault['ctx']['error']} (character {place[0]})", code="invalid_json"
         )
-    if not place and "param" not in fault.get("ctx", {}):
+    about = fault.get("ctx", {})
+    if not place and "param" not in about:
         if fault["loc"] == ("body",) and "json" not in request.headers.get("content-type", ""):
             return ApiError(415, "the body must be JSON, sent with the header Content-Type: application/json")
         return ApiError(400, "the body must be a JSON object", code="invalid_value")
-    about = fault.get("ctx", {})
     param = ".".join(map(str, [*place, about["param"]] if about.get("param") else place))
     message = fault["msg"]
     if kind == "missing":
         message = "is required"
     elif kind == "unknown_field":
-        message = f"unknown field {param if len(param) <= 60 else f'{param[:57]}...'}{about['hint']}"
+        message = f"unknown field {shortened(param)}{about['hint']}"
     elif kind not in ("not_supported", "refused"):
         message = message[0].lower() + message[1:]
     # This project's messages name their field; pydantic's do not.

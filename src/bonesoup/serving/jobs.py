@@ -56,9 +56,19 @@ class Job:
         return isinstance(self.body, ChatBody)
 
     @property
+    def echo(self) -> bool:
+        """Return True if answers begin with their prompt."""
+        return not self.chat and bool(self.body.echo)
+
+    @property
     def steered_choices(self) -> bool:
         """Return True if each choice names its preference, because the request has several."""
         return self.body.preferences is not None
+
+    def usage(self, completion: int) -> dict[str, int]:
+        """Count the tokens of the request, of which the answers have `completion`."""
+        total = self.prompt_tokens + completion
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": completion, "total_tokens": total}
 
     def release(self) -> None:
         """Tell the engine that nobody waits for the rows any more."""
@@ -91,28 +101,18 @@ def submit(live: Live, body: ChatBody | CompletionBody, header: str | None = Non
     scored = not chat and bool(body.echo) and body.alternatives is not None
     schema = live.json_schema(body.answer_schema) if chat and body.answer_schema is not None else None
     n, seed = body.n or 1, secrets.randbits(62) if body.seed is None else body.seed
-    requests: list[Request | GivenText] = []
-
-    def add(request: Request | GivenText) -> int:
-        requests.append(request)
-        return len(requests) - 1
-
     plan = []
     for p, prompt in enumerate(prompts):
         for choice in choices:
             vector = live.vector(choice)
-            given = add(GivenText(None, prompt, 1, vector, body.alternatives)) if scored and len(prompt) > 1 else None
             for i in range(n):
                 # Every preference gets the same noise, so that answers differ by the preference alone.
-                request = _request(live, body, prompt, vector, seed + p * n + i, limit, schema)
-                plan.append((prompt, choice, add(request) if limit else None, given))
-    answers = queue(live, requests, choices[0].method)
-    rows = [
-        Row(
-            prompt, choice, None if generated is None else answers[generated], None if given is None else answers[given]
-        )
-        for prompt, choice, generated, given in plan
-    ]
+                request = _request(live, body, prompt, vector, seed + p * n + i, limit, schema) if limit else None
+                given = GivenText(None, prompt, 1, vector, body.alternatives) if scored and len(prompt) > 1 else None
+                plan.append((prompt, choice, request, given))
+    requests = [each for *_, request, given in plan for each in (given, request) if each]
+    answers = dict(zip(requests, queue(live, requests, choices[0].method), strict=True))
+    rows = [Row(prompt, choice, answers.get(request), answers.get(given)) for prompt, choice, request, given in plan]
     kind = "chatcmpl" if chat else "cmpl"
     head = {"id": f"{kind}-{secrets.token_hex(12)}", "created": int(time.time()), "model": body.model}
     if body.preferences is None:
@@ -157,8 +157,12 @@ def queue(live: Live, requests: Sequence[Request | GivenText], method: str) -> l
     """Queue rows, all or none.
 
     Raises:
-        ApiError: 429 when the queue is full, 503 when the engine is down.
+        ApiError: 400 for more rows than ever fit, 429 when the queue is full, 503 when the engine is down.
     """
+    limits = live.engine.limits
+    if len(requests) > (most := limits.batch + limits.queue):
+        text = f"the request asks for {len(requests)} rows, but this server takes at most {most}: ask for fewer"
+        raise ApiError(400, text, code="too_many_rows")
     try:
         return live.engine.submit(requests, method)
     except Full:
@@ -240,7 +244,7 @@ async def follow(job: Job) -> AsyncIterator[tuple[int, Step | list[Likelihood]]]
 
     async def forward(index: int, row: Row) -> None:
         try:
-            if not job.chat and job.body.echo:
+            if job.echo:
                 given = (await next_event(job.live, row.given))[0] if row.given else []
                 merged.put_nowait((index, given))
             async for step in steps(job, row):

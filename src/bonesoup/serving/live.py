@@ -82,15 +82,12 @@ class Live:
         Raises:
             ApiError: 400, the template has no place for a role, or refuses the conversation.
         """
-        turns = []
-        for message in messages:
-            role = "system" if message.role == "developer" else message.role
-            turns.append({"role": role, "content": message.content})
-        if any(turn["role"] == "system" for turn in turns) and (handling := self.system_messages) != "native":
+        roles = ["system" if message.role == "developer" else message.role for message in messages]
+        turns = [{"role": role, "content": turn.content} for role, turn in zip(roles, messages, strict=True)]
+        if "system" in roles and (handling := self.system_messages) != "native":
             if handling == "refuse":
-                place = [turn["role"] for turn in turns].index("system")
                 text = "this model knows no system messages, only user and assistant (--system fold accepts them)"
-                raise ApiError(400, text, f"messages.{place}.role")
+                raise ApiError(400, text, f"messages.{roles.index('system')}.role")
             turns = fold_system(turns)
         try:
             return chat_tokens(self.tokenizer, turns)

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from bonesoup.serving import replies, responses, steering
 from bonesoup.serving.completions import stream, whole
 from bonesoup.serving.errors import ApiError
-from bonesoup.serving.jobs import Job, submit
+from bonesoup.serving.jobs import submit
 from bonesoup.serving.live import Live
 from bonesoup.serving.middleware import EventStream
 from bonesoup.serving.protocol import ChatBody, CompletionBody, DetokenizeBody, TokenizeBody
@@ -88,19 +88,18 @@ async def chat_completions(body: ChatBody, http: HttpRequest, preference: Prefer
     if body.answer_schema is not None:
         # Compiled here, it does not hold up the answers of others; `submit` then has it at hand.
         await asyncio.to_thread(http.app.state.live().json_schema, body.answer_schema)
-    job = submitted(http, lambda now: submit(now, body, preference))
-    return await _respond(job, http)
+    return await _complete(body, http, preference)
 
 
 @router.post("/v1/completions", **answers(replies.TextCompletion, events=True))
 async def completions(body: CompletionBody, http: HttpRequest, preference: Preference = None):
     """Continue a text at a preference."""
+    return await _complete(body, http, preference)
+
+
+async def _complete(body: ChatBody | CompletionBody, http: HttpRequest, preference: str | None):
     job = submitted(http, lambda now: submit(now, body, preference))
-    return await _respond(job, http)
-
-
-async def _respond(job: Job, http: HttpRequest):
-    if job.body.stream:
+    if body.stream:
         return EventStream(stream(job), http.app.state.patience, job.release)
     return JSONResponse(await whole(job, http))
 

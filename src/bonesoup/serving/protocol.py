@@ -2,15 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bonesoup.serving.strict import Nested, Strict, one_of, refused, whole_characters
@@ -35,6 +27,10 @@ Adapters = Annotated[
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Tokens = Annotated[list[Token], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+TopK = Annotated[int, Field(ge=-1)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 
 class StreamOptions(Nested):
@@ -64,9 +60,9 @@ class Steered(Strict):
 class Sampling(Steered):
     """The fields that both kinds of completion share."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(None, description="0 takes the likeliest token")
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = Field(None, description="0 and -1 are all")
+    temperature: Temperature | None = Field(None, description="0 takes the likeliest token")
+    top_p: TopP | None = None
+    top_k: TopK | None = Field(None, description="0 and -1 are all")
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -75,7 +71,7 @@ class Sampling(Steered):
     ignore_eos: bool | None = None
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     n: Annotated[int, Field(ge=1, le=8)] | None = Field(None, description="answers; answer i has the seed + i")
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    seed: Seed | None = None
     stop: Stops = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -151,6 +147,9 @@ class Message(Turn):
         return whole_characters(text)
 
 
+Messages = Annotated[list[Message], Field(min_length=1)]
+
+
 class NamedSchema(Nested):
     """A JSON schema as OpenAI's clients send it; answers follow it whether `strict` or not."""
 
@@ -185,7 +184,7 @@ ResponseFormat = Annotated[
 class ChatBody(Sampling):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Messages
     response_format: ResponseFormat = None
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
@@ -201,8 +200,7 @@ class ChatBody(Sampling):
     def _ends_with_its_json(self):
         given = [name for name in ("min_tokens", "ignore_eos", "stop") if getattr(self, name)]
         if self.answer_schema is not None and given:
-            name = given[0]
-            raise refused(name, f"{name} cannot go with a JSON schema, which decides where the answer ends")
+            raise refused(given[0], f"{given[0]} cannot go with a JSON schema, which decides where the answer ends")
         return self
 
     @property
@@ -258,7 +256,7 @@ class CompletionBody(Sampling):
 class ScoreBody(Steered):
     """POST /v1/score: how likely given answers are at given preferences."""
 
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    messages: Messages | None = None
     prompt: Annotated[str | Tokens | None, one_of("prompt must be text or token ids")] = None
     answers: Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(min_length=1, max_length=64)]
     end: bool | None = Field(None, description="count the end token too; by default after messages, not after a prompt")
@@ -277,7 +275,7 @@ class RewardsBody(Strict):
     """POST /v1/soup/rewards: what the rewards of the run say about given answers."""
 
     model: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Messages
     answers: Annotated[list[str], Field(min_length=1, max_length=128)]
 
     @field_validator("answers")
@@ -291,7 +289,7 @@ class TokenizeBody(Strict):
 
     model: str | None = None
     prompt: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1)] | None = None
+    messages: Messages | None = None
 
     @model_validator(mode="after")
     def _one_text(self):

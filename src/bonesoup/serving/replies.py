@@ -252,12 +252,10 @@ class Expected(BaseModel):
     model_config = {"extra": "allow"}
 
 
-class Meaning(BaseModel):
+class Meaning(Steered):
     """A preference's coefficients and the scores to expect."""
 
-    preference: Weights | None = None
     coefficients: Weights
-    outcome: Outcome | None = None
     sum: float
     l1: float
     expected: Expected | None

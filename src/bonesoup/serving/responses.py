@@ -9,7 +9,7 @@ from bonesoup.serving import errors
 from bonesoup.serving.completions import event
 from bonesoup.serving.errors import ApiError
 from bonesoup.serving.jobs import Job, follow
-from bonesoup.serving.protocol import Adapters, ChatBody, Count, Preference, Turn
+from bonesoup.serving.protocol import Adapters, ChatBody, Count, Preference, Seed, Temperature, TopK, TopP, Turn
 from bonesoup.serving.replies import Outcome, Weights
 from bonesoup.serving.strict import Strict, one_of, refused
 
@@ -22,10 +22,8 @@ class Item(Turn):
     status: str | None = None
 
 
-Format = Annotated[
-    dict[Literal["format", "verbosity"], dict | str | None] | None,
-    one_of("text must leave the format at text: /v1/chat/completions takes JSON schemas"),
-]
+PLAIN = "text must leave the format at text: /v1/chat/completions takes JSON schemas"
+Format = Annotated[dict[Literal["format", "verbosity"], dict | str | None] | None, one_of(PLAIN)]
 
 
 class ResponseBody(Strict):
@@ -40,10 +38,10 @@ class ResponseBody(Strict):
     ]
     instructions: str | None = None
     max_output_tokens: Count | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: TopK | None = None
+    seed: Seed | None = None
     stream: bool | None = None
     text: Format = None
     truncation: Literal["disabled"] | None = None
@@ -56,7 +54,7 @@ class ResponseBody(Strict):
     def _plain(self):
         style = (self.text or {}).get("format")
         if style is not None and style != {"type": "text"}:
-            raise refused("text", "text must leave the format at text: /v1/chat/completions takes JSON schemas")
+            raise refused("text", PLAIN)
         try:
             self.chat()
         except ValidationError as error:
@@ -189,14 +187,12 @@ async def stream(job: Job, body: ResponseBody) -> AsyncIterator[str]:
             reason = step.reason or reason
             if step.piece:
                 yield write("response.output_text.delta", **place, delta=step.piece, logprobs=[])
-        usage = {"prompt_tokens": job.prompt_tokens, "completion_tokens": tokens}
-        usage["total_tokens"] = job.prompt_tokens + tokens
         choice = {"message": {"content": text}, "finish_reason": reason}
-        response = convert(job.head | {"choices": [choice], "usage": usage}, body)
+        response = convert(job.head | {"choices": [choice], "usage": job.usage(tokens)}, body)
         yield write("response.output_text.done", **place, text=text, logprobs=[])
         yield write("response.content_part.done", **place, part=_part(text))
         yield write("response.output_item.done", output_index=0, item=response["output"][0])
         yield write(f"response.{response['status']}", response=response)
     except ApiError as error:
-        problem = errors.body(error.status, str(error), error.param, error.code)["error"]
+        problem = errors.body(error)["error"]
         yield write("error", code=problem["code"], message=problem["message"], param=problem["param"])

@@ -32,6 +32,7 @@ from bonesoup.serving.middleware import Access
 from bonesoup.serving.source import Source
 from bonesoup.serving.text import plain_tokens
 
+HERE = Path(".")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Bytes of a body per token of the longest prompt.
 BYTES = 64
@@ -96,7 +97,6 @@ def serve(
     options: Options,
     reference: str | None,
     follow: bool,
-    root: Path,
     say: Callable[[str], None],
     demo: bool = False,
     adapters: SoupFile | None = None,
@@ -121,14 +121,14 @@ def serve(
         raise ValueError("--demo serves the soup that ships with the package: give neither a source nor --follow")
     # Only files from a registry need a folder in the project.
     local = reference and not reference.startswith("models:/") and not (Path(reference) / "MLmodel").is_file()
-    with nullcontext() if demo or adapters or local else work_folder(root, "serve") as work:
+    with nullcontext() if demo or adapters or local else work_folder(HERE, "serve") as work:
         if demo:
-            source, registered = unpack(say), False
+            source = unpack(say)
         elif adapters:
-            source, registered = sources.from_adapters(adapters, f"adapters on {adapters.base.absolute()}"), False
+            source = sources.from_adapters(adapters, f"adapters on {adapters.base.absolute()}")
         else:
-            source, registered = _find(reference, root, work)
-        if follow and (not registered or reference and not reference.endswith("@champion")):
+            source = _find(reference, work)
+        if follow and (source.version is None or reference and not reference.endswith("@champion")):
             raise ValueError(
                 f"--follow takes every new champion of the registry, and this is {reference or source.place}: "
                 "name models:/bonesoup-soup@champion, or nothing if the project has a champion"
@@ -152,39 +152,37 @@ def serve(
             if hook:
                 say(f"events of the registry are taken at {PATH}")
             if follow:
-                _follow(following, source.name, root, work, options, metrics, say)
+                _follow(following, source.name, work, options, metrics, say)
             run(app, listener, options.drain, options.origins)
             following.stop()
             following.live.engine.close()
             say("stopped")
 
 
-def _find(reference: str | None, root: Path, work: Path | None) -> tuple[Source, bool]:
-    """Return the source, and True if it is a version of the registry."""
+def _find(reference: str | None, work: Path | None) -> Source:
     if reference and reference.endswith((".yaml", ".yml")):
-        return sources.from_adapters(soup_file.read(Path(reference)), f"the soup of {reference}"), False
+        return sources.from_adapters(soup_file.read(Path(reference)), f"the soup of {reference}")
     if reference and not reference.startswith("models:/"):
-        return sources.from_folder(Path(reference), work), False
-    registered = sources.from_registry(root, reference, work)
-    return (registered, True) if registered else (sources.from_project(root), False)
+        return sources.from_folder(Path(reference), work)
+    return sources.from_registry(HERE, reference, work) or sources.from_project(HERE)
 
 
-def _follow(following: Following, name: str, root: Path, work: Path, options: Options, metrics: Metrics, say) -> None:
+def _follow(following: Following, name: str, work: Path, options: Options, metrics: Metrics, say) -> None:
     from bonesoup.registry import versions
     from bonesoup.registry.store import UNCHANGED, connect
     from bonesoup.settings import params
 
-    experiment = params.load(root / params.PARAMS).register_.name
+    experiment = params.load().register_.name
 
     def champion() -> str | None:
-        version = versions.aliased(connect(root, experiment, consequence=UNCHANGED).client, name, versions.CHAMPION)
+        version = versions.aliased(connect(HERE, experiment, consequence=UNCHANGED).client, name, versions.CHAMPION)
         return version and str(version.version)
 
     def load() -> Live:
         # In a new folder: the same version may return while its last answers are still running.
         folder = tempfile.mkdtemp(dir=work)
         try:
-            source = sources.from_registry(root, f"models:/{name}@{versions.CHAMPION}", Path(folder))
+            source = sources.from_registry(HERE, f"models:/{name}@{versions.CHAMPION}", Path(folder))
         except BaseException:
             shutil.rmtree(folder)
             raise

@@ -1,9 +1,8 @@
 """Routes of the soup: its description, the meaning of a preference, its adapter, and the likelihood of given texts."""
 
 import asyncio
-import io
+import shutil
 import tempfile
-import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -96,12 +95,9 @@ def _choice(now: Live, preference: str | None, model: str | None) -> Choice:
 
 def _zip(now: Live, choice: Choice) -> bytes:
     merged = mixed(choice.soup, list(choice.coefficients.values()))
-    with tempfile.TemporaryDirectory() as folder, io.BytesIO() as out:
+    with tempfile.TemporaryDirectory() as folder:
         save(merged, Path(folder) / "adapter", str(now.source.soup.base))
-        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
-            for path in sorted((Path(folder) / "adapter").iterdir()):
-                packed.write(path, path.name)
-        return out.getvalue()
+        return Path(shutil.make_archive(f"{folder}/packed", "zip", f"{folder}/adapter")).read_bytes()
 
 
 @router.post("/v1/soup/rewards", **answers(replies.Rewarded))
@@ -131,9 +127,8 @@ async def score(body: ScoreBody, http: HttpRequest, preference: Preference = Non
     live, choices, texts, answers = submitted(http, lambda now: _submit_scores(now, body, preference))
     waits = [next_event(live, answer) for answer in answers]
     scores = await unless_gone(http, waits, partial(live.engine.cancel, answers))
-    data = []
-    for index, (likely, _) in enumerate(scores):
-        value = {
+    data = [
+        {
             "index": index,
             "answer": index // len(choices),
             **choices[index % len(choices)].steered,
@@ -141,7 +136,8 @@ async def score(body: ScoreBody, http: HttpRequest, preference: Preference = Non
             "tokens": len(likely),
             "logprobs": chat_logprobs(live.tokenizer, likely)["content"] if body.logprobs else None,
         }
-        data.append(value)
+        for index, (likely, _) in enumerate(scores)
+    ]
     groups = [data[i : i + len(choices)] for i in range(0, len(data), len(choices))]
     prompt, scored = len(texts[0][0]), sum(len(ids) - begin for ids, begin in texts)
     return JSONResponse(

@@ -86,13 +86,12 @@ def from_project(root: Path) -> Source:
         raise ValueError(f"{root / SOUPS} has no soup {method} to serve: `bonesoup run` makes it")
     main = Soup.read(root / SOUPS / f"{method}.json", root)
     soups = {method: main} | _beside(main, root / SOUPS / f"{BASELINE}.json", root)
-    weights = 1 / len(main.objectives)
     return Source(
         name=f"{settings.register_.name}-soup",
         version=None,
         soups=soups,
         preferences={name: dict(chosen) for name, chosen in settings.preferences.items()},
-        default=dict.fromkeys(main.objectives, weights),
+        default=dict.fromkeys(main.objectives, 1 / len(main.objectives)),
         temperature=settings.generation.temperature,
         max_new_tokens=settings.generation.max_new_tokens,
         front=_front(root / MEASURED),
@@ -217,7 +216,12 @@ def _base(folder: Path, work: Path) -> Path:
 def _beside(main: Soup, rewarded: Path, root: Path) -> dict[str, Soup]:
     """Return the baselines that are served along with a soup."""
     read = {BASELINE: replace(Soup.read(rewarded, root), base=main.base)} if rewarded.is_file() else {}
-    return read | {SFT: Soup(SFT, main.base, main.objectives, "none", (), main.preferences)}
+    return read | {SFT: base_alone(main)}
+
+
+def base_alone(soup: Soup) -> Soup:
+    """Return the soup of no policies on the base of another."""
+    return Soup(SFT, soup.base, soup.objectives, "none", (), soup.preferences)
 
 
 def _front(file: Path) -> dict | None:

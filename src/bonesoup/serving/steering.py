@@ -10,9 +10,9 @@ from bonesoup.generation.soup import Soup
 from bonesoup.method.preferences import adapter_faults, parse_weights, preference_faults
 from bonesoup.serving.errors import ApiError, quoted
 from bonesoup.serving.protocol import Steered
+from bonesoup.serving.replies import Weights
 from bonesoup.serving.source import Source
 
-Weights = dict[str, float]
 # Weights, an outcome, either as text, or the name of a preference or mixture.
 Given = Weights | dict[str, str] | str
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tokenizers.decoders import DecodeStream
 from transformers import PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from bonesoup import chat
 
@@ -13,6 +14,8 @@ _MARK = "\ue000"
 _BROKEN = "\ufffd"
 # SentencePiece's mark of the space before a word.
 _SPACE = "\u2581"
+# The bytes by the characters with which byte-level vocabularies write them.
+_BYTES = {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 class Pieces:
@@ -156,13 +159,3 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> list[int] | N
         return [_BYTES[character] for character in tokenizer.convert_ids_to_tokens(token)]
     except KeyError:
         return None
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Map GPT-2's alphabet, in which byte-level vocabularies write bytes, to the bytes."""
-    shown = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
-
-
-_BYTES = _byte_alphabet()
