@@ -10,6 +10,7 @@ from rich.text import Text
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.units import UNITS
 from bonesoup.method import methods
+from bonesoup.method.preferences import format_weights
 from bonesoup.promotion.champion import KEPT
 from bonesoup.registry.scores import key_of
 
@@ -78,7 +79,7 @@ def evaluation(result: dict[str, Any]) -> Group:
             parts.append(_evaluated(f"{UNITS[unit]}, over the whole grid", grid, unit, EVALUATED))
         for version in single:
             if _has(version, unit):
-                title = f"{UNITS[unit]}, at {_weights(version['preference'])}"
+                title = f"{UNITS[unit]}, at {format_weights(version['preference'])}"
                 parts.append(_evaluated(title, [version], unit, tuple(version["preference"])))
     note = f"Yardstick {result['yardstick']}, {result['prompts']} prompts"
     note += f" of {result['file']}" if result["file"] else ""
@@ -104,7 +105,7 @@ def _evaluated(title: str, versions: list[dict[str, Any]], unit: str, metrics: t
 
 def comparison(result: dict[str, Any]) -> Group:
     """Show the result of `compare`: a table for each unit."""
-    where = f"at {_weights(result['preference'])}" if result["preference"] else "over the whole grid"
+    where = f"at {format_weights(result['preference'])}" if result["preference"] else "over the whole grid"
     parts: list[Table | Text] = []
     for unit, part in result["units"].items():
         table = _table(f"{UNITS[unit]}, {where}")
@@ -159,10 +160,6 @@ def decision(facts: dict[str, Any]) -> Group:
 
 def _table(title: str, **options) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, **options)
-
-
-def _weights(preference: dict[str, float]) -> str:
-    return ",".join(f"{name}={weight:g}" for name, weight in preference.items())
 
 
 def _heading(metric: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from bonesoup.evaluation.units import UNITS
+from bonesoup.method.preferences import format_weights
 
 MAXIMIZE = "maximize"
 _FORM = 'such as {"harmless": ">= 0.2", "maximize": "helpful"}, or as text harmless>=0.2,maximize=helpful'
@@ -64,7 +65,7 @@ class Promise:
     def text(self) -> str:
         """Write preference, limits and unit in a line."""
         floors = {name: _down(value) for name, value in self.floor.items() if value is not None}
-        return f"{_weights(self.preference)}: {', '.join(_bounds(floors))}; {_terms(self)}"
+        return f"{format_weights(self.preference)}: {', '.join(_bounds(floors))}; {_terms(self)}"
 
 
 class Unreachable(ValueError):
@@ -122,7 +123,7 @@ def solve(outcome: Outcome, front: dict | None, method: str) -> Promise:
         raise Unreachable(f"{asked} cannot be promised, nor can any other bound: {nearest.prompts} prompts are too few")
     possible = " and ".join(_bounds({name: _down(nearest.floor[name]) for name in outcome.bounds}))
     raise Unreachable(
-        f"{asked} cannot be promised: the nearest that can is {possible}, at {_weights(nearest.preference)}; "
+        f"{asked} cannot be promised: the nearest that can is {possible}, at {format_weights(nearest.preference)}; "
         f"{_terms(nearest)}"
     )
 
@@ -175,10 +176,6 @@ def _down(value: float) -> float:
 
 def _bounds(bounds: Mapping[str, float]) -> list[str]:
     return [f"{name} >= {bound:g}" for name, bound in bounds.items()]
-
-
-def _weights(preference: Mapping[str, float]) -> str:
-    return ",".join(f"{name}={weight:g}" for name, weight in preference.items())
 
 
 def _terms(promise: Promise) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from itertools import combinations
 
@@ -77,6 +77,11 @@ def parse_weights(text: str, known: list[str]) -> dict[str, float]:
     if len(weights) < len(pairs):
         raise ValueError(f"preference {text!r} names an objective twice")
     return weights
+
+
+def format_weights(weights: Mapping[str, float]) -> str:
+    """Write weights as `parse_weights` reads them: 'a=0.7,b=0.3'."""
+    return ",".join(f"{name}={weight:g}" for name, weight in weights.items())
 
 
 def preference_faults(weights: dict[str, float], objectives: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from bonesoup.evaluation import point
 from bonesoup.evaluation.samples import Front, shared_units
 from bonesoup.evaluation.statistics import Estimate
+from bonesoup.method.preferences import format_weights
 from bonesoup.promotion.scoring import Machine, Scored, evaluate_fronts, score
 from bonesoup.registry import yardstick
 from bonesoup.registry.store import Store
@@ -105,4 +106,4 @@ def _shared(a: Scored, b: Scored) -> tuple[float, ...] | None:
 
 
 def _weights(scored: Scored, preference: tuple[float, ...]) -> str:
-    return ",".join(f"{name}={w:g}" for name, w in zip(scored.front.objectives, preference, strict=True))
+    return format_weights(dict(zip(scored.front.objectives, preference, strict=True)))

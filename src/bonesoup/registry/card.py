@@ -9,6 +9,7 @@ import bonesoup
 from bonesoup.files import read_json
 from bonesoup.method.mappings import MAPPINGS
 from bonesoup.method.methods import BACKBONES, METHODS
+from bonesoup.method.preferences import format_weights
 from bonesoup.paths import METRICS, SOUPS, SUMMARY
 from bonesoup.registry.candidates import CHECKPOINT, Candidate
 from bonesoup.registry.package import Origin, policies
@@ -83,7 +84,7 @@ def values(candidate: Candidate, origin: Origin) -> dict[str, Any]:
         "scale": dict(zip(objectives, scale, strict=True)) if any(value != 1 for value in scale) else {},
         "default": candidate.default,
         "named": next(iter(origin.preferences), None),
-        "text": ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items()),
+        "text": format_weights(candidate.default),
         "evidence": candidate.evidence,
         "gold": any(name.startswith("gold/") for name in candidate.evidence),
         "judge": any(name.startswith("judge/") for name in candidate.evidence),

@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from ruamel.yaml import YAML
 
 from bonesoup.files import digest, file_digest, read_json, work_folder
+from bonesoup.method.preferences import format_weights
 from bonesoup.paths import DATA, METRICS, SFT
 from bonesoup.registry import bases, lineage, manifest, mirror, runs, scores, yardstick
 from bonesoup.registry.candidates import Candidate, candidates
@@ -205,5 +206,5 @@ def version_tags(candidate: Candidate, origin: Origin) -> dict[str, str]:
     if origin.yardstick:
         tags["yardstick"] = origin.yardstick
     if candidate.fixed:
-        tags["preference"] = ",".join(f"{name}={weight:g}" for name, weight in candidate.default.items())
+        tags["preference"] = format_weights(candidate.default)
     return tags | {runs.key(name): scores.text(estimate) for name, estimate in candidate.evidence.items()}

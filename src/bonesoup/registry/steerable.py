@@ -29,7 +29,7 @@ from bonesoup.evaluation.outcomes import is_outcome, read_outcome, solve
 from bonesoup.files import read_json
 from bonesoup.generation.sample import sample
 from bonesoup.generation.soup import Soup, SoupModel
-from bonesoup.method.preferences import parse_weights, preference_faults
+from bonesoup.method.preferences import format_weights, parse_weights, preference_faults
 from bonesoup.paths import MEASURED
 from bonesoup.registry import bases
 
@@ -176,16 +176,13 @@ def chosen(params: dict, objectives: list[str], settings: dict, promised: Callab
     except (AttributeError, TypeError, ValueError):
         raise BadRequest(f"preference must map objectives to weights, found {weights!r}") from None
     if faults := preference_faults(weights, objectives):
-        raise BadRequest(f"preference {_shown(weights)}: " + "; ".join(faults))
+        raise BadRequest(f"preference {format_weights(weights)}: " + "; ".join(faults))
     if settings["fixed"] and any(abs(weights[name] - default[name]) > 1e-6 for name in objectives):
         raise BadRequest(
-            f"this version answers one preference, {_shown(default)}, found {_shown(weights)}: ask the steerable soup"
+            f"this version answers one preference, {format_weights(default)}, found {format_weights(weights)}: ask the "
+            "steerable soup"
         )
     return [weights[name] for name in objectives]
-
-
-def _shown(weights: dict) -> str:
-    return ",".join(f"{name}={weight:g}" for name, weight in weights.items())
 
 
 # MLflow warns here that type hints are missing, but with them it would drop the parameters of the signature.

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from bonesoup.generation.batch import GivenText
 from bonesoup.generation.soup import mixed
 from bonesoup.method.methods import title
+from bonesoup.method.preferences import format_weights
 from bonesoup.serving import replies, steering
 from bonesoup.serving.errors import ApiError
 from bonesoup.serving.jobs import next_event, queue, unless_gone
@@ -83,8 +84,8 @@ async def adapter(now: Now, preference: str | None = None, model: str | None = N
         raise ApiError(400, f"{now.source.models[choice.method]} is the base alone: it has no adapter", "model")
     packed = await asyncio.to_thread(_zip, now, choice)
     asked = choice.coefficients if choice.preference is None else choice.preference
-    shown = steering.shown(asked).replace("=", "-").replace(",", "-")
-    file = f"{now.source.name.replace('/', '-')}-{shown}.zip"
+    at = format_weights(asked).replace("=", "-").replace(",", "-")
+    file = f"{now.source.name.replace('/', '-')}-{at}.zip"
     headers = {"Content-Disposition": f'attachment; filename="{file}"'}
     return Response(packed, media_type="application/zip", headers=headers)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from bonesoup.evaluation.outcomes import Promise, Unreachable, is_outcome, read_outcome, solve
 from bonesoup.generation.soup import Soup
-from bonesoup.method.preferences import adapter_faults, parse_weights, preference_faults
+from bonesoup.method.preferences import adapter_faults, format_weights, parse_weights, preference_faults
 from bonesoup.serving.errors import ApiError, quoted
 from bonesoup.serving.protocol import Steered
 from bonesoup.serving.replies import Weights
@@ -84,7 +84,8 @@ def choose(source: Source, model: str, *given: tuple[str, Given | None]) -> Choi
     first, chosen = asked[0]
     for place, other in asked[1:]:
         if not chosen.agrees(other):
-            text = f"{first} asks for {shown(chosen.weights)} and {place} for {shown(other.weights)}: give one of them"
+            one, two = format_weights(chosen.weights), format_weights(other.weights)
+            text = f"{first} asks for {one} and {place} for {two}: give one of them"
             raise ApiError(400, text, first, "invalid_preference")
     if chosen.over == "adapters":
         weights = {policy.slot: chosen.weights.get(policy.slot, 0.0) for policy in soup.policies}
@@ -144,7 +145,7 @@ def _asked(source: Source, method: str, place: str, value: Given) -> Asked:
             faults = preference_faults(asked.weights, list(source.objectives))
         if faults:
             what = "preference" if asked.over == "objectives" else "adapters"
-            raise ValueError(f"{what} {shown(asked.weights)}: " + "; ".join(faults))
+            raise ValueError(f"{what} {format_weights(asked.weights)}: " + "; ".join(faults))
     except Unreachable as error:
         raise ApiError(400, str(error), place, "unreachable_outcome") from None
     except ValueError as error:
@@ -174,11 +175,6 @@ def _read(source: Source, method: str, adapters: list[str], value: Given) -> Ask
         ) from None
     names = weights.keys() - set(source.objectives)
     return Asked("adapters" if names & set(adapters) or not source.objectives else "objectives", weights)
-
-
-def shown(preference: Weights) -> str:
-    """Write weights as 'helpful=0.7,harmless=0.3'."""
-    return ",".join(f"{name}={weight:g}" for name, weight in preference.items())
 
 
 def expected(source: Source, choice: Choice) -> dict | None:
