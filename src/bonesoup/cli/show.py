@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from bonesoup.cli.terminal import titled
 from bonesoup.diagnose.words import interval, number
 from bonesoup.evaluation import gaming, quality, refusals, tables
 from bonesoup.evaluation.units import UNITS
@@ -55,7 +55,7 @@ def _listed(title: str, headings: Sequence[str], rows: list[list[str]]) -> Table
 
 
 def _plain_table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = titled(title)
     table.add_column("", no_wrap=True)
     return table
 
@@ -77,9 +77,8 @@ def diagnosis(findings: dict) -> Group:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     # A narrow table must not break its title.
-    table.min_width = len(title)
+    table = titled(f"\n{title}", pad_edge=False, min_width=len(title))
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left", no_wrap=True)
     return table

@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bonesoup.cli.terminal import titled
 from bonesoup.evaluation import tables
 from bonesoup.evaluation.units import UNITS
 from bonesoup.method import methods
@@ -23,7 +24,7 @@ def models(listing: dict[str, Any]) -> Group:
     parts: list[Table | Text] = []
     current = listing["yardstick"]
     for name, entries in listing["models"].items():
-        table = _table(name, show_lines=len(entries) > 1)
+        table = titled(name, show_lines=len(entries) > 1)
         table.add_column("", justify="right")
         table.add_column("aliases")
         table.add_column("own evaluation", no_wrap=True)
@@ -92,7 +93,7 @@ def _has(version: dict[str, Any], unit: str) -> bool:
 
 
 def _evaluated(title: str, versions: list[dict[str, Any]], unit: str, metrics: tuple[str, ...]) -> Table:
-    table = _table(title)
+    table = titled(title)
     table.add_column("")
     for metric in (*metrics, "kl"):
         table.add_column(_heading(metric), justify="right")
@@ -108,7 +109,7 @@ def comparison(result: dict[str, Any]) -> Group:
     where = f"at {format_weights(result['preference'])}" if result["preference"] else "over the whole grid"
     parts: list[Table | Text] = []
     for unit, part in result["units"].items():
-        table = _table(f"{UNITS[unit]}, {where}")
+        table = titled(f"{UNITS[unit]}, {where}")
         table.add_column("")
         for heading in (result["a"], result["b"], f"{result['b']} minus {result['a']}"):
             table.add_column(heading, justify="right")
@@ -125,7 +126,7 @@ def comparison(result: dict[str, Any]) -> Group:
 
 
 def yardstick(facts: dict[str, Any]) -> Table:
-    table = _table(facts["version"], show_header=False)
+    table = titled(facts["version"], show_header=False)
     table.add_column("", style="dim")
     table.add_column("")
     for key, value in facts.items():
@@ -156,10 +157,6 @@ def decision(facts: dict[str, Any]) -> Group:
         measure = f"Yardstick {facts['yardstick']}. " if facts["yardstick"] else ""
         parts.append(Text(measure + where, style="dim"))
     return Group(*parts)
-
-
-def _table(title: str, **options) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, **options)
 
 
 def _heading(metric: str) -> str:
