@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from bonesoup.chat import SPECIAL, bpe_tokenizer, words_tokenizer
-from bonesoup.serving.text import Pieces, chat_tokens, fold_system, knows_system, plain_tokens
+from bonesoup.serving.text import Pieces, chat_tokens, fold_system, knows_system, plain_tokens, token_bytes, token_text
 
 TEXTS = ["Please bake bread.", "naïve café ☕ über 北京 👩‍🍳", "warm  oven,\nthen wait"]
 
@@ -37,6 +37,26 @@ def test_the_pieces_of_any_tokens_are_their_text(name, data):
     pieces = Pieces(tokenizer)
     parts = [pieces.push(i, last=place == len(ids) - 1) for place, i in enumerate(ids)]
     assert "".join(parts) == tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+@pytest.mark.parametrize(
+    ("written", "text", "expected"),
+    [("<0xE4>", "<0xE4>", [0xE4]), ("▁a", " a", [0x20, 0x61]), ("▁", " ", [0x20]), ("ä", "ä", [0xC3, 0xA4])],
+)
+def test_tokens_of_sentencepiece_have_the_bytes_they_stand_for(written, text, expected):
+    pieces = {"<unk>": 0, written: 1}
+    tokenizer = Tokenizer(models.BPE(pieces, [], unk_token="<unk>", byte_fallback=True))
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    tokenizer.decoder = decoders.Sequence(parts)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")
+    assert token_text(fast, 1) == text
+    assert token_bytes(fast, 1) == expected
+
+
+def test_the_bytes_of_a_byte_level_vocabulary_make_up_the_text():
+    tokenizer = TOKENIZERS["bytes"]
+    ids = tokenizer("a ☕b", add_special_tokens=False)["input_ids"]
+    assert bytes(byte for token in ids for byte in token_bytes(tokenizer, token)).decode() == "a ☕b"
 
 
 def test_a_character_of_several_tokens_comes_whole():

@@ -1,5 +1,6 @@
 """Tokens into text piece by piece, and text into tokens in a way that is safe from its users."""
 
+import re
 from collections.abc import Sequence
 
 from tokenizers.decoders import DecodeStream
@@ -145,17 +146,20 @@ def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     written = tokenizer.convert_ids_to_tokens(token) or ""
     text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
     if _BROKEN in text or not text:
-        return written
+        return written.replace(_SPACE, " ")
     # Alone, the first word of a text loses the space before it.
     return f" {text}" if written.startswith(_SPACE) and not text.startswith(" ") else text
 
 
 def token_bytes(tokenizer: PreTrainedTokenizerBase, token: int) -> list[int] | None:
-    """Return the bytes of a token; None if it is part of a character and the vocabulary is not byte-level."""
-    text = tokenizer.decode([token], clean_up_tokenization_spaces=False)
-    if _BROKEN not in text:
-        return list(text.encode())
+    """Return the bytes of `token_text`; None if it is part of a character and the vocabulary does not say which."""
+    if _BROKEN not in tokenizer.decode([token], clean_up_tokenization_spaces=False):
+        return list(token_text(tokenizer, token).encode())
+    written = tokenizer.convert_ids_to_tokens(token)
+    # SentencePiece's byte, such as <0xE4>.
+    if byte := re.fullmatch("<0x([0-9A-F]{2})>", written):
+        return [int(byte[1], 16)]
     try:
-        return [_BYTES[character] for character in tokenizer.convert_ids_to_tokens(token)]
+        return [_BYTES[character] for character in written]
     except KeyError:
         return None
