@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.deployments import run_deployment
 from prefect.states import Completed
 
-from bonesoup.workspace import checkout, graph, repro, schedule
+from bonesoup.workspace import checkout, dvc_lock, graph, repro, schedule
 from bonesoup.workspace.declared import tidy
 from bonesoup.workspace.schedule import Slots
 from flows.common import RETRIED, SOURCE, notify, store_variables
@@ -50,7 +50,7 @@ def run_elsewhere(stage: str, clone: Path, job: Elsewhere) -> str:
     Raises:
         RuntimeError: the run there did not complete, or its results did not come.
     """
-    lock = clone / checkout.LOCK
+    lock = clone / dvc_lock.LOCK
     with LOCK_FILE:
         text = lock.read_text() if lock.is_file() else ""
     parameters = {"stage": stage, "commit": job.commit, "params": job.params, "lock": text}
@@ -60,7 +60,7 @@ def run_elsewhere(stage: str, clone: Path, job: Elsewhere) -> str:
     with get_client(sync_client=True) as client:
         (record,) = client.read_artifacts(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
     with LOCK_FILE:
-        checkout.take_entry(clone, stage, json.loads(record.data))
+        dvc_lock.take(lock, stage, json.loads(record.data))
         pull(clone, [stage])
     return f"ran in {run.name} on another machine"
 
@@ -79,9 +79,10 @@ def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
         _fetch(commit)
         checkout.prepare(SOURCE, clone, commit, None, {})
         (clone / "params.yaml").write_text(params)
-        (clone / checkout.LOCK).unlink(missing_ok=True)
+        record = clone / dvc_lock.LOCK
+        record.unlink(missing_ok=True)
         if lock:
-            (clone / checkout.LOCK).write_text(lock)
+            record.write_text(lock)
         plan = graph.read(clone)
         # All that lies upstream: a soup file stands for the adapters that it names.
         if inputs := plan.sources + [name for name in plan.upstream([stage]) if name != stage]:
@@ -92,7 +93,7 @@ def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
         logger.info(f"{stage}: {outcome}")
         push(clone, [stage])
         # The caller gets the record of the stage by this artifact.
-        create_markdown_artifact(json.dumps(checkout.lock_entry(clone, stage)), description="its entry of dvc.lock")
+        create_markdown_artifact(json.dumps(dvc_lock.stages(record)[stage]), description="its entry of dvc.lock")
 
 
 def _fetch(commit: str) -> None:

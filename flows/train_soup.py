@@ -80,7 +80,7 @@ def _train(
         fetch_data(clone, plan.sources)
     tidy(clone)
     work = schedule.work(clone, plan, stages)
-    slots = schedule.Slots.of(schedule.devices(params.load(clone / "params.yaml")))
+    slots = schedule.slots(schedule.devices(params.load(clone / "params.yaml")))
     futures = {}
     for name, needs in work.needs.items():
         if name == "register" and not register:

@@ -19,7 +19,7 @@ from prefect.states import Completed
 from bonesoup.files import digest, file_digest
 from bonesoup.settings import params
 from bonesoup.settings.pins import newest
-from bonesoup.workspace import checkout, graph
+from bonesoup.workspace import checkout, dvc_lock, graph
 from bonesoup.workspace.repro import inputs as inputs_of
 from flows.common import SOURCE, notify
 from flows.stages import fetch_data
@@ -39,7 +39,7 @@ def watch_data(deployment: str = DEPLOYMENT):
         wanted = client.read_deployment_by_name(deployment).parameters
     try:
         with checkout.held(SOURCE, CHECKOUT, wait=0) as clone:
-            if not (clone / checkout.LOCK).is_file():
+            if not (clone / dvc_lock.LOCK).is_file():
                 return Completed(message=f"train-soup has not run yet: start {deployment} once")
             commit, profile = wanted.get("commit", "HEAD"), wanted.get("profile")
             checkout.prepare(SOURCE, clone, commit, profile, wanted.get("overrides") or {})
@@ -81,9 +81,9 @@ def changed_inputs(clone: Path) -> dict[str, str]:
     if plan.sources:
         fetch_data(clone, plan.sources)
     inputs = set(inputs_of(params.load(clone / "params.yaml")).values())
-    digests = {}
+    ran, digests = dvc_lock.stages(clone / dvc_lock.LOCK), {}
     for stage, faults in graph.status(clone).items():
-        for fault in faults if checkout.lock_entry(clone, stage) else []:
+        for fault in faults if stage in ran else []:
             changed = fault.get("changed deps", {}) if isinstance(fault, dict) else {}
             digests |= {path: file_digest(clone / path) for path in inputs & set(changed) if (clone / path).exists()}
     return digests

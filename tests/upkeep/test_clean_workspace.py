@@ -14,7 +14,7 @@ from bonesoup.cli.upkeep import commands
 from bonesoup.files import digest
 from bonesoup.settings import params
 from bonesoup.upkeep import clean, gc
-from bonesoup.workspace import objects
+from bonesoup.workspace import dvc_lock, objects
 
 pytestmark = pytest.mark.slow
 
@@ -115,7 +115,7 @@ def test_what_a_checkout_uses_stays_in_the_shared_cache(house):
     checkout = house.root / "var/checkouts/nightly"
     shutil.copytree(house.root, checkout, ignore=shutil.ignore_patterns("var", "cache"))
     objects.dvc(checkout, "cache", "dir", "--local", str(house.root / ".dvc/cache"))
-    names = {out.name for out in objects.outs((checkout / "dvc.lock").read_text())}
+    names = {out.name for out in dvc_lock.outs(checkout / "dvc.lock")}
     for _ in range(2):
         house.run()
     house.clean(keep=1)

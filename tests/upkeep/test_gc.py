@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bonesoup.upkeep import gc
-from bonesoup.workspace import objects
+from bonesoup.workspace import dvc_lock, objects
 
 
 def git(root: Path, *arguments: str) -> None:
@@ -56,10 +56,10 @@ def test_data_of_another_branch_and_of_an_earlier_commit_stays_and_results_go(re
     commit(repository, "other rows")
     git(repository, "rm", "--quiet", "rows.txt.dvc")
     commit(repository, "no rows")
-    results = {out.name for out in objects.outs((repository / "dvc.lock").read_text())}
+    results = {out.name for out in dvc_lock.outs(repository / "dvc.lock")}
     (repository / "out/report.json").write_text("another report")
     objects.dvc(repository, "commit", "--force", "--quiet")
-    stale = results - {out.name for out in objects.outs((repository / "dvc.lock").read_text())}
+    stale = results - {out.name for out in dvc_lock.outs(repository / "dvc.lock")}
     assert len(stale) == 1
 
     assert gc.unused(repository, set()) == [objects.object_path(objects.cache(repository), *stale)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bonesoup.upkeep import verify
-from bonesoup.workspace import objects
+from bonesoup.workspace import dvc_lock, objects
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def stored(tracked, tmp_path) -> Path:
 
 
 def outs(root: Path) -> dict[str, str]:
-    return {out.path: out.name for out in objects.outs((root / "dvc.lock").read_text())}
+    return {out.path: out.name for out in dvc_lock.outs(root / "dvc.lock")}
 
 
 def corrupt(path: Path) -> None:

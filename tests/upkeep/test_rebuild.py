@@ -53,7 +53,7 @@ def origin(root: Path, path: str = "rows.jsonl", digest: str | None = None, chan
         "sha256": {path: digest or file_digest(root / path), "out/sft": "0"},
         "policies": {},
     }
-    return Origin("bonesoup-soup/7", facts, SETTINGS % path, "", changes)
+    return Origin("bonesoup-soup/7", facts, SETTINGS % path, [], changes)
 
 
 def prepare(root: Path, made: Origin, into: Path) -> list[str]:
@@ -168,7 +168,7 @@ def test_differences_of_the_environment_are_named():
 
     now = lineage.environment()
     then = now | {"python": "3.11.1", "packages": now["packages"] | {"torch": "1.0", "gone": "2"}}
-    made = Origin("bonesoup-soup/7", {"environment": then}, "", "", "")
+    made = Origin("bonesoup-soup/7", {"environment": then}, "", [], "")
     assert rebuild.environment_differences(made) == [
         f"python {now['python']}, was 3.11.1",
         "gone is not installed, was 2",

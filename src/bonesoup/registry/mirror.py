@@ -19,9 +19,8 @@ from bonesoup.registry.lineage import Code
 from bonesoup.registry.runs import flatten
 from bonesoup.registry.scores import report_evidence
 from bonesoup.registry.store import Store
-from bonesoup.workspace import declared, objects
+from bonesoup.workspace import declared, dvc_lock
 
-LOCK = "dvc.lock"
 # Artifact of the parent run: the fingerprint of each of its stages.
 STAGES = "stages.json"
 PARENT = "pipeline"
@@ -57,8 +56,7 @@ class StageRun:
 
 def stage_runs(root: Path) -> tuple[list[StageRun], list[str]]:
     """Return the runs of every finished stage, in the order of dvc.yaml, and the names of unfinished stages."""
-    lock = root / LOCK
-    recorded = objects.stages(lock.read_text()) if lock.is_file() else {}
+    recorded = dvc_lock.stages(root / dvc_lock.LOCK)
     finished, missing = [], []
     results = {name: outs for stage in declared.stages(root).values() for name, outs in stage.results().items()}
     for name, outs in results.items():
@@ -151,7 +149,7 @@ def open_parent(store: Store, root: Path, settings: dict, stages: list[StageRun]
     run = runs.opened(store, f"{PARENT} {fingerprint[:8]}", fingerprint, runs.tags(PARENT, "", code))
     if not runs.finished(run):
         runs.log_params(store, run, flatten(settings))
-        for path in [root / "params.yaml", root / LOCK]:
+        for path in [root / "params.yaml", root / dvc_lock.LOCK]:
             if path.exists():
                 store.client.log_artifact(run.info.run_id, str(path))
         if code.dirty:

@@ -17,6 +17,7 @@ from bonesoup.method.preferences import preference_faults
 from bonesoup.paths import MEASURED, METRICS, SOUPS
 from bonesoup.registry import bases, lineage, manifest
 from bonesoup.registry.candidates import CHECKPOINT, Candidate, merge
+from bonesoup.workspace.dvc_lock import LOCK
 
 STEERABLE = Path(__file__).with_name("steerable.py")
 EXAMPLE = "How do I bake bread?"
@@ -136,7 +137,7 @@ def write_lineage(candidate: Candidate, origin: Origin, folder: Path) -> None:
     """Write the folder `lineage` of a version."""
     folder.mkdir()
     (folder / "params.yaml").write_text(origin.settings_text)
-    for path in (origin.root / "dvc.lock", origin.root / METRICS / "report.json", origin.root / MEASURED):
+    for path in (origin.root / LOCK, origin.root / METRICS / "report.json", origin.root / MEASURED):
         if path.exists():
             shutil.copy(path, folder)
     if origin.code.dirty:

@@ -8,7 +8,6 @@ import contextlib
 import subprocess
 import threading
 import time
-from collections import deque
 from pathlib import Path
 
 import psutil
@@ -16,7 +15,7 @@ import psutil
 from bonesoup.settings import profiles
 from bonesoup.study.cells import Cell
 from bonesoup.workspace import checkout, graph
-from bonesoup.workspace.repro import dvc, failure, follow, start_dvc
+from bonesoup.workspace.repro import dvc, follow, start_dvc
 
 
 class Run:
@@ -25,21 +24,26 @@ class Run:
     Attributes:
         clone: its folder.
         stages: the stages that have started or were skipped, in order.
+        fault: why the ended run failed; None if it did not.
     """
 
     def __init__(self, cell: Cell, clone: Path):
         self.cell, self.clone = cell, clone
         self.stages: list[str] = []
-        self._errors: list[str] = []
-        self._last: deque[str] = deque(maxlen=20)
+        self.fault: str | None = None
         self._started = time.monotonic()
         self._process = start_dvc(["--wait-for-lock", "repro", "report"], clone, checkout.variables(clone))
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
     def _listen(self) -> None:
-        for kind, text in follow(self._process):
-            {"error": self._errors, "said": self._last}.get(kind, self.stages).append(text)
+        try:
+            for kind, text in follow(self._process):
+                if kind != "said":
+                    self.stages.append(text)
+        except RuntimeError as error:
+            # The last line advises to repeat the command.
+            self.fault = str(error).rpartition("\n")[0]
 
     @property
     def seconds(self) -> float:
@@ -49,15 +53,7 @@ class Run:
     @property
     def running(self) -> bool:
         """Return True until the process has ended and its output is read."""
-        return self._process.poll() is None or self._listener.is_alive()
-
-    def fault(self) -> str | None:
-        """Return the reason why the ended run failed; None if it did not."""
-        status = self._process.returncode
-        if status < 0 and not self._errors:
-            return f"ended by signal {-status}: was it killed for memory?"
-        lines = self._errors or list(self._last)
-        return failure(self.stages[-1] if self.stages else None, lines).rpartition("\n")[0] if status else None
+        return self._listener.is_alive()
 
     def stop(self) -> None:
         """Kill DVC and the stage that it runs."""

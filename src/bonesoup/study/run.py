@@ -13,7 +13,7 @@ from bonesoup.locks import exclusive
 from bonesoup.paths import MEASURED, METRICS, TIMES
 from bonesoup.study import clones, results, sharing
 from bonesoup.study.cells import Cell, alike, identity
-from bonesoup.workspace import checkout
+from bonesoup.workspace import checkout, dvc_lock
 
 FOLDER = Path("var/study")
 POLL = 1.0
@@ -64,7 +64,7 @@ def run(
             while (waiting or running) and time.monotonic() < deadline:
                 for ended in [item for item in running if not item.running]:
                     running.remove(ended)
-                    name, fault = ended.cell.name, ended.fault() or _collect(study, commit, folder, ended)
+                    name, fault = ended.cell.name, ended.fault or _collect(study, commit, folder, ended)
                     if fault:
                         outcome.failed[name] = fault
                         say(f"{name} failed: {fault}")
@@ -96,9 +96,9 @@ def _now(item: clones.Run) -> str:
 
 def _collect(study: str, commit: str, folder: Path, ended: clones.Run) -> str | None:
     """Write the result of a cell and remove its clone; return the reason if the result is not the cell's."""
-    cell, clone, yaml = ended.cell, ended.clone, YAML(typ="safe")
-    document, lock = (yaml.load((clone / name).read_text()) for name in ("params.yaml", checkout.LOCK))
-    stages, path = lock["stages"], document["data"]["path"]
+    cell, clone = ended.cell, ended.clone
+    document, stages = YAML(typ="safe").load(clone / "params.yaml"), dvc_lock.stages(clone / dvc_lock.LOCK)
+    path = document["data"]["path"]
     read = {entry["path"]: entry["md5"] for entry in stages["prepare"]["deps"]}
     if not alike(identity(document, read.get(path)), cell.identity()):
         return f"it read the {path} of the last commit, which differs from the present one: commit that, or restore it"

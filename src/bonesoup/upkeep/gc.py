@@ -8,7 +8,7 @@ from pathlib import Path
 from mlflow.entities.model_registry import ModelVersion
 
 from bonesoup.registry.manifest import download_lineage
-from bonesoup.workspace import objects
+from bonesoup.workspace import dvc_lock, objects
 from bonesoup.workspace.checkout import CHECKOUTS, git
 
 REMOVING = "Removing "
@@ -32,9 +32,7 @@ def needed(root: Path, kept: list[ModelVersion]) -> set[str]:
     named = set()
     for version in kept:
         with tempfile.TemporaryDirectory(prefix="bonesoup-") as work:
-            lock = download_lineage(version, Path(work)) / "dvc.lock"
-            if lock.is_file():
-                named |= objects.named(lock.read_text())
+            named |= dvc_lock.named(download_lineage(version, Path(work)) / dvc_lock.LOCK)
     return _present(root, named)
 
 

@@ -16,9 +16,10 @@ from bonesoup.registry.manifest import download_lineage
 from bonesoup.registry.store import connect, nothing_lost, tracking_uri
 from bonesoup.registry.versions import find, reference, soup_name
 from bonesoup.settings.profiles import yaml
-from bonesoup.upkeep.verify import ADAPTER, LOCK
+from bonesoup.upkeep.verify import ADAPTER
 from bonesoup.workspace import graph, objects, repro
 from bonesoup.workspace.checkout import borrowed_paths, git, resolve, share_storage, variables
+from bonesoup.workspace.dvc_lock import LOCK, Out, outs
 
 LAST = "report"
 SOURCE_CACHE = "cache-of-the-source"
@@ -30,14 +31,15 @@ class Origin:
 
     Attributes:
         facts: lineage.json.
-        settings, lock: the text of params.yaml and dvc.lock; lock is empty if the version has none.
+        settings: the text of params.yaml.
+        outs: the results that its dvc.lock names.
         changes: git's status and diff, if the tree was not clean.
     """
 
     name: str
     facts: dict
     settings: str
-    lock: str
+    outs: list[Out]
     changes: str
 
     @property
@@ -76,7 +78,7 @@ def read(root: Path, prefix: str, text: str) -> Origin:
             return (folder / name).read_text() if (folder / name).is_file() else ""
 
         facts = read_json(folder / "lineage.json")
-        return Origin(reference(version), facts, content("params.yaml"), content(LOCK), content("changes.diff"))
+        return Origin(reference(version), facts, content("params.yaml"), outs(folder / LOCK), content("changes.diff"))
 
 
 def prepare(root: Path, origin: Origin, into: Path, echo: Callable[[str], None]) -> None:
@@ -208,27 +210,21 @@ def run(into: Path, echo: Callable[[str], None]) -> None:
     Raises:
         RuntimeError: a stage failed; quotes its output.
     """
-    current, errors = None, []
     process = repro.start_dvc(["repro", "--no-run-cache", LAST], into, variables(into))
-    for kind, text in repro.follow(process):
-        if kind == "ran":
-            current = text
-            echo(current)
-        elif kind == "error":
-            errors.append(text)
-        else:
-            echo(f"  {text}")
-    if process.wait():
-        raise RuntimeError(f"in {into}: {repro.failure(current, errors)}")
+    try:
+        for kind, text in repro.follow(process):
+            echo(text if kind == "ran" else f"  {text}")
+    except RuntimeError as error:
+        raise RuntimeError(f"in {into}: {error}") from None
 
 
 def compare(origin: Origin, into: Path) -> list[Compared]:
     """Pair every recorded result with the one in the clone: those that dvc.lock names, then the adapters."""
-    made = {(out.stage, out.path): out.name for out in objects.outs((into / LOCK).read_text())}
+    made = {(out.stage, out.path): out.name for out in outs(into / LOCK)}
     wanted = set(graph.read(into).upstream([LAST]))
     compared = [
         Compared(out.stage, out.path, out.name, made.get((out.stage, out.path)))
-        for out in objects.outs(origin.lock)
+        for out in origin.outs
         if out.stage in wanted
     ]
     return compared + adapters(origin, into)

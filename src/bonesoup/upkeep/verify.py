@@ -11,9 +11,9 @@ from bonesoup.registry import bases, manifest
 from bonesoup.registry.store import connect, nothing_lost, tracking_uri
 from bonesoup.registry.versions import find, reference, soup_name
 from bonesoup.workspace import objects
+from bonesoup.workspace.dvc_lock import LOCK, outs
 from bonesoup.workspace.objects import Objects
 
-LOCK = "dvc.lock"
 WORKSPACE = "workspace"
 LINEAGE = "lineage/lineage.json"
 ADAPTER = "adapter_model.safetensors"
@@ -69,7 +69,7 @@ def workspace(root: Path, cache: Path) -> Checked:
     lock = root / LOCK
     if not lock.is_file():
         raise ValueError(f"{lock} does not exist: `bonesoup run` makes it; or name a version to check")
-    wanted = frozenset(out.name for out in objects.outs(lock.read_text()))
+    wanted = frozenset(out.name for out in outs(lock))
     return Checked(WORKSPACE, 0, [], wanted, objects.examine(cache, wanted))
 
 
@@ -101,8 +101,7 @@ def version(root: Path, registered: ModelVersion, cache: Path) -> Checked:
         # Files that match the list must also match the digests in recipes and lineage.
         if not faults and (folder / LINEAGE).is_file():
             faults = lineage_faults(folder)
-        lock = folder / "lineage" / LOCK
-        wanted = frozenset(out.name for out in objects.outs(lock.read_text())) if lock.is_file() else frozenset()
+        wanted = frozenset(out.name for out in outs(folder / "lineage" / LOCK))
         count = len(manifest.names(folder))
     return Checked(reference(registered), count, faults, wanted, objects.examine(cache, wanted), listed)
 
@@ -144,9 +143,8 @@ def mend(root: Path, cache: Path, restored: dict[str, str]) -> list[str]:
     Args:
         restored: name of an object -> MD5 of its corrupted content.
     """
-    lock = root / LOCK
     stale = []
-    for out in objects.outs(lock.read_text()) if lock.is_file() else []:
+    for out in outs(root / LOCK):
         if not objects.object_path(cache, out.name).is_file():
             continue
         top = root / out.path

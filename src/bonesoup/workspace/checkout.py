@@ -18,10 +18,10 @@ from ruamel.yaml import YAML
 from bonesoup.files import appearing
 from bonesoup.locks import exclusive
 from bonesoup.workspace.declared import check_settings
+from bonesoup.workspace.dvc_lock import LOCK
 from bonesoup.workspace.repro import environment
 
 CHECKOUTS = Path("var/checkouts")
-LOCK = "dvc.lock"
 
 
 def folder(source: Path, name: str) -> Path:
@@ -126,7 +126,7 @@ def borrowed_paths(source: Path, checkout: Path) -> dict[str, str]:
 
     A file that DVC tracks is left out: the checkout gets the version that its commit names.
     """
-    settings = YAML(typ="safe").load((checkout / "params.yaml").read_text())
+    settings = YAML(typ="safe").load(checkout / "params.yaml")
     named = {"data.path": settings["data"]["path"], "model.source": settings["model"]["source"]}
     for objective, reward in settings["rewards"].items():
         named |= {f"rewards.{objective}.{key}": reward[key] for key in ("source", "model") if key in reward}
@@ -140,25 +140,6 @@ def borrowed_paths(source: Path, checkout: Path) -> dict[str, str]:
         and not (checkout / f"{path}.dvc").exists()
         and (source / path).exists()
     }
-
-
-def lock_entry(checkout: Path, stage: str) -> dict:
-    """Return what a checkout's dvc.lock records of a stage; empty if it has not run."""
-    lock = checkout / LOCK
-    return _lock(lock)["stages"].get(stage, {}) if lock.is_file() else {}
-
-
-def take_entry(checkout: Path, stage: str, entry: dict) -> None:
-    """Write another machine's record of a stage into a checkout's dvc.lock; no dvc command may be running there."""
-    lock = checkout / LOCK
-    records = _lock(lock) if lock.is_file() else {"schema": "2.0", "stages": {}}
-    records["stages"][stage] = entry
-    with appearing(lock) as temporary, open(temporary, "w") as out:
-        YAML(typ="safe").dump(records, out)
-
-
-def _lock(path: Path) -> dict:
-    return YAML(typ="safe").load(path.read_text())
 
 
 def variables(checkout: Path) -> dict[str, str]:

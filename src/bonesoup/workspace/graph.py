@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bonesoup.imports import PACKAGE, closure
-from bonesoup.workspace.repro import dvc
+from bonesoup.workspace.repro import check_targets, dvc
 
 # The part of a stage's deps that `make graph` writes.
 CODE = re.compile(r"^( +)# Code: written by `make graph`\n(?:\1- src/.*\n)*", re.MULTILINE)
@@ -34,17 +34,12 @@ class Graph:
         Raises:
             ValueError: there is no such stage.
         """
-        wanted = {name for stage in stages for name in self._named(stage)} or set(self.needs)
+        check_targets(stages, list(self.needs))
+        wanted = {name for name in self.needs if not stages or {name, name.split("@")[0]} & set(stages)}
         for name in reversed(self.needs):
             if name in wanted:
                 wanted.update(self.needs[name])
         return [name for name in self.needs if name in wanted]
-
-    def _named(self, stage: str) -> list[str]:
-        names = [name for name in self.needs if stage in (name, name.split("@")[0])]
-        if not names:
-            raise ValueError(f"no stage {stage!r}; there are: {', '.join(self.needs)}")
-        return names
 
     def downstream(self, stages: set[str]) -> set[str]:
         """Return `stages` and everything that depends on them, directly or not."""

@@ -1,4 +1,4 @@
-"""Objects of the DVC cache: the names in a dvc.lock, their check against the content, and a fetch from the remote.
+"""Objects of the DVC cache: check their content against their names, and fetch them from the remote.
 
 The name of an object is the MD5 of its content. A folder is an object too, named MD5.dir: a JSON list of its files.
 """
@@ -10,21 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from bonesoup.files import md5
-from bonesoup.paths import REGISTERED
 from bonesoup.workspace.checkout import share_storage
 from bonesoup.workspace.repro import dvc
 
 FOLDER = ".dir"
-
-
-@dataclass(frozen=True)
-class Out:
-    stage: str
-    path: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -38,33 +28,6 @@ class Objects:
     sound: frozenset[str]
     corrupted: dict[str, str]
     missing: frozenset[str]
-
-
-def stages(lock: str) -> dict[str, dict]:
-    """Return the record of every stage in the text of a dvc.lock."""
-    return (YAML(typ="safe").load(lock) or {}).get("stages") or {}
-
-
-def outs(lock: str) -> list[Out]:
-    """List the results that the text of a dvc.lock names and the cache holds."""
-    return [
-        Out(stage, out["path"], out["md5"])
-        for stage, facts in stages(lock).items()
-        for out in facts.get("outs", [])
-        # dvc.yaml keeps this out of the cache.
-        if "md5" in out and out["path"] != REGISTERED.as_posix()
-    ]
-
-
-def named(lock: str) -> set[str]:
-    """Return all objects that the text of a dvc.lock names: results, and inputs that DVC tracks."""
-    return {
-        item["md5"]
-        for facts in stages(lock).values()
-        for kind in ("deps", "outs")
-        for item in facts.get(kind, [])
-        if "md5" in item
-    }
 
 
 def cache(root: Path) -> Path:

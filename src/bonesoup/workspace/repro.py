@@ -130,27 +130,22 @@ def reproduce(targets: list[str], echo: Callable[[str], None]) -> None:
     """
     names = [name for stage in stages(Path(".")).values() for name in stage.names]
     check_targets(targets, names)
-    total, seen, started, current, errors = len(names), 0, time.monotonic(), None, []
+    total, seen, started = len(names), 0, time.monotonic()
     process = start_dvc(["repro", *targets], Path("."), environment())
     try:
         for kind, text in follow(process):
             if kind == "ran":
-                seen, current = seen + 1, text
+                seen += 1
                 echo(f"[bold][{seen}/{total}] {text}[/bold]  ({time.monotonic() - started:.0f} s so far)")
             elif kind in SKIPS:
                 seen += 1
                 echo(f"[dim][{seen}/{total}] {text}: {SKIPS[kind]}[/dim]")
-            elif kind == "error":
-                errors.append(text)
             else:
                 echo(escape(text))
-        process.wait()
     except KeyboardInterrupt:
         # The terminal has sent the signal to DVC and the stage too: wait for both to end, and drop their last output.
         process.communicate()
         raise
-    if process.returncode:
-        raise RuntimeError(failure(current, errors))
 
 
 def failure(stage: str | None, lines: list[str]) -> str:
@@ -174,27 +169,41 @@ def start_dvc(arguments: list[str], root: Path, variables: dict[str, str]) -> su
     )
 
 
-def follow(process: subprocess.Popen) -> Iterator[tuple[str, str]]:
-    """Follow the output of `dvc repro`: yield ("ran" | "unchanged" | "restored", stage) or ("said" | "error", line).
+class Busy(RuntimeError):
+    """Another DVC command holds what this one needs; trying again may help."""
 
-    "ran" comes when a stage starts. Everything after the first error belongs to it.
+
+def follow(process: subprocess.Popen, stage: str | None = None) -> Iterator[tuple[str, str]]:
+    """Follow `dvc repro` to its end: yield ("ran" | "unchanged" | "restored", stage) or ("said", line).
+
+    "ran" comes when a stage starts. Everything after the first error belongs to its message.
+
+    Args:
+        stage: the stage it runs, if it is only one.
+
+    Raises:
+        Busy: the repository's lock, or a file of a stage, is held by another command.
+        RuntimeError: a stage or DVC itself failed; its message.
     """
-    failed = False
+    errors, last = [], deque(maxlen=20)
     for line in process.stdout:
         line = line.rstrip("\n")
         if match := RUNNING.match(line):
-            yield "ran", match[1]
+            stage = match[1]
+            yield "ran", stage
         elif match := SKIPPED.match(line):
             yield "unchanged" if match[2].startswith("didn't") else "restored", match[1]
-        elif failed or ERROR.match(line):
-            failed = True
-            yield "error", line
+        elif errors or ERROR.match(line):
+            errors.append(line)
         elif line and not NOISE.match(line):
+            last.append(line)
             yield "said", line
-
-
-class Busy(RuntimeError):
-    """Another DVC command holds what this one needs; trying again may help."""
+    status = process.wait()
+    if status < 0:
+        errors = errors or [f"ended by signal {-status}: was it killed for memory?"]
+    if status:
+        message = failure(stage, errors or list(last))
+        raise (Busy if BUSY.search(message) else RuntimeError)(message)
 
 
 def reproduce_one(
@@ -212,25 +221,16 @@ def reproduce_one(
         echo: called with each line as it is printed.
         begun: called when the stage starts, if it is not skipped.
 
-    Raises:
-        Busy: the repository's lock, or a file of the stage, is held by another command.
-        RuntimeError: the stage failed; its message.
+    Errors are those of `follow`.
     """
-    outcome, errors, last = "unchanged", [], deque(maxlen=20)
-    process = start_dvc(["--wait-for-lock", "repro", "--single-item", stage], root, variables)
-    for kind, text in follow(process):
-        if kind == "error":
-            errors.append(text)
-        elif kind == "said":
-            last.append(text)
+    outcome = "unchanged"
+    for kind, text in follow(start_dvc(["--wait-for-lock", "repro", "--single-item", stage], root, variables), stage):
+        if kind == "said":
             echo(text)
         else:
             outcome = kind
             if kind == "ran":
                 begun()
-    if process.wait():
-        message = failure(stage, errors or list(last))
-        raise Busy(message) if BUSY.search(message) else RuntimeError(message)
     return outcome
 
 

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -22,22 +22,16 @@ UNKNOWN_PEAK = 2**31
 BUSY_PAUSE, BUSY_TRIES = 2.0, 60
 
 
-@dataclass(frozen=True)
-class Slots:
-    """Places for stages to run at once, each with a GPU to itself if there are any.
+# One entry for each stage that may start now: its device, None on a CPU.
+Slots = queue.SimpleQueue[str | None]
 
-    Attributes:
-        free: one entry for each stage that may start now: its device, None on a CPU.
-    """
 
-    free: queue.SimpleQueue = field(default_factory=queue.SimpleQueue)
-
-    @classmethod
-    def of(cls, devices: Sequence[str | None]) -> "Slots":
-        slots = cls()
-        for device in devices:
-            slots.free.put(device)
-        return slots
+def slots(devices: Sequence[str | None]) -> Slots:
+    """Make places for stages to run at once, each with a GPU to itself if there are any."""
+    free: Slots = queue.SimpleQueue()
+    for device in devices:
+        free.put(device)
+    return free
 
 
 def devices(settings: Settings, jobs: int | None = None) -> list[str | None]:
@@ -83,12 +77,12 @@ def run_one(
     begun: Callable[[], None] = lambda: None,
 ) -> str:
     """Run one stage in a free slot; arguments, result and errors are those of `repro.reproduce_one`."""
-    device = slots.free.get()
+    device = slots.get()
     try:
         chosen = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         return repro.reproduce_one(stage, root, {**variables, **chosen}, echo, begun)
     finally:
-        slots.free.put(device)
+        slots.put(device)
 
 
 @dataclass(frozen=True)
@@ -138,7 +132,7 @@ class _Run:
         self, work: Work, devices: Sequence[str | None], echo: Callable[[str], None], show: Callable[[str], None]
     ):
         self.needs, self.echo, self.show = work.needs, echo, show
-        self.limit, self.slots = len(devices), Slots.of(devices)
+        self.limit, self.slots = len(devices), slots(devices)
         self.waiting = [name for name in work.needs if name in work.due]
         self.running: dict[Future, tuple[str, float]] = {}
         self.peaks = _peaks()
