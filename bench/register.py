@@ -28,7 +28,7 @@ def main() -> None:
         # Makes the database; a new one takes several seconds once.
         connect(root, settings.register_.name)
         start = time.monotonic()
-        named = (settings.register_, settings.objectives, settings.preferences)
+        named = (settings.register_, settings.preferences)
         register_all(root, params.PARAMS.read_text(), *named, lines.append)
         total = time.monotonic() - start
     timings = {match["name"]: float(match["seconds"]) for line in lines if (match := REGISTERED.match(line))}

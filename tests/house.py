@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniature import LEADS, OBJECTIVES, make_fronts, make_soups
+from miniature import LEADS, make_fronts, make_soups
 
 from bonesoup.files import digest
 from bonesoup.promotion import champion
@@ -41,7 +41,7 @@ class House:
         objects.dvc(self.root, "commit", "--force", "--quiet")
         (self.root / "scratch/policies" / self.fingerprint() / "adapter").mkdir(parents=True)
         register = Register(name="bonesoup", merged=["balanced"])
-        register_all(self.root, self.text, register, OBJECTIVES, self.preferences, lambda line: None)
+        register_all(self.root, self.text, register, self.preferences, lambda line: None)
 
     def fingerprint(self) -> str:
         return digest(self.runs)

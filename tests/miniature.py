@@ -284,7 +284,7 @@ def registered(miniature, empty_store):
 
     def again(settings_text=miniature.settings_text, merged=("balanced", "careful")):
         register = Register(name="bonesoup", merged=list(merged))
-        return register_all(miniature.root, settings_text, register, OBJECTIVES, miniature.preferences, lines.append)
+        return register_all(miniature.root, settings_text, register, miniature.preferences, lines.append)
 
     copied(empty_store, miniature.root / LOCAL_DATABASE)
     with pytest.MonkeyPatch.context() as patch:
@@ -324,7 +324,7 @@ def played(miniature, empty_store, tmp_path_factory) -> League:
             if seed == 4:
                 (root / "mlflow/model-card.md").write_text((root / "mlflow/model-card.md").read_text() + "\n")
             register = Register(name="league", merged=["balanced"])
-            register_all(root, text, register, OBJECTIVES, miniature.preferences, lambda line: None)
+            register_all(root, text, register, miniature.preferences, lambda line: None)
         return League(folder / "run-1", uri, connect(folder / "run-1", "league"))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from miniature import OBJECTIVES, another, copied, using
+from miniature import another, copied, using
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
@@ -42,7 +42,7 @@ class Registry:
     def register(self, root: Path, name: str = "bonesoup", merged=()) -> dict:
         register = Register(name=name, merged=list(merged))
         text = self.project.settings_text.replace("name: bonesoup", f"name: {name}")
-        return register_all(root, text, register, OBJECTIVES, self.project.preferences, lambda line: None)
+        return register_all(root, text, register, self.project.preferences, lambda line: None)
 
     @property
     def bytes(self) -> int:

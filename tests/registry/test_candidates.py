@@ -43,7 +43,7 @@ def test_the_soup_that_the_settings_name_is_registered_without_its_corrections(c
     """A correction is no policy by itself: it adds to the soup that it was trained from."""
     root, settings = curved
     register = Register(name="b", method="curved", merged=["balanced", "careful"])
-    listed = candidates(root, settings, register, OBJECTIVES, miniature.preferences, None)
+    listed = candidates(root, settings, register, miniature.preferences, None)
     by_name = {candidate.name: candidate for candidate in listed}
     assert list(by_name) == ["b-curve-1", "b-curve-2", "b-soup", "b-merged-balanced", "b-merged-careful"]
     assert by_name["b-soup"].soup["mapping"] == "curved"
@@ -80,4 +80,4 @@ def test_merged_weights_of_coefficients_that_do_not_sum_to_one(curved, tmp_path)
 def test_a_soup_that_the_run_did_not_make_is_not_registered(miniature):
     settings = YAML(typ="safe").load(miniature.settings_text)
     register = Register(name="b", method="lattice", merged=[])
-    assert candidates(miniature.root, settings, register, OBJECTIVES, miniature.preferences, None) == []
+    assert candidates(miniature.root, settings, register, miniature.preferences, None) == []

@@ -74,7 +74,7 @@ def store(uri: str | None):
 
 def register(root: Path, project) -> dict:
     settings = Register(name="bonesoup", merged=["balanced"])
-    return register_all(root, project.settings_text, settings, OBJECTIVES, project.preferences, lambda line: None)
+    return register_all(root, project.settings_text, settings, project.preferences, lambda line: None)
 
 
 def card(folder: Path) -> str:

@@ -63,7 +63,7 @@ def test_a_dead_server_loses_nothing(project, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     lines = []
     register = Register(name="bonesoup", merged=["balanced"])
-    call = (project.root, project.settings_text, register, ["helpful", "harmless"], project.preferences, lines.append)
+    call = (project.root, project.settings_text, register, project.preferences, lines.append)
     start = time.monotonic()
     with pytest.raises(ConnectionError, match="Nothing is lost"):
         register_all(*call)

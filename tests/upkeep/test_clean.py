@@ -6,8 +6,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from house import House
-from miniature import OBJECTIVES, make_soups
+from miniature import make_soups
 
 from bonesoup.promotion import champion
 from bonesoup.registry.register import register_all
@@ -16,7 +15,7 @@ from bonesoup.registry.versions import PREVIOUS, reference, versions
 from bonesoup.settings import params
 from bonesoup.settings.schema import Register
 from bonesoup.upkeep import clean, leftovers, retention, verify
-from bonesoup.workspace import objects
+from bonesoup.workspace import dvc_lock, objects
 
 pytestmark = pytest.mark.slow
 # Kinds of versions that are no models.
@@ -45,8 +44,8 @@ def test_after_any_clean_aliases_and_rollback_targets_verify_and_the_disk_does_n
             assert house.sound(previous), "a rollback finds its target whole"
         answers = mlflow.pyfunc.load_model(f"models:/{reference(now)}").predict(["Please explain baking"])
         assert len(answers) == 1
-        needed = objects.named(lineage_lock(house, reference(now)))
-        data = next(iter(needed - {out.name for out in objects.outs(lineage_lock(house, reference(now)))}))
+        needed = dvc_lock.named(lineage_lock(reference(now)))
+        data = next(iter(needed - {out.name for out in dvc_lock.outs(lineage_lock(reference(now)))}))
         assert objects.object_path(objects.cache(house.root), data).is_file(), "a rebuild finds its data"
         sizes.append(sum(leftovers.bytes_of(house.root / part) for part in (".dvc/cache", "var/mlartifacts")))
     # 3 is champion once more, and 1 was before it.
@@ -55,9 +54,8 @@ def test_after_any_clean_aliases_and_rollback_targets_verify_and_the_disk_does_n
     assert [path.name for path in (house.root / "scratch/policies").iterdir() if path.is_dir()] == [house.fingerprint()]
 
 
-def lineage_lock(house: House, name: str) -> str:
-    folder = mlflow.artifacts.download_artifacts(f"models:/{name}/lineage")
-    return (Path(folder) / "dvc.lock").read_text()
+def lineage_lock(name: str) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{name}/lineage")) / dvc_lock.LOCK
 
 
 def test_files_records_and_runs_of_what_goes_are_gone(house):
@@ -183,7 +181,7 @@ def test_what_no_registration_of_this_project_made_is_left_alone(house):
     register = Register(name="bonesoup-merged", merged=[])
     for seed in (7, 8):
         make_soups(house.root / "out", seed)
-        register_all(house.root, house.text, register, OBJECTIVES, house.preferences, lambda line: None)
+        register_all(house.root, house.text, register, house.preferences, lambda line: None)
     sources = {reference(v): v.source for v in client.search_model_versions() if v.name.startswith("bonesoup-merged-")}
     sources = {name: source for name, source in sources.items() if not name.startswith("bonesoup-merged-balanced/")}
     assert {"bonesoup-merged-soup/1", "bonesoup-merged-soup/2", "bonesoup-merged-backbone-1/1"} <= sources.keys()

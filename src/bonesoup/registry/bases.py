@@ -16,6 +16,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from requests.exceptions import RequestException
 from ruamel.yaml import YAML
 
@@ -66,7 +67,8 @@ def publish(
         digest: SHA-256 of `folder`.
     """
     client = store.client
-    expected = {path.relative_to(folder).as_posix(): path.stat().st_size for path in _files(folder)}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    expected = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     have = copies(client, digest)
     for version in have:
         if _whole(client, version, digest, expected):
@@ -84,34 +86,16 @@ def publish(
     return version
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
-
-
 def _whole(client: MlflowClient, version: ModelVersion, digest: str, expected: dict[str, int]) -> bool:
     """Return True if a copy is intact: in a file store by its content, elsewhere by names and sizes of its files."""
     try:
-        place = local_folder(client.get_run(version.run_id).info.artifact_uri)
+        uri = client.get_run(version.run_id).info.artifact_uri
+        place = local_folder(uri)
+        if place and (place / KIND).is_dir():
+            return file_digest(place / KIND) == digest
+        return sizes(f"{uri}/{KIND}") == expected
     except MlflowException:
-        return False  # its run is gone
-    if place and (place / KIND).is_dir():
-        return file_digest(place / KIND) == digest
-    return _sizes(client, version.run_id) == expected
-
-
-def _sizes(client: MlflowClient, run_id: str) -> dict[str, int]:
-    """Map the files of a copy to their sizes; empty if they cannot be listed."""
-    sizes, todo = {}, [KIND]
-    try:
-        while todo:
-            for item in client.list_artifacts(run_id, todo.pop()):
-                if item.is_dir:
-                    todo.append(item.path)
-                else:
-                    sizes[item.path.removeprefix(f"{KIND}/")] = item.file_size
-    except MlflowException:
-        return {}
-    return sizes
+        return False  # its run is gone, or its files cannot be listed
 
 
 def named(folder: Path) -> str | None:
@@ -191,6 +175,22 @@ def _download(version: ModelVersion, into: Path) -> None:
     else:
         mlflow.artifacts.download_artifacts(f"models:/{reference(version)}", dst_path=str(into))
         (into / ADDED).unlink(missing_ok=True)
+
+
+def sizes(uri: str) -> dict[str, int]:
+    """Map the files at a URI, by relative path, to their sizes in bytes.
+
+    Raises:
+        MlflowException: they cannot be listed.
+    """
+    repository, listed, todo = get_artifact_repository(uri), {}, [None]
+    while todo:
+        for item in repository.list_artifacts(todo.pop()):
+            if item.is_dir:
+                todo.append(item.path)
+            else:
+                listed[item.path] = item.file_size or 0
+    return listed
 
 
 def local_folder(uri: str) -> Path | None:

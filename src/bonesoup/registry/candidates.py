@@ -61,7 +61,6 @@ def candidates(
     root: Path,
     settings: dict,
     register: Register,
-    objectives: list[str],
     preferences: dict[str, dict[str, float]],
     yardstick: str | None,
 ) -> list[Candidate]:
@@ -73,11 +72,11 @@ def candidates(
     """
     if register.method == AUTO and not (root / CHOICE).is_file():
         return []
-    prefix, method = register.name, chosen_method(register, root)
+    prefix, method, objectives = register.name, chosen_method(register, root), settings["objectives"]
     if not (root / SOUPS / f"{method}.json").is_file():
         return []
     raw, soup = _recipe(root, method)
-    at = _evidence_at(root, method, settings, objectives)
+    at = _evidence_at(root, method, settings)
     base = file_digest(soup.base)
     adapter_folders = {policy.slot: policy.path for policy in soup.policies}
 
@@ -137,13 +136,13 @@ def merge(root: Path, method: str, coefficients: dict[str, float], out: Path) ->
     fold(soup.base, concatenate(parts), out)
 
 
-def _evidence_at(root: Path, method: str, settings: dict, objectives: list[str]) -> Callable[[Any], Evidence]:
+def _evidence_at(root: Path, method: str, settings: dict) -> Callable[[Any], Evidence]:
     """Return a function that maps a preference [objective] to the soup's mean scores; empty off the evaluation grid."""
     file = root / FRONTS / method / "samples.parquet"
     if not file.is_file():
         return lambda preference: {}
+    objectives, evaluation = settings["objectives"], settings["evaluation"]
     front = read_front(file, method, objectives)
-    evaluation = settings["evaluation"]
     statistics = Statistics(evaluation["bootstrap"], evaluation["confidence"], settings["seed"])
     weights = statistics.weights(len(front.prompts))
 

@@ -31,7 +31,6 @@ def register_all(
     root: Path,
     settings_text: str,
     register: Register,
-    objectives: list[str],
     preferences: dict[str, dict[str, float]],
     echo: Callable[[str], None],
 ) -> dict:
@@ -44,7 +43,7 @@ def register_all(
         root: the project's folder; files are read from its out/.
         settings_text: params.yaml, valid.
         register: the soup to register, name of experiment and models, preferences to register as merged weights.
-        preferences: named preferences over `objectives`.
+        preferences: named preferences.
         echo: called with each line of progress.
 
     Returns:
@@ -55,7 +54,7 @@ def register_all(
         ConnectionError: the store does not answer; nothing is lost.
         RuntimeError: the store refuses a request; nothing is lost.
     """
-    root = Path(root).absolute()
+    root = root.absolute()
     settings = YAML(typ="safe").load(settings_text)
     uri = tracking_uri(root)
     store = connect(root, register.name)
@@ -63,9 +62,8 @@ def register_all(
     stages, missing = mirror.stage_runs(root)
     measure = _yardstick(root, settings, echo)
     measure_digest = measure.digest if measure else None
-    wanted = candidates(root, settings, register, objectives, preferences, measure_digest)
-    code = lineage.code(root)
-    models = {}
+    wanted = candidates(root, settings, register, preferences, measure_digest)
+    code, models = lineage.code(root), {}
     with nothing_lost(uri):
         parent = mirror.open_parent(store, root, settings, stages, code)
         sent, had = mirror.send_all(store, stages, parent, code, echo)
@@ -75,16 +73,15 @@ def register_all(
                 echo(f"yardstick {measure.digest} adopted: the first of {register.name}")
             have = {candidate.name: existing(store, candidate) for candidate in wanted}
             base = _base(store, register.name, root, wanted, have, code, echo)
-            digests, pipeline = lineage.digests(root, settings), _pipeline(store, wanted, parent)
+            digests, pipeline = lineage.digests(root, settings), _pipeline(wanted, have, parent)
             origin = Origin(root, settings_text, settings, preferences, code, digests, measure_digest, pipeline, base)
-        for candidate in wanted:
-            known = have[candidate.name]
-            start = time.monotonic()
-            version = known or add(store, candidate, origin, parent)
-            models[candidate.name] = {"version": int(version.version), "new": known is None}
-            if known is None:
-                echo(f"{candidate.name}: version {version.version} registered ({time.monotonic() - start:.1f} s)")
-        if wanted:
+            for candidate in wanted:
+                known = have[candidate.name]
+                start = time.monotonic()
+                version = known or add(store, candidate, origin, parent)
+                models[candidate.name] = {"version": int(version.version), "new": known is None}
+                if known is None:
+                    echo(f"{candidate.name}: version {version.version} registered ({time.monotonic() - start:.1f} s)")
             # `bonesoup clean` may have deleted the base while no version named it yet.
             _base(store, register.name, root, wanted, have, code, echo)
         store.client.set_terminated(parent.info.run_id, "FINISHED")
@@ -107,13 +104,12 @@ def _yardstick(root: Path, settings: dict, echo: Callable[[str], None]) -> yards
     return present
 
 
-def _pipeline(store: Store, wanted: list[Candidate], parent: Run) -> str:
+def _pipeline(wanted: list[Candidate], have: dict[str, ModelVersion | None], parent: Run) -> str:
     """Return the tag that ties these versions: the parent's fingerprint, or the tag of the same soup registered before.
 
     A setting that changes no version still makes a new parent; a merged model added then belongs to the existing soup.
     """
-    soup = next(candidate for candidate in wanted if candidate.kind == "soup")
-    known = existing(store, soup)
+    known = next(have[candidate.name] for candidate in wanted if candidate.kind == "soup")
     return (known and known.tags.get("pipeline")) or parent.data.tags[FINGERPRINT]
 
 

@@ -1,11 +1,13 @@
 """Registered versions: how people name them, how to look them up, and which models belong to a project."""
 
 import re
+from collections.abc import Callable, Iterator
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.store.entities import PagedList
 
 from bonesoup.method.methods import METHODS
 from bonesoup.registry.store import Store
@@ -68,17 +70,22 @@ def find(client: MlflowClient, text: str, default_model: str) -> ModelVersion:
 
 def versions(client: MlflowClient, model: str) -> list[ModelVersion]:
     """List every version of a model with its aliases, oldest first; empty if there is no such model."""
-    have, token = [], None
-    while True:
-        page = client.search_model_versions(f"name='{model}'", max_results=1000, page_token=token)
-        have += page
-        if not (token := page.token):
-            break
+    have = list(pages(lambda token: client.search_model_versions(f"name='{model}'", page_token=token)))
     # A search result has no aliases.
     aliases = client.get_registered_model(model).aliases if have else {}
     for version in have:
         version.aliases = [name for name, number in aliases.items() if str(number) == str(version.version)]
     return sorted(have, key=lambda version: int(version.version))
+
+
+def pages(search: Callable[[str | None], PagedList]) -> Iterator:
+    """Yield every item of a search, which takes the token of a page."""
+    token = None
+    while True:
+        page = search(token)
+        yield from page
+        if not (token := page.token):
+            return
 
 
 def newest_soup(client: MlflowClient, prefix: str) -> ModelVersion:
@@ -122,7 +129,8 @@ def models(store: Store, prefix: str) -> list[RegisteredModel]:
     from the same run as one of the soup.
     """
     # `_` is a wildcard of LIKE, so names are matched again here.
-    candidates = store.client.search_registered_models(f"name LIKE '{prefix}-%'", max_results=1000)
+    like = f"name LIKE '{prefix}-%'"
+    candidates = list(pages(lambda token: store.client.search_registered_models(like, page_token=token)))
     soups = [model.name for model in candidates if model.tags.get("kind") == "soup"]
     others = tuple(f"{name.removesuffix('-soup')}-merged-" for name in soups if name != soup_name(prefix))
 

@@ -19,7 +19,6 @@ def send(settings: Settings) -> dict:
         Path("."),
         PARAMS.read_text(),
         settings.register_,
-        settings.objectives,
         settings.preferences,
         echo=lambda line: print(line, flush=True),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bonesoup.locks import exclusive
+from bonesoup.registry.bases import sizes
 from bonesoup.registry.store import Store, connect, database_file, nothing_lost, shown, tracking_uri
 from bonesoup.registry.versions import soup_name
 from bonesoup.settings.schema import Settings
@@ -45,9 +46,9 @@ class Plan:
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Map each part to the number of things to delete and their bytes."""
         going = self.retention or Retention([])
-        models = sum(disposal.size(model.artifact_location) for model in going.models)
+        models = sum(sum(sizes(model.artifact_location).values()) for model in going.models)
         # The files of a base lie in its run.
-        runs = sum(disposal.size(run.info.artifact_uri) for run in going.runs)
+        runs = sum(sum(sizes(run.info.artifact_uri).values()) for run in going.runs)
         return {
             "versions and the models behind them": (max(len(going.versions), len(going.models)), models),
             "MLflow runs": (len(going.runs), runs),

@@ -63,18 +63,3 @@ def delete_files(artifacts: str) -> None:
     if folder := local_folder(artifacts):
         with contextlib.suppress(OSError):
             folder.parent.rmdir()
-
-
-def size(artifacts: str) -> int:
-    """Count the bytes of the files of a run or model at the URI `artifacts`."""
-    if folder := local_folder(artifacts):
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    repository = get_artifact_repository(artifacts)
-    total, todo = 0, [None]
-    while todo:
-        for item in repository.list_artifacts(todo.pop()):
-            if item.is_dir:
-                todo.append(item.path)
-            else:
-                total += item.file_size or 0
-    return total

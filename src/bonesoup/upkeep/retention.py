@@ -7,7 +7,6 @@ everything else are left alone: only what a registration of this project made ca
 """
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import mlflow
@@ -19,7 +18,7 @@ from bonesoup.registry.bases import BASE, DIGEST, STAGE
 from bonesoup.registry.mirror import PARENT, STAGES
 from bonesoup.registry.runs import FINGERPRINT
 from bonesoup.registry.store import Store
-from bonesoup.registry.versions import PREVIOUS, models, reference, soup_name, versions
+from bonesoup.registry.versions import PREVIOUS, models, pages, reference, soup_name, versions
 
 # Sources of a version: as registered, and as a copy of another version.
 MODEL = re.compile(r"models:/+m-[0-9a-f]+")
@@ -208,13 +207,3 @@ def all_runs(store: Store, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
 
 def all_models(store: Store) -> list[LoggedModel]:
     return list(pages(lambda token: store.client.search_logged_models([store.experiment], page_token=token)))
-
-
-def pages(call: Callable) -> Iterator:
-    """Yield every item of a paged search."""
-    token = None
-    while True:
-        page = call(token)
-        yield from page
-        if not (token := page.token):
-            return
