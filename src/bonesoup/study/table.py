@@ -1,16 +1,17 @@
 """The results of a study in Markdown: each method against Rewarded Soup in each setting, over seeds."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import zip_longest
 
 from bonesoup.evaluation.tables import COSTS, label
 from bonesoup.evaluation.units import UNITS
-from bonesoup.method.methods import BASELINE, METHODS, ORACLE, SFT, title
+from bonesoup.method.methods import BASELINE, ORACLE, SFT, title
 from bonesoup.study import cells as plans
 from bonesoup.study import predictions, results
+from bonesoup.study.groups import Group, grouped
 from bonesoup.study.results import DIFFERENCES, INTERIOR, RATIOS
-from bonesoup.study.statistics import geometric, mean
-from bonesoup.study.writing import NONE, over_seeds, rendered, written
+from bonesoup.study.statistics import Mean, geometric, mean
+from bonesoup.study.writing import NONE, averaged, over_seeds, rendered, written
 
 COMPARED = {
     "Vertices": "inner_product_vertex",
@@ -24,8 +25,10 @@ REGIONS = {
     "at the vertices": COMPARED["Vertices"],
 }
 # Columns of the differences that go into a separate table.
-EFFECTS = ("d_z, gold", "d_z, judge", "d_z, learned")
-DETAILS = (*EFFECTS, "prompts ±", "Controllability", "KL", "HV ratio", "above the second")
+DETAILS = (
+    *("d_z, gold", "d_z, judge", "d_z, learned"),
+    *("prompts ±", "Controllability", "KL", "HV ratio", "above the second"),
+)
 LEVELS = ("inner_product_interior", "inner_product_vertex", "inner_product", "controllability", "kl", "tokens")
 SPENT = {
     "training_cpu": "Training, CPU s",
@@ -34,25 +37,6 @@ SPENT = {
     "answering": "Answering, s",
     "peak_mb": "Peak, MB",
 }
-
-
-@dataclass(frozen=True)
-class Group:
-    """The cells of a setting that have a method, and the grid it is compared on: the largest it answers."""
-
-    setting: str
-    method: str
-    cells: tuple[dict, ...]
-    grid: str
-
-    def values(self, unit: str, kind: str, metric: str, method: str | None = None) -> list[list[float]]:
-        """Return [value, low, high] of each seed that has the metric."""
-        blocks = [cell["grids"][self.grid].get(unit, {}).get(kind, {}) for cell in self.cells]
-        return [
-            methods[method or self.method][metric]
-            for methods in blocks
-            if metric in methods.get(method or self.method, {})
-        ]
 
 
 def of_study(study: str) -> str:
@@ -78,16 +62,16 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     """
     if not cells:
         raise ValueError("no cell is finished: `bonesoup study` runs them")
-    listed = groups(settings, cells)
+    listed = grouped(settings, cells)
     against = [group for group in listed if group.method not in (BASELINE, SFT)]
-    gaps = differences(against)
+    gaps = [difference(group) for group in against]
     order = list(dict.fromkeys(group.setting for group in listed))
     parts = [
         f"**Against {title(BASELINE)}, paired by seed**",
         rendered([{key: text for key, text in row.items() if key not in DETAILS} for row in gaps]),
-        verdicts(against),
+        each_method(against, verdict),
         f"**Settings in which a method is not better than {title(BASELINE)}**, by the interval over seeds",
-        shortfalls(against),
+        each_method(against, shortfall),
         scales(order, cells),
         "**The same differences: effect sizes and other metrics**",
         rendered([{key: row[key] for key in ("setting", "method", *DETAILS) if key in row} for row in gaps]),
@@ -100,77 +84,48 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def groups(settings: list[str], cells: list[dict]) -> list[Group]:
-    present = {cell["setting"]: [] for cell in cells}
-    for cell in cells:
-        present[cell["setting"]].append(cell)
-    order = [name for name in settings if name in present] + [name for name in present if name not in settings]
-    listed = []
-    for setting in order:
-        grids = list(present[setting][0]["grids"])
-        methods = {method for cell in present[setting] for grid in cell["grids"].values() for method in _methods(grid)}
-        for method in sorted(methods, key=lambda m: (list(METHODS).index(m) if m in METHODS else len(METHODS), m)):
-            having = {
-                grid: tuple(c for c in present[setting] if method in _methods(c["grids"].get(grid, {})))
-                for grid in grids
-            }
-            grid = next(grid for grid in grids if having[grid])
-            listed.append(Group(setting, method, having[grid], grid))
-    return listed
-
-
-def _methods(grid: dict) -> set[str]:
-    return {method for unit in UNITS for method in grid.get(unit, {}).get("methods", {})}
-
-
-def differences(compared: list[Group]) -> list[dict[str, str]]:
-    """Return the rows of the main table."""
-    return [_difference(group, _mark(group)) for group in compared]
-
-
-def _difference(group: Group, mark: str) -> dict[str, str]:
-    truest = _unit(group)
-    row = {"setting": group.setting, "method": title(group.method) + mark, "seeds": str(len(group.cells))}
+def difference(group: Group) -> dict[str, str]:
+    """Return a method's row of the main table."""
+    row = {"setting": group.setting, "method": group.name, "seeds": str(len(group.cells))}
     for unit in UNITS:
-        values = group.values(unit, DIFFERENCES, INTERIOR)
+        values = group.values(DIFFERENCES, INTERIOR, unit)
         score = UNITS[unit].partition(" ")[0]
         row[f"Interior, {score}"] = over_seeds(INTERIOR, values, signed=True)
         row[f"d_z, {score}"] = _effect(values)
         if unit == "gold":
-            row["prompts ±"] = NONE if truest == "reward" else _prompts(group.values(truest, DIFFERENCES, INTERIOR))
+            row["prompts ±"] = NONE if group.unit == "reward" else _prompts(group.values(DIFFERENCES, INTERIOR))
     for unit in ("gold", "judge"):
         row[f"survives in {unit}"] = survival(group, unit)
-    row["to the oracle"] = _to_oracle(group, truest)
+    row["to the oracle"] = _to_oracle(group)
     for heading, metric in COMPARED.items():
-        row[heading] = over_seeds(metric, group.values(truest, DIFFERENCES, metric), signed=True)
-    for heading, metric in zip_longest(("HV ratio", "above the second"), _volumes(group)[:2]):
-        row[heading] = _ratio(group, truest, metric) if metric else NONE
+        row[heading] = over_seeds(metric, group.values(DIFFERENCES, metric), signed=True)
+    for heading, metric in zip_longest(("HV ratio", "above the second"), group.volumes[:2]):
+        row[heading] = _ratio(group.values(RATIOS, metric)) if metric else NONE
     return row
 
 
 def survival(group: Group, unit: str) -> str:
     """Return the share of the interior gain in learned reward that another unit confirms; empty without a sure gain."""
-    learned = group.values("reward", DIFFERENCES, INTERIOR)
-    truer = group.values(unit, DIFFERENCES, INTERIOR)
-    if not truer or not learned or mean([v[0] for v in learned]).sign <= 0:
+    learned = group.values(DIFFERENCES, INTERIOR, "reward")
+    truer = group.values(DIFFERENCES, INTERIOR, unit)
+    if not truer or not learned or averaged(learned).sign <= 0:
         return NONE
-    return f"{mean([v[0] for v in truer]).value / mean([v[0] for v in learned]).value:.0%}".replace("-", "−")
+    return f"{averaged(truer).value / averaged(learned).value:.0%}".replace("-", "−")
 
 
-def _to_oracle(group: Group, unit: str) -> str:
+def _to_oracle(group: Group) -> str:
     """Return the interior difference to the oracle, on the oracle's grid, paired by seed."""
     gaps = []
     for cell in group.cells:
         for grid in cell["grids"].values():
-            methods = grid.get(unit, {}).get(DIFFERENCES, {})
+            methods = grid.get(group.unit, {}).get(DIFFERENCES, {})
             value, best = (methods.get(method, {}).get(INTERIOR) for method in (group.method, ORACLE))
             if value and best and group.method != ORACLE:
                 gaps.append(value[0] - best[0])
     return written(INTERIOR, mean(gaps), signed=True) if gaps else NONE
 
 
-def _ratio(group: Group, unit: str, metric: str) -> str:
-    values = group.values(unit, RATIOS, metric)
+def _ratio(values: list[list[float]]) -> str:
     ratio = geometric([value[0] for value in values]) if values else None
     if ratio is None:
         return NONE
@@ -181,11 +136,10 @@ def _ratio(group: Group, unit: str, metric: str) -> str:
 def levels(compared: list[Group]) -> list[dict[str, str]]:
     rows = []
     for group in compared:
-        unit = _unit(group)
-        row = {"setting": group.setting, "method": title(group.method) + _mark(group), "seeds": str(len(group.cells))}
-        row |= {label(metric): over_seeds(metric, group.values(unit, "methods", metric)) for metric in LEVELS}
-        volume = _volumes(group)[0]
-        row["HV"] = over_seeds(volume, group.values(unit, "methods", volume))
+        row = {"setting": group.setting, "method": group.name, "seeds": str(len(group.cells))}
+        row |= {label(metric): over_seeds(metric, group.values("methods", metric)) for metric in LEVELS}
+        volume = group.volumes[0]
+        row["HV"] = over_seeds(volume, group.values("methods", volume))
         rows.append(row)
     return rows
 
@@ -208,53 +162,58 @@ def _average(values: list[float | None]) -> str:
     return f"{sum(known) / len(known):,.0f}" if known else NONE
 
 
-def verdicts(compared: list[Group]) -> str:
-    """Write a line per method: whether its interior difference is certain over seeds, and in how many single cells."""
-    lines = []
-    for method in dict.fromkeys(group.method for group in compared):
-        where: dict[str, list[str]] = {"better": [], "no clear difference": [], "worse": [], "one seed only": []}
-        inside: list[list[float]] = []
-        whole: list[list[float]] = []
-        for group in (group for group in compared if group.method == method):
-            values = group.values(_unit(group), DIFFERENCES, INTERIOR)
-            inside += values
-            whole += group.values(_unit(group), DIFFERENCES, COMPARED["Whole grid"])
-            if values:
-                gap = mean([value[0] for value in values])
-                words = {1: "better", 0: "no clear difference", -1: "worse"}[gap.sign]
-                where[words if gap.half is not None else "one seed only"].append(group.setting)
-        words = "; ".join(f"{verdict} in {', '.join(names)}" for verdict, names in where.items() if names)
-        lines.append(
-            f"- {title(method)} at interior preferences: {words.replace('only in', 'only:')}. Within single cells, "
-            f"over prompts: {_counted(inside)}; over the whole grid {_counted(whole)}."
-        )
-    return "\n".join(lines)
+def each_method(compared: list[Group], sentence: Callable[[list[Group]], str]) -> str:
+    """Write a line about each method, from its groups."""
+    by_method: dict[str, list[Group]] = {}
+    for group in compared:
+        by_method.setdefault(group.method, []).append(group)
+    return "\n".join(f"- {title(method)}{sentence(groups)}." for method, groups in by_method.items())
 
 
-def shortfalls(compared: list[Group]) -> str:
-    """Write a line per method: every setting in which it is not better, by region, with the difference where worse."""
-    lines = []
-    for method in dict.fromkeys(group.method for group in compared):
-        groups = [group for group in compared if group.method == method]
-        parts = [_shortfall(groups, region, metric) for region, metric in REGIONS.items()]
-        lines.append(f"- {title(method)}: {'; '.join(parts)}.")
-    return "\n".join(lines)
+def verdict(groups: list[Group]) -> str:
+    """Tell where a method's interior difference is certain over seeds, and in how many single cells."""
+    gaps = _by_sign(groups, INTERIOR)
+    words = [
+        f"{word} in {', '.join(gaps[sign])}"
+        for sign, word in {1: "better", 0: "no clear difference", -1: "worse"}.items()
+        if gaps[sign]
+    ]
+    if gaps[None]:
+        words.append(f"one seed only: {', '.join(gaps[None])}")
+    inside, whole = (
+        [value for group in groups for value in group.values(DIFFERENCES, metric)]
+        for metric in (INTERIOR, COMPARED["Whole grid"])
+    )
+    return (
+        f" at interior preferences: {'; '.join(words)}. Within single cells, over prompts: {_counted(inside)}; over "
+        f"the whole grid {_counted(whole)}"
+    )
 
 
-def _shortfall(groups: list[Group], region: str, metric: str) -> str:
-    named: dict[str, list[str]] = {"worse": [], "level": [], "one seed only": []}
-    known = 0
+def shortfall(groups: list[Group]) -> str:
+    """Name every setting in which a method is not better, by region, with the difference where it is worse."""
+    parts = []
+    for region, metric in REGIONS.items():
+        gaps = _by_sign(groups, metric)
+        lacking = {
+            "worse": [f"{name} {written(metric, gap, signed=True)}" for name, gap in gaps[-1].items()],
+            "level": gaps[0],
+            "one seed only": gaps[None],
+        }
+        words = "; ".join(f"{word}: {', '.join(names)}" for word, names in lacking.items() if names)
+        count, known = sum(map(len, lacking.values())), sum(map(len, gaps.values()))
+        parts.append(f"{count} of {known} {region}" + (f" ({words})" if words else ""))
+    return f": {'; '.join(parts)}"
+
+
+def _by_sign(groups: list[Group], metric: str) -> dict[int | None, dict[str, Mean]]:
+    """Sort a method's settings by the sign of its difference over seeds; None is a single seed."""
+    gaps: dict[int | None, dict[str, Mean]] = {1: {}, 0: {}, -1: {}, None: {}}
     for group in groups:
-        if values := group.values(_unit(group), DIFFERENCES, metric):
-            gap, known = mean([value[0] for value in values]), known + 1
-            if gap.half is None:
-                named["one seed only"].append(group.setting)
-            elif gap.sign < 0:
-                named["worse"].append(f"{group.setting} {written(metric, gap, signed=True)}")
-            elif gap.sign == 0:
-                named["level"].append(group.setting)
-    words = "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in named.items() if names)
-    return f"{sum(map(len, named.values()))} of {known} {region}" + (f" ({words})" if words else "")
+        if values := group.values(DIFFERENCES, metric):
+            gap = averaged(values)
+            gaps[None if gap.half is None else gap.sign][group.setting] = gap
+    return gaps
 
 
 def _counted(values: list[list[float]]) -> str:
@@ -309,22 +268,8 @@ def _machine(facts: dict) -> str:
     return f"{facts['gpu']} ({text})" if "gpu" in facts else text
 
 
-def _unit(group: Group) -> str:
-    return next(unit for unit in UNITS if all(unit in cell["grids"][group.grid] for cell in group.cells))
-
-
-def _volumes(group: Group) -> list[str]:
-    """Name the hypervolume metrics, one for each reference point."""
-    methods = group.cells[0]["grids"][group.grid][_unit(group)]["methods"]
-    return [metric for metric in methods[group.method] if metric.startswith("hypervolume@")]
-
-
-def _mark(group: Group) -> str:
-    return "" if group.grid == next(iter(group.cells[0]["grids"])) else " †"
-
-
 def _effect(values: list[list[float]]) -> str:
-    effect = mean([value[0] for value in values]).effect if values else None
+    effect = averaged(values).effect if values else None
     return NONE if effect is None else f"{effect:+.1f}".replace("-", "−")
 
 

@@ -6,9 +6,14 @@ from bonesoup.study.statistics import Mean, mean
 NONE = ""
 
 
+def averaged(values: list[list[float]]) -> Mean:
+    """Average the values of [value, low, high] over seeds."""
+    return mean([value for value, _, _ in values])
+
+
 def over_seeds(metric: str, values: list[list[float]], signed: bool = False) -> str:
     """Write the mean of [value, low, high] over seeds; empty if there is none."""
-    return written(metric, mean([value[0] for value in values]), signed) if values else NONE
+    return written(metric, averaged(values), signed) if values else NONE
 
 
 def written(metric: str, average: Mean, signed: bool = False) -> str:
