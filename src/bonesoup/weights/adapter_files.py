@@ -11,9 +11,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from bonesoup.files import appearing, read_json, write_json
+from bonesoup.files import appearing, write_json
 from bonesoup.weights.adapters import Adapter
-from bonesoup.weights.tensors import refuse_pointer
+from bonesoup.weights.tensors import read_foreign_json, refuse_pointer
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -190,10 +190,7 @@ def _pattern(patterns: dict | None, module: str, default: float) -> float:
 def _read_config(path: Path) -> dict:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: not the folder of a PEFT adapter")
-    try:
-        config = read_json(path)
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    config = read_foreign_json(path)
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise ValueError(f"{path} does not describe a LoRA adapter (peft_type LORA)")
     if refused := [key for key, value in config.items() if value and key not in _HARMLESS]:

@@ -7,7 +7,7 @@ another matrix, with cross terms B_i A_j as large as the effect: nothing here do
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -155,10 +155,9 @@ def fitted(model: PreTrainedModel, adapter: Adapter, who: str, base: str) -> Ada
                 f"module {name}: {who} adds [out, in] = {delta}, the weight in {base} is {shape}; "
                 "the adapter belongs to another base model"
             )
-    return Adapter(
-        adapter.config,
-        {places[name]: pair for name, pair in adapter.tensors.items()},
-        {places[name]: scale for name, scale in adapter.scale.items()},
-        frozenset(places[name] for name in adapter.embeddings),
-        adapter.copies,
+    return replace(
+        adapter,
+        tensors={places[name]: pair for name, pair in adapter.tensors.items()},
+        scale={places[name]: scale for name, scale in adapter.scale.items()},
+        embeddings=frozenset(places[name] for name in adapter.embeddings),
     )

@@ -93,9 +93,10 @@ def weighted_sum(
     """
     size = ITEM[dtype]
     total, term, origin, raw = _blocks.total, _blocks.term, _blocks.origin, _blocks.raw
+    inputs = [*(tensor for tensor, _ in parts), *([base] if base else [])]
     with ExitStack() as opened:
-        files = {tensor.file: None for tensor, _ in parts} | ({base.file: None} if base else {})
-        for file in files:
+        files = {}
+        for file in {tensor.file for tensor in inputs}:
             files[file] = os.open(file, os.O_RDONLY)
             opened.callback(os.close, files[file])
 
@@ -121,7 +122,7 @@ def weighted_sum(
                 if base:
                     np.add(here, zero, out=here)
             if wrong := check_range(here, dtype):
-                for tensor in [*(tensor for tensor, _ in parts), *([base] if base else [])]:
+                for tensor in inputs:
                     read(tensor, start + begin, other)
                     refuse_strange(name, tensor, other, start + begin)
                 raise ValueError(f"tensor {name}: the sum is {wrong}")

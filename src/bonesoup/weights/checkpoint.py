@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from bonesoup.files import read_json, write_json
-from bonesoup.weights.tensors import Stored, read_header, refuse_pointer
+from bonesoup.files import read_json
+from bonesoup.weights.tensors import Stored, read_foreign_json, read_header
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, CARD, MANIFEST = "config.json", "README.md", "merge.json"
@@ -35,11 +35,7 @@ def read_config(folder: Path) -> dict:
         )
     if not path.is_file():
         raise ValueError(f"{path} does not exist: not the folder of a Transformers model")
-    refuse_pointer(path)
-    try:
-        config = read_json(path)
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+    config = read_foreign_json(path)
     if not isinstance(config, dict):
         raise ValueError(f"{path} is not a JSON object")
     if config.get("quantization_config"):
@@ -82,6 +78,11 @@ def shards(folder: Path) -> dict[str, dict[str, Stored]]:
     return files
 
 
+def tensors(folder: Path) -> dict[str, Stored]:
+    """Return {tensor: its place} of all files together; errors are those of `shards`."""
+    return {name: tensor for listed in shards(folder).values() for name, tensor in listed.items()}
+
+
 def _weight_map(path: Path) -> dict[str, str]:
     try:
         listed = read_json(path)["weight_map"]
@@ -91,17 +92,6 @@ def _weight_map(path: Path) -> dict[str, str]:
     if strange:
         raise ValueError(f"{path} names {strange[0]!r}, expected a file name without a folder")
     return listed
-
-
-def write_index(path: Path, files: dict[str, dict[str, int]]) -> None:
-    """Write model.safetensors.index.json.
-
-    Args:
-        files: {file name: {tensor: bytes}}.
-    """
-    total = sum(size for tensors in files.values() for size in tensors.values())
-    owner = {key: name for name, tensors in files.items() for key in tensors}
-    write_json(path, {"metadata": {"total_size": total}, "weight_map": dict(sorted(owner.items()))})
 
 
 def carry_over(folder: Path, out: Path) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bonesoup.files import read_json
 from bonesoup.weights.arithmetic import FLOATS, same_bytes
 from bonesoup.weights.checkpoint import CONFIG, read_config
-from bonesoup.weights.tensors import Stored, refuse_pointer
+from bonesoup.weights.tensors import Stored, read_foreign_json, refuse_pointer
 
 TOKENIZER = "tokenizer.json"
 # Tokenizers without tokenizer.json.
@@ -118,41 +117,34 @@ def check_tokenizers(folders: Sequence[Path]) -> None:
 
 
 def _vocabulary(path: Path) -> Any:
-    refuse_pointer(path)
     if path.suffix == ".json":
-        try:
-            return read_json(path)
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from None
+        return read_foreign_json(path)
+    refuse_pointer(path)
     return path.read_bytes()
 
 
 def _compare_tokenizers(a: Path, b: Path) -> None:
-    first, second = _tokenizer(a), _tokenizer(b)
-    vocabularies = first.pop("vocabulary"), second.pop("vocabulary")
-    tokens = [
-        t for t in vocabularies[0].keys() | vocabularies[1].keys() if vocabularies[0].get(t) != vocabularies[1].get(t)
-    ]
+    (first_ids, first), (second_ids, second) = _tokenizer(a), _tokenizer(b)
+    tokens = [token for token in first_ids.keys() | second_ids.keys() if first_ids.get(token) != second_ids.get(token)]
     if tokens:
         token = min(tokens)
-        ids = [vocabulary.get(token, "absent") for vocabulary in vocabularies]
         raise ValueError(
-            f"the tokenizers differ in {len(tokens)} tokens: {token!r} is {ids[0]} in {a}, {ids[1]} in {b}; "
-            "the same row of the embeddings means something else in each model"
+            f"the tokenizers differ in {len(tokens)} tokens: {token!r} is {first_ids.get(token, 'absent')} in {a}, "
+            f"{second_ids.get(token, 'absent')} in {b}; the same row of the embeddings means something else in each "
+            "model"
         )
     if parts := [key for key in first if first[key] != second[key]]:
         raise ValueError(f"the tokenizers differ in {', '.join(parts)}: {a} and {b}")
 
 
-def _tokenizer(path: Path) -> dict[str, Any]:
-    """Return everything that decides a text's ids: not truncation and padding, which runs leave in the file.
+def _tokenizer(path: Path) -> tuple[dict[str, int], dict[str, Any]]:
+    """Return {token: id} and everything else that decides a text's ids: not truncation and padding, left by runs.
 
     The library reads and writes it, so that files of its older versions compare equal.
     """
     from tokenizers import Tokenizer
 
     refuse_pointer(path)
-
     try:
         content = json.loads(Tokenizer.from_file(str(path)).to_str())
     except Exception as error:  # The library raises nothing narrower.
@@ -163,7 +155,7 @@ def _tokenizer(path: Path) -> dict[str, Any]:
         vocabulary = {json.dumps(token): place for place, token in enumerate(vocabulary)}
     vocabulary |= {token["content"]: token["id"] for token in content["added_tokens"]}
     parts = {key: content[key] for key in ("normalizer", "pre_tokenizer", "post_processor", "decoder")}
-    return {"vocabulary": vocabulary, "merges": model.pop("merges", None), "model": model, **parts}
+    return vocabulary, {"merges": model.pop("merges", None), "model": model, **parts}
 
 
 def check_tensors(models: dict[Path, dict[str, Stored]]) -> tuple[list[str], list[str]]:

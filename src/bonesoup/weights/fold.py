@@ -89,9 +89,7 @@ def fold(base_folder: Path, adapter: Adapter, out: Path) -> None:
         checkpoint.carry_over(base_folder, temporary)
         write_json(temporary / checkpoint.CONFIG, config)
         stream.write(temporary, outputs)
-        if checkpoint.SINGLE not in files:
-            sizes = {name: {key: o.bytes for key, o in shard.items()} for name, shard in outputs.items()}
-            checkpoint.write_index(temporary / checkpoint.INDEX, sizes)
+        stream.write_index(temporary, outputs)
 
 
 def _add(tensor: Stored, name: str, left: torch.Tensor, right: torch.Tensor, start: int, out: np.ndarray) -> None:

@@ -5,10 +5,14 @@ does if it does not know the tokenizer's rule; each of these is checked here.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 # Architectures whose conversion tests/weights/test_gguf_model.py compares with the original, logit by logit.
 ARCHITECTURES = ("llama", "qwen2")
@@ -34,19 +38,8 @@ def convert(file: Path, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrained
         ValueError: the file is damaged, or has an architecture, quantisation, tokenizer, tensor or setting that cannot
             be converted exactly; names it.
     """
-    faults = _faults(file)
-    if faults:
-        listing = "\n".join(f"  - {fault}" for fault in faults)
-        raise ValueError(f"{file} cannot be converted exactly; use the unquantised model instead:\n{listing}")
-    return _model(file, dtype), _tokenizer(file)
-
-
-def _faults(file: Path) -> list[str]:
-    """List everything about a GGUF file that Transformers would drop, guess or fail on."""
-    # Imported here: only GGUF files need them.
+    # Imported here: only GGUF files need it.
     from gguf import GGUFReader
-    from gguf.quants import dequantize
-    from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
     if not file.is_file():
         raise ValueError(f"{file}: no such file; correct model.source")
@@ -54,6 +47,17 @@ def _faults(file: Path) -> list[str]:
         reader = GGUFReader(file)
     except Exception as error:  # of struct, numpy and enum, for a damaged file
         raise ValueError(f"{file} is no GGUF file that can be read: {error}") from None
+    if faults := _faults(reader):
+        listing = "\n".join(f"  - {fault}" for fault in faults)
+        raise ValueError(f"{file} cannot be converted exactly; use the unquantised model instead:\n{listing}")
+    return _model(file, reader, dtype), _tokenizer(file, reader)
+
+
+def _faults(reader: "GGUFReader") -> list[str]:
+    """List everything about a GGUF file that Transformers would drop, guess or fail on."""
+    from gguf.quants import dequantize
+    from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
+
     fields = reader.fields
 
     def text(key: str) -> str:
@@ -82,8 +86,7 @@ def _faults(file: Path) -> list[str]:
     return faults
 
 
-def _model(file: Path, dtype: torch.dtype) -> PreTrainedModel:
-    from gguf import GGUFReader
+def _model(file: Path, reader: "GGUFReader", dtype: torch.dtype) -> PreTrainedModel:
     from transformers.modeling_gguf_pytorch_utils import (
         TENSOR_PROCESSORS,
         TensorProcessor,
@@ -95,7 +98,7 @@ def _model(file: Path, dtype: torch.dtype) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     kind = TENSOR_PROCESSORS.get(config.model_type, TensorProcessor)
     known = get_gguf_hf_weights_map(model, kind(config=config.to_dict()))
-    if dropped := sorted(tensor.name for tensor in GGUFReader(file).tensors if tensor.name not in known):
+    if dropped := sorted(tensor.name for tensor in reader.tensors if tensor.name not in known):
         raise ValueError(f"{file}: Transformers has no place for {', '.join(dropped[:5])}; use the unquantised model")
     tensors = load_gguf_checkpoint(str(file), return_tensors=True, model_to_load=model, torch_dtype=dtype)["tensors"]
     missing, _ = model.load_state_dict(tensors, strict=False)
@@ -105,11 +108,9 @@ def _model(file: Path, dtype: torch.dtype) -> PreTrainedModel:
     return model
 
 
-def _tokenizer(file: Path) -> PreTrainedTokenizerBase:
-    from gguf import GGUFReader
-
+def _tokenizer(file: Path, reader: "GGUFReader") -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    normaliser, split = SPLITS[GGUFReader(file).fields["tokenizer.ggml.pre"].contents()]
+    normaliser, split = SPLITS[reader.fields["tokenizer.ggml.pre"].contents()]
     backend = tokenizer.backend_tokenizer
     if normaliser:
         backend.normalizer = normaliser

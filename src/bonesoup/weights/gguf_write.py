@@ -38,19 +38,20 @@ def write_base(folder: Path, file: Path) -> None:
     writer = gguf.GGUFWriter(file, config.model_type)
     _write_settings(writer, config, folder)
     _write_tokenizer(writer, folder, config.vocab_size)
-    stored = {name: tensor.file for listed in checkpoint.shards(folder).values() for name, tensor in listed.items()}
+    stored = checkpoint.tensors(folder)
     if config.tie_word_embeddings:
         stored.pop("lm_head.weight", None)
     named = _names(config)
     tensors = {named(name): name for name in stored}
 
     def read(name: str) -> tuple[np.ndarray, gguf.GGMLQuantizationType]:
-        with safe_open(stored[name], framework="pt") as opened:
+        with safe_open(stored[name].file, framework="pt") as opened:
             tensor = opened.get_tensor(name)
         # llama.cpp computes with vectors in float32 only.
         tensor = _ordered(tensor.float() if tensor.ndim == 1 else tensor, name, config)
         if tensor.dtype not in _TYPES:
-            raise ValueError(f"{stored[name]}: tensor {name} is {tensor.dtype}, expected float32, bfloat16 or float16")
+            file = stored[name].file
+            raise ValueError(f"{file}: tensor {name} is {tensor.dtype}, expected float32, bfloat16 or float16")
         kind = _TYPES[tensor.dtype]
         return (tensor if kind == gguf.GGMLQuantizationType.F32 else tensor.view(torch.uint8)).numpy(), kind
 

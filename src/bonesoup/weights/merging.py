@@ -63,19 +63,14 @@ def merge(
     folders = list(dict.fromkeys([path for path, _ in models] + ([base] if base else [])))
     compatibility.check_configs(folders)
     compatibility.check_tokenizers(folders)
-    tensors = {
-        folder: {name: t for listed in checkpoint.shards(folder).values() for name, t in listed.items()}
-        for folder in folders
-    }
+    tensors = {folder: checkpoint.tensors(folder) for folder in folders}
     names, left_out = compatibility.check_tensors(tensors)
     chosen = _dtypes(names, tensors, dtype)
     outputs = {name: _output(name, chosen[name], models, base, tensors) for name in names}
     files = _split(outputs, shard_size)
     with _partial(out, resume, _fingerprint(models, base, tensors, chosen, files)) as (folder, notes):
         weights = stream.write(folder, files, notes, progress)
-        if checkpoint.SINGLE not in files:
-            sizes = {name: {key: o.bytes for key, o in listed.items()} for name, listed in files.items()}
-            checkpoint.write_index(folder / checkpoint.INDEX, sizes)
+        stream.write_index(folder, files)
         checkpoint.carry_over(models[0][0], folder)
         stored = sorted({FLOATS[chosen[name]] for name in names if chosen[name] in FLOATS})
         _write_config(folder, checkpoint.read_config(models[0][0]), stored)

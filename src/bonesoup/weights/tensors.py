@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from bonesoup.files import read_json
+
 # Bytes of an element, by the dtype's name in safetensors.
 ITEM = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 8),
@@ -44,10 +46,6 @@ class Stored:
     def count(self) -> int:
         return math.prod(self.shape)
 
-    @property
-    def bytes(self) -> int:
-        return self.count * ITEM[self.dtype]
-
 
 def read_header(path: Path) -> dict[str, Stored]:
     """Return {name: tensor} of a safetensors file, in the order of their bytes.
@@ -69,14 +67,14 @@ def read_header(path: Path) -> dict[str, Stored]:
         spans = {name: _span(path, name, entry) for name, entry in header.items()}
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise _broken(path, f"its header is damaged: {error}") from None
+    ordered = sorted(spans.items(), key=lambda item: item[1][2:])
     end = 0
-    for name, (dtype, shape, begin, stop) in sorted(spans.items(), key=lambda item: item[1][2:]):
+    for name, (dtype, shape, begin, stop) in ordered:
         if begin != end or stop - begin != math.prod(shape) * ITEM[dtype]:
             raise _broken(path, f"tensor {name} {dtype} {list(shape)} lies at bytes {begin} to {stop}")
         end = stop
     if 8 + length + end != size:
         raise _broken(path, f"its tensors end at byte {8 + length + end}, the file at {size}")
-    ordered = sorted(spans.items(), key=lambda item: item[1][2:])
     return {name: Stored(path, dtype, shape, 8 + length + begin) for name, (dtype, shape, begin, _) in ordered}
 
 
@@ -85,6 +83,19 @@ def refuse_pointer(path: Path) -> None:
     with open(path, "rb") as file:
         if file.read(len(_POINTER)) == _POINTER:
             raise ValueError(f"{path} is a git-lfs pointer, not the file itself: run `git lfs pull` in its repository")
+
+
+def read_foreign_json(path: Path) -> Any:
+    """Read JSON that another tool wrote.
+
+    Raises:
+        ValueError: the file is a git-lfs pointer, or not JSON.
+    """
+    refuse_pointer(path)
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
 
 
 def _span(path: Path, name: str, entry: dict[str, Any]) -> tuple[str, tuple[int, ...], int, int]:
