@@ -44,7 +44,7 @@ def test_a_policy_is_tuned_trained_mixed_and_sampled(base, tmp_path, dtype):
     lora = schema.Lora(rank=4, alpha=8, targets="all-linear")
     sft = schema.Sft(steps=8, batch=3, learning_rate=0.01, lora=lora)
     tuned, metrics = train_sft(
-        model, tokenizer, rows, rows[:2], sft, 256, 0, tmp_path / "scratch", "cpu", gradient_checkpointing=True
+        model, tokenizer, rows, rows[:2], sft, 0, tmp_path / "scratch", "cpu", gradient_checkpointing=True
     )
     assert metrics["validation_loss"] < metrics["validation_loss_before"]
     tuned.save_pretrained(tmp_path / "sft")

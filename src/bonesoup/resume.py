@@ -7,6 +7,7 @@ an interval of time, not of steps.
 import shutil
 import time
 from pathlib import Path
+from typing import Any, Protocol
 
 from transformers import Trainer, TrainerCallback
 
@@ -15,6 +16,38 @@ from bonesoup.files import write_json
 # Save at most once in this many seconds, and so seldom that writing takes at most this share of the time.
 INTERVAL, SHARE = 3.0, 0.03
 COMPLETE = "complete.json"
+
+
+class Fit(Protocol):
+    """The settings of a supervised training."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+
+
+def arguments(fit: Fit, folder: Path, seed: int, device: str) -> dict[str, Any]:
+    """Return arguments of a Transformers trainer that `train` can resume, with warm-up and cosine decay."""
+    return {
+        "output_dir": str(folder),
+        "max_steps": fit.steps,
+        "per_device_train_batch_size": fit.batch,
+        "learning_rate": fit.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": max(1, fit.steps // 20),
+        "weight_decay": 0.0,
+        "seed": seed,
+        "logging_steps": max(1, fit.steps // 10),
+        # `train` saves checkpoints, at an interval of time.
+        "save_strategy": "no",
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": device == "cpu",
+        "bf16": device == "cuda",
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": False,
+    }
 
 
 class Due:
@@ -56,8 +89,8 @@ class SaveEvery(TrainerCallback):
 def train(trainer: Trainer, name: str, seconds: float = INTERVAL) -> None:
     """Train to the end, from the newest complete checkpoint in the trainer's output folder if there is one.
 
-    The trainer must keep its own saving off (`save_strategy="no"`); the name of its folder must identify everything
-    that affects the result, and the folder may be deleted once the result is stored.
+    The trainer must have the `arguments` above; the name of its folder must identify everything that affects the
+    result, and the folder may be deleted once the result is stored.
     """
     folder = Path(trainer.args.output_dir)
     whole = {int(path.parent.name.rpartition("-")[2]): path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")}

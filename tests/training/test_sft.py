@@ -21,7 +21,7 @@ ROWS = [
 
 def fit(policy, tokenizer, tmp_path, lora=None, steps=12):
     settings = Sft(steps=steps, batch=4, learning_rate=0.01, lora=lora)
-    return train_sft(policy, tokenizer, ROWS, ROWS[:3], settings, 64, seed=0, scratch=tmp_path, device="cpu")
+    return train_sft(policy, tokenizer, ROWS, ROWS[:3], settings, seed=0, scratch=tmp_path, device="cpu")
 
 
 def test_full_training_moves_every_weight_and_learns(tiny_policy, tmp_path):
@@ -153,9 +153,7 @@ def test_gradient_checkpointing_gives_the_same_weights(tiny_policy, tmp_path):
         policy, tokenizer = base_policy(Model(source=str(tiny_policy), context=64), [], seed=0)
         sft = Sft(steps=3, batch=4, learning_rate=0.01, lora=Lora(rank=4, alpha=8))
         folder = tmp_path / str(again)
-        trained, _ = train_sft(
-            policy, tokenizer, ROWS, ROWS[:3], sft, 64, 0, folder, "cpu", gradient_checkpointing=again
-        )
+        trained, _ = train_sft(policy, tokenizer, ROWS, ROWS[:3], sft, 0, folder, "cpu", gradient_checkpointing=again)
         kept[again] = trained.state_dict()
     for name, value in kept[False].items():
         torch.testing.assert_close(kept[True][name], value, rtol=1e-4, atol=1e-6)

@@ -20,7 +20,7 @@ from trl import RewardConfig, RewardTrainer
 
 from bonesoup.callbacks import StepLines, quiet
 from bonesoup.chat import check_context
-from bonesoup.resume import train
+from bonesoup.resume import arguments, train
 from bonesoup.rewards.score import render
 from bonesoup.settings import schema
 from bonesoup.weights.lora import lora_config
@@ -54,37 +54,20 @@ def train_reward(
         model.config.problem_type = "regression" if graded else "multi_label_classification"
     if reward.lora:
         model = get_peft_model(model, lora_config(reward.lora, "SEQ_CLS", model))
-    arguments = {
-        "output_dir": str(scratch),
-        "max_steps": reward.steps,
-        "per_device_train_batch_size": reward.batch,
-        "learning_rate": reward.learning_rate,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": max(1, reward.steps // 20),
-        "weight_decay": 0.0,
-        "seed": seed,
-        "logging_steps": max(1, reward.steps // 10),
-        # `resume` saves checkpoints at an interval of time.
-        "save_strategy": "no",
-        "save_total_limit": 2,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "use_cpu": device == "cpu",
-        "bf16": device == "cuda",
-        "gradient_checkpointing": False,
-        "dataloader_pin_memory": False,
-    }
+    common = arguments(reward, scratch, seed, device)
     if reward.kind == "pairs":
         trainer = RewardTrainer(
             model=model,
-            args=RewardConfig(**arguments, max_length=None),
+            args=RewardConfig(**common, max_length=None),
             processing_class=tokenizer,
-            train_dataset=_pairs(tokenizer, rows),
+            train_dataset=Dataset.from_dict(
+                {f"{side}_ids": _ids(tokenizer, rows, side) for side in ("chosen", "rejected")}
+            ),
         )
     else:
         trainer = Trainer(
             model=model,
-            args=TrainingArguments(**arguments),
+            args=TrainingArguments(**common),
             data_collator=DataCollatorWithPadding(tokenizer),
             train_dataset=_labelled(tokenizer, rows, reward.loss),
         )
@@ -103,12 +86,6 @@ def _ids(tokenizer: PreTrainedTokenizerBase, rows: list[dict], column: str) -> l
     texts = render(tokenizer, "chat", [row["prompt"] for row in rows], [row[column] for row in rows])
     check_context(tokenizer, [row["id"] for row in rows], texts, 0, f"dialogues with their {column}")
     return tokenizer(texts, add_special_tokens=False)["input_ids"]
-
-
-def _pairs(tokenizer: PreTrainedTokenizerBase, rows: list[dict]) -> Dataset:
-    return Dataset.from_dict(
-        {"chosen_ids": _ids(tokenizer, rows, "chosen"), "rejected_ids": _ids(tokenizer, rows, "rejected")}
-    )
 
 
 def _labelled(tokenizer: PreTrainedTokenizerBase, rows: list[dict], loss: str) -> Dataset:

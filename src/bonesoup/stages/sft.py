@@ -36,7 +36,6 @@ def run(settings: Settings, key: None) -> None:
             train,
             validation,
             settings.sft,
-            settings.model.context,
             settings.seed,
             scratch=place,
             device=settings.device,

@@ -8,14 +8,13 @@ Wang et al., EMNLP Findings 2024, arXiv 2407.15762. The paper takes the distribu
 uniform over the simplex.
 """
 
-import shutil
 from pathlib import Path
 
-from bonesoup.files import digest, write_json
+from bonesoup.files import digest
 from bonesoup.settings.schema import Settings
 from bonesoup.training.goals import EveryPreference
 from bonesoup.training.joint import train_goal
-from bonesoup.training.rows import inputs
+from bonesoup.training.rows import inputs, store_policy
 from bonesoup.training.scratch import scratch
 from bonesoup.training.task import task
 
@@ -32,7 +31,5 @@ def train_together(settings: Settings, group: str, slots: dict[str, list[float]]
         goal = EveryPreference(common.seed, len(slots))
         adapters = train_goal(common, "conditional policy", goal, place)
         for (slot, row), adapter in zip(slots.items(), adapters, strict=True):
-            shutil.copytree(adapter, folder / slot)
-            facts = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives}
-            facts |= {"seed": settings.seed, "steps": settings.rl.steps, "together": list(slots)}
-            write_json(folder / slot / "policy.json", facts | {"fingerprint": fingerprint})
+            facts = {"steps": settings.rl.steps, "together": list(slots), "fingerprint": fingerprint}
+            store_policy(adapter, folder, settings, group, slot, row, facts)

@@ -5,13 +5,12 @@ also its reference, while the objective's penalty is the divergence from the SFT
 log(pi / soup) + log(soup / sft), and the last term is a known function of the response, it becomes one more reward.
 """
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from bonesoup.files import digest, file_digest, write_json
+from bonesoup.files import digest, file_digest
 from bonesoup.generation.sample import Messages, Response, log_probabilities
 from bonesoup.generation.soup import Policy, Soup, SoupModel, merge_adapters
 from bonesoup.paths import SFT
@@ -19,7 +18,7 @@ from bonesoup.rewards.normalise import Normaliser
 from bonesoup.rewards.score import Reward
 from bonesoup.settings.schema import Settings
 from bonesoup.training.joint import train_policy
-from bonesoup.training.rows import inputs
+from bonesoup.training.rows import inputs, store_policy
 from bonesoup.training.scratch import scratch
 from bonesoup.training.task import Task, task
 from bonesoup.weights.fold import fold
@@ -31,10 +30,9 @@ def train_from_soup(
     """Train a slot from the soup of `policies` at the slot's row [objective] into folder/<slot>."""
     soup = Soup(slot, SFT, tuple(settings.objectives), "solve", policies, ())
     adapter = run_from_soup(settings, task(settings), SoupModel.load(soup, settings.device), row, slot)
-    shutil.copytree(adapter, folder / slot)
-    facts = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives}
-    facts |= {"seed": settings.seed, "steps": settings.rl.steps, "fingerprint": adapter.parent.name}
-    write_json(folder / slot / "policy.json", facts | {"start": [policy.slot for policy in policies]})
+    facts = {"steps": settings.rl.steps, "fingerprint": adapter.parent.name}
+    start = [policy.slot for policy in policies]
+    store_policy(adapter, folder, settings, group, slot, row, facts | {"start": start})
 
 
 def run_from_soup(settings: Settings, task: Task, policy: SoupModel, preference: list[float], name: str) -> Path:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from bonesoup.files import read_jsonl
 from bonesoup.training.goals import Fixed, Goal, Row
 from bonesoup.training.learner import newest_step
-from bonesoup.training.task import Collapse, Task, check_step
+from bonesoup.training.scratch import adapter_folder, state_folder
+from bonesoup.training.task import Collapse, Task, check_log
 from bonesoup.training.trainer import JointTrainer
 
 
@@ -28,16 +28,22 @@ def train_policies(
         ValueError: a reward that is not finite, or too few prompts for one step.
     """
     last = until or task.rl.steps
-    folders = {name: _folder(scratch[name], until) for name in rows}
-    done = {name: adapter for name, folder in folders.items() if (adapter := _adapter(folder, until)).is_dir()}
-    results = {name: _still_within_limits(task, name, adapter) for name, adapter in done.items()}
-    wanted = {name: (Fixed(list(row)), folders[name]) for name, row in rows.items() if name not in done}
+    folders = {name: state_folder(scratch[name], until, newest_step(scratch[name])) for name in rows}
+    results: dict[str, Path | Collapse] = {}
+    for name, folder in folders.items():
+        if (adapter := adapter_folder(folder, until)).is_dir():
+            try:
+                check_log(name, adapter, task.rl.limits)
+                results[name] = adapter
+            except Collapse as collapse:
+                results[name] = collapse
+    wanted = {name: (Fixed(list(row)), folders[name]) for name, row in rows.items() if name not in results}
     if not wanted:
         return results
     trainer = JointTrainer(task, wanted)
     trainer.train(last)
     for learner in trainer.learners:
-        results[learner.name] = learner.collapsed or _adapter(learner.scratch, until)
+        results[learner.name] = learner.collapsed or adapter_folder(learner.scratch, until)
         if not learner.collapsed:
             # Keep the checkpoint that a full run continues from.
             learner.finish(
@@ -79,27 +85,6 @@ def train_goal(task: Task, name: str, goal: Goal, scratch: Path) -> list[Path]:
         if learner.collapsed:
             raise learner.collapsed
         learner.finish(adapters, trainer.stack.config, keep=False)
-    elif isinstance(reason := _still_within_limits(task, name, adapters[0]), Collapse):
-        raise reason
+    else:
+        check_log(name, adapters[0], task.rl.limits)
     return adapters
-
-
-def _folder(scratch: Path, until: int | None) -> Path:
-    """Choose where a policy's state lies: a step that the full run has left behind is trained again in a folder
-    within."""
-    past = until and ((scratch / "adapter").is_dir() or newest_step(scratch) > until)
-    return scratch / "short" if past and not _adapter(scratch, until).is_dir() else scratch
-
-
-def _adapter(scratch: Path, until: int | None) -> Path:
-    return scratch / (f"adapter-{until}" if until else "adapter")
-
-
-def _still_within_limits(task: Task, name: str, adapter: Path) -> Path | Collapse:
-    """Check the log of a policy that is trained already: the limits may be tighter by now."""
-    try:
-        for step in read_jsonl(adapter / "steps.jsonl"):
-            check_step(name, step, task.rl.limits)
-    except Collapse as collapse:
-        return collapse
-    return adapter

@@ -8,11 +8,12 @@ import torch
 from peft import LoraConfig
 from safetensors.torch import save_file
 
-from bonesoup.files import appearing, read_json, write_json, write_jsonl
+from bonesoup.files import appearing, write_jsonl
 from bonesoup.progress import Throttle
 from bonesoup.training.goals import Goal
 from bonesoup.training.stack import Factors
 from bonesoup.training.task import Collapse, Task, check_step, step_line
+from bonesoup.weights.lora import settle_config
 
 
 class Learner:
@@ -117,11 +118,7 @@ def save_adapter(folder: Path, config: LoraConfig, factors: Factors) -> None:
     """Write an adapter as PEFT does."""
     folder.mkdir(parents=True)
     config.save_pretrained(folder)
-    written = read_json(folder / "adapter_config.json") | {"inference_mode": True}
-    if isinstance(written["target_modules"], list):
-        # PEFT stores them in a set, which has no fixed order.
-        written["target_modules"] = sorted(written["target_modules"])
-    write_json(folder / "adapter_config.json", written)
+    settle_config(folder, inference_mode=True)
     tensors = {
         f"base_model.model.{module}.lora_{factor}.weight": value.detach().cpu().contiguous()
         for module, pair in factors.items()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import linear
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 # Elements of the logits in memory at a time: 32 MB in float32; three such tensors are alive at once.
@@ -44,13 +45,11 @@ def padded(
     rows: list[list[int]], pad: int, device: torch.device, left: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return ids and mask, both int64 [row, longest]."""
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), pad)
-    mask = torch.zeros_like(ids)
-    for i, row in enumerate(rows):
-        place = slice(longest - len(row), None) if left else slice(len(row))
-        ids[i, place] = torch.tensor(row)
-        mask[i, place] = 1
+    ids = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    ids, mask = (
+        pad_sequence(each, batch_first=True, padding_value=fill, padding_side="left" if left else "right")
+        for each, fill in ((ids, pad), ([torch.ones_like(row) for row in ids], 0))
+    )
     return ids.to(device), mask.to(device)
 
 

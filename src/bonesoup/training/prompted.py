@@ -14,14 +14,14 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from bonesoup.chat import check_context
-from bonesoup.files import appearing, digest, write_json
+from bonesoup.files import appearing, digest
 from bonesoup.generation.sample import render
 from bonesoup.paths import OWN_BASE
 from bonesoup.settings.schema import Settings
 from bonesoup.training.goals import Stated
 from bonesoup.training.joint import train_goal
 from bonesoup.training.reward_tokens import add_tokens, untie
-from bonesoup.training.rows import inputs
+from bonesoup.training.rows import inputs, store_policy
 from bonesoup.training.scratch import scratch
 from bonesoup.training.task import Task, task
 from bonesoup.weights.pretrained import load_model, load_tokenizer
@@ -44,10 +44,9 @@ def train_reader(
     with scratch(fingerprint) as place:
         common = task(settings)
         adapter = train_prompted(common, Stated(common.seed, settings.objectives, reads == "others"), place)
-        shutil.copytree(adapter, folder / slot)
+        facts = {"steps": settings.rl.steps, "fingerprint": fingerprint}
+        store_policy(adapter, folder, settings, group, slot, row, facts)
         shutil.copytree(place / OWN_BASE, folder / slot / OWN_BASE)
-    facts = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives, "seed": settings.seed}
-    write_json(folder / slot / "policy.json", facts | {"steps": settings.rl.steps, "fingerprint": fingerprint})
 
 
 def train_prompted(task: Task, goal: Stated, scratch: Path) -> Path:

@@ -22,10 +22,11 @@ from trl import RLOOConfig, RLOOTrainer
 
 from bonesoup.callbacks import quiet
 from bonesoup.chat import never_sampled
-from bonesoup.files import appearing, read_json, read_jsonl, write_json
+from bonesoup.files import appearing, write_json
 from bonesoup.progress import Throttle
-from bonesoup.training.task import Task, check_prompts, check_step, step_line
-from bonesoup.weights.lora import lora_config
+from bonesoup.training.scratch import adapter_folder, state_folder
+from bonesoup.training.task import Task, check_log, check_prompts, check_step, step_line
+from bonesoup.weights.lora import lora_config, settle_config
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
 COMPLETE = "complete.json"
@@ -47,27 +48,22 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path, until: 
     """
     check_prompts(task, name)
     last = until or task.rl.steps
-    past = until and ((scratch / "adapter").is_dir() or read_step(last_checkpoint(scratch)) > until)
-    if past and not (scratch / f"adapter-{until}").is_dir():
-        # The full run is past this step: train up to it again in a separate folder.
-        scratch = scratch / "short"
-    done = scratch / (f"adapter-{until}" if until else "adapter")
+    state = state_folder(scratch, until, read_step(last_checkpoint(scratch)))
+    done = adapter_folder(state, until)
     if done.is_dir():
-        # The limits may be tighter now than when the policy was trained.
-        for step in read_jsonl(done / "steps.jsonl"):
-            check_step(name, step, task.rl.limits)
+        check_log(name, done, task.rl.limits)
         return done
-    trainer = _trainer(task, row, scratch)
+    trainer = _trainer(task, row, state)
     processes = trainer.accelerator
     # Killed between this checkpoint and its adapter: train the last step again.
-    torn = [path for path in scratch.glob("checkpoint-*") if until and read_step(path) >= until]
-    checkpoint = last_checkpoint(scratch, torn)
+    torn = [path for path in state.glob("checkpoint-*") if until and read_step(path) >= until]
+    checkpoint = last_checkpoint(state, torn)
     # Every process looks before the main one changes anything.
     processes.wait_for_everyone()
     if processes.is_main_process:
         for path in torn:
             shutil.rmtree(path)
-    log = _StepLog(name, task, scratch / "steps.jsonl", read_step(checkpoint), processes.is_main_process)
+    log = _StepLog(name, task, state / "steps.jsonl", read_step(checkpoint), processes.is_main_process)
     trainer.add_callback(log)
     if until:
         trainer.add_callback(_StopAt(until))
@@ -81,11 +77,13 @@ def train_policy(task: Task, name: str, row: list[float], scratch: Path, until: 
     weights = processes.get_state_dict(trainer.model_wrapped) if trainer.is_fsdp_enabled else None
     if processes.is_main_process:
         with appearing(done) as folder:
-            save_adapter(trainer.model, folder, weights)
-            shutil.copyfile(scratch / "steps.jsonl", folder / "steps.jsonl")
+            trainer.model.save_pretrained(folder, state_dict=weights, selected_adapters=["default"])
+            (folder / "README.md").unlink(missing_ok=True)
+            settle_config(folder)
+            shutil.copyfile(state / "steps.jsonl", folder / "steps.jsonl")
         # Keep the checkpoint that a full run continues from.
-        if not until or past:
-            for leftover in scratch.glob("checkpoint-*"):
+        if not until or state != scratch:
+            for leftover in state.glob("checkpoint-*"):
                 shutil.rmtree(leftover)
     processes.wait_for_everyone()
     return done
@@ -172,21 +170,6 @@ def _reward_function(task: Task, i: int) -> Callable[..., list[float]]:
     return score
 
 
-def save_adapter(model, folder: Path, weights: dict | None = None) -> None:
-    """Save with a deterministic config: PEFT keeps the target modules in a set, without a fixed order.
-
-    Args:
-        weights: state dict of the whole model, needed if its parameters are shards.
-    """
-    model.save_pretrained(folder, state_dict=weights, selected_adapters=["default"])
-    (folder / "README.md").unlink(missing_ok=True)
-    path = folder / "adapter_config.json"
-    settings = read_json(path)
-    if isinstance(settings["target_modules"], list):
-        settings["target_modules"] = sorted(settings["target_modules"])
-    write_json(path, settings)
-
-
 def last_checkpoint(scratch: Path, without: Sequence[Path] = ()) -> Path | None:
     """Return the newest complete checkpoint; one torn by a kill while saving is ignored."""
     complete = [path.parent for path in scratch.glob(f"checkpoint-*/{COMPLETE}")]
@@ -229,7 +212,8 @@ class _StepLog(TrainerCallback):
         if self.main:
             with open(self.path, "a") as out:
                 out.write(json.dumps(step) + "\n")
-            self._show(step, last=state.global_step == state.max_steps)
+            if state.global_step == state.max_steps or self.throttle.ready():
+                print(step_line(self.name, step, self.task.rl.steps, self.task.rewards), flush=True)
         check_step(self.name, step, self.task.rl.limits)
 
     def on_save(self, args, state, control, **kwargs):
@@ -256,8 +240,3 @@ class _StepLog(TrainerCallback):
             "length": length,
             "grad_norm": float(logs["grad_norm"]),
         }
-
-    def _show(self, step: dict[str, float], last: bool) -> None:
-        if not (last or self.throttle.ready()):
-            return
-        print(step_line(self.name, step, self.task.rl.steps, self.task.rewards), flush=True)

@@ -70,12 +70,19 @@ def train_rows(
                 adapter = results[first[fingerprints[slot]]]
                 if isinstance(adapter, Collapse):
                     continue
-                shutil.copytree(adapter, folder / slot)
-                facts = {"slot": slot, "group": group, "row": slots[slot], "objectives": settings.objectives}
-                facts |= {"seed": settings.seed, "steps": until or settings.rl.steps}
-                write_json(folder / slot / "policy.json", facts | {"fingerprint": fingerprints[slot]})
+                facts = {"steps": until or settings.rl.steps, "fingerprint": fingerprints[slot]}
+                store_policy(adapter, folder, settings, group, slot, slots[slot], facts)
     if collapsed:
         raise Collapse("\n".join(map(str, collapsed)))
+
+
+def store_policy(
+    adapter: Path, folder: Path, settings: Settings, group: str, slot: str, row: list[float], facts: dict
+) -> None:
+    """Copy a trained adapter to folder/<slot>, with `facts` about its training in policy.json."""
+    shutil.copytree(adapter, folder / slot)
+    made = {"slot": slot, "group": group, "row": row, "objectives": settings.objectives, "seed": settings.seed}
+    write_json(folder / slot / "policy.json", made | facts)
 
 
 def by_trl(settings: Settings) -> bool:

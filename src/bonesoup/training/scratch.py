@@ -16,6 +16,23 @@ def programs(module: str) -> list:
     return [libraries, code_digest(module)]
 
 
+def state_folder(scratch: Path, until: int | None, newest: int) -> Path:
+    """Choose where the state of a policy lies: steps that the full run has left behind are trained again in a folder
+    within.
+
+    Args:
+        until: the step to end after; None for the full run.
+        newest: step of the newest checkpoint in `scratch`.
+    """
+    past = until and ((scratch / "adapter").is_dir() or newest > until)
+    return scratch / "short" if past and not adapter_folder(scratch, until).is_dir() else scratch
+
+
+def adapter_folder(scratch: Path, until: int | None) -> Path:
+    """Name the folder in `scratch` of the adapter at the step `until`, or of the full run's."""
+    return scratch / (f"adapter-{until}" if until else "adapter")
+
+
 @contextmanager
 def scratch(fingerprint: str, wait: bool = True) -> Iterator[Path]:
     """Lock the folder of a fingerprint, made if absent; a second process waits for the first.

@@ -9,7 +9,7 @@ from trl import SFTConfig, SFTTrainer
 from bonesoup.callbacks import StepLines, quiet
 from bonesoup.chat import check_context
 from bonesoup.files import read_json, write_json
-from bonesoup.resume import train
+from bonesoup.resume import arguments, train
 from bonesoup.settings import schema
 from bonesoup.weights.lora import lora_config
 
@@ -28,7 +28,6 @@ def train_sft(
     rows: list[dict],
     validation: list[dict],
     sft: schema.Sft,
-    context: int,
     seed: int,
     scratch: Path,
     device: str,
@@ -57,32 +56,17 @@ def train_sft(
     messages = [[*row["prompt"], {"role": "assistant", "content": row["response"]}] for row in every]
     texts = [tokenizer.apply_chat_template(dialogue, tokenize=False) for dialogue in messages]
     check_context(tokenizer, [row["id"] for row in every], texts, 0, "SFT texts")
-    arguments = SFTConfig(
-        output_dir=str(scratch),
-        max_steps=sft.steps,
-        per_device_train_batch_size=micro_batch or sft.batch,
-        gradient_accumulation_steps=sft.batch // (micro_batch or sft.batch),
-        per_device_eval_batch_size=sft.batch,
-        learning_rate=sft.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=max(1, sft.steps // 20),
-        weight_decay=0.0,
-        max_length=context,
-        seed=seed,
-        logging_steps=max(1, sft.steps // 10),
-        # `resume` saves checkpoints at an interval of time.
-        save_strategy="no",
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=device == "cpu",
-        bf16=device == "cuda",
-        gradient_checkpointing=gradient_checkpointing,
-        dataloader_pin_memory=False,
-    )
+    rows_a_pass = micro_batch or sft.batch
+    changes = {
+        "per_device_train_batch_size": rows_a_pass,
+        "gradient_accumulation_steps": sft.batch // rows_a_pass,
+        "per_device_eval_batch_size": sft.batch,
+        "max_length": tokenizer.model_max_length,
+        "gradient_checkpointing": gradient_checkpointing,
+    }
     trainer = SFTTrainer(
         model=policy,
-        args=arguments,
+        args=SFTConfig(**arguments(sft, scratch, seed, device) | changes),
         processing_class=tokenizer,
         train_dataset=Dataset.from_list([conversation(row) for row in rows]),
         eval_dataset=Dataset.from_list([conversation(row) for row in validation]) if validation else None,

@@ -1,10 +1,14 @@
 """Configure a LoRA adapter to be trained."""
 
+from pathlib import Path
+from typing import Any
+
 from peft import LoraConfig
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from bonesoup.files import read_json, write_json
 from bonesoup.settings.schema import Lora
 
 
@@ -34,3 +38,12 @@ def lora_config(lora: Lora, task: str, model: PreTrainedModel, tokens: list[int]
         task_type=task,
         trainable_token_indices=tokens,
     )
+
+
+def settle_config(folder: Path, **changes: Any) -> None:
+    """Write adapter_config.json again, with `changes` and in a fixed order: PEFT stores the target modules in a set."""
+    path = folder / "adapter_config.json"
+    settings = read_json(path) | changes
+    if isinstance(settings["target_modules"], list):
+        settings["target_modules"] = sorted(settings["target_modules"])
+    write_json(path, settings)
