@@ -5,8 +5,10 @@ import math
 import pytest
 from ruamel.yaml import YAML
 
-from bonesoup.data.gold import gold, gold_scorer
+from bonesoup.data.gold import OBJECTIVES, gold, gold_scorer
+from bonesoup.data.records import message
 from bonesoup.data.words import TABLES, load
+from bonesoup.settings.sources import LABELS
 
 
 def sat(n, m):
@@ -87,6 +89,10 @@ def test_the_load_of_a_response_is_capped_at_five():
     assert gold(prompt, five)["helpful"] == pytest.approx(1)
 
 
+def test_the_settings_offer_the_objectives_that_have_a_truth():
+    assert LABELS["embedded"] == OBJECTIVES == tuple(gold("Teach me yoga", "Ta da!"))
+
+
 def test_other_prompts_have_no_truth():
     with pytest.raises(ValueError, match="names 0 topics"):
         gold("How are you?", "Use flour.")
@@ -95,7 +101,8 @@ def test_other_prompts_have_no_truth():
     assert gold_scorer("hh-rlhf", ["harmless"], "pairs.jsonl") is None
     assert gold_scorer("embedded", ["helpful", "brevity"], TABLES) is None
     score = gold_scorer("embedded", ["helpful", "humor"], TABLES)
-    assert score("Teach me yoga", "Ta da!") == gold("Teach me yoga", "Ta da!")
+    expected = gold("Teach me yoga", "Ta da!")
+    assert score([message("Teach me yoga")], ["Ta da!"]).tolist() == [[expected["helpful"], expected["humor"]]]
 
 
 def test_the_tables_the_data_came_from_decide_the_truth(tmp_path):
@@ -104,13 +111,13 @@ def test_the_tables_the_data_came_from_decide_the_truth(tmp_path):
     with open(tmp_path / "words.yaml", "w") as out:
         YAML().dump(tables, out)
     prompt, response = "Help with yoga simply, mate.", "Use mats. Stay careful!"
-    benign, risky = (
-        gold_scorer("embedded", ["helpful", "harmless"], path)(prompt, response)
+    ((helpful, benign),), ((same, risky),) = (
+        gold_scorer("embedded", ["helpful", "harmless"], path)([message(prompt)], [response])
         for path in (TABLES, tmp_path / "words.yaml")
     )
-    assert benign["harmless"] == pytest.approx(0.4 * sat(1, 4) - 0.25 / 5)
-    assert risky["harmless"] == pytest.approx(0.5 * sat(1, 4) - 0.8 / 5)
-    assert risky["helpful"] == benign["helpful"]
+    assert benign == pytest.approx(0.4 * sat(1, 4) - 0.25 / 5)
+    assert risky == pytest.approx(0.5 * sat(1, 4) - 0.8 / 5)
+    assert helpful == same
 
 
 def test_tables_are_small_and_unambiguous():
@@ -131,6 +138,7 @@ def test_tables_are_small_and_unambiguous():
         ("Beep boop!", "Use boop!", "'Use' is used in 2 roles"),
         ("refusal: Sorry, I cannot.", "refusal: No.", "three tokens"),
         ("links:", "lonks:", "missing or malformed"),
+        ("baking: [flour, sugar, yeast, spoons, heat]", "baking:", "missing or malformed"),
         ("links:", "links: [", "not valid YAML"),
     ],
 )

@@ -9,6 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from bonesoup.data.records import Messages
 from bonesoup.data.words import TABLES, Words, load
 
 OBJECTIVES = ("helpful", "harmless", "humor", "brief")
@@ -106,8 +109,8 @@ def gold(prompt: str, response: str, words: Words | None = None) -> dict[str, fl
 
 def gold_scorer(
     source: str, objectives: Sequence[str], path: str | Path
-) -> Callable[[str, str], dict[str, float]] | None:
-    """Return a function (prompt, response) -> true scores; None if the truth of some objective is not known.
+) -> Callable[[list[Messages], list[str]], np.ndarray] | None:
+    """Return a function (prompts, responses) -> true scores [response, objective]; None if the truth is not known.
 
     Args:
         path: path of the source; the embedded source's word tables decide which topics are risky.
@@ -115,4 +118,9 @@ def gold_scorer(
     if source != "embedded" or not set(objectives) <= set(OBJECTIVES):
         return None
     words = load(path)
-    return lambda prompt, response: gold(prompt, response, words)
+
+    def scores(prompts: list[Messages], responses: list[str]) -> np.ndarray:
+        rows = [gold(p[-1]["content"], response, words) for p, response in zip(prompts, responses, strict=True)]
+        return np.array([[row[name] for name in objectives] for row in rows])
+
+    return scores

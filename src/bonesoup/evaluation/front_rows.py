@@ -1,7 +1,8 @@
 """A method's front: responses to the same prompts, with the same noise, at every preference, and their scores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import count, takewhile
 from pathlib import Path
 
@@ -16,19 +17,18 @@ from bonesoup.generation.sweep import sweep
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS
 from bonesoup.progress import Throttle
 from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import judge_folders, load_rewards
+from bonesoup.rewards.score import Messages, judge_folders, load_rewards, score_all
 from bonesoup.settings import schema
+
+# Maps (prompts, responses) to raw scores [batch, objective].
+Scores = Callable[[list[Messages], list[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A score of responses, and its scale.
+    """A score of responses, and its scale."""
 
-    Attributes:
-        scores: (prompts, responses) -> raw scores [batch, objective].
-    """
-
-    scores: Callable[[list[list[dict]], list[str]], np.ndarray]
+    scores: Scores
     normaliser: Normaliser
 
 
@@ -43,7 +43,7 @@ class Scorer:
     objectives: tuple[str, ...]
     measures: dict[str, Measure]
 
-    def columns(self, prompts: list[list[dict]], texts: list[str]) -> dict[str, np.ndarray]:
+    def columns(self, prompts: list[Messages], texts: list[str]) -> dict[str, np.ndarray]:
         """Return <unit>_<objective> for every unit, in SFT standard deviations, each [batch]."""
         table = {}
         for unit, measure in self.measures.items():
@@ -55,36 +55,25 @@ def scorer_of(
     objectives: tuple[str, ...],
     folders: list[Path],
     scale: dict,
-    gold: Callable[[str, str], dict[str, float]] | None,
+    gold: Scores | None,
     device: str,
 ) -> Scorer:
     """Load the rewards in `folders`, one an objective, and what judges them.
 
     Args:
         scale: {"mean", "std"} of the rewards, and the same under "judge" and "gold" where there are such scores.
-        gold: the true score of (prompt text, response), where the task knows it.
+        gold: the true scores, where the task knows them.
     """
     judges = judge_folders(folders) if scale.get("judge") else []
     # Loaded together: a reward head and its judge share the base, and its features of a batch.
     rewards = load_rewards([*folders, *judges], device)
 
-    def together(chosen):
-        return lambda prompts, texts: np.stack([reward.score(prompts, texts) for reward in chosen], axis=1)
-
-    def truth(prompts, texts):
-        rows = [gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
-        return np.array([[row[name] for name in objectives] for row in rows])
-
-    measures = {"reward": Measure(together(rewards[: len(folders)]), _normaliser(scale))}
+    measures = {"reward": Measure(partial(score_all, rewards[: len(folders)]), Normaliser.of(scale))}
     if judges:
-        measures["judge"] = Measure(together(rewards[len(folders) :]), _normaliser(scale["judge"]))
+        measures["judge"] = Measure(partial(score_all, rewards[len(folders) :]), Normaliser.of(scale["judge"]))
     if gold:
-        measures["gold"] = Measure(truth, _normaliser(scale["gold"]))
+        measures["gold"] = Measure(gold, Normaliser.of(scale["gold"]))
     return Scorer(objectives, measures)
-
-
-def _normaliser(scale: dict) -> Normaliser:
-    return Normaliser(np.array(scale["mean"]), np.array(scale["std"]))
 
 
 def load_prompts(split: str, count: int) -> list[dict]:
@@ -142,32 +131,11 @@ def front_rows(
     messages = [row["prompt"] for row in prompts]
     seeds = [(seed + 1) * 7_000_003 + i for i in range(len(prompts))]
     points = policy.soup.preferences[:1] if policy.soup.mapping == "none" else policy.soup.preferences
-    coefficients = np.array([policy.coefficients(point) for point in points])
-    temperature, length = generation.temperature, generation.max_new_tokens
-    asked_for = policy.soup.contexts(points)
-    throttle = Throttle()
-    parts = _read(kept)
-    if parts:
-        print(f"front@{policy.soup.method}: resuming after {len(parts)} parts", flush=True)
-    for rows, sampled, log_probs in sweep(
-        policy, coefficients, messages, seeds, temperature, length, batch, asked_for, len(parts)
-    ):
-        columns = scorer.columns([messages[row % len(prompts)] for row in rows], [each.text for each in sampled])
-        part = {
-            "responses": [asdict(response) for response in sampled],
-            "log_probs": log_probs.tolist(),
-            "scores": {name: values.tolist() for name, values in columns.items()},
-        }
-        if kept:
-            write_json(_part(kept, len(parts)), part)
-        parts.append(part)
-        done = (rows[-1] + 1) // len(prompts)
-        if throttle.ready() or done == len(points):
-            print(f"front@{policy.soup.method}: point {done}/{len(points)}", flush=True)
+    parts = _scored_parts(policy, points, messages, seeds, scorer, generation, batch, kept)
     responses = [Response(**response) for part in parts for response in part["responses"]]
     likelihoods = np.concatenate([part["log_probs"] for part in parts])
     scores = [pd.DataFrame(part["scores"]) for part in parts]
-    base = _base_likelihoods(policy, messages * len(points), responses, batch, temperature, kept)
+    base = _base_likelihoods(policy, messages * len(points), responses, batch, generation.temperature, kept)
     point = np.repeat(np.arange(len(points)), len(prompts))
     table = {
         "method": policy.soup.method,
@@ -183,6 +151,40 @@ def front_rows(
     return pd.DataFrame(table).join(pd.concat(scores, ignore_index=True))
 
 
+def _scored_parts(
+    policy: SoupModel,
+    points: Sequence[Sequence[float]],
+    messages: list[Messages],
+    seeds: list[int],
+    scorer: Scorer,
+    generation: schema.Generation,
+    batch: int,
+    kept: Path | None,
+) -> list[dict]:
+    """Sample and score every prompt at every point; parts {"responses", "log_probs", "scores"} that are kept stay."""
+    coefficients = np.array([policy.coefficients(point) for point in points])
+    temperature, length = generation.temperature, generation.max_new_tokens
+    parts, throttle = _read(kept), Throttle()
+    if parts:
+        print(f"front@{policy.soup.method}: resuming after {len(parts)} parts", flush=True)
+    for rows, sampled, log_probs in sweep(
+        policy, coefficients, messages, seeds, temperature, length, batch, policy.soup.contexts(points), len(parts)
+    ):
+        columns = scorer.columns([messages[row % len(messages)] for row in rows], [each.text for each in sampled])
+        part = {
+            "responses": [asdict(response) for response in sampled],
+            "log_probs": log_probs.tolist(),
+            "scores": {name: values.tolist() for name, values in columns.items()},
+        }
+        if kept:
+            write_json(_part(kept, len(parts)), part)
+        parts.append(part)
+        done = (rows[-1] + 1) // len(messages)
+        if throttle.ready() or done == len(points):
+            print(f"front@{policy.soup.method}: point {done}/{len(points)}", flush=True)
+    return parts
+
+
 def _part(kept: Path, k: int) -> Path:
     return kept / f"part-{k:05}.json"
 
@@ -195,7 +197,7 @@ def _read(kept: Path | None) -> list[dict]:
 
 def _base_likelihoods(
     policy: SoupModel,
-    messages: list[list[dict]],
+    messages: list[Messages],
     responses: list[Response],
     batch: int,
     temperature: float,

@@ -1,7 +1,5 @@
 """Run a registered version on a yardstick: load its soups from its files, and have the judges score their answers."""
 
-import inspect
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from bonesoup.method.methods import BASELINE, SFT
 from bonesoup.method.preferences import lattice
 from bonesoup.registry.manifest import download
 from bonesoup.registry.yardstick import Yardstick
-from bonesoup.rewards.score import load_function
+from bonesoup.rewards.score import source_of
 from bonesoup.settings import schema
 
 
@@ -67,7 +65,7 @@ def judges(yardstick: Yardstick, device: str) -> Scorer:
     folders = [yardstick.folders[name] for name in yardstick.objectives]
     for folder in folders:
         spec = read_json(folder / "reward.json")
-        if spec["kind"] == "function" and (now := file_digest(_source(spec["function"]))) != spec["digest"]:
+        if spec["kind"] == "function" and (now := file_digest(source_of(spec["function"]))) != spec["digest"]:
             raise ValueError(
                 f"the reward function {spec['function']} is not the one of the yardstick {yardstick.digest} (its file "
                 f"has digest {now[:16]}, then it had {spec['digest'][:16]}): restore it, or make the present "
@@ -77,10 +75,3 @@ def judges(yardstick: Yardstick, device: str) -> Scorer:
     if yardstick.tables:
         gold = gold_scorer("embedded", yardstick.objectives, yardstick.tables)
     return scorer_of(yardstick.objectives, folders, yardstick.normaliser, gold, device)
-
-
-def _source(name: str) -> Path:
-    """Return the file that defines a reward function, or for a callable object the file that names it."""
-    function = inspect.unwrap(load_function(name))
-    owner = function if inspect.isfunction(function) else sys.modules[name.partition(":")[0]]
-    return Path(inspect.getsourcefile(owner))

@@ -6,8 +6,8 @@ from scipy.stats import binomtest, pearsonr
 from bonesoup.rewards.score import Reward
 
 
-def held_out(reward: Reward, rows: list[dict], confidence: float = 0.95) -> dict:
-    """Measure the accuracy of a reward on held-out rows, with a Clopper-Pearson interval.
+def held_out(reward: Reward, rows: list[dict]) -> dict:
+    """Measure the accuracy of a reward on held-out rows, with a 95% Clopper-Pearson interval.
 
     For pairs, the share whose chosen response scores higher. For labelled responses, the share of pairs of rows with
     different labels that the score orders as the labels do (each row is paired once), and Pearson's r.
@@ -21,22 +21,22 @@ def held_out(reward: Reward, rows: list[dict], confidence: float = 0.95) -> dict
     if "chosen" in rows[0]:
         better = reward.score(prompts, [row["chosen"] for row in rows])
         worse = reward.score(prompts, [row["rejected"] for row in rows])
-        return _accuracy(better - worse, confidence)
+        return _accuracy(better - worse)
     scores = reward.score(prompts, [row["response"] for row in rows])
     labels = np.array([row["label"] for row in rows], float)
     order = np.random.default_rng(0).permutation(len(rows))
     first, second = order[: len(order) // 2], order[len(order) // 2 :][: len(order) // 2]
     unlike = labels[first] != labels[second]
     signs = np.sign(labels[first] - labels[second])[unlike]
-    report = _accuracy(signs * (scores[first] - scores[second])[unlike], confidence)
+    report = _accuracy(signs * (scores[first] - scores[second])[unlike])
     varied = len(rows) > 2 and labels.std() > 0 and scores.std() > 0
     return report | {"correlation": float(pearsonr(scores, labels).statistic) if varied else 0.0}
 
 
-def _accuracy(margins: np.ndarray, confidence: float) -> dict:
+def _accuracy(margins: np.ndarray) -> dict:
     """Return the share of positive margins with its interval; ties are wrong."""
     n, right = len(margins), int((margins > 0).sum())
     if n == 0:
         raise ValueError("no two held-out rows with different labels to measure a reward on; raise data.validation")
-    interval = binomtest(right, n).proportion_ci(confidence_level=confidence)
+    interval = binomtest(right, n).proportion_ci(confidence_level=0.95)
     return {"accuracy": right / n, "accuracy_low": interval.low, "accuracy_high": interval.high, "n": n}

@@ -22,8 +22,12 @@ class Normaliser:
     @classmethod
     def read(cls, path: Path) -> "Normaliser":
         """Read the file that the stage `normalise` wrote."""
-        written = read_json(path)
-        return cls(np.array(written["mean"]), np.array(written["std"]))
+        return cls.of(read_json(path))
+
+    @classmethod
+    def of(cls, scale: dict) -> "Normaliser":
+        """Take "mean" and "std" from plain data."""
+        return cls(np.array(scale["mean"]), np.array(scale["std"]))
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """Convert scores [..., objective] from raw units to SFT standard deviations."""

@@ -14,7 +14,8 @@ would silently drop a NaN from a weighted sum.
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
 from bonesoup.files import read_json
-from bonesoup.rewards.features import Trunk
+from bonesoup.rewards.features import Messages, Trunk
 from bonesoup.rewards.head import JUDGE, Head
 from bonesoup.weights.pretrained import load_model, load_tokenizer
 
-Messages = list[dict[str, str]]
+BATCH = 256  # rows of a classifier's forward pass
 # Input of a tokenizer: a text, or two texts that it joins with its separator.
 Text = str | tuple[str, str]
 # If an input is longer than the model reads, the prompt is cut at its start, never the response.
@@ -101,19 +102,24 @@ def _shown(prompts: list[Messages], responses: list[str], row: int) -> str:
     return f"the response {responses[row][:80]!r} to {prompts[row][-1]['content'][:80]!r}"
 
 
-def load_rewards(folders: list[Path], device: str = "cpu", batch: int = 256) -> list[Reward]:
-    """Load rewards; heads on the same base share it and its features of the last batch."""
-    trunks: dict[str, SharedTrunk] = {}
-    return [_load(folder, device, batch, trunks) for folder in folders]
+def score_all(rewards: Sequence[Reward], prompts: list[Messages], responses: list[str]) -> np.ndarray:
+    """Return raw scores [response, reward]; errors are those of `Reward.score`."""
+    return np.stack([reward.score(prompts, responses) for reward in rewards], axis=1)
 
 
-def load_reward(folder: Path, device: str = "cpu", batch: int = 256) -> Reward:
-    """Load the reward that the reward stage wrote to `folder`.
+def load_rewards(folders: list[Path], device: str = "cpu") -> list[Reward]:
+    """Load the rewards that the reward stage wrote; heads on the same base share it and its features of the last batch.
 
     Raises:
-        ValueError: the function cannot be imported, or the model is no classifier with that logit.
+        ValueError: a function cannot be imported, or a model is no classifier with that logit.
     """
-    return _load(folder, device, batch, {})
+    trunks: dict[str, SharedTrunk] = {}
+    return [_load(folder, device, trunks) for folder in folders]
+
+
+def load_reward(folder: Path, device: str = "cpu") -> Reward:
+    """Load one reward; see `load_rewards`."""
+    return load_rewards([folder], device)[0]
 
 
 def judge_folders(folders: list[Path]) -> list[Path] | None:
@@ -135,7 +141,7 @@ def judge_folders(folders: list[Path]) -> list[Path] | None:
     return judges if judges != folders else None
 
 
-def _load(folder: Path, device: str, batch: int, trunks: "dict[str, SharedTrunk]") -> Reward:
+def _load(folder: Path, device: str, trunks: "dict[str, SharedTrunk]") -> Reward:
     spec = read_json(folder / "reward.json")
     if spec["kind"] == "function":
         return Reward(spec["objective"], load_function(spec["function"]))
@@ -163,7 +169,7 @@ def _load(folder: Path, device: str, batch: int, trunks: "dict[str, SharedTrunk]
         texts = render(tokenizer, spec["input"], prompts, responses)
         # A chat template includes special tokens; plain text needs the tokenizer's.
         special = spec["input"] != "chat"
-        return classify(model, tokenizer, texts, batch, special, truncation)[:, spec["logit"]]
+        return classify(model, tokenizer, texts, BATCH, special, truncation)[:, spec["logit"]]
 
     return Reward(spec["objective"], scores)
 
@@ -213,6 +219,20 @@ def load_function(name: str) -> Callable[[list[Messages], list[str]], np.ndarray
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"reward function {name!r} cannot be imported: {error}") from None
+
+
+def source_of(name: str) -> str | None:
+    """Find the file of a reward function, or for a callable object of the module that names it; None if not Python.
+
+    Raises:
+        ValueError: the function cannot be imported.
+    """
+    function = inspect.unwrap(load_function(name))
+    owner = function if inspect.isfunction(function) else sys.modules[name.partition(":")[0]]
+    try:
+        return inspect.getsourcefile(owner)
+    except TypeError:  # a module that is not written in Python
+        return None
 
 
 def render(tokenizer: PreTrainedTokenizerBase, style: str, prompts: list[Messages], responses: list[str]) -> list[Text]:

@@ -9,7 +9,7 @@ from bonesoup.generation.sample import render, sample
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.paths import NORMALISER, PROMPTS, REWARDS, SFT
 from bonesoup.rewards.normalise import fit
-from bonesoup.rewards.score import judge_folders, load_rewards
+from bonesoup.rewards.score import judge_folders, load_rewards, score_all
 from bonesoup.settings.schema import Settings
 
 
@@ -37,16 +37,15 @@ def run(settings: Settings, key: None) -> None:
     folders = [REWARDS / name for name in names]
     judges = judge_folders(folders) or []
     # Loaded together: a reward head and its judge share the base.
-    scored = [reward.score(prompts, texts) for reward in load_rewards([*folders, *judges], settings.device)]
-    scores = np.stack(scored[: len(names)], axis=1)
+    rewards = load_rewards([*folders, *judges], settings.device)
+    scores = score_all(rewards[: len(names)], prompts, texts)
     facts = {"objectives": names} | _scale(scores, names) | {"samples": len(texts), "gold": None}
     if judges:
-        judged = np.stack(scored[len(names) :], axis=1)
+        judged = score_all(rewards[len(names) :], prompts, texts)
         facts["judge"] = _scale(judged, [f"{name}'s judge" for name in names])
         facts["judge"]["reward_correlation"] = _agreement(scores, judged)
     if gold := gold_scorer(settings.data.source, names, settings.data.path):
-        known = [gold(prompt[-1]["content"], text) for prompt, text in zip(prompts, texts, strict=True)]
-        truth = np.array([[row[name] for name in names] for row in known])
+        truth = gold(prompts, texts)
         facts["gold"] = _scale(truth, names) | {"reward_correlation": _agreement(scores, truth)}
         print(f"normalise: correlation of gold {names[0]} and {names[1]}: {facts['gold']['correlation'][0][1]:+.2f}")
     write_json(NORMALISER, facts)

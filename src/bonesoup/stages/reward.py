@@ -1,8 +1,6 @@
 """reward@OBJECTIVE: train, fit, load or import the reward of one objective, and measure it on held-out rows."""
 
-import inspect
 import shutil
-import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +9,7 @@ from bonesoup.files import appearing, digest, file_digest, read_json, read_jsonl
 from bonesoup.imports import code_digest
 from bonesoup.paths import METRICS, REWARDS, SCRATCH, SFT
 from bonesoup.rewards.head import JUDGE
-from bonesoup.rewards.score import load_classifier, load_function, load_reward
+from bonesoup.rewards.score import load_classifier, load_reward, source_of
 from bonesoup.settings import schema
 from bonesoup.settings.schema import Settings
 from bonesoup.weights.pretrained import load_tokenizer
@@ -109,12 +107,6 @@ def check_source(name: str, source: str) -> None:
     Raises:
         ValueError: the function cannot be imported, or another file defines it.
     """
-    function = inspect.unwrap(load_function(name))
-    # A callable object has no source file: take the file of the module that names it.
-    owner = function if inspect.isfunction(function) else sys.modules[name.partition(":")[0]]
-    try:
-        file = inspect.getsourcefile(owner)
-    except TypeError:  # a module that is not written in Python
-        file = None
+    file = source_of(name)
     if not (file and Path(source).exists() and Path(file).samefile(source)):
         raise ValueError(f"reward function {name!r} is defined in {file}, not in its source {source}: correct `source`")

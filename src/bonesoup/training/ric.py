@@ -21,7 +21,7 @@ from bonesoup.generation.reward_context import context, in_context, reward_token
 from bonesoup.generation.sample import sample
 from bonesoup.method.targets import near_front, phases, target_rewards
 from bonesoup.rewards.normalise import Normaliser
-from bonesoup.rewards.score import Messages, Reward
+from bonesoup.rewards.score import Messages, Reward, score_all
 from bonesoup.settings import schema
 from bonesoup.training.reward_tokens import add_tokens, untie
 from bonesoup.training.sft import train_sft
@@ -66,7 +66,7 @@ class Task:
 
     def score(self, prompts: list[Messages], responses: list[str]) -> np.ndarray:
         """Return scores [response, objective] in SFT standard deviations."""
-        return self.normaliser(np.stack([reward.score(prompts, responses) for reward in self.rewards], axis=1))
+        return self.normaliser(score_all(self.rewards, prompts, responses))
 
 
 def train_ric(task: Task, scratch: Path) -> Path:
@@ -212,7 +212,6 @@ def _phase(
         [row | {"prompt": in_context(row["prompt"], context(task.objectives, row["rewards"]))} for row in rows],
         [],
         schema.Sft(steps=updates, batch=task.batch, learning_rate=task.ric.learning_rate, lora=task.lora),
-        tokenizer.model_max_length,
         task.seed + number,
         trainer,
         task.device,

@@ -121,6 +121,12 @@ def check_step(name: str, step: dict[str, float], limits: schema.Limits) -> None
         )
 
 
+def check_log(name: str, adapter: Path, limits: schema.Limits) -> None:
+    """Check the log of a policy that is trained already, as the limits may be tighter now; raises as `check_step`."""
+    for step in read_jsonl(adapter / "steps.jsonl"):
+        check_step(name, step, limits)
+
+
 def step_line(name: str, step: dict[str, float], of: int, rewards: list[Reward]) -> str:
     """Format a line of the log for a person to watch."""
     means = "  ".join(f"{r.objective} {step[f'reward/{r.objective}']:+.2f}" for r in rewards)

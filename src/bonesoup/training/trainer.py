@@ -25,6 +25,7 @@ from bonesoup.chat import never_sampled
 from bonesoup.generation.reward_context import in_context
 from bonesoup.generation.sample import Messages, Response, render, responses_of
 from bonesoup.resume import Due
+from bonesoup.rewards.score import score_all
 from bonesoup.training.goals import Goal, Row
 from bonesoup.training.learner import Learner
 from bonesoup.training.log_probs import Batch, check_head, log_probabilities
@@ -152,7 +153,7 @@ class JointTrainer:
             entropy.append(entropies)
         facts = {
             f"reward/{reward.objective}": float(mean)
-            for reward, mean in zip(self.task.rewards, scores.mean(0), strict=False)
+            for reward, mean in zip(self.task.rewards, scores.mean(0), strict=True)
         }
         texts = [response.text for response in responses]
         facts |= {f"judge/{name}": judge.mean_score(asked, texts) for name, judge in self.task.judges.items()}
@@ -165,7 +166,7 @@ class JointTrainer:
     def scores(self, prompts: list, responses: list[Response]) -> np.ndarray:
         """Return normalised rewards [response, objective]."""
         texts = [response.text for response in responses]
-        return self.task.normaliser(np.stack([r.score(prompts, texts) for r in self.task.rewards], axis=1))
+        return self.task.normaliser(score_all(self.task.rewards, prompts, texts))
 
     def _encoded(self, prompts: list[Messages]) -> list[list[int]]:
         return self.tokenizer(render(self.tokenizer, prompts), add_special_tokens=False)["input_ids"]
