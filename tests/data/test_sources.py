@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bonesoup.data import hh, pairs, qa, read
-from bonesoup.settings.schema import Data
+from bonesoup.settings.schema import LABELS, Data
 
 ROOT = Path(__file__).parents[2]
 REAL = Path(os.environ.get("BONESOUP_DATA", ROOT.parent / "shared" / "data"))
@@ -229,6 +229,7 @@ def test_qa_labels_by_hand():
         "factuality": pytest.approx(1 / 2),
         "completeness": pytest.approx(1 / 2.25),
     }
+    assert tuple(row.labels) == LABELS["qa-feedback"]
 
 
 def test_qa_rows(tmp_path):
@@ -269,6 +270,7 @@ def span(start, end, kind="Irrelevant"):
         ({"feedback": span(5, 4000)}, "error span 5-4000 is not inside 'prediction 1'"),
         ({"feedback": span("a", 4)}, "error span 'a'-4 is not inside"),
         ({"feedback": span(0, 4, "Odd")}, "unknown error type 'Odd' in feedback.errors"),
+        ({"feedback": span(0, 4, ["Odd"])}, "unknown error type ['Odd'] in feedback.errors"),
         ({"passages": []}, "'passages' must hold lists"),
         ({"passages": [["title"]]}, "'passages' must hold lists"),
     ],

@@ -75,6 +75,7 @@ BAD = {
     "one summary": (comparison(texts=("A",)), "'summaries' must be two objects"),
     "no text": (comparison() | {"summaries": [{"note": "x"}, {"text": "b"}]}, "'summaries[0].text' is missing"),
     "choice": (comparison(choice=2), "'choice' is 2, not 0 or 1"),
+    "a choice that is no place in a list": (comparison() | {"choice": 1.0}, "'choice' is 1.0, not 0 or 1"),
     "no choice": (comparison() | {"choice": None}, "key 'choice' is missing"),
     "equal": (comparison(texts=("Same.", "Same.")), "the two summaries are the same"),
     "long": (comparison(texts=("x" * 101, "b")), "summary 0 has 101 characters"),

@@ -221,6 +221,12 @@ def test_comments_and_order_of_the_file_stay(written):
     assert params.PARAMS.read_text() == before.replace("steps: 60", "steps: 61")
 
 
+def test_a_single_objective_is_reported_as_such():
+    """Nothing can be derived from it, and the check says why."""
+    with pytest.raises(ValueError, match="objectives: List should have at least 2 items"):
+        profiles.compose("embedded", changes={"objectives": ["helpful"]})
+
+
 def test_an_unknown_profile_lists_the_known_ones():
     with pytest.raises(ValueError, match="no profile 'embeded'; there are: .*embedded"):
         profiles.compose("embeded")

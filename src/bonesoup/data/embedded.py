@@ -19,9 +19,8 @@ from bonesoup.data.records import Records, message, prompt_id
 from bonesoup.data.words import TABLES, Words, load
 from bonesoup.settings.schema import Sizes
 
-LIMIT = (
-    16  # tokens of a response with its end-of-text token; an endless response has 16 words, which leaves none for it
-)
+# Tokens of a response with its end-of-text token; an endless response has as many words, which leaves none for it.
+LIMIT = 16
 NOISE = 0.15  # temperature of the pair labels, in gold units
 DRAWS = 20  # per row wanted; needing more means that the sizes exceed what the word tables offer
 
@@ -31,11 +30,12 @@ Rng = np.random.Generator
 def generate(path: str | Path, objectives: Sequence[str], sizes: Sizes, seed: int) -> Records:
     """Make `sizes.prompts` distinct prompts, `sizes.sft` texts and `sizes.pairs` pairs for each objective.
 
+    Args:
+        objectives: some of `gold.OBJECTIVES`.
+
     Raises:
-        ValueError: an objective without gold score, or sizes beyond what the word tables can make.
+        ValueError: sizes beyond what the word tables can make.
     """
-    if unknown := [name for name in objectives if name not in OBJECTIVES]:
-        raise ValueError(f"objectives {unknown} have no data in the embedded source, which knows {list(OBJECTIVES)}")
     words = load(path)
     prompts = _prompts(words, sizes.prompts, _rng(seed, "prompts"))
     messages = [message(text) for text, _ in prompts]

@@ -2,22 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from bonesoup.data.pairs import Pairs
+from bonesoup.data.pairs import Pair, Pairs
 from bonesoup.data.read import BadRow, check_length, read, set_aside, text_of
 from bonesoup.data.records import Messages, Records
 from bonesoup.settings.schema import Data
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
-
-
-@dataclass(frozen=True)
-class Pair:
-    prompt: Messages
-    chosen: str
-    rejected: str
 
 
 def dialogue(text: str, name: str) -> Messages:
@@ -67,6 +59,6 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
     rows_read = len(rows) + len(quarantine)
     pairs = Pairs(data.max_prompt_chars)
     for line, pair in rows:
-        if (first := pairs.add(line, pair.prompt, pair.chosen, pair.rejected)) is not None:
+        if (first := pairs.add(line, pair)) is not None:
             quarantine.append(set_aside(data, line, f"repeats line {first}", pair.chosen))
     return pairs.records(objectives, quarantine, rows_read)

@@ -1,8 +1,16 @@
 """Gather preference pairs into records: prompts cut to length, keys for the split, chosen texts for SFT."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bonesoup.data.records import Messages, Records, normal, prompt_id, prompt_key
+
+
+@dataclass(frozen=True)
+class Pair:
+    prompt: Messages
+    chosen: str
+    rejected: str
 
 
 class Pairs:
@@ -20,17 +28,17 @@ class Pairs:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def add(self, line: int, whole: Messages, chosen: str, rejected: str) -> int | None:
+    def add(self, line: int, pair: Pair) -> int | None:
         """Add a pair, unless it is there already: then return the line that it repeats."""
-        prompt = cut(whole, self._limit)
+        prompt, chosen, rejected = cut(pair.prompt, self._limit), pair.chosen, pair.rejected
         key = prompt_id(prompt)
         first = self._lines.setdefault((key, chosen, rejected), line)
         if first != line:
             return first
-        self._cuts += prompt != whole
+        self._cuts += prompt != pair.prompt
         self._prompts[key] = prompt
         # Dialogues with the same opening are often stages of one conversation, so they share a split.
-        opening = normal(whole[0]["content"])
+        opening = normal(pair.prompt[0]["content"])
         self._groups[key] = (*self._groups.get(key, ()), opening, prompt_key(prompt))
         self._pairs.append({"id": str(line), "prompt": prompt, "chosen": chosen, "rejected": rejected})
         self._sft.setdefault((key, chosen), {"id": str(line), "prompt": prompt, "response": chosen})

@@ -25,7 +25,7 @@ def prepare(data: Data, seed: int, out: Path, docs: Path) -> dict:
         The summary, which is also written to out/summary.json.
 
     Raises:
-        ValueError: the source cannot be read, has no usable row, or no labels for a name in `data.labels`.
+        ValueError: the source cannot be read, has no usable row, or none for a table.
     """
     records = read_source(data, seed)
     split_of = assign(records.groups, seed, data.validation, data.test)

@@ -12,11 +12,13 @@ from bonesoup.data.read import BadRow, check_length, field, read, set_aside, tex
 from bonesoup.data.records import Messages, Records, message, normal, prompt_id
 from bonesoup.settings.schema import Data
 
-RELEVANCE = frozenset({"Irrelevant", "Redundant", "Incoherent"})
-FACTUALITY = frozenset({"Wrong-Grounding", "Unverifiable"})
+# Objective -> types of error in a span of the prediction.
+ERRORS = {
+    "relevance": ("Irrelevant", "Redundant", "Incoherent"),
+    "factuality": ("Wrong-Grounding", "Unverifiable"),
+}
 # Weight of a missing piece: the answer itself, a major or a minor piece of support.
 MISSING = {"Missing-Answer": 1.0, "Missing-Major-Auxiliary": 0.5, "Missing-Minor-Auxiliary": 0.25}
-OBJECTIVES = ("relevance", "factuality", "completeness")
 
 SENTENCE = re.compile(r"\S.*?(?:[.!?]+[\"')\]]*(?=\s+[A-Z\"'(\d])|$)", re.DOTALL)
 COMMON = """a an and are as at be been by did do does for from had has have he her his how in is it its many
@@ -73,10 +75,10 @@ def _labels(prediction: str, errors: list, missing: list) -> dict[str, float]:
 
     A side remark counts by its length; a wrong date makes its whole sentence wrong.
     """
-    bad = {kind: [False] * len(prediction) for kind in ("relevance", "factuality")}
+    bad = {objective: [False] * len(prediction) for objective in ERRORS}
     for error in errors:
         kind = error.get("error type") if isinstance(error, dict) else None
-        objective = "relevance" if kind in RELEVANCE else "factuality" if kind in FACTUALITY else None
+        objective = next((name for name, kinds in ERRORS.items() if kind in kinds), None)
         if objective is None:
             raise BadRow(f"unknown error type {kind!r} in feedback.errors", error)
         start, end = error.get("start"), error.get("end")
@@ -84,7 +86,7 @@ def _labels(prediction: str, errors: list, missing: list) -> dict[str, float]:
             raise BadRow(f"error span {start!r}-{end!r} is not inside 'prediction 1' (0-{len(prediction)})", error)
         bad[objective][start:end] = [True] * (end - start)
     kinds = [piece.get("error type") if isinstance(piece, dict) else None for piece in missing]
-    if unknown := [kind for kind in kinds if kind not in MISSING]:
+    if unknown := [kind for kind in kinds if kind not in list(MISSING)]:
         raise BadRow(f"unknown error type {unknown[0]!r} in feedback.missing-info", missing)
     letters = [not c.isspace() for c in prediction]
     irrelevant = sum(b and c for b, c in zip(bad["relevance"], letters, strict=True)) / sum(letters)
@@ -146,10 +148,8 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
     Several predictions for a question may share their answers: each text counts once for a prompt.
 
     Raises:
-        ValueError: the format does not label an objective, or bonesoup.data.read.read fails.
+        ValueError: see bonesoup.data.read.read.
     """
-    if unknown := [name for name in objectives if name not in OBJECTIVES]:
-        raise ValueError(f"objectives {unknown} have no labels in QA-Feedback, which has {list(OBJECTIVES)}")
     rows, quarantine = read(data, lambda row: parse(row, data.max_response_chars))
     rows_read = len(rows) + len(quarantine)
     prompts, groups, sft = {}, {}, []
@@ -179,7 +179,9 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
             for kind, response, label in wanted:
                 if (name, key, response) not in labelled:
                     labelled.add((name, key, response))
-                    rewards[name].append(_labelled(f"{line}-{kind}", prompt, response, label))
+                    rewards[name].append(
+                        {"id": f"{line}-{kind}", "prompt": prompt, "response": response, "label": label}
+                    )
         for kind, answer in [("corrected", row.corrected)] * (not blank) + [("gold", row.gold)]:
             if (key, answer) in texts:
                 counts["repeated_sft_texts"] += 1
@@ -195,7 +197,3 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
         rows_read=rows_read,
         counts=counts,
     )
-
-
-def _labelled(name: str, prompt: Messages, response: str, label: float) -> dict:
-    return {"id": name, "prompt": prompt, "response": response, "label": label}

@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Mapping
 
+from scipy.cluster.hierarchy import DisjointSet
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -17,21 +19,16 @@ def assign(groups: Mapping[str, tuple[str, ...]], seed: int, validation: float, 
     Raises:
         ValueError: a split with a share above zero got no prompt.
     """
-    root = {}
-
-    def find(node: tuple[str, str]) -> tuple[str, str]:
-        root.setdefault(node, node)
-        while root[node] != node:
-            root[node] = root[root[node]]
-            node = root[node]
-        return node
-
+    joined = DisjointSet(("prompt", prompt) for prompt in groups)
     for prompt, keys in groups.items():
         for key in keys:
-            a, b = find(("prompt", prompt)), find(("key", key))
-            # The smallest member names the group, so that the order of rows does not matter.
-            root[max(a, b)] = min(a, b)
-    splits = {prompt: _split(find(("prompt", prompt)), seed, validation, test) for prompt in groups}
+            joined.add(("key", key))
+            joined.merge(("prompt", prompt), ("key", key))
+    splits = {}
+    for members in joined.subsets():
+        # The smallest member names the group, so that the order of rows does not matter.
+        split = _split(min(members), seed, validation, test)
+        splits |= {name: split for kind, name in members if kind == "prompt"}
     shares = {"train": 1 - validation - test, "validation": validation, "test": test}
     if empty := [name for name in SPLITS if shares[name] > 0 and name not in splits.values()]:
         raise ValueError(

@@ -4,22 +4,14 @@ The prompt is the post alone: SFT teaches the task, and a reward model that read
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from bonesoup.data.pairs import Pairs
+from bonesoup.data.pairs import Pair, Pairs
 from bonesoup.data.read import BadRow, check_length, field, read, text_of
 from bonesoup.data.records import Records, message
 from bonesoup.settings.schema import Data
 
 
-@dataclass(frozen=True)
-class Comparison:
-    post: str
-    chosen: str
-    rejected: str
-
-
-def parse(row: dict, max_response_chars: int) -> Comparison:
+def parse(row: dict, max_response_chars: int) -> Pair:
     """Read a row.
 
     Raises:
@@ -34,13 +26,13 @@ def parse(row: dict, max_response_chars: int) -> Comparison:
     if not isinstance(summaries, list) or len(summaries) != 2 or not all(isinstance(s, dict) for s in summaries):
         raise BadRow("'summaries' must be two objects", summaries)
     texts = [text_of(summary, "text", f"summaries[{k}]") for k, summary in enumerate(summaries)]
-    if choice not in (0, 1):
+    if not isinstance(choice, int) or choice not in (0, 1):
         raise BadRow(f"'choice' is {choice!r}, not 0 or 1", choice)
     for k, text in enumerate(texts):
         check_length(f"summary {k}", text, max_response_chars)
     if texts[0] == texts[1]:
         raise BadRow("the two summaries are the same", texts[0])
-    return Comparison(post, texts[choice], texts[1 - choice])
+    return Pair(message(post), texts[choice], texts[1 - choice])
 
 
 def records(data: Data, objectives: Sequence[str]) -> Records:
@@ -50,7 +42,7 @@ def records(data: Data, objectives: Sequence[str]) -> Records:
     """
     rows, quarantine = read(data, lambda row: parse(row, data.max_response_chars))
     pairs = Pairs(data.max_prompt_chars)
-    for line, comparison in rows:
-        pairs.add(line, message(comparison.post), comparison.chosen, comparison.rejected)
+    for line, pair in rows:
+        pairs.add(line, pair)
     repeated = len(rows) - len(pairs)
     return pairs.records(objectives, quarantine, len(rows) + len(quarantine), repeated_judgements=repeated)

@@ -108,7 +108,7 @@ def prompt_splits(tables: dict[str, list[dict]]) -> dict[str, set[str]]:
 
 def kind_of(rows: list[dict]) -> str:
     """Name the layout of a table: prompts, sft, pairs or labels."""
-    first = rows[0] if rows else {}
+    first = rows[0]
     if "chosen" in first:
         return "pairs"
     if "label" in first:

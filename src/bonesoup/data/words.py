@@ -58,18 +58,19 @@ def load(path: str | Path = TABLES) -> Words:
     except YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from None
     try:
-        topics = {name: dict(raw["topics"][name]) for name in ("benign", "risky")}
+        benign, risky = (
+            {str(topic): tuple(f"{word}." for word in details) for topic, details in raw["topics"][name].items()}
+            for name in ("benign", "risky")
+        )
         lists = {name: tuple(map(str, raw[name])) for name in LISTS}
         refusal = str(raw["refusal"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: missing or malformed entry ({error!r}); compare with {TABLES.name}") from None
-    on_topic = {
-        topic: tuple(f"{word}." for word in details) for group in topics.values() for topic, details in group.items()
-    }
+    on_topic = benign | risky
     words = Words(
         **lists,
-        benign=tuple(topics["benign"]),
-        risky=tuple(topics["risky"]),
+        benign=tuple(benign),
+        risky=tuple(risky),
         on_topic=on_topic,
         details=tuple(sorted({word for details in on_topic.values() for word in details})),
         refusal=refusal,
@@ -87,9 +88,9 @@ def _faults(words: Words) -> list[str]:
     ]
     phrases = words.cautions + words.jokes
     faults += [f"{phrase!r} must have two tokens" for phrase in phrases if len(phrase.split()) != 2]
-    for name, count in (("cautions", 4), ("jokes", 4)):
-        if len(getattr(words, name)) != count:
-            faults.append(f"{name} must be {count} phrases, found {len(getattr(words, name))}")
+    for name in ("cautions", "jokes"):
+        if (count := len(getattr(words, name))) != 4:
+            faults.append(f"{name} must be 4 phrases, found {count}")
     if len(words.refusal.split()) != 3:
         faults.append(f"the refusal {words.refusal!r} must have three tokens")
     # With a single role for each token, any word sequence has a unique reading.

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from bonesoup.settings.rules import slots
+from bonesoup.settings.rules import counts, slots
 from bonesoup.settings.section import Name
 from bonesoup.settings.sources import prepared
 from bonesoup.settings.training import Basis
@@ -36,8 +36,8 @@ def _policies(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Put the slots of a kind into one group; a group that names a slot or a kind, or `all`, takes those."""
     try:
         stated = _Stated.model_validate({key: settings.get(key) for key in _Stated.model_fields})
-        needed = slots(stated.methods, len(stated.objectives), stated.basis, stated.oracles)
-    except ValidationError:
+        needed = slots(stated.methods, counts(len(stated.objectives), stated.basis, stated.oracles))
+    except ValueError:
         return {}
     kinds: dict[str, list[str]] = {}
     for slot in needed:

@@ -56,14 +56,14 @@ def check(raw: Any, path: str = "params", pinned: bool = True) -> Settings:
             f"{path} has schema {raw.get('schema')!r}, this version reads {SCHEMA}: write a fresh one with "
             "`bonesoup profile NAME` and carry your changes over"
         )
-    faults, check, settings = [], Check(), None
+    faults, collected, settings = [], Check(), None
     try:
-        settings = Settings.model_validate(raw, context=check)
+        settings = Settings.model_validate(raw, context=collected)
     except ValidationError as error:
         faults += faults_of(error, raw)
     if pinned:
-        faults += [unpinned(pin) for pin in check.pins if not pin.revision]
-    faults += check.faults
+        faults += [unpinned(pin) for pin in collected.pins if not pin.revision]
+    faults += collected.faults
     if faults:
         listing = "\n".join(f"  - {fault}" for fault in faults)
         raise ValueError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listing}")

@@ -1,6 +1,6 @@
 """Write a profile, an overlay on the embedded default, into params.yaml, so that git and dvc.lock record what ran."""
 
-from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,6 @@ yaml.preserve_quotes = True
 yaml.representer.add_representer(type(None), lambda r, _: r.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
-@dataclass(frozen=True)
-class Composed:
-    """Settings to be written.
-
-    Attributes:
-        document: the YAML, comments included.
-        filled: dotted keys whose values follow from the rest and were filled in.
-    """
-
-    document: dict
-    filled: list[str]
-
-
 def names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
@@ -45,14 +32,7 @@ def names() -> list[str]:
 def compose(
     name: str | None, data: str | None = None, changes: dict[str, Any] | None = None, pin: bool = False
 ) -> dict:
-    """Return the settings of a profile as the YAML document to write; arguments as of `composed`."""
-    return composed(name, data, changes, pin).document
-
-
-def composed(
-    name: str | None, data: str | None = None, changes: dict[str, Any] | None = None, pin: bool = False
-) -> Composed:
-    """Compose the settings of a profile and check them.
+    """Return the checked settings of a profile as the YAML document to write, comments included.
 
     Args:
         name: a profile; None for the present params.yaml.
@@ -64,28 +44,33 @@ def composed(
         ValueError: no such profile, key or file, or the settings are wrong.
         ConnectionError: the Hub does not answer, or does not know an id.
     """
-    made = _changed(name, data, changes)
+    return _composed(name, data, changes, pin)[0]
+
+
+def _composed(name: str | None, data: str | None, changes: dict[str, Any] | None, pin: bool) -> tuple[dict, list[str]]:
+    """Return the document of `compose`, and the dotted keys that follow from the rest and were filled in."""
+    document, filled = _changed(name, data, changes)
     if pin:
-        for missing in params.check(plain(made.document), _where(name), pinned=False).pins():
+        for missing in params.check(plain(document), _where(name), pinned=False).pins():
             if not missing.revision:
-                _set(made.document, missing.key, pins.newest(missing))
-    settings = params.check(plain(made.document), _where(name))
-    made = replace(made, filled=made.filled + _fill_defaults(made.document, settings))
+                _set(document, missing.key, pins.newest(missing))
+    settings = params.check(plain(document), _where(name))
+    filled += _fill_defaults(document, settings)
     if data:
         for part in settings.data.parts():
             if not Path(part.path).is_file():
                 listed = ", ".join(settings.data.files or ())
                 expected = f"a folder with a file for each of {listed}" if listed else "a file"
                 raise ValueError(f"--data {data}: expected {expected}, and {part.path} is no file")
-    return made
+    return document, filled
 
 
 def draft(name: str | None, data: str | None = None, changes: dict[str, Any] | None = None) -> schema.Settings:
-    """Return the settings of a profile to look at, not to run: nothing has to be pinned. Arguments as of `composed`."""
-    return params.check(plain(_changed(name, data, changes).document), _where(name), pinned=False)
+    """Return the settings of a profile to look at, not to run: nothing has to be pinned. Arguments as of `compose`."""
+    return params.check(plain(_changed(name, data, changes)[0]), _where(name), pinned=False)
 
 
-def _changed(name: str | None, data: str | None, changes: dict[str, Any] | None) -> Composed:
+def _changed(name: str | None, data: str | None, changes: dict[str, Any] | None) -> tuple[dict, list[str]]:
     document = _profile(name) if name is not None else yaml.load(params.PARAMS.read_text())
     filled = fill(document, {})
     before = derived(plain(document))
@@ -97,7 +82,7 @@ def _changed(name: str | None, data: str | None, changes: dict[str, Any] | None)
     for key, value in (changes or {}).items():
         _set(document, key, value)
     again = fill(document, {key: value for key, value in before.items() if key not in (changes or {})})
-    return Composed(document, list(dict.fromkeys(filled + again)))
+    return document, list(dict.fromkeys(filled + again))
 
 
 def fill(document: dict, before: dict[str, Any]) -> list[str]:
@@ -110,10 +95,7 @@ def fill(document: dict, before: dict[str, Any]) -> list[str]:
     filled = []
     for key, value in derived(plain(document)).items():
         *outer, last = key.split(".")
-        section = document
-        for part in outer:
-            section = section.get(part) if section else None
-        if section is None:
+        if (section := _section(document, outer)) is None:
             continue
         present = plain(section.get(last))
         if present == value or (present is not None and key not in CANDIDATES and present != before.get(key)):
@@ -125,6 +107,13 @@ def fill(document: dict, before: dict[str, Any]) -> list[str]:
             section[last] = _styled(value)
         filled.append(key)
     return filled
+
+
+def _section(document: dict, keys: list[str]) -> dict | None:
+    """Return the section under these keys, one inside the other; None if the document has none."""
+    for key in keys:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document if isinstance(document, dict) else None
 
 
 def _fill_defaults(document: dict, settings: schema.Settings) -> list[str]:
@@ -175,38 +164,27 @@ def _profile(name: str) -> dict:
             raise ValueError(f"profile {path} must be a mapping of settings")
         text = path.read_text()
         _overlay(document, yaml.load(text))
-        heading = "".join(line[1:].lstrip() + "\n" for line in _heading(text))
+        heading = [line[1:].lstrip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
         if heading:
-            document.yaml_set_start_comment(heading.rstrip())
+            document.yaml_set_start_comment("\n".join(heading).rstrip())
     return document
 
 
 def _set(document: dict, key: str, value: Any) -> None:
     """Set one dotted key that the document has."""
     *outer, last = key.split(".")
-    section = document
-    for part in outer:
-        section = section.get(part) if isinstance(section, dict) else None
-    if not isinstance(section, dict) or last not in section:
+    section = _section(document, outer)
+    if section is None or last not in section:
         raise ValueError(f"no setting {key!r} in params.yaml: docs/settings.md lists them")
     section[last] = _styled(plain(value))
 
 
 def parse_change(text: str) -> tuple[str, Any]:
-    """Read 'rl.updates=60' as ('rl.steps', 20); the value is YAML."""
+    """Read 'rl.updates=60' as ('rl.updates', 60); the value is YAML."""
     key, given, value = text.partition("=")
     if not given:
         raise ValueError(f"--set {text!r}: expected key=value, such as rl.updates=60")
     return key, params.parse_yaml(value.encode(), f"the value of {key}")
-
-
-def _heading(text: str) -> list[str]:
-    lines = []
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line)
-    return lines
 
 
 def _overlay(document: dict, changes: dict) -> None:
@@ -238,7 +216,7 @@ def write(
     Returns:
         The dotted keys that were filled in from the rest.
     """
-    made = composed(name, data, changes, pin)
+    document, filled = _composed(name, data, changes, pin)
     with appearing(path) as temporary, open(temporary, "w") as out:
-        yaml.dump(made.document, out)
-    return made.filled
+        yaml.dump(document, out)
+    return filled

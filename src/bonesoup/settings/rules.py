@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bonesoup.method.basis import circulant, compromise, conditioning, matrix
 from bonesoup.method.methods import (
     AUTO,
     BACKBONES,
@@ -22,6 +23,7 @@ from bonesoup.method.methods import (
     trainings,
 )
 from bonesoup.method.preferences import preference_faults
+from bonesoup.method.targets import phases
 from bonesoup.settings.evaluation import Estimate, Register
 from bonesoup.settings.section import FILL
 from bonesoup.settings.training import Basis, Group, Hardware, Ric, Seek, Sft
@@ -88,8 +90,6 @@ def _beta_faults(key: str, beta: float | str | None, n: int) -> list[str]:
         return [f"{key}: auto has no answer for basis.distribution: {beta}"]
     if not 1 / n < beta <= 1:
         return [f"{key}: must be in (1/{n}, 1] for {n} objectives, found {beta}"]
-    from bonesoup.method.basis import circulant
-
     return _conditioning(key, circulant(n, beta))
 
 
@@ -104,8 +104,6 @@ def _row_faults(basis: Basis, n: int) -> list[str]:
 
 def _conditioning(key: str, rows: ArrayLike) -> list[str]:
     """Refuse rows that reach no preference, or amplify too much."""
-    from bonesoup.method.basis import compromise, conditioning, matrix
-
     try:
         rows = matrix(rows, "rows")
         fault = conditioning(rows, **compromise(rows)).fault
@@ -151,7 +149,7 @@ def method_faults(methods: list[str], known: Known) -> list[str]:
                 trainings([method], plan, rl.steps, rl.updates)
             except ValueError as error:
                 faults.append(f"rl.updates: {error} (method {method})")
-    if plan and not _slots(methods, plan):
+    if plan and not slots(methods, plan):
         faults.append(f"methods: {', '.join(methods)} train no policy: add {BASELINE} or {MAIN}")
     return faults
 
@@ -161,7 +159,7 @@ def group_faults(groups: dict[str, Group], known: Known) -> list[str]:
     methods, plan = known.get("methods"), _plan(known)
     if plan is None or methods is None:
         return []
-    needed = _slots(methods, plan)
+    needed = slots(methods, plan)
     given = [slot for group in groups.values() for slot in group.slots]
     twice = sorted({slot for slot in given if given.count(slot) > 1})
     faults = [f"policies: slot {slot} is listed twice" for slot in twice]
@@ -201,8 +199,6 @@ def ric_faults(ric: Ric, known: Known) -> list[str]:
     names, basis, rl, methods = (known.get(key) for key in ("objectives", "basis", "rl", "methods"))
     if None in (names, basis, rl, methods) or all(METHODS[method].stage != "ric" for method in methods):
         return []
-    from bonesoup.method.targets import phases
-
     try:
         phases(rl.budget(basis.backbones(len(names))), ric.rounds, ric.online)
     except ValueError as error:
@@ -258,21 +254,17 @@ RULES = {
 }
 
 
-def slots(methods: list[str], n: int, basis: Basis, oracles: list[list[float]]) -> list[str]:
-    """List the slots that the methods are made of, for n objectives."""
-    return _slots(methods, _counts(n, basis, oracles))
-
-
-def _slots(methods: list[str], plan: Plan) -> list[str]:
+def slots(methods: list[str], plan: Plan) -> list[str]:
+    """List the slots that the methods are made of."""
     return list(dict.fromkeys(slot for method in methods if method in METHODS for slot in method_slots(method, plan)))
 
 
 def _plan(known: Known) -> Plan | None:
     """Count the rows that the settings ask for; None if other faults hide them."""
     names, basis, oracles = (known.get(key) for key in ("objectives", "basis", "oracles"))
-    return None if None in (names, basis, oracles) else _counts(len(names), basis, oracles)
+    return None if None in (names, basis, oracles) else counts(len(names), basis, oracles)
 
 
-def _counts(n: int, basis: Basis, oracles: list[list[float]]) -> Plan:
+def counts(n: int, basis: Basis, oracles: list[list[float]]) -> Plan:
     """Return a plan of which only the numbers of rows mean something."""
     return Plan(np.zeros((basis.backbones(n), n)), np.zeros((len(oracles), n)))

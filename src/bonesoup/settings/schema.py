@@ -25,7 +25,6 @@ from bonesoup.settings.sources import (
     Reward,
     RewardInput,
     Sizes,
-    prepared,
     reward_faults,
     reward_pins,
     source_faults,
@@ -48,7 +47,6 @@ from bonesoup.settings.training import (
 
 # Other packages import every section from here.
 __all__ = [
-    "Basis",
     "Check",
     "Data",
     "DataGate",
@@ -76,7 +74,6 @@ __all__ = [
     "Settings",
     "Sft",
     "Sizes",
-    "prepared",
 ]
 
 
@@ -146,6 +143,10 @@ class Settings(Section):
     def beta(self) -> float:
         """Return basis.beta as a number."""
         return self.basis.resolved(len(self.objectives), self.evaluation.parts, self.evaluation.interior)
+
+    def lasting(self, steps: int) -> "Settings":
+        """Return the same settings with another number of steps for each policy."""
+        return self.model_copy(update={"rl": self.rl.lasting(steps)})
 
     def pins(self) -> list[Pin]:
         """Return everything on the Hugging Face Hub that the settings name."""

@@ -27,12 +27,7 @@ def _train(settings: Settings, folder: Path) -> None:
     from bonesoup.training.ric import Task, train_ric
     from bonesoup.weights.pretrained import load_tokenizer
 
-    if settings.sft is None:
-        raise ValueError(
-            "methods: ric learns from SFT texts and by the settings of sft, but sft is null: leave ric out"
-        )
     rl = settings.rl
-    backbones = len(settings.basis.rows) if settings.basis.kind == "rows" else len(settings.objectives)
     tokenizer, rows = load_tokenizer(SFT), read_jsonl(PROMPTS)
     texts = render(tokenizer, [row["prompt"] for row in rows])
     # Prompts have one token more per objective than those of other methods.
@@ -47,7 +42,7 @@ def _train(settings: Settings, folder: Path) -> None:
         rewards=load_rewards([REWARDS / name for name in settings.objectives], settings.device),
         normaliser=Normaliser.read(NORMALISER),
         ric=settings.ric,
-        updates=rl.budget(backbones),
+        updates=rl.budget(settings.basis.backbones(len(settings.objectives))),
         batch=rl.prompts * rl.generations,
         micro_batch=rl.micro_batch,
         lora=settings.sft.lora,
