@@ -74,7 +74,7 @@ def test_the_summary_says_in_a_line_what_a_method_gives_a_preference(document, l
     gap = {"value": (low + high) / 2, "low": low, "high": high}
     document["quality"]["full_grid"]["gold"]["methods"]["bone"]["expected_utility_difference"] = gap
     (line,) = quality.headlines(document)
-    shown = f"{tables.number('', gap['value'], True)} {tables.interval('', gap, True)}"
+    shown = tables.with_interval("", gap, True)
     assert line == f"Over random preferences Bone Soup is {verdict} Rewarded Soup: expected utility {shown}, gold."
     console = Console(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(show.report(document))

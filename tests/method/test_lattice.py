@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from bonesoup.method.basis import best_beta, circulant, coefficients, compromise, conditioning, lattice_rows
-from bonesoup.method.beta import best_beta_dirichlet
+from bonesoup.method.basis import circulant, coefficients, compromise, conditioning, lattice_rows
+from bonesoup.method.beta import best_beta, best_beta_dirichlet
 from bonesoup.method.mappings import MAPPINGS, curved, piecewise
 from bonesoup.method.methods import METHODS
 from bonesoup.method.preferences import interior, lattice

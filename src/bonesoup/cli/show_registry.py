@@ -170,4 +170,4 @@ def _heading(metric: str) -> str:
 def _cell(metric: str, estimate: dict[str, float] | None, signed: bool = False) -> str:
     if estimate is None:
         return ""
-    return f"{tables.number(metric, estimate['value'], signed)} {tables.interval(metric, estimate, signed)}"
+    return tables.with_interval(metric, estimate, signed)

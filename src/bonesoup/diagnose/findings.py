@@ -1,5 +1,6 @@
 """Turn scores into a diagnosis: plain data for JSON, with a verdict and the reasons for it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
@@ -58,7 +59,7 @@ def diagnose(
     )
     plan, unit = sampled.layout, list(units)[-1]
     grid = lattice(len(objectives), evaluation.parts)
-    regrets = {name: _regret(sampled, values) for name, values in draws.scores.items()}
+    regrets = {name: _regret(plan, values) for name, values in draws.scores.items()}
     # In the reward it was trained on, a soup's regret is never negative, but its estimate may be: then predict from 0.
     # Gold may well fall while the learned reward rises.
     missed = {name: np.where(regrets["reward"] > 0, missing, 0) for name, missing in regrets.items()}
@@ -76,7 +77,7 @@ def diagnose(
         }
         for i, point in enumerate(plan.specialists)
     ]
-    pairs = _pairs(settings, sampled, draws, rows, grid)
+    pairs = _pairs(settings, plan, draws, rows, grid)
     gap = (units[unit][:, plan.even_run] - units[unit][:, plan.even]).mean(axis=1)
     needed = prompts_needed(float(gap.std(ddof=1)), predictions[unit].even.value, statistics.confidence)
     findings = {
@@ -90,9 +91,9 @@ def diagnose(
         "prediction": {name: _prediction(prediction) for name, prediction in predictions.items()},
         "soups": _soups(settings, missed, costs, rows, grid),
         "extrapolation": {name: statistics.estimate(cost).plain() for name, cost in costs.items()},
-        "room": {name: statistics.estimate(draws).plain() for name, draws in regrets.items()},
-        "short_runs": _short_runs(sampled, draws, statistics),
-        "lines": [_line(line, sampled, draws, objectives, statistics) for line in plan.lines],
+        "room": {name: statistics.estimate(missing).plain() for name, missing in regrets.items()},
+        "short_runs": _short_runs(plan, draws, statistics),
+        "lines": [_line(line, draws, objectives, statistics) for line in plan.lines],
         "pairs": pairs,
         "movement": moved,
         "penalty": _penalty(settings.rl.kl, pairs, predictions[unit]),
@@ -147,34 +148,28 @@ def _prediction(prediction: Prediction) -> dict:
     return asdict(prediction) | {"wins": prediction.wins, "verdict": prediction.verdict}
 
 
-def _regret(sampled: Sampled, means: np.ndarray) -> np.ndarray:
-    plan = sampled.layout
+def _regret(plan: Layout, means: np.ndarray) -> np.ndarray:
     even = (means[:, plan.even_run] - means[:, plan.even]).mean(axis=-1)
-    return regret(
-        even, np.stack([_own(means, i, run) - _own(means, i, place) for i, run, place in _starts(plan)], axis=1)
-    )
+    return regret(even, _own(means, plan.runs) - _own(means, plan.specialists))
 
 
 def _extrapolating(plan: Layout, means: np.ndarray) -> np.ndarray:
-    ends = zip(plan.specialists, plan.extrapolated, strict=True)
-    lost = [_own(means, i, place) - _own(means, i, beyond) for i, (place, beyond) in enumerate(ends)]
-    return extrapolating(np.stack(lost, axis=1), 2 * BEYOND)
+    return extrapolating(_own(means, plan.specialists) - _own(means, plan.extrapolated), 2 * BEYOND)
 
 
-def _starts(plan: Layout) -> list[tuple[int, int, int]]:
-    return [(i, run, place) for i, (run, place) in enumerate(zip(plan.runs, plan.specialists, strict=True))]
+def _own(means: np.ndarray, points: Sequence[int]) -> np.ndarray:
+    """Return each objective's mean [draw, objective] at its specialist's point, of points [objective]."""
+    return np.stack([means[:, point, i] for i, point in enumerate(points)], axis=1)
 
 
-def _own(means: np.ndarray, objective: int, point: int) -> np.ndarray:
-    return means[:, point, objective]
-
-
-def _short_runs(sampled: Sampled, draws: Draws, statistics: Statistics) -> list[dict]:
+def _short_runs(plan: Layout, draws: Draws, statistics: Statistics) -> list[dict]:
     """Return for each run its gain in the utility of its preference, and the KL it ended with."""
-    plan = sampled.layout
     n = draws.scores["reward"].shape[-1]
     ways = [("the even Rewarded Soup", np.full(n, 1 / n), plan.even, plan.even_run)]
-    ways += [(f"specialist-{i + 1}", np.eye(n)[i], place, run) for i, run, place in _starts(plan)]
+    ways += [
+        (f"specialist-{i}", vertex, place, run)
+        for i, (vertex, place, run) in enumerate(zip(np.eye(n), plan.specialists, plan.runs, strict=True), start=1)
+    ]
     return [
         {"start": name, "kl_before": float(draws.kl[0, place]), "kl_after": float(draws.kl[0, run])}
         | {
@@ -185,7 +180,7 @@ def _short_runs(sampled: Sampled, draws: Draws, statistics: Statistics) -> list[
     ]
 
 
-def _line(line: Line, sampled: Sampled, draws: Draws, objectives: list[str], statistics: Statistics) -> dict:
+def _line(line: Line, draws: Draws, objectives: list[str], statistics: Statistics) -> dict:
     """Return mean scores at the places of a line, and how far from concave they are."""
     points = list(line.points)
     kl = draws.kl[:, points]
@@ -215,7 +210,7 @@ def _line(line: Line, sampled: Sampled, draws: Draws, objectives: list[str], sta
     return table
 
 
-def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray, grid: np.ndarray) -> list[dict]:
+def _pairs(settings: Settings, plan: Layout, draws: Draws, rows: np.ndarray, grid: np.ndarray) -> list[dict]:
     """Apply scalar theory to every pair of objectives, from the line between their specialists.
 
     The curvature is that of the specialist's objective, reward less penalty, in units of the line's length.
@@ -227,9 +222,7 @@ def _pairs(settings: Settings, sampled: Sampled, draws: Draws, rows: np.ndarray,
     beta = float(rows[0, 0]) if circulant and rows[0, 0] < 1 else None
     listed = []
     for first, second in combinations(range(n), 2):
-        line = next(
-            prediction for prediction in sampled.layout.lines if (prediction.start, prediction.end) == (first, second)
-        )
+        line = next(line for line in plan.lines if (line.start, line.end) == (first, second))
         points = list(line.points)
         # A specialist no better at its objective than the other is no maximum of the line.
         k1 = np.maximum(curvature(PLACES, trained[:, points, first]), 0)

@@ -5,6 +5,7 @@ import numpy as np
 from bonesoup.diagnose.lines import Sampled, layout
 from bonesoup.evaluation.front_rows import load_prompts, rows_of_run
 from bonesoup.evaluation.kept import kept
+from bonesoup.evaluation.samples import front_of
 from bonesoup.files import read_json
 from bonesoup.generation.soup import Policy, Soup, SoupModel
 from bonesoup.method.basis import basis_rows
@@ -63,14 +64,14 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
         ValueError: see `specialists`.
     """
     policies, n = specialists(settings), len(settings.objectives)
-    settings = settings.model_copy(update={"rl": settings.rl.lasting(settings.rl.budget(n) // n)})
+    settings = settings.lasting(settings.rl.budget(n) // n)
     common = task(settings)
     soup = Soup(BASELINE, SFT, tuple(settings.objectives), "solve", policies, ())
     policy = SoupModel.load(soup, settings.device)
     starts = {"from the even soup": [1 / n] * n} | {
         f"from {specialist.slot}": np.eye(n)[i].tolist() for i, specialist in enumerate(policies)
     }
-    short = settings.model_copy(update={"rl": settings.rl.lasting(max(1, round(SHARE * settings.rl.steps)))})
+    short = settings.lasting(max(1, round(SHARE * settings.rl.steps)))
     plan = layout(n, short.rl.steps / settings.rl.steps)
     runs = [run_from_soup(short, common, policy, preference, name) for name, preference in starts.items()]
     adapters = [specialist.path for specialist in policies] + runs
@@ -81,12 +82,5 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
     prompts = load_prompts("validation", samples)
     with kept(settings, mixed, prompts) as place:
         frame = rows_of_run(settings, SoupModel.load(mixed, settings.device), prompts, kept=place)
-
-    def table(prefix: str) -> np.ndarray | None:
-        columns = [f"{prefix}_{name}" for name in settings.objectives]
-        if columns[0] not in frame:
-            return None
-        return frame[columns].to_numpy().reshape(len(points), -1, n).swapaxes(0, 1)
-
-    kl = frame["kl"].to_numpy().reshape(len(points), -1).T
-    return Sampled(plan, table("reward"), table("gold"), kl, table("judge")), short.rl.steps
+    front = front_of(frame, mixed.method, settings.objectives)
+    return Sampled(plan, front.reward, front.gold, front.kl, front.judge), short.rl.steps

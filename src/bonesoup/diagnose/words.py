@@ -78,7 +78,7 @@ def _connectivity(findings: dict) -> str:
     barriers = {
         f"{line['start']} to {line['end']}": line[findings["unit"]][TOGETHER]["barrier"] for line in findings["lines"]
     }
-    broken = [f"{name} by {prediction['value']:.2f}" for name, prediction in barriers.items() if prediction["low"] > 0]
+    broken = [f"{name} by {barrier['value']:.2f}" for name, barrier in barriers.items() if barrier["low"] > 0]
     if broken:
         return "mixtures fall below the straight line between what they mix, in the mean score: " + ", ".join(broken)
     return (

@@ -43,13 +43,13 @@ def choose_scale(
     base = utility(plain)
     table = []
     for scale, candidate in fronts.items():
-        moved = float(candidate.kl.mean(axis=0).max())
+        reached, moved = utility(candidate), float(candidate.kl.mean(axis=0).max())
         table.append(
             {
                 "scale": scale,
                 "unit": unit,
-                "utility": float(utility(candidate)[0]),
-                "gain": shared.estimate(utility(candidate) - base).plain(),
+                "utility": float(reached[0]),
+                "gain": shared.estimate(reached - base).plain(),
                 "kl": moved,
                 "admissible": moved <= kl,
             }

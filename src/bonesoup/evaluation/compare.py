@@ -50,6 +50,20 @@ class Results:
         """Return the units all methods are scored in, the most trustworthy first."""
         return tuple(unit for unit in UNITS if unit in self.blocks[0].metrics)
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Return every method, in the order of the last block, which holds them all."""
+        return self.blocks[-1].methods
+
+    @property
+    def rivals(self) -> list[str]:
+        """Return the methods other than SFT and Rewarded Soup."""
+        return [method for method in self.methods if method not in (BASELINE, SFT)]
+
+    def home(self, method: str) -> Block:
+        """Return the largest grid that a method answers whole."""
+        return next(block for block in self.blocks if method in block.methods)
+
 
 def evaluate(
     fronts: Sequence[Front],

@@ -7,7 +7,7 @@ from scipy.stats import t
 
 from bonesoup.evaluation.samples import Front, shared_units
 from bonesoup.evaluation.statistics import Estimate, Statistics, resampled_means
-from bonesoup.evaluation.tables import interval, number, preference
+from bonesoup.evaluation.tables import preference, with_interval
 from bonesoup.method.methods import SFT, title
 
 # A judge that gains at least this share of the learned gain follows.
@@ -158,4 +158,4 @@ def _in_training(since: dict[str, int | None] | None) -> str:
 
 
 def _gain(estimate: dict) -> str:
-    return f"{number('', estimate['value'], True)} {interval('', estimate, True)}"
+    return with_interval("", estimate, True)

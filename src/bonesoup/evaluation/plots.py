@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from scipy.stats import chi2
 
-from bonesoup.evaluation.compare import Block, Results, regions
+from bonesoup.evaluation.compare import Results, regions
 from bonesoup.evaluation.units import UNITS
 from bonesoup.files import appearing
 from bonesoup.method.methods import BASELINE, METHODS, SFT, title
@@ -65,16 +65,6 @@ def write_plots(results: Results, training: Mapping[str, Sequence[dict]], out: P
     return paths
 
 
-def home(results: Results, method: str) -> Block:
-    """Return the largest grid that a method answers whole."""
-    return next(block for block in results.blocks if method in block.methods)
-
-
-def methods_of(results: Results) -> tuple[str, ...]:
-    """List every method, in the order of the last block, which holds them all."""
-    return results.blocks[-1].methods
-
-
 def fronts(results: Results, main: str) -> Figure:
     """Plot mean scores of every method with ellipses of the mean: learned and gold, each pair of objectives."""
     pairs = list(combinations(range(len(results.objectives)), 2))
@@ -101,8 +91,8 @@ def _legend(figure: Figure, ax: Axes) -> None:
 def _front(ax: Axes, results: Results, unit: str, pair: tuple[int, int], main: str) -> None:
     i, j = pair
     radius = np.sqrt(chi2.ppf(results.confidence, 2))
-    for method in methods_of(results):
-        block = home(results, method)
+    for method in results.methods:
+        block = results.home(method)
         points = block.points[unit][method][:, pair]
         colour = METHODS[method].colours[0]
         for point, covariance in zip(points, block.covariances[unit][method], strict=True):
@@ -138,8 +128,8 @@ def _label_points(ax: Axes, results: Results, unit: str, pair: tuple[int, int], 
     """Name the preference at the ends and the middle of one front; two objectives only."""
     if len(results.objectives) > 2:
         return
-    method = next(m for m in (main, *methods_of(results)) if m in methods_of(results) and m != SFT)
-    block = home(results, method)
+    method = next(m for m in (main, *results.methods) if m in results.methods and m != SFT)
+    block = results.home(method)
     points = block.points[unit][method][:, pair]
     middle, last = len(points) // 2, len(points) - 1
     # Clear of every front and of the axis: above it, and for the last end on the side of the origin.
@@ -176,8 +166,8 @@ def utility(results: Results) -> Figure | None:
 
 
 def _gain_lines(ax: Axes, results: Results, unit: str) -> None:
-    for method in _rivals(results):
-        block = home(results, method)
+    for method in results.rivals:
+        block = results.home(method)
         gain, mu, colour = block.gains[unit][method], block.preferences[:, 0], METHODS[method].colours[0]
         style = {
             "color": colour,
@@ -203,10 +193,10 @@ def _gain_lines(ax: Axes, results: Results, unit: str) -> None:
 
 def _gain_bars(ax: Axes, results: Results, unit: str) -> None:
     names = ("interior", "edge", "vertex")
-    rivals = _rivals(results)
+    rivals = results.rivals
     step = min(0.28, 0.84 / max(len(rivals), 1))
     for place, method in enumerate(rivals):
-        differences = home(results, method).differences[unit][method]
+        differences = results.home(method).differences[unit][method]
         for x, region in enumerate(names):
             if (e := differences.get(f"inner_product_{region}")) is None:
                 continue
@@ -215,10 +205,6 @@ def _gain_bars(ax: Axes, results: Results, unit: str) -> None:
             ax.plot([at, at], [e.low, e.high], color="#222222", lw=1.2)
     ax.set_xticks(range(3), names)
     ax.grid(axis="x", visible=False)
-
-
-def _rivals(results: Results) -> list[str]:
-    return [m for m in methods_of(results) if m not in (BASELINE, SFT)]
 
 
 def training_curves(training: Mapping[str, Sequence[dict]]) -> Figure | None:

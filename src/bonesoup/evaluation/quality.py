@@ -11,7 +11,7 @@ from bonesoup.evaluation.metrics.steering import moved, rank_correlation
 from bonesoup.evaluation.metrics.union import against_union
 from bonesoup.evaluation.samples import Front
 from bonesoup.evaluation.statistics import Statistics, resampled_means
-from bonesoup.evaluation.tables import interval, number
+from bonesoup.evaluation.tables import number, with_interval
 from bonesoup.evaluation.units import UNITS
 from bonesoup.method.methods import BASELINE, SFT, title
 
@@ -125,9 +125,9 @@ def _row(report: dict, method: str, metrics: dict) -> list[str]:
     names = report["objectives"]
     return [
         title(method),
-        _with_interval(metrics["expected_utility"]),
-        _with_interval(metrics.get("expected_utility_difference"), signed=True),
-        _with_interval(metrics["regret"]),
+        with_interval("", metrics["expected_utility"]),
+        with_interval("", gap, signed=True) if (gap := metrics.get("expected_utility_difference")) else "",
+        with_interval("", metrics["regret"]),
         number("", metrics["worst_regret"]["value"]),
         number("", metrics["calibration"]["value"]),
         number("", metrics["epsilon"]["value"]),
@@ -144,12 +144,6 @@ def _moved(slopes: dict, own: str, names: Sequence[str]) -> str:
     return f"{number('', slopes[own]['value'], True)[:-1]} ({number('', others, True)[:-1]})"
 
 
-def _with_interval(estimate: dict | None, signed: bool = False) -> str:
-    if estimate is None:
-        return ""
-    return f"{number('', estimate['value'], signed)} {interval('', estimate, signed)}"
-
-
 def headline(report: dict, method: str) -> dict | None:
     """Return the difference in expected utility of `method` to the baseline, in the best unit; None if not compared."""
     for _, measured in _units(report)[:1]:
@@ -161,7 +155,7 @@ def headlines(report: dict) -> list[str]:
     """Say for each method whether a preference drawn at random gets more from it than from the baseline."""
     return [
         f"Over random preferences {title(method)} is {_verdict(gap)} {title(BASELINE)}: expected utility "
-        f"{_with_interval(gap, signed=True)}, {UNITS[unit].partition(' ')[0]}."
+        f"{with_interval('', gap, signed=True)}, {UNITS[unit].partition(' ')[0]}."
         for unit, measured in _units(report)[:1]
         for method, metrics in measured["methods"].items()
         if (gap := metrics.get("expected_utility_difference"))

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from bonesoup.evaluation import gaming, quality, refusals, tables
 from bonesoup.evaluation.compare import Results, regions
-from bonesoup.evaluation.plots import home, methods_of, write_plots
+from bonesoup.evaluation.plots import write_plots
 from bonesoup.evaluation.samples import Example
 from bonesoup.evaluation.units import UNITS
 from bonesoup.files import appearing
@@ -70,7 +70,7 @@ def write_report(
         headline=_headline(document, main),
         units=results.units,
         objectives=results.objectives,
-        methods=methods_of(results),
+        methods=results.methods,
         normaliser=normaliser,
         rewards=rewards,
         settings=settings,
@@ -141,16 +141,15 @@ def _page_data(
         "confidence": results.confidence,
         "grid": grid.tolist(),
         "interior": regions(grid, results.interior)["interior"].tolist(),
-        "methods": [_method_data(results, method, coefficients.get(method)) for method in methods_of(results)],
+        "methods": [_method_data(results, method, coefficients.get(method)) for method in results.methods],
         "regions": {
             unit: {
                 method: {
                     key.removeprefix("inner_product_"): e.plain()
-                    for key, e in home(results, method).differences[unit].get(method, {}).items()
+                    for key, e in results.home(method).differences[unit].get(method, {}).items()
                     if key.startswith("inner_product_")
                 }
-                for method in methods_of(results)
-                if method not in (BASELINE, SFT)
+                for method in results.rivals
             }
             for unit in results.units
         },
@@ -161,7 +160,7 @@ def _page_data(
 
 def _method_data(results: Results, method: str, coefficients: dict | None) -> dict:
     """Return a method's mean scores at the preferences it answers, and how its weights are merged there."""
-    block = home(results, method)
+    block = results.home(method)
     keys = ("policies", "preferences", "coefficients")
     return {
         "key": method,
@@ -187,8 +186,8 @@ def _write_csv(results: Results, path: Path) -> None:
     with appearing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["method", "unit", *(f"mu_{name}" for name in names), *names])
-        for method in methods_of(results):
-            block = home(results, method)
+        for method in results.methods:
+            block = results.home(method)
             for unit in results.units:
                 points = np.broadcast_to(block.points[unit][method], block.preferences.shape)
                 for mu, point in zip(block.preferences, points, strict=True):
@@ -203,8 +202,8 @@ def _write_utility(results: Results, path: Path) -> None:
     with appearing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
         writer.writerow(["method", "unit", "preference", "weight", "utility", "low", "high", "grid"])
-        for method in methods_of(results):
-            block = home(results, method)
+        for method in results.methods:
+            block = results.home(method)
             grid = "full" if block is results.blocks[0] else "part"
             for unit in results.units:
                 estimate = block.utility[unit][method]

@@ -132,17 +132,15 @@ def front_of(rows: pd.DataFrame, method: str, objectives: Sequence[str], path: P
                 "every point needs the same prompts in the same order"
             )
     mu = [f"mu_{name}" for name in objectives]
-    known = {unit: columns for unit in UNITS if (columns := _columns(rows, unit, objectives))}
+    scores = {unit: _stack(parts, columns) for unit in UNITS if (columns := _columns(rows, unit, objectives))}
     return Front(
         method=method,
         objectives=tuple(objectives),
         prompts=ids,
         preferences=np.stack([part[mu].to_numpy(float)[0] for part in parts]),
-        reward=_stack(parts, [f"reward_{name}" for name in objectives]),
-        gold=_stack(parts, known["gold"]) if "gold" in known else None,
-        judge=_stack(parts, known["judge"]) if "judge" in known else None,
         kl=_stack(parts, ["kl"])[..., 0],
         tokens=_stack(parts, ["tokens"])[..., 0],
+        **{"gold": None} | scores,
     )
 
 

@@ -35,14 +35,14 @@ def document(results: Results, main: str = MAIN) -> dict:
 
 
 def _block(block: Block, results: Results) -> dict:
-    plain = {unit: {} for unit in results.units}
-    for unit in results.units:
-        plain[unit] = {
+    return {"points": len(block.preferences)} | {
+        unit: {
             "methods": _nested(block.metrics[unit]),
             f"difference_to_{BASELINE}": _nested(block.differences[unit]),
             f"ratio_to_{BASELINE}": _nested(block.ratios[unit]),
         }
-    return {"points": len(block.preferences)} | plain
+        for unit in results.units
+    }
 
 
 def _nested(metrics: dict[str, dict[str, Estimate]]) -> dict:
@@ -80,7 +80,12 @@ def interval(metric: str, estimate: dict, signed: bool = False) -> str:
     return f"[{number(metric, estimate['low'], signed)}, {number(metric, estimate['high'], signed)}]"
 
 
-def finding(report: dict, main: str = MAIN) -> str:
+def with_interval(metric: str, estimate: dict, signed: bool = False) -> str:
+    """Format an estimate as '+0.031 [+0.012, +0.050]'."""
+    return f"{number(metric, estimate['value'], signed)} {interval(metric, estimate, signed)}"
+
+
+def finding(report: dict, main: str) -> str:
     """Say in one sentence how the method `main` compares with Rewarded Soup, or that no difference is certain."""
     grid = report["grids"]["full_grid"]
     unit = next(unit for unit in UNITS if unit in grid)
@@ -91,20 +96,16 @@ def finding(report: dict, main: str = MAIN) -> str:
     metric = "inner_product_interior" if "inner_product_interior" in differences[method] else "inner_product"
     where = "interior preferences" if metric.endswith("interior") else "the whole grid"
     gap = differences[method][metric]
-    size = (
-        f"{number(metric, gap['value'], True)} {interval(metric, gap, True)} SFT standard deviations of {UNITS[unit]}"
-    )
-    pair = f"{methods.title(method)} and {methods.title(BASELINE)}"
-    if gap["low"] > 0:
-        sentence = f"{methods.title(method)} serves {where} better than {methods.title(BASELINE)}, by {size}"
-    elif gap["high"] < 0:
-        sentence = f"{methods.title(method)} serves {where} worse than {methods.title(BASELINE)}, by {size}"
+    size = f"{with_interval(metric, gap, True)} SFT standard deviations of {UNITS[unit]}"
+    name, baseline = methods.title(method), methods.title(BASELINE)
+    if gap["low"] > 0 or gap["high"] < 0:
+        sentence = f"{name} serves {where} {'better' if gap['low'] > 0 else 'worse'} than {baseline}, by {size}"
     else:
-        sentence = f"{pair} are not distinguishable at {where}: {size}"
+        sentence = f"{name} and {baseline} are not distinguishable at {where}: {size}"
     # Add the cases in which the same comparison goes the other way.
     costs = {"inner_product_vertex": "at the vertices", "inner_product": "over the whole grid"}
     worse = [
-        f"{text}, {number(key, loss['value'], True)} {interval(key, loss, True)}"
+        f"{text}, {with_interval(key, loss, True)}"
         for key, text in costs.items()
         if key != metric and (loss := differences[method].get(key)) and loss["high"] < 0
     ]
@@ -136,13 +137,7 @@ def rows(grid: dict, unit: str) -> list[dict]:
 
 def _cell(metric: str, text: str, estimate: dict, signed: bool = False) -> dict:
     half = number(metric, (estimate["high"] - estimate["low"]) / 2)
-    return {
-        "text": text,
-        "interval": interval(metric, estimate, signed),
-        "half": half,
-        "distinct": False,
-        "sign": 0,
-    }
+    return {"text": text, "interval": interval(metric, estimate, signed), "half": half, "distinct": False, "sign": 0}
 
 
 def gap_cell(metric: str, difference: dict, ratio: dict | None = None) -> dict:
@@ -207,7 +202,7 @@ def choices(report: dict) -> list[str]:
     if seek := report.get("seek"):
         gaps = ", ".join(
             f"{candidate['beta']:g}: {number('', candidate['hypervolume']['value'])} "
-            f"({number('', candidate['difference']['value'], True)} {interval('', candidate['difference'], True)})"
+            f"({with_interval('', candidate['difference'], True)})"
             for candidate in seek["candidates"]
         )
         sentences.append(
@@ -230,7 +225,7 @@ def _served(choice: dict) -> list[str]:
     if chosen == kept:
         return [f"Registered and served: {chosen}; no other soup is distinguishably ahead of it {where}."]
     (row,) = (row for row in choice["candidates"] if row["method"] == choice["method"])
-    gain = f"{number('', row['gain']['value'], True)} {interval('', row['gain'], True)}"
+    gain = with_interval("", row["gain"], True)
     return [f"Registered and served: {chosen}, ahead of {kept} by {gain} in {UNITS[row['unit']]} {where}."]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bonesoup.method.arrays import check_objectives, finite, matrix
-from bonesoup.method.beta import best_beta as best_beta
 from bonesoup.method.preferences import lattice
 
 # Beyond this condition number the coefficients are so large that float32 weights keep no digit of the merge.

@@ -77,14 +77,20 @@ def best_beta(n: int, preferences: ArrayLike, weights: ArrayLike | None = None) 
         np.ones((len(preferences), len(first))),
     )
     # The diagonal of the missing moments is minus the sum of its row: pairs that share an objective count together.
-    pairs = np.stack([first, second])
-    together = 0.25 * (pairs[:, None, :, None] == pairs[None, :, None, :]).sum(axis=(0, 1)) + 0.5 * np.eye(len(first))
+    together = pair_overlaps(n)
     loss = Polynomial([0.0])
     for i, a in enumerate(powers):
         for j, b in enumerate(powers):
             expected = np.einsum("g,gp,pq,gq->", weights / weights.sum(), a, together, b)
             loss += Polynomial([0.0] * (i + j) + [float(expected)])
     return _beta_of(n, loss)
+
+
+def pair_overlaps(n: int) -> np.ndarray:
+    """Return [pair, pair] of n objectives: 1 for a pair with itself, 1/4 for pairs that share an objective, else 0."""
+    pairs = np.stack(np.triu_indices(n, 1))
+    shared = (pairs[:, None, :, None] == pairs[None, :, None, :]).sum(axis=(0, 1))
+    return np.array([0.0, 0.25, 1.0])[shared]
 
 
 def best_beta_dirichlet(n: int, concentration: float = 1.0) -> float:

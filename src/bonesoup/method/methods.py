@@ -225,8 +225,7 @@ def title(key: str) -> str:
 
 def servable(keys: Iterable[str]) -> list[str]:
     """List the methods that can be registered and served, the one to keep in doubt first."""
-    found = [key for key in keys if METHODS[key].servable]
-    return sorted(found, key=lambda key: (key != MAIN, key != BASELINE))
+    return sorted((key for key in keys if METHODS[key].servable), key=lambda key: (key != MAIN, key != BASELINE))
 
 
 def method_slots(key: str, plan: Plan) -> list[str]:

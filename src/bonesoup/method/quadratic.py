@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bonesoup.method.arrays import matrix
+from bonesoup.method.beta import pair_overlaps
 from bonesoup.method.mappings import MAPPINGS
 
 
@@ -67,10 +68,7 @@ def error_shape(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve")
     weights = _coefficients(rows, preferences, mapping)
     first, second = np.triu_indices(rows.shape[1], 1)
     missed = preferences[:, first] * preferences[:, second] - weights @ (rows[:, first] * rows[:, second])
-    pairs = np.stack([first, second])
-    shared = (pairs[:, None, :, None] == pairs[None, :, None, :]).sum(axis=(0, 1))
-    agreement = np.array([0.0, 0.25, 1.0])[shared]
-    return np.einsum("gp,pq,gq->g", missed, agreement, missed)
+    return np.einsum("gp,pq,gq->g", missed, pair_overlaps(rows.shape[1]), missed)
 
 
 def relative_gain(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve") -> np.ndarray:
