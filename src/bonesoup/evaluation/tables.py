@@ -85,7 +85,7 @@ def with_interval(metric: str, estimate: dict, signed: bool = False) -> str:
     return f"{number(metric, estimate['value'], signed)} {interval(metric, estimate, signed)}"
 
 
-def finding(report: dict, main: str) -> str:
+def finding(report: dict, main: str = MAIN) -> str:
     """Say in one sentence how the method `main` compares with Rewarded Soup, or that no difference is certain."""
     grid = report["grids"]["full_grid"]
     unit = next(unit for unit in UNITS if unit in grid)
