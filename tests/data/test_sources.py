@@ -303,11 +303,6 @@ def test_sentences():
     ]  # fmt: skip
 
 
-def test_an_objective_without_labels_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"\['wit'\] have no labels in QA-Feedback"):
-        qa.records(settings(tmp_path / "d.jsonl", "qa-feedback"), ["wit"])
-
-
 def test_a_hub_dataset_gives_the_same_rows(tmp_path, monkeypatch):
     """A folder stands in for the id: the same loader, without the network."""
     import datasets

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pinned import default
 
-from bonesoup.data import gold, qa
 from bonesoup.method.preferences import preference_faults
 from bonesoup.settings import params, schema
 
@@ -370,10 +369,6 @@ def test_a_wrong_preference_on_the_command_line_is_explained(text, reason):
     with pytest.raises(ValueError, match="preference") as caught:
         params.check(copy.deepcopy(DEFAULT)).preference(text)
     assert reason in str(caught.value)
-
-
-def test_the_labels_of_the_settings_are_those_of_the_sources():
-    assert schema.LABELS == {"embedded": gold.OBJECTIVES, "qa-feedback": qa.OBJECTIVES}
 
 
 def test_settings_are_frozen():
