@@ -42,6 +42,10 @@ def test_a_single_mean_has_students_limit_where_scores_are_normal():
     assert limit == pytest.approx(scores.mean() - norm.ppf(0.95) * scores.std() / 20, abs=0.02)
 
 
+def test_a_single_prompt_limits_nothing():
+    assert Statistics(10, 0.95, 0).lower_limits(np.ones((1, 2, 2))).tolist() == [[-np.inf] * 2] * 2
+
+
 def test_a_promise_is_kept_on_prompts_that_were_not_measured_however_the_bound_was_chosen():
     rng = np.random.default_rng(2)
     statistics, broken, answered = Statistics(300, 0.9, 0), 0, 0

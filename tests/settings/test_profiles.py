@@ -200,7 +200,7 @@ def test_a_file_of_an_older_version_gets_the_defaults_of_what_is_new(written):
     before = params.PARAMS.read_text()
     old = before.replace(", distribution: interior", "").replace(" samples: 256, merged", " merged")
     params.PARAMS.write_text(old)
-    assert profiles.write(None) == ["basis.distribution", "register.samples"]
+    assert profiles.write(None, path=params.PARAMS) == ["basis.distribution", "register.samples"]
     assert read(params.PARAMS.read_text()) == read(before)
     assert (
         written(basis={"kind": "rows", "beta": 0.7, "rows": [[0.9, 0.1], [0.2, 0.8]]})["basis"]["distribution"]

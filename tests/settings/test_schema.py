@@ -135,6 +135,7 @@ def test_the_default_is_valid():
         ("rewards.helpful", PRETRAINED, "rewards.helpful.revision: owner/judge is no folder here"),
         ("rewards.helpful", PRETRAINED, "rewards.helpful: input and logit of owner/judge are unknown"),
         ("rl.lora.dropout", 0.1, "rl.lora.dropout: must be 0, as RLOO switches dropout off; found 0.1"),
+        ("diagnosis.samples", 1, "diagnosis.samples: a single prompt shows no spread"),
         ("rl.micro_batch", 100, "rl.micro_batch: 100 does not divide prompts * generations = 128"),
     ],
 )

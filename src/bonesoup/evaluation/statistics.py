@@ -77,6 +77,8 @@ class Statistics:
         Source: Hall 1988 (Theoretical comparison of bootstrap confidence intervals); Romano and Wolf 2005 (Stepwise
         multiple testing as formalized data snooping), for the largest of several errors.
         """
+        if len(scores) < 2:
+            return np.full(scores.shape[1:], -np.inf)
         flat = scores.reshape(len(scores), -1)
         varies = np.ptp(flat, axis=0) > 0
         limits = flat.mean(axis=0)

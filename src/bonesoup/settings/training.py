@@ -170,6 +170,12 @@ class Diagnosis(Section):
         description="validation prompts of the stage `diagnose`; 0 skips it",
     )
 
+    @model_validator(mode="after")
+    def _enough(self, info: ValidationInfo) -> Self:
+        if self.samples == 1:
+            report(info, ["diagnosis.samples: a single prompt shows no spread: take 2 or more, or 0"])
+        return self
+
 
 class Limits(Section):
     """When a policy counts as collapsed and stops."""
