@@ -98,6 +98,14 @@ def test_a_process_of_its_own_gives_the_same_status(project):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("token", ["two words", "caf\u00e9", " \n"])
+def test_a_token_that_no_client_could_send_is_refused(bonesoup, monkeypatch, token):
+    monkeypatch.setenv("BONESOUP_TOKEN", token)
+    refused = bonesoup("serve")
+    assert refused.status == 1
+    assert "BONESOUP_TOKEN must hold one token of printable ASCII characters" in refused.err
+
+
 def test_no_command_prints_the_help_and_is_bad_usage(bonesoup):
     shown = bonesoup()
     assert shown.status == 2

@@ -111,6 +111,13 @@ def test_llama_cpp_gets_a_base_and_what_is_left_to_scale(mixed, tmp_path):
     assert body["lora"] == [{"id": 0, "scale": pytest.approx(-0.5)}]
 
 
+@pytest.mark.parametrize("engine", ["vllm", "peft"])
+def test_the_base_is_named_from_the_folder_in_which_its_line_is_run(mixed, tmp_path, monkeypatch, engine):
+    monkeypatch.chdir(mixed)
+    readme = exported(mixed, tmp_path / "out", engine, "--base", "base", "--adapter", "calm=calm")
+    assert str(mixed / "base") in readme
+
+
 def test_adapters_on_the_command_line(mixed, tmp_path):
     words = ["--base", str(mixed / "base"), "--adapter", f"odd={mixed / 'odd'}", "--adapter", f"calm={mixed / 'calm'}"]
     readme = exported(mixed, tmp_path / "out", "llama.cpp", *words)

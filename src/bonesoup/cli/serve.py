@@ -137,11 +137,12 @@ def demo_pack(
 
 def _token(file: Path | None) -> str | None:
     """Read the token, never from the command line, where other users of the machine can read it."""
-    if file is None:
-        return os.environ.get("BONESOUP_TOKEN") or None
-    if not file.is_file():
+    if file and not file.is_file():
         raise ValueError(f"{file} does not exist: it should hold the token")
-    token = file.read_text().strip()
+    token = file.read_text() if file else os.environ.get("BONESOUP_TOKEN")
+    if not file and not token:
+        return None
+    token = token.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError(f"{file} must hold one token of printable ASCII characters without spaces")
+        raise ValueError(f"{file or 'BONESOUP_TOKEN'} must hold one token of printable ASCII characters without spaces")
     return token

@@ -36,7 +36,9 @@ Another preference needs the last loop alone. {explanation}
 def write(layout: Layout, out: Path) -> None:
     """Write the base where it changed, the adapters and README.md into the folder `out`."""
     name, scales = first_example(layout)
-    base = "base" if base_folder(layout, out / "base") == out / "base" else str(layout.recipe.soup.base)
+    folder = base_folder(layout, out / "base")
+    # README.md is read in `out`.
+    base = "base" if layout.folded else str(folder.absolute())
     for slot, adapter in layout.adapters.items():
         save(adapter, out / "adapters" / slot, base)
     text = _TEXT.format(name=name, scales=scales, base=base, explanation=explanation(layout))

@@ -48,12 +48,13 @@ def write(recipe: Recipe, out: Path) -> None:
     if not named:
         raise ValueError("no preference and no preset has a name, and vLLM serves named adapters: name one")
     parts = read_on(recipe.soup.base, {policy.slot: policy.path for policy in recipe.soup.policies})
-    ranks = []
+    # README.md is read in `out`.
+    base, ranks = recipe.soup.base.absolute(), []
     for name, values in named.items():
         pairs = [(part, float(value)) for part, value in zip(parts.values(), values, strict=True) if value]
         mixed = concatenate(pairs or [(next(iter(parts.values())), 0.0)])
         ranks += [len(a) for a, _ in mixed.tensors.values()]
-        save(mixed, out / "adapters" / name, str(recipe.soup.base))
+        save(mixed, out / "adapters" / name, str(base))
     if (largest := max(ranks)) > RANKS[-1]:
         raise ValueError(
             f"a mixture has rank {largest}, vLLM takes {RANKS[-1]} at most: `bonesoup soup --rank` compresses"
@@ -63,7 +64,7 @@ def write(recipe: Recipe, out: Path) -> None:
     first = next(iter(named))
     text = _TEXT.format(
         names=", ".join(named),
-        base=recipe.soup.base,
+        base=base,
         rank=next(rank for rank in RANKS if rank >= largest),
         count=len(named),
         modules=" ".join(f"{name}=adapters/{name}" for name in named),
