@@ -197,14 +197,13 @@ class SoupModel:
         with_template(model.tokenizer)
         return model
 
-    def coefficients(self, preference, soup: Soup | None = None) -> np.ndarray:
-        """Return lambda [policy] of a preference [objective] in `soup`, the main one if None; 0 for other policies.
+    def coefficients(self, preference) -> np.ndarray:
+        """Return lambda [policy] of a preference [objective] in the main soup; 0 for the policies of others.
 
         Raises:
             ValueError: see `Soup.coefficients`.
         """
-        soup = soup or self.soup
-        return self.spread(soup.coefficients(preference), soup)
+        return self.spread(self.soup.coefficients(preference), self.soup)
 
     def spread(self, coefficients, soup: Soup) -> np.ndarray:
         """Place the coefficients [policy] of `soup` among all policies: lambda [policy], 0 for those of other soups."""

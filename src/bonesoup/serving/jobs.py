@@ -182,7 +182,7 @@ async def next_event(live: Live, answer: Answer) -> tuple:
     if end == "timeout":
         raise ApiError(504, f"the answer took longer than {live.engine.limits.seconds:g} s", code="timeout")
     if end == "failed":
-        raise ApiError(500, live.engine.fault or "the engine failed", code="engine_failed")
+        raise ApiError(500, live.engine.fault, code="engine_failed")
     return value, end
 
 

@@ -155,7 +155,7 @@ async def score(body: ScoreBody, http: HttpRequest, preference: Preference = Non
 def _submit_scores(live: Live, body: ScoreBody, header: str | None):
     preferences = body.preferences
     given = (preferences, body.preference, body.adapters, header)
-    if given == (None,) * len(given) and "@" not in body.model:
+    if all(value is None for value in given) and "@" not in body.model:
         names = live.source.objectives
         preferences = [dict(zip(names, weights, strict=True)) for weights in live.source.soup.preferences] or None
     choices = steering.choose_all(live.source, body.model_copy(update={"preferences": preferences}), header)
