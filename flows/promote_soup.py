@@ -41,9 +41,5 @@ def promote_soup(version: str | None = None, approval: bool = False):
             version = proposal["version"]
             get_run_logger().info(f"the rule is met; resume this run to promote {version}")
             suspend_flow_run(key=f"approval-{version}", timeout=APPROVAL_SECONDS)
-        return outcome(judge(clone, version, move=True))
-
-
-def outcome(decision: dict):
-    """Return the state of a run that ends with a decision."""
-    return Completed(name="Completed" if decision["granted"] else "Refused", message=decision["summary"])
+        decision = judge(clone, version, move=True)
+        return Completed(name="Completed" if decision["granted"] else "Refused", message=decision["summary"])

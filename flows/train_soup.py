@@ -17,7 +17,7 @@ from bonesoup.settings import params
 from bonesoup.workspace import checkout, graph, schedule
 from bonesoup.workspace.declared import tidy
 from flows.artifacts import publish
-from flows.common import PAUSES, SOURCE, command, notify, worth_retrying
+from flows.common import PAUSES, RETRIED, SOURCE, command, notify
 from flows.promote_soup import judge
 from flows.stages import Elsewhere, fetch_data, push, run_stage
 
@@ -110,14 +110,7 @@ def _ended(future) -> State:
     return future.state
 
 
-@task(
-    task_run_name="push",
-    retries=2,
-    retry_delay_seconds=PAUSES[:2],
-    retry_condition_fn=worth_retrying,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(task_run_name="push", **RETRIED | {"retries": 2, "retry_delay_seconds": PAUSES[:2]})
 def push_outs(clone: Path, names: list[str]) -> None:
     """Send results and run cache to the DVC remote."""
     push(clone, names)

@@ -16,7 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from bonesoup.files import digest
 from bonesoup.locks import exclusive
 from bonesoup.promotion.rule import Check
-from bonesoup.registry.manifest import Files, inspect
+from bonesoup.registry.manifest import inspect
 from bonesoup.registry.store import Store, database_file, shown
 from bonesoup.registry.versions import (
     CHAMPION,
@@ -108,20 +108,16 @@ class Decision:
         return f"{text}. {self.note}" if self.note else f"{text}."
 
 
-class LostRace(RuntimeError):
-    """Somebody else moved the alias: before this process did (verdict `refused`), or right after (`lost the race`)."""
-
-    def __init__(self, verdict: str, message: str):
-        super().__init__(message)
-        self.verdict = verdict
-
-
 def current(store: Store, prefix: str) -> ModelVersion | None:
     return aliased(store.client, soup_name(prefix), CHAMPION)
 
 
 def name_of(version: ModelVersion | None) -> str | None:
     return reference(version) if version else None
+
+
+def _shown(version: ModelVersion | None) -> str:
+    return name_of(version) or "nobody"
 
 
 def demote(store: Store, uri: str, prefix: str, reason: str | None, echo: Callable[[str], None]) -> Decision:
@@ -156,7 +152,15 @@ def rollback(
         if heir is None:
             raise ValueError(f"{soup_name(prefix)} has no champion; `bonesoup promote` makes one")
         echo(f"{reference(heir)}: checking its files")
-        decision = _decide_rollback(champion, heir, inspect(store, heir, work), reason, now())
+        files = inspect(store, heir, work)
+        if files.faults:
+            raise ValueError(
+                f"{reference(heir)} is damaged in the store, so the champion stays {_shown(champion)}: "
+                f"{files.text}; `bonesoup promote NUMBER` makes another version champion"
+            )
+        note = None if files.listed else "Its files were registered without a list, so damage to them would not show"
+        name, before = reference(champion or heir), name_of(champion)
+        decision = Decision(ROLLBACK, name, ROLLED_BACK, now(), before, reference(heir), reason=reason, note=note)
         return carry_out(store, prefix, decision, heir, champion, echo)
 
 
@@ -172,19 +176,6 @@ def _previous(store: Store, champion: ModelVersion) -> ModelVersion:
     if previous is None:
         raise ValueError(f"the previous champion {champion.name}/{number} is no longer in the registry")
     return previous
-
-
-def _decide_rollback(
-    champion: ModelVersion | None, heir: ModelVersion, files: Files, reason: str | None, time: str
-) -> Decision:
-    if files.faults:
-        raise ValueError(
-            f"{reference(heir)} is damaged in the store, so the champion stays {name_of(champion) or 'nobody'}: "
-            f"{files.text}; `bonesoup promote NUMBER` makes another version champion"
-        )
-    note = None if files.listed else "Its files were registered without a list, so damage to them would not show"
-    name = reference(champion or heir)
-    return Decision(ROLLBACK, name, ROLLED_BACK, time, name_of(champion), reference(heir), reason=reason, note=note)
 
 
 def carry_out(
@@ -207,12 +198,11 @@ def carry_out(
     for version in concerned:
         record(store, version, replace(decision, verdict=UNFINISHED))
     _keep_way_back(store, decision, target, champion)
-    try:
-        move(store, prefix, target, champion, echo)
+    if lost := _move(store, prefix, target, champion, echo):
+        verdict, note = lost
+        decision = replace(decision, verdict=verdict, note=note, after=name_of(current(store, prefix)))
+    else:
         decision = replace(decision, after=name_of(target), merged=align_merged(store, prefix, target))
-    except LostRace as lost:
-        after = name_of(current(store, prefix))
-        decision = replace(decision, verdict=lost.verdict, note=str(lost), after=after)
     for version in concerned:
         record(store, version, decision)
     _settle(store, decision, target, champion)
@@ -237,39 +227,32 @@ def _keep_way_back(
         store.client.set_registered_model_alias(champion.name, DEMOTED, champion.version)
 
 
-def move(
+def _move(
     store: Store,
     prefix: str,
     target: ModelVersion | None,
     champion: ModelVersion | None,
     echo: Callable[[str], None],
-) -> None:
-    """Give the alias to `target`, or to nobody.
-
-    Raises:
-        LostRace: the alias is no longer on `champion`, or after the move not on `target`.
-    """
+) -> tuple[str, str] | None:
+    """Give the alias to `target`, or to nobody; return verdict and reason if somebody else has moved it meanwhile."""
     model, client = soup_name(prefix), store.client
-    holder = name_of(current(store, prefix))
-    if holder != name_of(champion):
-        raise LostRace(
-            REFUSED,
-            f"the champion of {model} was {name_of(champion) or 'nobody'} when this was decided and is "
-            f"{holder or 'nobody'} now: nothing was moved; decide again",
+    before, after = _shown(champion), _shown(target)
+    if (holder := _shown(current(store, prefix))) != before:
+        return REFUSED, (
+            f"the champion of {model} was {before} when this was decided and is {holder} now: nothing was moved; "
+            "decide again"
         )
-    echo(f"{model}: champion {name_of(champion) or 'nobody'} -> {name_of(target) or 'nobody'}")
+    echo(f"{model}: champion {before} -> {after}")
     if target:
         client.set_registered_model_alias(model, CHAMPION, target.version)
-    elif champion:
+    else:
         client.delete_registered_model_alias(model, CHAMPION)
     echo(f"{model}: reading the alias again")
-    holder = name_of(current(store, prefix))
-    if holder != name_of(target):
-        raise LostRace(
-            LOST,
-            f"the champion of {model} was to be {name_of(target) or 'nobody'}, and somebody else has made it "
-            f"{holder or 'nobody'} meanwhile: that stands",
+    if (holder := _shown(current(store, prefix))) != after:
+        return LOST, (
+            f"the champion of {model} was to be {after}, and somebody else has made it {holder} meanwhile: that stands"
         )
+    return None
 
 
 def align_merged(store: Store, prefix: str, champion: ModelVersion | None) -> tuple[str, ...]:

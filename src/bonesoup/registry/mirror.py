@@ -4,7 +4,7 @@ Stages and their outputs come from dvc.yaml; the settings each ran with come fro
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class StageRun:
     key: str
     params: dict[str, Any]
     metrics: dict[str, float]
-    steps: list[dict]
+    steps: Sequence[dict]
     artifacts: list[Path]
     fingerprint: str
 
@@ -70,7 +70,7 @@ def stage_runs(root: Path) -> tuple[list[StageRun], list[str]]:
     return finished, missing
 
 
-def _runs(root: Path, name: str, outs: list[Path], recorded: dict) -> Iterator[StageRun]:
+def _runs(root: Path, name: str, outs: list[Path], recorded: dict) -> list[StageRun]:
     """Read a finished stage: one run, or one for each policy of a group.
 
     Args:
@@ -78,20 +78,24 @@ def _runs(root: Path, name: str, outs: list[Path], recorded: dict) -> Iterator[S
     """
     stage, _, key = name.partition("@")
     params = flatten(recorded.get("params", {}).get("params.yaml", {}))
-    if stage != "policy":
-        # DVC's digests; outputs that it does not cache have none.
-        made = [out.get("md5") for out in recorded["outs"]]
-        # The report computed the metrics of a method; they belong to the run of its front, where MLflow compares them.
-        measured = report_evidence(root, key) if stage == "front" else {}
-        numbers = {metric: estimate["value"] for metric, estimate in measured.items()}
-        yield _run(stage, key, params, numbers, [root / path for path in outs], made)
-        return
-    for file in sorted(path for out in outs for path in (root / out).glob("*/policy.json")):
-        facts, folder, steps = read_json(file), file.parent, read_jsonl(file.with_name("steps.jsonl"))
-        row = dict(zip(facts["objectives"], facts["row"], strict=True))
-        final = {f"final/{name}": value for name, value in flat_numbers(steps[-1]).items()}
-        policy_params = params | flatten({"group": key, "row": row})
-        yield _run(stage, folder.name, policy_params, final, [folder], [file_digest(folder)], steps)
+    paths = [root / path for path in outs]
+    if stage == "policy":
+        return [_policy_run(file, key, params) for file in sorted(f for p in paths for f in p.glob("*/policy.json"))]
+    # DVC's digests; outputs that it does not cache have none.
+    made = [out.get("md5") for out in recorded["outs"]]
+    # The report computed the metrics of a method; they belong to the run of its front, where MLflow compares them.
+    measured = report_evidence(root, key) if stage == "front" else {}
+    numbers = {metric: estimate["value"] for metric, estimate in measured.items()}
+    return [_run(stage, key, params, numbers, paths, made)]
+
+
+def _policy_run(file: Path, group: str, params: dict[str, Any]) -> StageRun:
+    """Read a policy's run from its policy.json and the steps.jsonl next to it."""
+    facts, folder, steps = read_json(file), file.parent, read_jsonl(file.with_name("steps.jsonl"))
+    row = dict(zip(facts["objectives"], facts["row"], strict=True))
+    final = {f"final/{name}": value for name, value in flat_numbers(steps[-1]).items()}
+    params = params | flatten({"group": group, "row": row})
+    return _run("policy", folder.name, params, final, [folder], [file_digest(folder)], steps)
 
 
 def _run(
@@ -101,7 +105,7 @@ def _run(
     numbers: dict[str, float],
     outs: list[Path],
     made: list[str | None],
-    steps: list[dict] = (),
+    steps: Sequence[dict] = (),
 ) -> StageRun:
     """Build a run.
 
@@ -113,7 +117,7 @@ def _run(
     for path in records:
         numbers = (flat_numbers(read_json(path)) if path.suffix == ".json" else {}) | numbers
     artifacts = [path for path in [*records, *(out for out in outs if out.name == REPORT.name)] if _small(path)]
-    return StageRun(stage, key, params, numbers, list(steps), artifacts, digest(stage, key, params, made, numbers))
+    return StageRun(stage, key, params, numbers, steps, artifacts, digest(stage, key, params, made, numbers))
 
 
 def _records(stage: str, out: Path) -> list[Path]:

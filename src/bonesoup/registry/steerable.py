@@ -109,11 +109,11 @@ class Answers:
 
     def _check_length(self, messages: list, new: int) -> None:
         """Refuse prompts beyond the context, where a model answers nonsense or fails in an embedding lookup."""
-        context = getattr(self.soup.model.config, "max_position_embeddings", None)
+        context = getattr(self.soup.model.config, "max_position_embeddings", None) or math.inf
         for row, prompt in enumerate(messages):
             encoded = self.soup.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)
             length = len(encoded["input_ids"])
-            if context and length + new > context:
+            if length + new > context:
                 raise BadRequest(
                     f"prompt {row} has {length} tokens; with {new} new ones it does not fit into the model's "
                     f"context of {context}: shorten it or lower max_new_tokens"

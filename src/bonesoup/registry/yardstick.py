@@ -34,6 +34,8 @@ from bonesoup.rewards.head import JUDGE
 CURRENT = "current"
 FIRST = "the first yardstick, adopted at the first registration"
 FOLDER = "yardstick"
+# Fields of a yardstick that are not in yardstick.json.
+APART = {"prompts", "folders", "tables"}
 DIGEST, REASON, ADOPTED, COMMIT = "digest", "reason", "adopted", "git_commit"
 
 
@@ -78,8 +80,7 @@ class Yardstick:
 
     def facts(self) -> dict[str, Any]:
         """Return the content of yardstick.json."""
-        left_out = {"prompts", "folders", "tables"}
-        facts = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in left_out}
+        facts = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in APART}
         return facts | {"objectives": list(self.objectives), "references": list(self.references)}
 
     def on(self, prompts: list[dict], gold: bool) -> "Yardstick":
@@ -148,11 +149,10 @@ def _moments(scale: dict) -> dict:
 
 def judge(root: Path, folder: Path) -> tuple[dict, Path | None]:
     """Return reward.json and the model's folder, which may be a local path named in the settings."""
-    spec = read_json(folder / "reward.json") | {"model": None}
-    named = read_json(folder / "reward.json").get("model")
+    spec = read_json(folder / "reward.json")
+    named, model = spec.get("model"), folder / "model"
     if named and (root / named).is_dir():
-        return spec, root / named
-    model = folder / "model"
+        return spec | {"model": None}, root / named
     # The remaining kinds are a Hub id, pinned by its revision, and a function, identified by the digest of its source.
     return spec | {"model": named}, model if model.is_dir() else None
 
@@ -187,7 +187,7 @@ def read(folder: Path) -> Yardstick:
         ValueError: a judge or the tables have changed since.
     """
     facts = read_json(folder / "yardstick.json")
-    known = {item.name for item in fields(Yardstick)} - {"prompts", "folders", "tables"}
+    known = {item.name for item in fields(Yardstick)} - APART
     if set(facts) != known:
         raise ValueError(f"{folder / 'yardstick.json'} has {sorted(facts)}, expected {sorted(known)}")
     folders = {name: folder / "judges" / name for name in facts["objectives"]}

@@ -66,7 +66,7 @@ def write(
         stages: {"seconds", "cpu", "peak_mb"} of each stage; those that the run cache gave took so long where they ran.
         seconds: the whole cell took.
     """
-    row = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": _plain(cell.changes)}
+    row = {"setting": cell.setting, "seed": cell.seed, "profile": cell.profile, "changes": cell.changes}
     row |= {"identity": cell.identity(), "commit": commit}
     row |= {"machine": machine(cell.document()["device"]), "seconds": round(seconds)}
     row |= {key: report[key] for key in KEPT if key in report} | {"diagnosis": _diagnosis(report["diagnosis"])}
@@ -195,8 +195,3 @@ def _fronts(measured: dict) -> dict:
 
 def _round(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
-
-
-def _plain(changes: dict) -> dict:
-    """Return changes as JSON gives them back, so that the two compare equal."""
-    return json.loads(json.dumps(changes))
