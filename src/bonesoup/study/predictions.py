@@ -60,18 +60,19 @@ def compare(settings: list[str], cells: list[dict]) -> list[Compared]:
                 seen.add(case)
                 distinct.append(cell)
         if distinct:
-            predicted = [_predicted(cell)["gain"] for cell in distinct]
-            measured = [_measured(cell)[0] for cell in distinct]
-            known = all("extrapolating" in _predicted(cell) for cell in distinct)
+            predicted = [_predicted(cell) for cell in distinct]
+            measured = [_measured(cell) for cell in distinct]
+            known = all("extrapolating" in forecast for forecast in predicted)
+            pairs = list(zip(predicted, measured, strict=True))
             compared.append(
                 Compared(
                     setting,
-                    mean(predicted),
-                    mean(measured),
-                    tuple((_predicted(cell)["verdict"], VERDICTS[_sign(*_measured(cell)[1:])]) for cell in distinct),
-                    tuple(after - before for before, after in zip(predicted, measured, strict=True)),
-                    tuple(_missed(cell) for cell in distinct),
-                    tuple(_predicted(cell)["vertices"]["value"] for cell in distinct) if known else (),
+                    mean([forecast["gain"] for forecast in predicted]),
+                    mean([value for value, _, _ in measured]),
+                    tuple((before["verdict"], VERDICTS[_sign(low, high)]) for before, (_, low, high) in pairs),
+                    tuple(value - before["gain"] for before, (value, _, _) in pairs),
+                    tuple(_missed(forecast) for forecast in predicted),
+                    tuple(forecast["vertices"]["value"] for forecast in predicted) if known else (),
                     tuple(_measured(cell, VERTICES)[0] for cell in distinct),
                 )
             )
@@ -172,9 +173,8 @@ def _predicted(cell: dict) -> dict:
     return cell["diagnosis"]["prediction"][cell["diagnosis"]["unit"]]
 
 
-def _missed(cell: dict) -> float:
+def _missed(predicted: dict) -> float:
     """Return the gain at the vertices predicted from missed moments alone."""
-    predicted = _predicted(cell)
     return predicted["vertices"]["value"] + predicted.get("extrapolating", {}).get("vertices", 0.0)
 
 

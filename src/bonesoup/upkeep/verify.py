@@ -94,10 +94,11 @@ def version(root: Path, registered: ModelVersion, cache: Path) -> Checked:
     """Download a registered version; check its files, base and lineage, and the objects its dvc.lock names."""
     with work_folder(root) as work:
         folder = manifest.download_files(registered, work)
-        listed = "manifest" in registered.tags or (folder / manifest.MANIFEST).is_file()
-        faults = manifest.faults(registered, folder, work) if listed else []
         if registered.tags.get("kind") == bases.KIND:
             listed, faults = True, bases.faults(registered, folder)
+        else:
+            listed = "manifest" in registered.tags or (folder / manifest.MANIFEST).is_file()
+            faults = manifest.faults(registered, folder, work) if listed else []
         # Files that match the list must also match the digests in recipes and lineage.
         if not faults and (folder / LINEAGE).is_file():
             faults = lineage_faults(folder)
