@@ -49,7 +49,8 @@ def test_one_stage_a_gpu_or_as_many_as_threads_fit_the_cores(given, slots):
 
 def test_gpus_are_counted_where_nothing_narrows_them(tmp_path, monkeypatch):
     listing = tmp_path / "nvidia-smi"
-    listing.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: GPU-1)'\necho 'GPU 1: A (UUID: GPU-2)'\n")
+    lines = ["GPU 0: A (UUID: GPU-1)", "  MIG 1g.10gb     Device  0: (UUID: MIG-3)", "GPU 1: A (UUID: GPU-2)"]
+    listing.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
     listing.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     assert schedule.slots_of("cuda", 1, 16, None) == ["0", "1"]

@@ -70,3 +70,14 @@ def test_work_is_seen_by_its_locks(tmp_path):
         process.communicate("")
     assert working == [f"process {os.getpid()} holds {stage}", f"process {process.pid} holds {dvc}"]
     assert leftovers.at_work(tmp_path) == [], "a lock file that lies around means nothing"
+
+
+def test_a_link_to_what_the_store_has_deleted_counts_by_its_own_time(tmp_path):
+    """A killed command leaves links to a base in var/; the base may be gone when `bonesoup clean` looks at them."""
+    link = tmp_path / "work-killed/bases/weights"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "deleted")
+    for path, days in ((link, 2), (link.parent, 3), (link.parents[1], 3)):
+        then = time.time() - days * 86400
+        os.utime(path, (then, then), follow_symlinks=False)
+    assert leftovers.newest(link.parents[1]) == pytest.approx(link.lstat().st_mtime)

@@ -1,5 +1,6 @@
 """Find folders that the present settings do not use, and processes at work here."""
 
+import contextlib
 import fcntl
 import time
 from pathlib import Path
@@ -57,8 +58,13 @@ def stale_scratch(root: Path, used: set[str]) -> list[Path]:
 
 
 def newest(folder: Path) -> float:
-    """Return the time at which anything in a folder was last written."""
-    return max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
+    """Return the time at which anything in a folder was last written; now, if it vanishes meanwhile."""
+    times = []
+    for path in [folder, *folder.rglob("*")]:
+        # Work in progress renames files, and links may lead to files that the store has deleted since.
+        with contextlib.suppress(FileNotFoundError):
+            times.append(path.lstat().st_mtime)
+    return max(times, default=time.time())
 
 
 def bytes_of(path: Path) -> int:

@@ -65,7 +65,8 @@ def slots_of(device: str, threads: int, cores: int, visible: str | None) -> list
     if not shutil.which("nvidia-smi"):
         return [None]
     listing = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False).stdout
-    return [str(index) for index in range(len(listing.splitlines()))] or [None]
+    # Slices of a GPU (MIG) are listed below it.
+    return [str(index) for index in range(sum(line.startswith("GPU ") for line in listing.splitlines()))] or [None]
 
 
 def run_one(
