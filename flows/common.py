@@ -101,7 +101,7 @@ def ask(clone: Path, name: str, *options: str, of: list[str]) -> Any:
 def committed(name: str) -> Iterator[Path]:
     """Yield a checkout of the last commit for a command: uncommitted files, rules included, do not count."""
     with held(SOURCE, name, wait=3600) as clone:
-        prepare(SOURCE, clone, "HEAD", None, {})
+        prepare(SOURCE, clone, "HEAD")
         yield clone
 
 

@@ -77,7 +77,7 @@ def run_stage_here(stage: str, commit: str, params: str, lock: str) -> None:
     logger = get_run_logger()
     with checkout.held(SOURCE, "stages", wait=24 * 3600) as clone:
         _fetch(commit)
-        checkout.prepare(SOURCE, clone, commit, None, {})
+        checkout.prepare(SOURCE, clone, commit)
         (clone / "params.yaml").write_text(params)
         record = clone / dvc_lock.LOCK
         record.unlink(missing_ok=True)

@@ -60,7 +60,7 @@ def train_soup(
             if scheduled:
                 return Completed(name="Skipped", message=f"the run before it is still going: {error}")
             return Failed(message=str(error))
-        sha = checkout.prepare(SOURCE, clone, commit, profile, overrides or {})
+        sha = checkout.prepare(SOURCE, clone, commit, profile, overrides)
         get_run_logger().info(f"{clone} is at {sha[:12]}")
         elsewhere = Elsewhere(sha, (clone / "params.yaml").read_text()) if on_other_machines else None
         return _train(clone, stages or [], push_results, register_versions, promotion, elsewhere, keep)

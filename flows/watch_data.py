@@ -41,8 +41,8 @@ def watch_data(deployment: str = DEPLOYMENT):
         with checkout.held(SOURCE, CHECKOUT, wait=0) as clone:
             if not (clone / dvc_lock.LOCK).is_file():
                 return Completed(message=f"train-soup has not run yet: start {deployment} once")
-            commit, profile = wanted.get("commit", "HEAD"), wanted.get("profile")
-            checkout.prepare(SOURCE, clone, commit, profile, wanted.get("overrides") or {})
+            commit = wanted.get("commit", "HEAD")
+            checkout.prepare(SOURCE, clone, commit, wanted.get("profile"), wanted.get("overrides"))
             propose_pins(clone)
             changed = changed_inputs(clone)
     except TimeoutError as error:

@@ -55,10 +55,10 @@ def test_a_checkout_has_the_commit_and_the_settings_of_its_run(source):
     assert git(source, "status", "--porcelain") == ""
 
     (source / "params.yaml").write_text((source / "params.yaml").read_text().replace("seed: 0", "seed: 5"))
-    checkout.prepare(source, copy, "HEAD", None, {})
+    checkout.prepare(source, copy, "HEAD")
     assert settings(copy)["seed"] == 0, "what is not committed does not run"
     git(source, "commit", "-qam", "another seed")
-    checkout.prepare(source, copy, "HEAD", None, {})
+    checkout.prepare(source, copy, "HEAD")
     assert settings(copy)["seed"] == 5
 
 
@@ -67,9 +67,9 @@ def test_the_record_of_what_ran_outlives_a_change_of_commit(source):
     git(source, "add", "dvc.lock")
     git(source, "commit", "-qm", "lock")
     copy = checkout.folder(source, "nightly")
-    checkout.prepare(source, copy, "HEAD~1", None, {})
+    checkout.prepare(source, copy, "HEAD~1")
     (copy / "dvc.lock").write_text("schema: '2.0'\n# the checkout's\n")
-    checkout.prepare(source, copy, "HEAD", None, {})
+    checkout.prepare(source, copy, "HEAD")
     assert "the checkout's" in (copy / "dvc.lock").read_text()
 
 
@@ -80,7 +80,7 @@ def test_cache_and_remotes_are_those_of_the_source(source, tmp_path):
         config["remote"] = {"storage": {"url": str(tmp_path / "storage"), "jobs": 2}}
         config["core"]["remote"] = "storage"
     copy = checkout.folder(source, "nightly")
-    checkout.prepare(source, copy, "HEAD", None, {})
+    checkout.prepare(source, copy, "HEAD")
     assert (copy / ".dvc/config.local").stat().st_mode & 0o077 == 0, "it may hold keys"
     with Repo(str(copy)) as repo:
         assert Path(repo.cache.local_cache_dir) == source / ".dvc/cache"
@@ -138,11 +138,11 @@ def test_the_graph_is_in_running_order_from_any_folder(source, tmp_path, monkeyp
 
 def test_a_source_that_was_moved_takes_its_checkouts_along(source):
     copy = checkout.folder(source, "nightly")
-    checkout.prepare(source, copy, "HEAD", None, {})
+    checkout.prepare(source, copy, "HEAD")
     moved = source.rename(source.with_name("moved"))
     again = checkout.folder(moved, "nightly")
     git(moved, "commit", "-q", "--allow-empty", "-m", "after the move")
-    assert checkout.prepare(moved, again, "HEAD", None, {}) == git(moved, "rev-parse", "HEAD")
+    assert checkout.prepare(moved, again, "HEAD") == git(moved, "rev-parse", "HEAD")
 
 
 def test_checkouts_write_to_the_store_of_their_source(source, monkeypatch):

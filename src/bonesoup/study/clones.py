@@ -76,7 +76,7 @@ def start(root: Path, folder: Path, commit: str, cell: Cell) -> Run:
     clone = folder / cell.name
     # DVC takes what a killed run of this cell has locked for locked until init has reaped its process.
     (clone / ".dvc/tmp/rwlock").unlink(missing_ok=True)
-    checkout.prepare(root, clone, commit, None, {})
+    checkout.prepare(root, clone, commit)
     with open(clone / "params.yaml", "w") as out:
         profiles.yaml.dump(cell.document(), out)
     if borrowed := checkout.borrowed_paths(root, clone):

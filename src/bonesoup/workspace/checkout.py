@@ -47,7 +47,13 @@ def held(source: Path, name: str, wait: float) -> Iterator[Path]:
         yield checkout
 
 
-def prepare(source: Path, checkout: Path, commit: str, profile: str | None, overrides: dict[str, Any]) -> str:
+def prepare(
+    source: Path,
+    checkout: Path,
+    commit: str,
+    profile: str | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> str:
     """Bring a checkout to a commit of its source, with the settings of this run; return the commit's full hash.
 
     Args:
@@ -77,7 +83,7 @@ def prepare(source: Path, checkout: Path, commit: str, profile: str | None, over
         (checkout / LOCK).write_bytes(lock)
     share_storage(source, checkout)
     if profile or overrides:
-        change_settings(checkout, profile, overrides)
+        change_settings(checkout, profile, overrides or {})
     if borrowed := borrowed_paths(source, checkout):
         change_settings(checkout, None, borrowed)
     check_settings(checkout)
