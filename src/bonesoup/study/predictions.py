@@ -127,33 +127,34 @@ def summary(compared: list[Compared]) -> str:
     cells = sum(row.measured.seeds for row in compared)
     many = [row for row in compared if row.measured.seeds >= FEW]
     wrong = [row for row in many if verdict(row.predicted) != verdict(row.measured)]
-    text = f"Predicted right: {sum(row.hits for row in compared)} of {cells} cells by their intervals over prompts"
+    right = f"Predicted right: {sum(row.hits for row in compared)} of {cells} cells by their intervals over prompts"
     if many:
-        text += f", and {len(many) - len(wrong)} of {len(many)} settings by their intervals over seeds"
+        right += f", and {len(many) - len(wrong)} of {len(many)} settings by their intervals over seeds"
     if wrong:
         missed = [
             f"{row.setting} (predicted {verdict(row.predicted)}, measured {verdict(row.measured)})" for row in wrong
         ]
-        text += f"; missed: {', '.join(missed)}"
+        right += f"; missed: {', '.join(missed)}"
     counts = Counter(pair for row in compared for pair in row.verdicts)
     pairs = [f"{count} {before}/{after}" for (before, after), count in counts.most_common()]
-    text += f". Verdicts (predicted/measured): {', '.join(pairs)}"
     wins = sum(count for (_, after), count in counts.items() if after == "win")
     errors = [error for row in compared for error in row.errors]
-    text += f'; "always a win" would be right in {wins} of {cells}'
-    text += f". Measured minus predicted gain: {min(errors):+.3f} to {max(errors):+.3f}"
+    sentences = [
+        right,
+        f'Verdicts (predicted/measured): {", ".join(pairs)}; "always a win" would be right in {wins} of {cells}',
+        f"Measured minus predicted gain: {min(errors):+.3f} to {max(errors):+.3f}",
+    ]
     gains = [[row.predicted.value for row in compared], [row.measured.value for row in compared]]
     if len(compared) > 2 and np.ptp(gains, axis=1).all():
-        text += f". Correlation of the gains over settings {np.corrcoef(gains)[0, 1]:+.2f}"
+        sentences.append(f"Correlation of the gains over settings {np.corrcoef(gains)[0, 1]:+.2f}")
     if told := [row for row in compared if row.vertices_predicted]:
-        missed = [_off(row.vertices_missed, row.vertices_measured) for row in told]
-        whole = [_off(row.vertices_predicted, row.vertices_measured) for row in told]
-        text += (
-            f". At the vertices the prediction is off by {np.mean(np.concatenate(whole)):.3f} on average, and by "
-            f"{np.mean(np.concatenate(missed)):.3f} without the cost of extrapolation "
-            f"({sum(map(len, whole))} cells)"
+        from_moments = np.concatenate([_off(row.vertices_missed, row.vertices_measured) for row in told])
+        whole = np.concatenate([_off(row.vertices_predicted, row.vertices_measured) for row in told])
+        sentences.append(
+            f"At the vertices the prediction is off by {whole.mean():.3f} on average, and by "
+            f"{from_moments.mean():.3f} without the cost of extrapolation ({len(whole)} cells)"
         )
-    return f"{text}."
+    return f"{'. '.join(sentences)}."
 
 
 def _off(predicted: Sequence[float], measured: Sequence[float]) -> np.ndarray:
