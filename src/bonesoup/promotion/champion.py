@@ -218,7 +218,7 @@ def record(store: Store, version: ModelVersion, decision: Decision) -> None:
 def _keep_way_back(
     store: Store, decision: Decision, target: ModelVersion | None, champion: ModelVersion | None
 ) -> None:
-    """Note whom a rollback goes back to, before the alias moves: a move that is cut short must leave a way back."""
+    """Note which version a rollback goes back to, before the alias moves: a move that is cut short must leave a way back."""
     if decision.action == PROMOTE and champion:
         store.client.set_model_version_tag(target.name, target.version, PREVIOUS, str(champion.version))
     elif decision.action == PROMOTE:
@@ -279,7 +279,7 @@ def align_merged(store: Store, prefix: str, champion: ModelVersion | None) -> tu
 
 
 def _settle(store: Store, decision: Decision, target: ModelVersion | None, champion: ModelVersion | None) -> None:
-    """Remove the ways back that are none any more."""
+    """Remove the ways back that a rollback can no longer take."""
     moved = decision.verdict in MOVED
     if decision.action == PROMOTE and not moved:
         _forget_previous(store, target)

@@ -107,9 +107,11 @@ def soups(settings: list[str], cells: list[dict]) -> list[dict[str, str]]:
     """Return the rows of a table of every soup's gain, predicted and measured, where cells hold the predictions."""
     rows = []
     for setting in settings:
-        told = [cell for cell in cells if cell["setting"] == setting and (cell.get("diagnosis") or {}).get("soups")]
-        for method in dict.fromkeys(method for cell in told for method in cell["diagnosis"]["soups"]):
-            having = [cell for cell in told if _measured(cell, INTERIOR, method)]
+        diagnosed = [
+            cell for cell in cells if cell["setting"] == setting and (cell.get("diagnosis") or {}).get("soups")
+        ]
+        for method in dict.fromkeys(method for cell in diagnosed for method in cell["diagnosis"]["soups"]):
+            having = [cell for cell in diagnosed if _measured(cell, INTERIOR, method)]
             if not having:
                 continue
             row = {"setting": setting, "method": title(method), "seeds": str(len(having))}
@@ -147,9 +149,9 @@ def summary(compared: list[Compared]) -> str:
     gains = [[row.predicted.value for row in compared], [row.measured.value for row in compared]]
     if len(compared) > 2 and np.ptp(gains, axis=1).all():
         sentences.append(f"Correlation of the gains over settings {np.corrcoef(gains)[0, 1]:+.2f}")
-    if told := [row for row in compared if row.vertices_predicted]:
-        from_moments = np.concatenate([_off(row.vertices_missed, row.vertices_measured) for row in told])
-        whole = np.concatenate([_off(row.vertices_predicted, row.vertices_measured) for row in told])
+    if known := [row for row in compared if row.vertices_predicted]:
+        from_moments = np.concatenate([_off(row.vertices_missed, row.vertices_measured) for row in known])
+        whole = np.concatenate([_off(row.vertices_predicted, row.vertices_measured) for row in known])
         sentences.append(
             f"At the vertices the prediction is off by {whole.mean():.3f} on average, and by "
             f"{from_moments.mean():.3f} without the cost of extrapolation ({len(whole)} cells)"

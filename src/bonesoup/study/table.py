@@ -78,8 +78,8 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     ]
     if compared := predictions.compare(order, cells):
         parts += ["**Bone Soup's interior gain, as predicted from the specialists**", predictions.markdown(compared)]
-    if told := predictions.soups(order, cells):
-        parts += ["**Every soup's gain, as predicted from the specialists**", rendered(told), predictions.CAVEAT]
+    if soups := predictions.soups(order, cells):
+        parts += ["**Every soup's gain, as predicted from the specialists**", rendered(soups), predictions.CAVEAT]
     parts += ["**Levels**", rendered(levels(listed)), "**Costs**", rendered(costs(listed)), notes(cells)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
