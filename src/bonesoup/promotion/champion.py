@@ -218,7 +218,7 @@ def record(store: Store, version: ModelVersion, decision: Decision) -> None:
 def _keep_way_back(
     store: Store, decision: Decision, target: ModelVersion | None, champion: ModelVersion | None
 ) -> None:
-    """Note which version a rollback goes back to, before the alias moves: a move that is cut short must leave a way back."""
+    """Note the version to roll back to before the alias moves: a move that is cut short must leave a way back."""
     if decision.action == PROMOTE and champion:
         store.client.set_model_version_tag(target.name, target.version, PREVIOUS, str(champion.version))
     elif decision.action == PROMOTE:

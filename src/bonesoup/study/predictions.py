@@ -107,11 +107,11 @@ def soups(settings: list[str], cells: list[dict]) -> list[dict[str, str]]:
     """Return the rows of a table of every soup's gain, predicted and measured, where cells hold the predictions."""
     rows = []
     for setting in settings:
-        diagnosed = [
+        with_soups = [
             cell for cell in cells if cell["setting"] == setting and (cell.get("diagnosis") or {}).get("soups")
         ]
-        for method in dict.fromkeys(method for cell in diagnosed for method in cell["diagnosis"]["soups"]):
-            having = [cell for cell in diagnosed if _measured(cell, INTERIOR, method)]
+        for method in dict.fromkeys(method for cell in with_soups for method in cell["diagnosis"]["soups"]):
+            having = [cell for cell in with_soups if _measured(cell, INTERIOR, method)]
             if not having:
                 continue
             row = {"setting": setting, "method": title(method), "seeds": str(len(having))}
