@@ -64,14 +64,14 @@ def measure(settings: Settings, samples: int) -> tuple[Sampled, int]:
         ValueError: see `specialists`.
     """
     policies, n = specialists(settings), len(settings.objectives)
-    settings = settings.lasting(settings.rl.budget(n) // n)
+    settings = settings.model_copy(update={"rl": settings.rl.lasting(settings.rl.budget(n) // n)})
     common = task(settings)
     soup = Soup(BASELINE, SFT, tuple(settings.objectives), "solve", policies, ())
     policy = SoupModel.load(soup, settings.device)
     starts = {"from the even soup": [1 / n] * n} | {
         f"from {specialist.slot}": np.eye(n)[i].tolist() for i, specialist in enumerate(policies)
     }
-    short = settings.lasting(max(1, round(SHARE * settings.rl.steps)))
+    short = settings.model_copy(update={"rl": settings.rl.lasting(max(1, round(SHARE * settings.rl.steps)))})
     plan = layout(n, short.rl.steps / settings.rl.steps)
     runs = [run_from_soup(short, common, policy, preference, name) for name, preference in starts.items()]
     adapters = [specialist.path for specialist in policies] + runs

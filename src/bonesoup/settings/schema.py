@@ -144,10 +144,6 @@ class Settings(Section):
         """Return basis.beta as a number."""
         return self.basis.resolved(len(self.objectives), self.evaluation.parts, self.evaluation.interior)
 
-    def lasting(self, steps: int) -> "Settings":
-        """Return the same settings with another number of steps for each policy."""
-        return self.model_copy(update={"rl": self.rl.lasting(steps)})
-
     def pins(self) -> list[Pin]:
         """Return everything on the Hugging Face Hub that the settings name."""
         rewards = [pin for name, reward in self.rewards.items() for pin in reward_pins(name, reward)]

@@ -18,12 +18,16 @@ def run(settings: Settings, key: str) -> None:
         for count in dict.fromkeys(steps.values()):
             slots = {slot: row for slot, row in rows.items() if steps[slot] == count and slot in alone}
             if slots:
-                train_rows(settings.lasting(count), key, slots, folder)
+                train_rows(_lasting(settings, count), key, slots, folder)
         for group in plan["together"]:
             slots = {slot: rows[slot] for slot in group}
-            train_together(settings.lasting(steps[group[0]]), key, slots, folder)
+            train_together(_lasting(settings, steps[group[0]]), key, slots, folder)
         for slot, reads in plan["reads"].items():
-            train_reader(settings.lasting(steps[slot]), key, slot, rows[slot], reads, folder)
+            train_reader(_lasting(settings, steps[slot]), key, slot, rows[slot], reads, folder)
         for slot, start in starts.items():
             policies = tuple(Policy(name, folder / name, tuple(rows[name])) for name in start)
-            train_from_soup(settings.lasting(steps[slot]), key, slot, rows[slot], policies, folder)
+            train_from_soup(_lasting(settings, steps[slot]), key, slot, rows[slot], policies, folder)
+
+
+def _lasting(settings: Settings, steps: int) -> Settings:
+    return settings.model_copy(update={"rl": settings.rl.lasting(steps)})

@@ -14,8 +14,9 @@ def run(settings: Settings, key: str) -> None:
     plan = read_json(PROBES / "plan.json")
     slots = {f"backbone-{k}": row for k, row in enumerate(plan["rows"][key], start=1)}
     prompts = load_prompts("validation", settings.seek.samples)
+    full = settings.model_copy(update={"rl": settings.rl.lasting(plan["full"])})
     with appearing(PROBES / key) as folder:
-        train_rows(settings.lasting(plan["full"]), f"probe-{key}", slots, folder, until=plan["steps"])
+        train_rows(full, f"probe-{key}", slots, folder, until=plan["steps"])
         grid = lattice(len(settings.objectives), settings.evaluation.parts).tolist()
         policies = tuple(Policy(slot, folder / slot, tuple(row)) for slot, row in slots.items())
         soup = Soup(f"beta={key}", SFT, tuple(settings.objectives), "solve", policies, tuple(map(tuple, grid)))

@@ -8,13 +8,16 @@ from bonesoup.evaluation.choices import compare_betas
 from bonesoup.evaluation.samples import read_fronts
 from bonesoup.evaluation.statistics import Statistics
 from bonesoup.files import read_json, write_json
+from bonesoup.method.beta import beta_for
 from bonesoup.paths import BETA, PROBES
 from bonesoup.settings.schema import Settings
+from bonesoup.settings.training import asked
 
 
 def run(settings: Settings, key: None) -> None:
-    kept = settings.beta
-    if settings.basis.beta == "auto":
+    kept, chosen = settings.basis.beta, settings.evaluation
+    if kept == "auto":
+        kept = beta_for(len(settings.objectives), asked(settings.basis.distribution), chosen.parts, chosen.interior)
         print(f"seek: beta {kept:g}: misses least to second order, in the mean over the stated preferences")
     if not settings.seek.betas:
         write_json(BETA, {"beta": kept, "candidates": []})

@@ -55,7 +55,8 @@ def main(job: dict) -> None:
     from bonesoup.training.task import task
 
     die_with_parent()
-    settings = params.load().lasting(job["steps"])
+    settings = params.load()
+    settings = settings.model_copy(update={"rl": settings.rl.lasting(job["steps"])})
     torch.set_num_threads(settings.threads)
     # Before any model is loaded: this assigns each process its GPU.
     state = PartialState(cpu=settings.device == "cpu")
