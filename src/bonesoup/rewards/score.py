@@ -150,6 +150,11 @@ def _load(folder: Path, device: str, trunks: "dict[str, SharedTrunk]") -> Reward
         trunk = trunks.setdefault(str(source), SharedTrunk(source, device))
         head = Head(**spec["head"])
         return Reward(spec["objective"], lambda prompts, responses: head(trunk(prompts, responses, head.layer)))
+    return Reward(spec["objective"], _classifier(spec, source, device))
+
+
+def _classifier(spec: dict, source: str | Path, device: str) -> Callable[[list[Messages], list[str]], np.ndarray]:
+    """Load a sequence classifier and its tokenizer, set up to read and cut texts as reward.json says."""
     model = load_classifier(source, spec.get("revision")).to(device).eval()
     if not 0 <= spec["logit"] < model.config.num_labels:
         raise ValueError(
@@ -171,7 +176,7 @@ def _load(folder: Path, device: str, trunks: "dict[str, SharedTrunk]") -> Reward
         special = spec["input"] != "chat"
         return classify(model, tokenizer, texts, BATCH, special, truncation)[:, spec["logit"]]
 
-    return Reward(spec["objective"], scores)
+    return scores
 
 
 class SharedTrunk:
