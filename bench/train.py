@@ -2,6 +2,7 @@
 
     python bench/train.py                 both sizes
     python bench/train.py --size smollm2 --rounds 3
+    python bench/train.py --size smollm2 --profile    where a joint step spends its time
 
 Untrained models with four policies; only time and memory are measured. Each round makes one step of all policies by the
 joint trainer, and one step of each policy by TRL's RLOOTrainer as it comes, with the same settings and rewards.
@@ -205,6 +206,19 @@ def measure(name: str, size: Size, folder: Path, rounds: int) -> list[str]:
     return missed
 
 
+def profile(name: str, size: Size, folder: Path) -> None:
+    """Print the shares of one joint step's time that the most expensive operations of torch take."""
+    together = Together(task(size, make(size, folder / "base")), folder / "joint")
+    together.step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+        seconds = together.step()
+    say(f"\n{name}: {seconds:.1f} s a step of all policies")
+    operations = sorted(recorded.key_averages(), key=lambda event: -event.self_cpu_time_total)
+    total = sum(event.self_cpu_time_total for event in operations)
+    for event in operations[:8]:
+        say(f"  {event.self_cpu_time_total / total:5.1%}  {event.key}, {event.count:,} times")
+
+
 def say(line: str) -> None:
     print(line, file=sys.__stdout__, flush=True)
 
@@ -214,6 +228,7 @@ def main() -> None:
     arguments.add_argument("--size", choices=list(SIZES))
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--rounds", type=int, default=2)
+    arguments.add_argument("--profile", action="store_true")
     chosen = arguments.parse_args()
     torch.set_num_threads(chosen.threads)
     quiet()
@@ -222,7 +237,12 @@ def main() -> None:
     for name, size in SIZES.items():
         if chosen.size in (None, name):
             with tempfile.TemporaryDirectory() as folder:
-                missed += measure(name, size, Path(folder), chosen.rounds)
+                if chosen.profile:
+                    profile(name, size, Path(folder))
+                else:
+                    missed += measure(name, size, Path(folder), chosen.rounds)
+    if chosen.profile:
+        return
     say("\n" + ("\n".join(missed) if missed else "every bound is met"))
     sys.exit(bool(missed))
 
