@@ -48,6 +48,7 @@ print(connect(Path("."), "bonesoup").experiment)
 """
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_make_one_store(tmp_path, no_server):
     command = [sys.executable, "-c", OPEN]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

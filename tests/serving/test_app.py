@@ -226,6 +226,25 @@ def test_a_limit_that_does_not_fit_is_refused_or_cut_with_a_note(live, metrics, 
         assert answer.json()["error"]["param"] == "max_tokens"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param", "said"),
+    [
+        ("/v1/chat/completions", CHAT | {"max_tokens": 1000}, "max_tokens", "max_tokens is 1000"),
+        ("/v1/chat/completions", CHAT | {"max_completion_tokens": 1000}, "max_completion_tokens", "_tokens is 1000"),
+        ("/v1/responses", {"input": "bake", "max_output_tokens": 1000}, "max_output_tokens", "_tokens is 1000"),
+        ("/v1/responses", {"input": "bake " * 1000}, "input", "the prompt has"),
+        ("/v1/completions", {"prompt": [10**6]}, "prompt", "prompt has token 1000000"),
+        ("/detokenize", {"tokens": [10**6]}, "tokens", "tokens has token 1000000"),
+        ("/v1/chat/completions", CHAT | {"preferences": [None]}, "preferences.0", "must be a mapping"),
+    ],
+)
+def test_a_fault_names_the_field_that_the_client_wrote(live, metrics, path, body, param, said):
+    answer = ask(application(lambda: live, metrics), "POST", path, json={"model": "bonesoup-soup-1"} | body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+    assert said in answer.json()["error"]["message"]
+
+
 def test_a_request_solves_its_coefficients_once(live, metrics, monkeypatch):
     solved = []
     solve = Soup.coefficients

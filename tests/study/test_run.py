@@ -101,6 +101,7 @@ def at_work() -> list[psutil.Process]:
     return [p for p in running if "stage.py" in (p.info["cmdline"] or ()) and str(Path.cwd()) in p.info["cwd"]]
 
 
+@pytest.mark.slow
 def test_cells_share_stages_and_a_failure_does_not_stop_the_others(toy):
     outcome = go(chosen(), jobs=2)
     assert sorted(outcome.done) == ["default-0", "low-0"]
@@ -124,6 +125,7 @@ def test_the_reason_of_a_failed_cell_is_printed_once(toy):
     assert str(result.exception) == "1 of 1 cells failed, for the reasons above: broken-0"
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_after_ctrl_c_and_kill(toy):
     def interrupt(running: str) -> None:
         if running.startswith("default-0: policy") and ran(toy)[-1] == "policy 0.7":

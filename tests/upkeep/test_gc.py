@@ -44,6 +44,7 @@ def stored(root: Path) -> set[str]:
     return {"".join(path.relative_to(cache).parts) for path in cache.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_data_of_another_branch_and_of_an_earlier_commit_stays_and_results_go(repository):
     git(repository, "checkout", "--quiet", "-b", "other")
     elsewhere = add(repository, {"data/a.txt": "a of the branch", "data/deep/b.txt": "b of the branch"}, "data")

@@ -72,6 +72,7 @@ def run(targets: list[str], jobs: int = 2) -> list[str]:
     return said
 
 
+@pytest.mark.slow
 def test_independent_stages_run_at_once_and_none_before_its_inputs(pipeline):
     said = run([])
     ran = times(pipeline)

@@ -80,9 +80,10 @@ def _weighted(text: str) -> tuple[Path, float]:
 
 def _size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB)", text.strip(), re.IGNORECASE)
-    if not match or not float(match[1]):
+    size = int(float(match[1]) * UNITS[match[2].upper()]) if match else 0
+    if not size:
         raise typer.BadParameter(f"--shard-size is {text!r}, expected a number with KB, MB or GB such as 5GB")
-    return int(float(match[1]) * UNITS[match[2].upper()])
+    return size
 
 
 @contextmanager

@@ -96,8 +96,9 @@ def submit(live: Live, body: ChatBody | CompletionBody, header: str | None = Non
     """
     chat = isinstance(body, ChatBody)
     choices = steering.choose_all(live.source, body, header)
-    prompts = [live.chat_prompt(body.messages)] if chat else [live.plain_prompt(prompt) for prompt in body.prompts]
-    limit, note = live.limit(max(map(len, prompts)), body.limit, "messages" if chat else "prompt")
+    field = body.text_field
+    prompts = [live.chat_prompt(body.messages, field)] if chat else [live.plain_prompt(text) for text in body.prompts]
+    limit, note = live.limit(max(map(len, prompts)), body.limit, field, body.limit_field)
     scored = not chat and bool(body.echo) and body.alternatives is not None
     schema = live.json_schema(body.answer_schema) if chat and body.answer_schema is not None else None
     n, seed = body.n or 1, secrets.randbits(62) if body.seed is None else body.seed

@@ -76,8 +76,8 @@ class Live:
         except ValueError as error:
             raise ApiError(400, str(error), "response_format", "not_supported") from None
 
-    def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Tokenise a conversation.
+    def chat_prompt(self, messages: Sequence[Message], field: str = "messages") -> list[int]:
+        """Tokenise a conversation, which the request holds in `field`.
 
         Raises:
             ApiError: 400, the template has no place for a role, or refuses the conversation.
@@ -87,15 +87,15 @@ class Live:
         if "system" in roles and (handling := self.system_messages) != "native":
             if handling == "refuse":
                 text = "this model knows no system messages, only user and assistant (--system fold accepts them)"
-                raise ApiError(400, text, f"messages.{roles.index('system')}.role")
+                raise ApiError(400, text, f"{field}.{roles.index('system')}.role")
             turns = fold_system(turns)
         try:
             return chat_tokens(self.tokenizer, turns)
         except ValueError as error:
-            raise ApiError(400, str(error), "messages") from None
+            raise ApiError(400, str(error), field) from None
 
-    def plain_prompt(self, prompt: str | list[int]) -> list[int]:
-        """Tokenise a text, or check token ids.
+    def plain_prompt(self, prompt: str | list[int], field: str = "prompt") -> list[int]:
+        """Tokenise a text, or check token ids, which the request holds in `field`.
 
         Raises:
             ApiError: 400, no tokens, or tokens that the model does not have.
@@ -103,19 +103,20 @@ class Live:
         if isinstance(prompt, str):
             if ids := plain_tokens(self.tokenizer, prompt):
                 return ids
-            raise ApiError(400, "the prompt has no tokens", "prompt")
+            raise ApiError(400, f"{field} has no tokens", field)
         size = self.engine.policy.model.config.vocab_size
         if unknown := [token for token in prompt if token >= size]:
-            raise ApiError(400, f"the prompt has token {unknown[0]}, but the model knows only {size} tokens", "prompt")
+            raise ApiError(400, f"{field} has token {unknown[0]}, but the model knows only {size} tokens", field)
         return prompt
 
-    def limit(self, prompt: int, asked: int | None, param: str) -> tuple[int, str | None]:
+    def limit(self, prompt: int, asked: int | None, param: str, limit_field: str) -> tuple[int, str | None]:
         """Decide how many tokens an answer may have, and say so if they are fewer than asked for.
 
         Args:
             prompt: tokens of the prompt.
             asked: tokens asked for; None takes the version's usual number, as far as it fits.
             param: the field that holds the prompt.
+            limit_field: the field that holds `asked`.
 
         Raises:
             ApiError: 400, the prompt or the answer does not fit.
@@ -131,14 +132,14 @@ class Live:
         if asked <= answer_limit:
             return asked, None
         if overlong == "cut" and answer_limit > 0:
-            return answer_limit, f"max_tokens was cut from {asked} to {answer_limit}, which is all that fits"
+            return answer_limit, f"{limit_field} was cut from {asked} to {answer_limit}, which is all that fits"
         if asked > self.bounds.answer:
-            text = f"max_tokens is {asked}, this server gives at most {self.bounds.answer}"
-            raise ApiError(400, text, "max_tokens", code)
+            text = f"{limit_field} is {asked}, this server gives at most {self.bounds.answer}"
+            raise ApiError(400, text, limit_field, code)
         text = (
             f"the prompt has {prompt} tokens; with {asked} new ones it does not fit into the context of {self.context}"
         )
-        raise ApiError(400, f"{text}: shorten it, or lower max_tokens", param, code)
+        raise ApiError(400, f"{text}: shorten it, or lower {limit_field}", param, code)
 
     def check_text(self, tokens: int, param: str) -> None:
         """Refuse a given text that does not fit.

@@ -143,5 +143,5 @@ async def tokenize(body: TokenizeBody, now: Now):
 @router.post("/v1/detokenize", include_in_schema=False)
 async def detokenize(body: DetokenizeBody, now: Now):
     """Give the text of token ids."""
-    ids = now.plain_prompt(body.tokens) if body.tokens else []
+    ids = now.plain_prompt(body.tokens, "tokens") if body.tokens else []
     return {"prompt": now.tokenizer.decode(ids)}

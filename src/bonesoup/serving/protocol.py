@@ -1,6 +1,6 @@
 """The bodies that clients send: OpenAI's, plus a preference."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -14,7 +14,7 @@ Stops = Annotated[
     one_of("stop must be a text, or a list of at most 4 texts, each of 1 to 256 characters"),
 ]
 Preference = Annotated[
-    Annotated[dict[str, float] | dict[str, str] | str | None, Field(union_mode="left_to_right")],
+    Annotated[dict[str, float] | dict[str, str] | str, Field(union_mode="left_to_right")],
     one_of(
         'preference must be a mapping of objectives to weights, such as {"helpful": 0.7, "harmless": 0.3}, an outcome '
         'such as {"harmless": ">= 0.5", "maximize": "helpful"}, or the name of a preference'
@@ -44,7 +44,7 @@ class Steered(Strict):
     """The model, and the preference at which it is asked."""
 
     model: str = Field(description="as /v1/models lists it; NAME@helpful:0.7+harmless:0.3 carries a preference")
-    preference: Preference = Field(
+    preference: Preference | None = Field(
         None,
         description="weights that sum to 1 over all objectives; or an outcome, lower bounds on mean scores and the "
         "objective to maximize; or a preference's name; by default the version's",
@@ -93,6 +93,11 @@ class Sampling(Steered):
     def limit(self) -> int | None:
         """Return the most tokens an answer may have; None if the request does not say."""
         return self.max_tokens
+
+    @property
+    def limit_field(self) -> str:
+        """Return the name of the field that `limit` came from."""
+        return "max_tokens"
 
     @property
     def wants_usage(self) -> bool:
@@ -184,6 +189,7 @@ ResponseFormat = Annotated[
 class ChatBody(Sampling):
     """POST /v1/chat/completions."""
 
+    text_field: ClassVar[str] = "messages"
     messages: Messages
     response_format: ResponseFormat = None
     max_completion_tokens: Count | None = None
@@ -213,6 +219,10 @@ class ChatBody(Sampling):
         return self.max_completion_tokens or self.max_tokens
 
     @property
+    def limit_field(self) -> str:
+        return "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
+
+    @property
     def alternatives(self) -> int | None:
         """Return the number of tokens listed with the sampled one's log-probability; None for no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
@@ -230,6 +240,7 @@ Prompt = Annotated[
 class CompletionBody(Sampling):
     """POST /v1/completions."""
 
+    text_field: ClassVar[str] = "prompt"
     prompt: Prompt
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

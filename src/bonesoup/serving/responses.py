@@ -1,7 +1,7 @@
 """OpenAI's Responses API as a conversion of a chat: a single message comes back, and nothing is stored."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -26,11 +26,18 @@ PLAIN = "text must leave the format at text: /v1/chat/completions takes JSON sch
 Format = Annotated[dict[Literal["format", "verbosity"], dict | str | None] | None, one_of(PLAIN)]
 
 
+class _Chat(ChatBody):
+    """The chat that a response is, with its faults named as its client wrote the fields."""
+
+    text_field: ClassVar[str] = "input"
+    limit_field: ClassVar[str] = "max_output_tokens"
+
+
 class ResponseBody(Strict):
     """POST /v1/responses: converted to a chat, of which nothing is kept."""
 
     model: str
-    preference: Preference = None
+    preference: Preference | None = None
     adapters: Adapters = None
     input: Annotated[
         str | Annotated[list[Item], Field(min_length=1)],
@@ -72,7 +79,7 @@ class ResponseBody(Strict):
             messages += [{"role": item.role, "content": item.content} for item in self.input]
         same = ("model", "preference", "adapters", "temperature", "top_p", "top_k", "seed")
         shared = {name: getattr(self, name) for name in same}
-        return ChatBody(messages=messages, max_tokens=self.max_output_tokens, stream=self.stream, **shared)
+        return _Chat(messages=messages, max_tokens=self.max_output_tokens, stream=self.stream, **shared)
 
 
 class OutputText(BaseModel):
