@@ -48,7 +48,7 @@ def test_misses_are_named(cells):
     # Seed 3 of `wrong` and `single`.
     assert "Measured minus predicted gain: -0.310 to +0.100" in text
     assert "2 of 3 settings by their intervals over seeds; missed: wrong (predicted win, measured lose)." in text
-    assert re.search(r"Correlation of the gains over settings -0\.\d\d\. At the vertices", text)
+    assert re.search(r"Correlation of the gains over settings -0\.\d\d\.\n- At the vertices", text)
 
 
 def test_vertices_are_compared_before_and_after_the_cost_of_extrapolation(cells):

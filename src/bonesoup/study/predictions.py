@@ -156,7 +156,7 @@ def summary(compared: list[Compared]) -> str:
             f"At the vertices the prediction is off by {whole.mean():.3f} on average, and by "
             f"{from_moments.mean():.3f} without the cost of extrapolation ({len(whole)} cells)"
         )
-    return f"{'. '.join(sentences)}."
+    return "\n".join(f"- {sentence}." for sentence in sentences)
 
 
 def _off(predicted: Sequence[float], measured: Sequence[float]) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The results of a study in Markdown: each method against Rewarded Soup in each setting, over seeds."""
 
-from collections.abc import Callable
 from itertools import zip_longest
 
 from bonesoup.evaluation.tables import COSTS, label
@@ -10,7 +9,7 @@ from bonesoup.study import cells as plans
 from bonesoup.study import predictions, results
 from bonesoup.study.groups import Group, grouped
 from bonesoup.study.results import DIFFERENCES, INTERIOR, RATIOS
-from bonesoup.study.statistics import Mean, geometric, mean
+from bonesoup.study.statistics import geometric, mean
 from bonesoup.study.writing import NONE, averaged, over_seeds, rendered, written
 
 COMPARED = {
@@ -19,11 +18,7 @@ COMPARED = {
     "Controllability": "controllability",
     "KL": "kl",
 }
-REGIONS = {
-    "at interior preferences": INTERIOR,
-    "over the whole grid": "inner_product",
-    "at the vertices": COMPARED["Vertices"],
-}
+REGIONS = {"interior": INTERIOR, "whole grid": COMPARED["Whole grid"], "vertices": COMPARED["Vertices"]}
 # Columns of the differences that go into a separate table.
 DETAILS = (
     *("d_z, gold", "d_z, judge", "d_z, learned"),
@@ -69,9 +64,8 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     parts = [
         f"**Against {title(BASELINE)}, paired by seed**",
         rendered([{key: text for key, text in row.items() if key not in DETAILS} for row in gaps]),
-        each_method(against, verdict),
-        f"**Settings in which a method is not better than {title(BASELINE)}**, by the interval over seeds",
-        each_method(against, shortfall),
+        f"**Settings in which a method is ahead of {title(BASELINE)}, level with it or behind**",
+        rendered(standing(against), words=6),
         scales(order, cells),
         "**The same differences: effect sizes and other metrics**",
         rendered([{key: row[key] for key in ("setting", "method", *DETAILS) if key in row} for row in gaps]),
@@ -162,63 +156,27 @@ def _average(values: list[float | None]) -> str:
     return f"{sum(known) / len(known):,.0f}" if known else NONE
 
 
-def each_method(compared: list[Group], sentence: Callable[[list[Group]], str]) -> str:
-    """Write a line about each method, from its groups."""
-    by_method: dict[str, list[Group]] = {}
-    for group in compared:
-        by_method.setdefault(group.method, []).append(group)
-    return "\n".join(f"- {title(method)}{sentence(groups)}." for method, groups in by_method.items())
+def standing(compared: list[Group]) -> list[dict[str, str]]:
+    """Sort the settings of each method and region by the sign of the difference over seeds.
 
-
-def verdict(groups: list[Group]) -> str:
-    """Tell where a method's interior difference is certain over seeds, and in how many single cells."""
-    gaps = _by_sign(groups, INTERIOR)
-    words = [
-        f"{word} in {', '.join(gaps[sign])}"
-        for sign, word in {1: "better", 0: "no clear difference", -1: "worse"}.items()
-        if gaps[sign]
-    ]
-    if gaps[None]:
-        words.append(f"one seed only: {', '.join(gaps[None])}")
-    inside, whole = (
-        [value for group in groups for value in group.values(DIFFERENCES, metric)]
-        for metric in (INTERIOR, COMPARED["Whole grid"])
-    )
-    return (
-        f" at interior preferences: {'; '.join(words)}. Within single cells, over prompts: {_counted(inside)}; over "
-        f"the whole grid {_counted(whole)}"
-    )
-
-
-def shortfall(groups: list[Group]) -> str:
-    """Name every setting in which a method is not better, by region, with the difference where it is worse."""
-    parts = []
-    for region, metric in REGIONS.items():
-        gaps = _by_sign(groups, metric)
-        lacking = {
-            "worse": [f"{name} {written(metric, gap, signed=True)}" for name, gap in gaps[-1].items()],
-            "level": gaps[0],
-            "one seed only": gaps[None],
-        }
-        words = "; ".join(f"{word}: {', '.join(names)}" for word, names in lacking.items() if names)
-        count, known = sum(map(len, lacking.values())), sum(map(len, gaps.values()))
-        parts.append(f"{count} of {known} {region}" + (f" ({words})" if words else ""))
-    return f": {'; '.join(parts)}"
-
-
-def _by_sign(groups: list[Group], metric: str) -> dict[int | None, dict[str, Mean]]:
-    """Sort a method's settings by the sign of its difference over seeds; None is a single seed."""
-    gaps: dict[int | None, dict[str, Mean]] = {1: {}, 0: {}, -1: {}, None: {}}
-    for group in groups:
-        if values := group.values(DIFFERENCES, metric):
-            gap = averaged(values)
-            gaps[None if gap.half is None else gap.sign][group.setting] = gap
-    return gaps
-
-
-def _counted(values: list[list[float]]) -> str:
-    ahead, behind = sum(low > 0 for _, low, _ in values), sum(high < 0 for _, _, high in values)
-    return f"ahead in {ahead} of {len(values)}, behind in {behind}"
+    The last column counts the cells that are ahead and behind by their intervals over prompts.
+    """
+    rows = []
+    for method in dict.fromkeys(group.method for group in compared):
+        for region, metric in REGIONS.items():
+            places: dict[str, list[str]] = {"ahead": [], "level": [], "behind": [], "one seed only": []}
+            cells = []
+            for group in (group for group in compared if group.method == method):
+                if values := group.values(DIFFERENCES, metric):
+                    gap = averaged(values)
+                    sign = {1: "ahead", 0: "level", -1: "behind"}[gap.sign]
+                    places["one seed only" if gap.half is None else sign].append(group.setting)
+                    cells += values
+            ahead, behind = sum(low > 0 for _, low, _ in cells), sum(high < 0 for _, _, high in cells)
+            row = {"method": title(method), "where": region}
+            row |= {place: ", ".join(settings) for place, settings in places.items()}
+            rows.append(row | {"cells ahead, behind": f"{ahead}, {behind} of {len(cells)}"})
+    return rows
 
 
 def scales(settings: list[str], cells: list[dict]) -> str:
@@ -247,6 +205,7 @@ def notes(cells: list[dict]) -> str:
         f"{len(cells)} cells, seeds {', '.join(map(str, seeds))}, {', '.join(map(str, prompts))} test prompts each. "
         f"Scores are in SFT standard deviations, gold where it is known, else {'the judge, else ' * judged}learned.\n\n"
         "- ±: half a 95% t interval over seeds; differences are paired by seed.\n"
+        "- ahead, behind: the interval over seeds excludes 0; of cells: the interval over prompts does.\n"
         "- prompts ±: half the mean 95% bootstrap interval over test prompts within a seed.\n"
         "- d_z: Cohen's effect size, the mean over the standard deviation of the seeds' differences.\n"
         "- survives in gold: share of the interior gain in learned reward that gold confirms.\n"

@@ -22,9 +22,9 @@ def written(metric: str, average: Mean, signed: bool = False) -> str:
     return text if average.half is None else f"{text} ± {number(metric, average.half)}"
 
 
-def rendered(rows: list[dict[str, str]]) -> str:
-    """Render rows as a Markdown table without empty columns."""
+def rendered(rows: list[dict[str, str]], words: int = 2) -> str:
+    """Render rows as a Markdown table without empty columns; the first columns hold `words`, the others numbers."""
     columns = [column for column in rows[0] if any(row[column] for row in rows)] if rows else []
-    lines = [columns, ["---", "---", *["---:"] * (len(columns) - 2)]]
+    lines = [columns, ["---" if place < words else "---:" for place in range(len(columns))]]
     lines += [[row[column] for column in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
