@@ -1,6 +1,7 @@
 """One request and one sweep at the size of a small chat model, against Transformers and the authors' way.
 
     python bench/chat.py            both
+    python bench/chat.py --only sweep --profile    where a part of the sweep spends its time
 
 An untrained Llama of SmolLM2-135M's shape in bfloat16 with two policies of rank 8 on every linear layer, on one thread;
 only time is measured. Bounds, or exit status 1:
@@ -29,6 +30,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import numpy as np
 import torch
 import transformers
+from shares import shares
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from bonesoup.chat import words_tokenizer
@@ -121,10 +123,14 @@ def request(live: SoupModel, merged: LlamaForCausalLM, rounds: int) -> float:
     return statistics.median(ratios)
 
 
+def conversations() -> list[list[dict[str, str]]]:
+    words = np.random.default_rng(1).integers(10, WORDS - 10, (PROMPTS, PROMPT - 3))
+    return [[{"role": "user", "content": " ".join(f"w{i}" for i in row)}] for row in words]
+
+
 def sweeps(live: SoupModel, folder: Path) -> float:
     """Print the sweep's times; return how many times faster it is."""
-    words = np.random.default_rng(1).integers(10, WORDS - 10, (PROMPTS, PROMPT - 3))
-    prompts = [[{"role": "user", "content": " ".join(f"w{i}" for i in row)}] for row in words]
+    prompts = conversations()
     grid = np.array([live.coefficients(mu) for mu in GRID])
     seconds = timed(lambda: list(sweep(live, grid, prompts, list(range(PROMPTS)), TEMPERATURE, NEW, ROWS)))
 
@@ -152,10 +158,19 @@ def sweeps(live: SoupModel, folder: Path) -> float:
     return published / seconds
 
 
+def profile_sweep(live: SoupModel) -> None:
+    """Print the shares of one batch of the sweep."""
+    prompts, points = conversations(), GRID[: ROWS // PROMPTS]
+    grid = np.array([live.coefficients(mu) for mu in points])
+    arguments = (live, grid, prompts, list(range(PROMPTS)), TEMPERATURE, NEW, ROWS)
+    print(f"sweep, {ROWS} rows of {NEW} tokens: {shares(lambda: list(sweep(*arguments)))}")
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--only", choices=["request", "sweep"])
+    arguments.add_argument("--profile", action="store_true")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
@@ -166,6 +181,8 @@ def main() -> None:
         folder = Path(name)
         recipe = make(folder)
         live = SoupModel.load(recipe)
+        if options.profile:
+            return profile_sweep(live)
         if options.only != "sweep":
             fold(recipe.base, merge_adapters(recipe, [0.4, 0.6])[0], folder / "merged")
             merged = AutoModelForCausalLM.from_pretrained(folder / "merged").eval()

@@ -28,6 +28,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 import numpy as np
 import torch
 import transformers
+from shares import shares
 
 from bonesoup.chat import words_tokenizer
 from bonesoup.rewards.brevity import brevity
@@ -210,13 +211,7 @@ def profile(name: str, size: Size, folder: Path) -> None:
     """Print the shares of one joint step's time that the most expensive operations of torch take."""
     together = Together(task(size, make(size, folder / "base")), folder / "joint")
     together.step()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
-        seconds = together.step()
-    say(f"\n{name}: {seconds:.1f} s a step of all policies")
-    operations = sorted(recorded.key_averages(), key=lambda event: -event.self_cpu_time_total)
-    total = sum(event.self_cpu_time_total for event in operations)
-    for event in operations[:8]:
-        say(f"  {event.self_cpu_time_total / total:5.1%}  {event.key}, {event.count:,} times")
+    say(f"\n{name}, a step of all policies: {shares(together.step)}")
 
 
 def say(line: str) -> None:

@@ -1,13 +1,12 @@
 """Answer the same prompts at several preferences: in one mixed batch, or one preference at a time for many prompts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 
 from bonesoup.generation.mod import sample_product
 from bonesoup.generation.reward_context import in_context, reward_tokens
-from bonesoup.generation.sample import Messages, Response, log_probabilities_of, sample
+from bonesoup.generation.sample import Messages, Response, sample_scored
 from bonesoup.generation.soup import FOLD_FROM, SoupModel
 
 
@@ -45,19 +44,14 @@ def sweep(
             responses, log_probs = sample_product(
                 policy, coefficients[rows // count], messages, noise, temperature, max_new_tokens
             )
-            yield rows, responses, log_probs.double().numpy()
-            continue
-        policy.mix(coefficients[rows // count])
-        responses = sample(policy.model, policy.tokenizer, messages, noise, temperature, max_new_tokens, len(rows))
-        combine = _without_reward_tokens(policy) if contexts else None
-        log_probs = log_probabilities_of(policy.model, policy.tokenizer, messages, responses, temperature, combine)
+        else:
+            policy.mix(coefficients[rows // count])
+            # The model only reads reward tokens.
+            unknown = policy.tokenizer.convert_tokens_to_ids(reward_tokens(policy.soup.objectives)) if contexts else ()
+            responses, log_probs = sample_scored(
+                policy.model, policy.tokenizer, messages, noise, temperature, max_new_tokens, unknown
+            )
         yield rows, responses, log_probs.double().numpy()
-
-
-def _without_reward_tokens(policy: SoupModel) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return a function that gives reward tokens, which the model only reads, no probability."""
-    silent = policy.tokenizer.convert_tokens_to_ids(reward_tokens(policy.soup.objectives))
-    return lambda logits: logits.index_fill(-1, torch.tensor(silent, device=logits.device), -torch.inf)
 
 
 def chunks(points: int, prompts: int, batch: int) -> list[np.ndarray]:
