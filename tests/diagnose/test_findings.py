@@ -130,12 +130,16 @@ def noisy_world(settings, k: tuple[float, float], sigma: float, share: float = 0
     return findings(settings, data, rows), np.diag(bone - rewarded)
 
 
-def test_the_cost_of_extrapolation_is_exact_where_only_noise_is_amplified(settings):
-    """Equal curvatures: theory sees no loss, and (1.5, -.5) has k sigma^2 (1.5^2 + .5^2 - 1) more than a specialist."""
-    document, came = noisy_world(settings, (1.0, 1.0), sigma=0.3)
+@pytest.mark.parametrize(("beta", "added"), [(0.65, 1 / 0.18 - 0.5), (0.7, 2.625), (0.75, 1.5), (0.9, 0.28125)])
+def test_the_cost_of_extrapolation_is_exact_where_only_noise_is_amplified(settings, beta, added):
+    """Equal curvatures: theory sees no loss, and (1.75, -.75) has k sigma^2 (1.75^2 + .75^2 - 1) more than one policy.
+
+    It is measured at (1.5, -.5), and right at any other beta too.
+    """
+    document, came = noisy_world(settings, (1.0, 1.0), sigma=0.3, beta=beta)
     prediction = document["prediction"]["reward"]
-    assert came == pytest.approx([-1.5 * 0.3**2] * 2)
-    assert document["extrapolation"]["reward"]["value"] == pytest.approx(1.5 * 0.3**2)
+    assert came == pytest.approx([-added * 0.3**2] * 2)
+    assert document["extrapolation"]["reward"]["value"] == pytest.approx(0.3**2)
     assert prediction["vertices"]["value"] == pytest.approx(came.mean())
     # The even soup and the run from it lose by noise what a specialist and its run lose: nothing else is missed.
     assert prediction["vertices"]["value"] + prediction["extrapolating"]["vertices"] == pytest.approx(0, abs=1e-12)

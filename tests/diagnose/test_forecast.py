@@ -120,15 +120,15 @@ def test_extrapolation_that_gains_costs_nothing():
 
 
 def test_what_extrapolation_costs_is_taken_off_every_part_of_the_grid():
-    """At beta = .7 the L1 norm passes 1 by 1.5 at the vertices, and inside only by .5 at the two outermost of seven."""
+    """At beta = .7 coefficients add ((x/.4)^2 - 1)/2 of noise: 2.625 at the vertices, .625 at the outermost inside."""
     missed, cost = np.full(3, 0.2), np.full(3, 0.1)
     without = predict(missed, circulant(2, 0.7), GRID, 0.2, STATISTICS)
     forecast = predict(missed, circulant(2, 0.7), GRID, 0.2, STATISTICS, cost=cost)
-    assert forecast.vertices.value == pytest.approx(without.vertices.value - 0.15)
-    assert forecast.gain == pytest.approx(without.gain - 0.1 * 1.0 / 7)
-    assert forecast.grid.value == pytest.approx(without.grid.value - 0.1 * (2 * 1.5 + 2 * 1 + 2 * 0.5) / 11)
+    assert forecast.vertices.value == pytest.approx(without.vertices.value - 0.2625)
+    assert forecast.gain == pytest.approx(without.gain - 0.1 * 1.25 / 7)
+    assert forecast.grid.value == pytest.approx(without.grid.value - 0.1 * (2 * 2.625 + 2 * 1.5 + 2 * 0.625) / 11)
     assert forecast.even == without.even
-    assert forecast.extrapolating == pytest.approx({"interior": 0.1 / 7, "grid": 0.6 / 11, "vertices": 0.15})
+    assert forecast.extrapolating == pytest.approx({"interior": 0.125 / 7, "grid": 0.95 / 11, "vertices": 0.2625})
     assert set(without.extrapolating.values()) == {0.0}
     specialists = predict(missed, np.eye(2), GRID, 0.2, STATISTICS, cost=cost)
     assert (specialists.gain, specialists.vertices.value, specialists.region) == (0, 0, 0)

@@ -6,9 +6,9 @@ import pytest
 from bonesoup.method.basis import circulant, coefficients, lattice_rows
 from bonesoup.method.preferences import lattice
 from bonesoup.method.quadratic import (
+    added_noise,
     asymmetry,
     error_shape,
-    extrapolation,
     penalised_share,
     regret_rewarded,
     relative_gain,
@@ -92,24 +92,22 @@ def test_a_penalty_towards_one_point_leaves_the_third_power(extra):
     assert even(extra) / even(0) == pytest.approx(penalised_share(1, extra), rel=0.01)
 
 
-def test_extrapolation_is_how_far_the_coefficients_leave_the_simplex():
-    """b = 2 beta - 1: Bone Soup's L1 norm is |x| / b beyond its rows; degree two has |x| (1 - |x|) beyond 1."""
+def test_only_extrapolation_adds_noise():
+    """b = 2 beta - 1: Bone Soup has (1 + x^2 / b^2) / 2 times a policy's noise; the others never more than one's."""
     grid = lattice(2, 10)
     x = np.abs(2 * grid[:, 0] - 1)
     for beta in (0.7, 0.8):
-        beyond = extrapolation(circulant(2, beta), grid)
-        np.testing.assert_allclose(beyond, np.maximum(x / (2 * beta - 1), 1) - 1, atol=1e-12)
-    np.testing.assert_allclose(extrapolation(np.eye(2), grid), 0, atol=1e-12)
-    np.testing.assert_allclose(extrapolation(lattice_rows(2, 2), grid, "quadratic"), x * (1 - x), atol=1e-12)
-    np.testing.assert_allclose(extrapolation(lattice_rows(2, 2), grid, "piecewise"), 0, atol=1e-12)
-
-
-def test_a_correction_extrapolates_as_the_policy_that_it_makes():
-    """Specialists plus corrections are the same soup as degree two over whole policies."""
+        expected = np.maximum((x / (2 * beta - 1)) ** 2 - 1, 0) / 2
+        np.testing.assert_allclose(added_noise(circulant(2, beta), grid), expected, atol=1e-12)
     for n in (2, 3, 4):
-        rows, grid = lattice_rows(n, 2), lattice(n, 5)
-        whole = extrapolation(rows, grid, "quadratic")
-        np.testing.assert_allclose(extrapolation(rows, grid, "curved"), whole, atol=1e-12)
-        # The rows of the method's own plan stand in another order.
-        order = np.argsort(-rows.max(axis=1), kind="stable")
-        np.testing.assert_allclose(extrapolation(rows[order], grid, "curved"), whole, atol=1e-12)
+        grid = lattice(n, 5)
+        np.testing.assert_allclose(added_noise(np.eye(n), grid), 0, atol=1e-12)
+        for mapping in ("quadratic", "piecewise", "curved"):
+            np.testing.assert_allclose(added_noise(lattice_rows(n, 2), grid, mapping), 0, atol=1e-12)
+
+
+def test_noise_is_the_variance_of_soups_of_policies_with_independent_noise():
+    rng, grid = np.random.default_rng(0), lattice(2, 4)
+    rows = circulant(2, 0.65)
+    soups = np.array([coefficients(rows, mu) for mu in grid]) @ rng.normal(size=(2, 200_000))
+    np.testing.assert_allclose(added_noise(rows, grid), np.maximum(soups.var(axis=1) - 1, 0), atol=0.05)

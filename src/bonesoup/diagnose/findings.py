@@ -18,7 +18,7 @@ from bonesoup.diagnose.forecast import (
     prompts_needed,
     regret,
 )
-from bonesoup.diagnose.lines import BEYOND, PLACES, TOGETHER, Layout, Line, Sampled
+from bonesoup.diagnose.lines import ADDED_NOISE, PLACES, TOGETHER, Layout, Line, Sampled
 from bonesoup.diagnose.words import reasons, verdict
 from bonesoup.evaluation.statistics import Statistics, resampled_means
 from bonesoup.method.methods import BASELINE, MAIN, METHODS, Plan
@@ -154,7 +154,7 @@ def _regret(plan: Layout, means: np.ndarray) -> np.ndarray:
 
 
 def _extrapolating(plan: Layout, means: np.ndarray) -> np.ndarray:
-    return extrapolating(_own(means, plan.specialists) - _own(means, plan.extrapolated), 2 * BEYOND)
+    return extrapolating(_own(means, plan.specialists) - _own(means, plan.extrapolated), ADDED_NOISE)
 
 
 def _own(means: np.ndarray, points: Sequence[int]) -> np.ndarray:

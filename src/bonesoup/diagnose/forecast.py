@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from bonesoup.evaluation.statistics import Estimate, Statistics
 from bonesoup.method.preferences import interior
-from bonesoup.method.quadratic import extrapolation, relative_gain
+from bonesoup.method.quadratic import added_noise, relative_gain
 
 # Nats per response between which soups were seen to work: below, Rewarded Soup is already near the oracle; above,
 # negative coefficients extrapolate into answers that only the learned reward likes.
@@ -71,7 +71,7 @@ def predict(
         preferences: [grid, objective].
         threshold: a preference is interior if no weight is below it; if none is, the even one is used.
         mapping: key of MAPPINGS: the rule from preference to coefficients.
-        cost: draws [1 + resamples] of the utility lost per unit of `extrapolation`; see `extrapolating`.
+        cost: draws [1 + resamples] of the utility lost per unit of `added_noise`; see `extrapolating`.
     """
     n = np.shape(rows)[1]
     even = np.full((1, n), 1 / n)
@@ -84,14 +84,14 @@ def predict(
         "vertices": np.eye(n),
     }
     shares = {name: relative_gain(rows, each, mapping) for name, each in regions.items()}
-    beyond = {name: extrapolation(rows, each, mapping) for name, each in regions.items()}
+    added = {name: added_noise(rows, each, mapping) for name, each in regions.items()}
     mean, whole, middle, vertices = (
-        statistics.estimate(regret * shares[name].mean() - cost * beyond[name].mean()) for name in regions
+        statistics.estimate(regret * shares[name].mean() - cost * added[name].mean()) for name in regions
     )
     first = np.broadcast_to(cost, regret.shape)[0]
     # Rounding around 0, as with identity rows, is no gain.
-    region = regret[0] * shares["grid"] - first * beyond["grid"] > 1e-9
-    lost = {name: float(first * beyond[name].mean()) for name in ("interior", "grid", "vertices")}
+    region = regret[0] * shares["grid"] - first * added["grid"] > 1e-9
+    lost = {name: float(first * added[name].mean()) for name in ("interior", "grid", "vertices")}
     return Prediction(mean.value, mean.low, mean.high, whole, middle, vertices, float(region.mean()), lost)
 
 
@@ -108,19 +108,19 @@ def regret(even: np.ndarray, unfinished: np.ndarray) -> np.ndarray:
     return even - unfinished.mean(axis=1)
 
 
-def extrapolating(lost: np.ndarray, excess: float) -> np.ndarray:
-    """Return the cost of extrapolation in draws: the utility lost per unit of coefficients' L1 norm beyond 1.
+def extrapolating(lost: np.ndarray, added: float) -> np.ndarray:
+    """Return the cost of extrapolation in draws: the utility lost per unit of noise that coefficients add.
 
     Extrapolated from two policies of one row, nothing is missed: whatever is lost there, extrapolating costs.
 
     Args:
         lost: by a soup of each specialist and the run from it, in that specialist's objective, [draw, objective].
-        excess: of the soup's L1 norm over 1.
+        added: noise of that soup, see `method.quadratic.added_noise`.
 
     Returns:
         [draw]; extrapolation that happens to gain costs nothing.
     """
-    return np.maximum(lost.mean(axis=1), 0) / excess
+    return np.maximum(lost.mean(axis=1), 0) / added
 
 
 def curvature(t: ArrayLike, values: np.ndarray) -> np.ndarray:

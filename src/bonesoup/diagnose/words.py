@@ -47,7 +47,7 @@ def reasons(findings: dict) -> list[str]:
         listed.append(
             f"at the vertices the prediction is {number(vertices['value'])} {interval(vertices)}: "
             f"{number(vertices['value'] + lost)} for what merging misses, and {number(-lost)} because backbones "
-            f"extrapolate there ({rate} for each unit that the L1 norm of coefficients passes 1)"
+            f"extrapolate there ({rate} whenever their coefficients add as much noise as one policy's training leaves)"
         )
     for pair in findings["pairs"]:
         d = pair["asymmetry"]

@@ -81,21 +81,20 @@ def relative_gain(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve
     return (error_shape(np.eye(n), preferences) - error_shape(rows, preferences, mapping)) / even
 
 
-def extrapolation(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve") -> np.ndarray:
-    """Return how far a soup leaves the simplex of its policies [grid]: the L1 norm of its coefficients less 1.
+def added_noise(rows: ArrayLike, preferences: ArrayLike, mapping: str = "solve") -> np.ndarray:
+    """Return the variance that a soup's coefficients add to the noise of a policy's training [grid], in units of it.
 
-    0 for a mixture, and at the vertices (1 - b)/b for Bone Soup with two objectives and b = 2 beta - 1. A correction of
-    the Curved Soup counts as its policy less the soup that it starts from.
+    Policies that are trained apart have independent noise, so a soup has sum_j lambda_j^2 times that of one policy. 0
+    for a mixture, whose noise is no larger, and at the vertices (1/b^2 - 1)/2 for Bone Soup with two objectives and
+    b = 2 beta - 1. The corrections of a Curved Soup are trained for half as long, and have half the variance.
 
     Args:
         rows, preferences, mapping: see `error_shape`; preferences on the simplex.
     """
     rows, preferences = matrix(rows, "rows"), matrix(preferences, "preferences")
-    weights = _coefficients(rows, preferences, mapping)
-    if mapping == "curved":
-        pairs = ~np.isclose(rows.max(axis=1), 1)
-        weights[:, ~pairs] -= weights[:, pairs] @ rows[pairs] @ rows[~pairs].T
-    return np.abs(weights).sum(axis=1) - 1
+    corrections = ~np.isclose(rows.max(axis=1), 1) if mapping == "curved" else np.zeros(len(rows), bool)
+    variances = np.where(corrections, 0.5, 1.0)
+    return np.maximum(_coefficients(rows, preferences, mapping) ** 2 @ variances - 1, 0)
 
 
 def _coefficients(rows: np.ndarray, preferences: np.ndarray, mapping: str) -> np.ndarray:
