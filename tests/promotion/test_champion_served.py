@@ -146,7 +146,7 @@ def test_a_promotion_without_a_server_is_told_and_served_within_two_seconds(leag
 
 def test_without_a_champion_and_a_run_it_says_what_to_do(folder, league):
     with (
-        pytest.raises(AssertionError, match="has no soup bone to serve: `bonesoup run` makes it"),
+        pytest.raises(AssertionError, match="`bonesoup run` chooses the soup"),
         serving(cwd=folder, env={"MLFLOW_TRACKING_URI": league.uri}),
     ):
         pass

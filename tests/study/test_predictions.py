@@ -78,7 +78,8 @@ def test_every_soup_is_compared_where_it_was_trained(cells):
     for cell in cells:
         if cell["diagnosis"]:
             cell["diagnosis"]["soups"]["lattice"] = {"interior": 0.1, "grid": 0.1, "vertices": 0.0}
-    (row,) = predictions.soups(["right"], cells)
+    (row,), misses = predictions.soups(["right"], cells)
+    assert misses.startswith("Single predictions are off by this much on average: interior 0.050, grid 0.000, vertices")
     assert row == {
         "setting": "right",
         "method": "Bone Soup",

@@ -103,9 +103,12 @@ def _written(values: Sequence[float]) -> str:
     return written(VERTICES, mean(values), signed=True) if values else NONE
 
 
-def soups(settings: list[str], cells: list[dict]) -> list[dict[str, str]]:
-    """Return the rows of a table of every soup's gain, predicted and measured, where cells hold the predictions."""
-    rows = []
+def soups(settings: list[str], cells: list[dict]) -> tuple[list[dict[str, str]], str]:
+    """Return the rows of a table of every soup's gain, predicted and measured, where cells hold the predictions.
+
+    A sentence says by how much the predictions of single cells are off.
+    """
+    rows, errors = [], {part: [] for part in PARTS}
     for setting in settings:
         with_soups = [
             cell for cell in cells if cell["setting"] == setting and (cell.get("diagnosis") or {}).get("soups")
@@ -116,12 +119,14 @@ def soups(settings: list[str], cells: list[dict]) -> list[dict[str, str]]:
                 continue
             row = {"setting": setting, "method": title(method), "seeds": str(len(having))}
             for part, metric in PARTS.items():
-                predicted = mean([cell["diagnosis"]["soups"][method][part] for cell in having])
-                measured = mean([_measured(cell, metric, method)[0] for cell in having])
-                row[f"{part}, predicted"] = written(metric, predicted, signed=True)
-                row[f"{part}, measured"] = written(metric, measured, signed=True)
+                predicted = [cell["diagnosis"]["soups"][method][part] for cell in having]
+                measured = [_measured(cell, metric, method)[0] for cell in having]
+                row[f"{part}, predicted"] = written(metric, mean(predicted), signed=True)
+                row[f"{part}, measured"] = written(metric, mean(measured), signed=True)
+                errors[part] += _off(predicted, measured).tolist()
             rows.append(row)
-    return rows
+    means = ", ".join(f"{part} {mean(values).value:.3f}" for part, values in errors.items() if values)
+    return rows, f"Single predictions are off by this much on average: {means}. {CAVEAT}"
 
 
 def summary(compared: list[Compared]) -> str:

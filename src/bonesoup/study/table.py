@@ -72,8 +72,9 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
     ]
     if compared := predictions.compare(order, cells):
         parts += ["**Bone Soup's interior gain, as predicted from the specialists**", predictions.markdown(compared)]
-    if soups := predictions.soups(order, cells):
-        parts += ["**Every soup's gain, as predicted from the specialists**", rendered(soups), predictions.CAVEAT]
+    soups, misses = predictions.soups(order, cells)
+    if soups:
+        parts += ["**Every soup's gain, as predicted from the specialists**", rendered(soups), misses]
     parts += ["**Levels**", rendered(levels(listed)), "**Costs**", rendered(costs(listed)), notes(cells)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
