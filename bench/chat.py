@@ -1,13 +1,13 @@
 """One request and one sweep at the size of a small chat model, against Transformers and the authors' way.
 
     python bench/chat.py            both
-    python bench/chat.py --only sweep --profile    where a part of the sweep spends its time
+    python bench/chat.py --profile  where one batch of the sweep spends its time
 
 An untrained Llama of SmolLM2-135M's shape in bfloat16 with two policies of rank 8 on every linear layer, on one thread;
 only time is measured. Bounds, or exit status 1:
 
     request   40 tokens at batch 1, mixed from two policies: 1.3 times Transformers' generate of the merged model
-    sweep     11 preferences x 64 prompts x 40 tokens with their log-probabilities: 20 times faster than the authors'
+    sweep     11 preferences x 64 prompts x 40 tokens: 20 times faster than the authors'
               way, which loads both policies as whole models and merges them for every preference, then answers one
               prompt at a time; its time is that of one merge and three answers, multiplied up
 

@@ -54,7 +54,7 @@ def test_a_front_that_is_killed_resumes_bit_for_bit(settings, monkeypatch, capsy
     assert len(unbroken) == POINTS * TEST_PROMPTS
     assert not list(FRONTS.glob("*")), "what is in place is not kept twice"
     owner, name = {
-        "sampling": (sweep, "sample_scored"),
+        "sampling": (sweep, "sample"),
         "scoring": (module.Scorer, "columns"),
         "the KL": (module, "log_probabilities"),
     }[place]

@@ -77,9 +77,12 @@ def test_a_vertex_is_the_policy_itself(recipe, prompts):
     weights = SoupModel.load(recipe)
     distributions = SoupModel.load(replace(recipe, mixes="distributions"))
     arguments = (np.array([[1.0, 0.0], [0.0, 1.0]]), prompts, list(range(6)), 1.0, 8, 12)
-    for (_, first, a), (_, second, b) in zip(sweep(weights, *arguments), sweep(distributions, *arguments), strict=True):
+    sweeps = [sweep(policy, *arguments, likelihoods=True) for policy in (weights, distributions)]
+    for (_, first, a), (_, second, b) in zip(*sweeps, strict=True):
         assert first == second
         np.testing.assert_allclose(a, b, atol=1e-3)
+    (_, answers, none), *_ = sweep(weights, *arguments)
+    assert none is None, "a second pass is made for those who ask"
 
 
 @given(rows=st.lists(st.tuples(WEIGHT, WEIGHT), min_size=1, max_size=4))

@@ -6,7 +6,7 @@ from draws import assert_drawn_from
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bonesoup.chat import never_sampled
-from bonesoup.generation.sample import encode, log_probabilities, sample, sample_scored
+from bonesoup.generation.sample import encode, log_probabilities, sample
 
 
 @pytest.fixture(scope="module")
@@ -58,29 +58,3 @@ def test_log_probabilities_equal_a_token_by_token_sum(policy, prompts):
             total += logits.log_softmax(-1)[token].item()
             ids.append(token)
         assert value.item() == pytest.approx(total, abs=1e-4)
-
-
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_sampling_notes_the_log_probabilities_of_a_second_pass(policy, prompts, temperature):
-    """Answers of unlike lengths: what a row draws after its end token must not count."""
-    asked, seeds = prompts * 3, list(range(18))
-    responses, noted = sample_scored(*policy, asked, seeds, temperature, 12)
-    assert responses == sample(*policy, asked, seeds, temperature, 12, batch=18)
-    assert len({len(response.token_ids) for response in responses}) > 1
-    expected = log_probabilities(*policy, asked, responses, 18, temperature)
-    torch.testing.assert_close(noted, expected, atol=1e-4, rtol=0)
-
-
-def test_tokens_that_are_only_read_have_no_probability(policy, prompts):
-    """The others share what is left, so a first token's probability grows by 1 / (1 - their mass)."""
-    model, tokenizer = policy
-    unknown = tokenizer.convert_tokens_to_ids(["<|user|>", "baking"])
-    responses, noted = sample_scored(model, tokenizer, prompts, list(range(6)), 1.0, 1, unknown)
-    with torch.inference_mode():
-        inputs = encode(tokenizer, prompts)
-        positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        probabilities = model(**inputs, position_ids=positions).logits[:, -1].softmax(-1)
-    for response, value, row in zip(responses, noted, probabilities, strict=True):
-        (token,) = response.token_ids
-        assert token not in unknown
-        assert value.exp().item() == pytest.approx((row[token] / (1 - row[unknown].sum())).item(), rel=1e-4)

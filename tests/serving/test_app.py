@@ -233,8 +233,8 @@ def test_a_limit_that_does_not_fit_is_refused_or_cut_with_a_note(live, metrics, 
         ("/v1/chat/completions", CHAT | {"max_completion_tokens": 1000}, "max_completion_tokens", "_tokens is 1000"),
         ("/v1/responses", {"input": "bake", "max_output_tokens": 1000}, "max_output_tokens", "_tokens is 1000"),
         ("/v1/responses", {"input": "bake " * 1000}, "input", "the prompt has"),
-        ("/v1/completions", {"prompt": [10**6]}, "prompt", "prompt has token 1000000"),
-        ("/detokenize", {"tokens": [10**6]}, "tokens", "tokens has token 1000000"),
+        ("/v1/completions", {"prompt": [10**6]}, "prompt", "token 1000000 is unknown"),
+        ("/detokenize", {"tokens": [10**6]}, "tokens", "token 1000000 is unknown"),
         ("/v1/chat/completions", CHAT | {"preferences": [None]}, "preferences.0", "must be a mapping"),
     ],
 )
@@ -243,6 +243,19 @@ def test_a_fault_names_the_field_that_the_client_wrote(live, metrics, path, body
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
     assert said in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"input": "bake", "instructions": "warm"}, "instructions"),
+        ({"input": [{"role": "user", "content": "bake"}, {"role": "system", "content": "warm"}]}, "input.1.role"),
+    ],
+)
+def test_a_refused_system_message_of_a_response_is_found_where_it_was_written(live, metrics, body, param):
+    here = Live(live.source, live.engine, replace(live.bounds, system="refuse"))
+    answer = ask(application(lambda: here, metrics), "POST", "/v1/responses", json={"model": "bonesoup-soup-1"} | body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 def test_a_request_solves_its_coefficients_once(live, metrics, monkeypatch):

@@ -47,7 +47,7 @@ def reasons(findings: dict) -> list[str]:
         listed.append(
             f"at the vertices the prediction is {number(vertices['value'])} {interval(vertices)}: "
             f"{number(vertices['value'] + lost)} for what merging misses, and {number(-lost)} because backbones "
-            f"extrapolate there ({rate} whenever their coefficients add as much noise as one policy's training leaves)"
+            f"extrapolate there ({rate} for each multiple of one policy's training noise that their coefficients add)"
         )
     for pair in findings["pairs"]:
         d = pair["asymmetry"]

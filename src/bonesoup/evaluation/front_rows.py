@@ -167,8 +167,9 @@ def _scored_parts(
     parts, throttle = _read(kept), Throttle()
     if parts:
         print(f"front@{policy.soup.method}: resuming after {len(parts)} parts", flush=True)
+    contexts, skip = policy.soup.contexts(points), len(parts)
     for rows, sampled, log_probs in sweep(
-        policy, coefficients, messages, seeds, temperature, length, batch, policy.soup.contexts(points), len(parts)
+        policy, coefficients, messages, seeds, temperature, length, batch, contexts, skip, likelihoods=True
     ):
         columns = scorer.columns([messages[row % len(messages)] for row in rows], [each.text for each in sampled])
         part = {

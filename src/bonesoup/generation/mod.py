@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from bonesoup.chat import never_sampled
-from bonesoup.generation.sample import Messages, Response, RowNoise, generate
+from bonesoup.generation.sample import Messages, Response, RowNoise, generate, log_probabilities_of
 from bonesoup.generation.soup import SoupModel
 
 
@@ -45,8 +44,9 @@ def product(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 class _Together(LogitsProcessor):
     """Give all copies of a row the token that the mixture draws."""
 
-    def __init__(self, weights: torch.Tensor, noise: RowNoise):
-        self.weights, self.noise = weights, noise
+    def __init__(self, weights: torch.Tensor, seeds: list[int], temperature: float):
+        self.weights = weights
+        self.noise = RowNoise(seeds, temperature)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         mixed = self.noise(input_ids, product(scores, self.weights))
@@ -75,7 +75,9 @@ def sample_product(
     weights = torch.tensor(weights, dtype=torch.float32, device=policy.model.device)
     repeated = [prompt for prompt in prompts for _ in range(copies)]
     policy.mix(np.tile(mixtures, (len(prompts), 1)))
-    noise = RowNoise(seeds, temperature, never_sampled(policy.tokenizer))
-    copied = generate(policy.model, policy.tokenizer, repeated, _Together(weights, noise), max_new_tokens)
-    responses = copied[::copies]
-    return responses, noise.log_probabilities(responses)
+    together = _Together(weights, seeds, temperature)
+    copied = generate(policy.model, policy.tokenizer, repeated, together, max_new_tokens)
+    log_probs = log_probabilities_of(
+        policy.model, policy.tokenizer, repeated, copied, temperature, lambda logits: product(logits, weights)
+    )
+    return copied[::copies], log_probs

@@ -1,6 +1,6 @@
 """Sample batches of responses with a seed per row, and measure the log-probability of responses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,37 +28,15 @@ class Response:
 
 
 class RowNoise(LogitsProcessor):
-    """Sample in a greedy `generate`: of logits [row, vocabulary], leave only a token drawn with each row's noise.
+    """Sample in a greedy `generate`: of logits [row, vocabulary], leave only a token drawn with each row's noise."""
 
-    The log-probabilities of the drawn tokens are noted, so that no second pass over the responses is needed for them.
-    """
-
-    def __init__(self, seeds: list[int], temperature: float, never: Sequence[int] = (), unknown: Sequence[int] = ()):
-        """Start the noise of every row.
-
-        Args:
-            never: tokens that are not drawn; they count in the probability of the others.
-            unknown: tokens that the model only reads; they have no probability.
-        """
+    def __init__(self, seeds: list[int], temperature: float):
         self.rows = [Noise(seed) for seed in seeds]
         self.temperature = temperature
-        self.never, self.unknown = torch.tensor(never, dtype=torch.long), torch.tensor(unknown, dtype=torch.long)
-        self.noted: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        logits = _without(scores.float() / self.temperature, self.unknown)
-        tokens = draw(_without(logits, self.never), self.rows).to(scores.device)[:, None]
-        self.noted.append(logits.gather(-1, tokens)[:, 0] - logits.logsumexp(-1))
-        return torch.full_like(scores, -torch.inf).scatter(-1, tokens, 0)
-
-    def log_probabilities(self, responses: list[Response]) -> torch.Tensor:
-        """Return the log-probability of each response, in nats [row]."""
-        noted = torch.stack(self.noted, dim=1).cpu()
-        return torch.stack([row[: len(each.token_ids)].sum() for row, each in zip(noted, responses, strict=True)])
-
-
-def _without(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    return logits.index_fill(-1, tokens.to(logits.device), -torch.inf) if len(tokens) else logits
+        tokens = draw(scores.float() / self.temperature, self.rows).to(scores.device)
+        return torch.full_like(scores, -torch.inf).scatter(-1, tokens[:, None], 0)
 
 
 def render(tokenizer: PreTrainedTokenizerBase, prompts: list[Messages]) -> list[str]:
@@ -86,31 +64,8 @@ def sample(
     responses = []
     for start in range(0, len(prompts), batch):
         part = slice(start, start + batch)
-        responses += sample_scored(model, tokenizer, prompts[part], seeds[part], temperature, max_new_tokens)[0]
+        responses += generate(model, tokenizer, prompts[part], RowNoise(seeds[part], temperature), max_new_tokens)
     return responses
-
-
-@torch.inference_mode()
-def sample_scored(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[Messages],
-    seeds: list[int],
-    temperature: float,
-    max_new_tokens: int,
-    unknown: Sequence[int] = (),
-) -> tuple[list[Response], torch.Tensor]:
-    """Sample one response per prompt in one batch, as `sample` does.
-
-    Args:
-        unknown: tokens that the model only reads; they have no probability.
-
-    Returns:
-        The responses, and the log-probability of each [row] in nats.
-    """
-    noise = RowNoise(seeds, temperature, never_sampled(tokenizer), unknown)
-    responses = generate(model, tokenizer, prompts, noise, max_new_tokens)
-    return responses, noise.log_probabilities(responses)
 
 
 def generate(
@@ -126,6 +81,7 @@ def generate(
         **inputs,
         do_sample=False,
         max_new_tokens=max_new_tokens,
+        suppress_tokens=never_sampled(tokenizer),
         logits_processor=LogitsProcessorList([chooser]),
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -171,8 +127,13 @@ def log_probabilities_of(
     prompts: list[Messages],
     responses: list[Response],
     temperature: float,
+    combine: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Return `log_probabilities` of one batch."""
+    """Return `log_probabilities` of one batch.
+
+    Args:
+        combine: reduces the logits of each consecutive group of rows to a single row.
+    """
     inputs = encode(tokenizer, prompts).to(model.device)
     ids = [torch.tensor(response.token_ids) for response in responses]
     mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
@@ -186,5 +147,9 @@ def log_probabilities_of(
         position_ids=(attention.cumsum(1) - 1).clamp(min=0),
         logits_to_keep=ids.shape[1] + 1,
     ).logits[:, :-1]
+    if combine:
+        rows = len(logits)
+        logits = combine(logits)
+        ids, mask = ids[:: rows // len(logits)], mask[:: rows // len(logits)]
     log_probs = (logits.float() / temperature).log_softmax(-1)
     return (log_probs.gather(-1, ids.unsqueeze(-1)).squeeze(-1) * mask).sum(1).cpu()

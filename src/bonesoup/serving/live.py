@@ -106,7 +106,7 @@ class Live:
             raise ApiError(400, f"{field} has no tokens", field)
         size = self.engine.policy.model.config.vocab_size
         if unknown := [token for token in prompt if token >= size]:
-            raise ApiError(400, f"{field} has token {unknown[0]}, but the model knows only {size} tokens", field)
+            raise ApiError(400, f"{field}: token {unknown[0]} is unknown, the model has {size}", field)
         return prompt
 
     def limit(self, prompt: int, asked: int | None, param: str, limit_field: str) -> tuple[int, str | None]:

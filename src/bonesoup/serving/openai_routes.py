@@ -118,7 +118,12 @@ def submitted(http: HttpRequest, send: Callable):
 @router.post("/v1/responses", **answers(responses.Response, events=True))
 async def create_response(body: ResponseBody, http: HttpRequest, preference: Preference = None):
     """Answer in the form of OpenAI's Responses API; nothing is stored."""
-    job = submitted(http, lambda now: submit(now, body.chat(), preference))
+    try:
+        job = submitted(http, lambda now: submit(now, body.chat(), preference))
+    except ApiError as error:
+        if body.instructions and error.param == "input.0.role":
+            error.param = "instructions"
+        raise
     if body.stream:
         return EventStream(responses.stream(job, body), http.app.state.patience, job.release)
     return JSONResponse(responses.convert(await whole(job, http), body))

@@ -19,6 +19,7 @@ COMPARED = {
     "KL": "kl",
 }
 REGIONS = {"interior": INTERIOR, "whole grid": COMPARED["Whole grid"], "vertices": COMPARED["Vertices"]}
+PLACES = ("ahead", "level", "behind", "one seed only")
 # Columns of the differences that go into a separate table.
 DETAILS = (
     *("d_z, gold", "d_z, judge", "d_z, learned"),
@@ -65,7 +66,7 @@ def markdown(settings: list[str], cells: list[dict]) -> str:
         f"**Against {title(BASELINE)}, paired by seed**",
         rendered([{key: text for key, text in row.items() if key not in DETAILS} for row in gaps]),
         f"**Settings in which a method is ahead of {title(BASELINE)}, level with it or behind**",
-        rendered(standing(against), words=6),
+        rendered(standing(against), words=PLACES),
         scales(order, cells),
         "**The same differences: effect sizes and other metrics**",
         rendered([{key: row[key] for key in ("setting", "method", *DETAILS) if key in row} for row in gaps]),
@@ -165,13 +166,13 @@ def standing(compared: list[Group]) -> list[dict[str, str]]:
     rows = []
     for method in dict.fromkeys(group.method for group in compared):
         for region, metric in REGIONS.items():
-            places: dict[str, list[str]] = {"ahead": [], "level": [], "behind": [], "one seed only": []}
+            places: dict[str, list[str]] = {place: [] for place in PLACES}
             cells = []
             for group in (group for group in compared if group.method == method):
                 if values := group.values(DIFFERENCES, metric):
                     gap = averaged(values)
-                    sign = {1: "ahead", 0: "level", -1: "behind"}[gap.sign]
-                    places["one seed only" if gap.half is None else sign].append(group.setting)
+                    place = "one seed only" if gap.half is None else {1: "ahead", 0: "level", -1: "behind"}[gap.sign]
+                    places[place].append(group.setting)
                     cells += values
             ahead, behind = sum(low > 0 for _, low, _ in cells), sum(high < 0 for _, _, high in cells)
             row = {"method": title(method), "where": region}

@@ -1,5 +1,7 @@
 """Write numbers over seeds as text, and rows as a Markdown table."""
 
+from collections.abc import Collection
+
 from bonesoup.evaluation.tables import number
 from bonesoup.study.statistics import Mean, mean
 
@@ -22,9 +24,9 @@ def written(metric: str, average: Mean, signed: bool = False) -> str:
     return text if average.half is None else f"{text} ± {number(metric, average.half)}"
 
 
-def rendered(rows: list[dict[str, str]], words: int = 2) -> str:
-    """Render rows as a Markdown table without empty columns; the first columns hold `words`, the others numbers."""
+def rendered(rows: list[dict[str, str]], words: Collection[str] = ()) -> str:
+    """Render rows as a Markdown table without empty columns; the first two and `words` hold no numbers."""
     columns = [column for column in rows[0] if any(row[column] for row in rows)] if rows else []
-    lines = [columns, ["---" if place < words else "---:" for place in range(len(columns))]]
+    lines = [columns, ["---" if k < 2 or column in words else "---:" for k, column in enumerate(columns)]]
     lines += [[row[column] for column in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
