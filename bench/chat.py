@@ -7,9 +7,9 @@ An untrained Llama of SmolLM2-135M's shape in bfloat16 with two policies of rank
 only time is measured. Bounds, or exit status 1:
 
     request   40 tokens at batch 1, mixed from two policies: 1.3 times Transformers' generate of the merged model
-    sweep     11 preferences x 64 prompts x 40 tokens: 20 times faster than the authors'
-              way, which loads both policies as whole models and merges them for every preference, then answers one
-              prompt at a time; its time is that of one merge and three answers, multiplied up
+    sweep     11 preferences x 64 prompts x 40 tokens: 20 times faster than the authors' way, which loads both
+              policies as whole models and merges them for every preference, then answers one prompt at a time; its
+              time is that of one merge and three answers, multiplied up
 
 Next to the request stands the floor: the time in which this process reads all weights once per token.
 """

@@ -81,8 +81,16 @@ def test_a_vertex_is_the_policy_itself(recipe, prompts):
     for (_, first, a), (_, second, b) in zip(*sweeps, strict=True):
         assert first == second
         np.testing.assert_allclose(a, b, atol=1e-3)
-    (_, answers, none), *_ = sweep(weights, *arguments)
-    assert none is None, "a second pass is made for those who ask"
+
+
+def test_log_probabilities_are_measured_for_those_who_ask_and_change_no_answer(recipe, prompts):
+    policy = SoupModel.load(recipe)
+    arguments = (np.array([[1.0, 0.0], [0.0, 1.0]]), prompts, list(range(6)), 1.0, 8, 12)
+    ((_, answers, none),) = sweep(policy, *arguments)
+    ((_, same, measured),) = sweep(policy, *arguments, likelihoods=True)
+    assert answers == same
+    assert none is None
+    assert (measured < 0).all()
 
 
 @given(rows=st.lists(st.tuples(WEIGHT, WEIGHT), min_size=1, max_size=4))

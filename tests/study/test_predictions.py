@@ -1,10 +1,15 @@
 """Predictions are compared with measurements, hits and misses alike."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from bonesoup.study import predictions, results, table
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -97,3 +102,10 @@ def test_the_study_shows_it_if_there_is_a_diagnosis(cells):
     shown = table.markdown(["right"], cells)
     assert "| right | 3 | +0.070 ± 0.025 | win | +0.120 ± 0.025 | win | 3 of 3 |" in shown
     assert "predicted" not in table.markdown([], [row for row in cells if row["setting"] == "untold"])
+
+
+def test_the_predictions_of_stored_cells_are_of_todays_rule():
+    """The bench predicts every soup of `middle` from what its cells measured, and refuses a cell that says otherwise."""
+    done = subprocess.run([sys.executable, "bench/extrapolation.py"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^all +together", done.stdout, re.MULTILINE)) == 1

@@ -46,6 +46,7 @@ def test_a_base_and_a_name_with_an_equals_sign(run, tmp_path):
         (["--model", "=1"], 2, "expected DIR=COEFFICIENT"),
         (["--model", "a=1", "--shard-size", "5"], 2, "--shard-size"),
         (["--model", "a=1", "--shard-size", "0GB"], 2, "--shard-size"),
+        (["--model", "a=1", "--shard-size", "0.0001KB"], 2, "--shard-size"),
         (["--model", "a=1", "--dtype", "int8"], 2, "--dtype"),
         (["--model", "a=0.9"], 1, "bonesoup: the coefficients sum to 0.9"),
         (["--model", "a=inf"], 1, "bonesoup: the coefficient of a is inf"),

@@ -10,7 +10,7 @@ PLACES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Name of the even preference's utility in the table of a line.
 TOGETHER = "mean"
 # The cost of extrapolation is measured where two policies of one row have coefficients of 1.5 and -.5, as at the
-# vertices of Bone Soup with beta = .75. They have 1.5^2 + .5^2 times the noise of one policy: this much is added.
+# vertices of Bone Soup with beta = .75. They have 1.5^2 + .5^2 = 2.5 times the noise of one policy, so 1.5 is added.
 ADDED_NOISE = 1.5
 
 
@@ -61,7 +61,7 @@ def reach(share: float) -> float:
     """Return the multiple of a short run's adapter that extrapolates like two policies trained apart.
 
     Policies of one row differ by the noise of their training alone. A run of a share of the steps has that share of the
-    variance.
+    variance, and this multiple of its adapter has as much as ADDED_NOISE policies.
     """
     return (ADDED_NOISE / share) ** 0.5
 
