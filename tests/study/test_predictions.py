@@ -105,7 +105,7 @@ def test_the_study_shows_it_if_there_is_a_diagnosis(cells):
 
 
 def test_the_predictions_of_stored_cells_are_of_todays_rule():
-    """The bench predicts every soup of `middle` from what its cells measured, and refuses a cell that says otherwise."""
+    """The bench predicts every soup of `middle` from what its cells measured; it refuses a cell that says otherwise."""
     done = subprocess.run([sys.executable, "bench/extrapolation.py"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"^all +together", done.stdout, re.MULTILINE)) == 1
