@@ -1,7 +1,7 @@
 """One request and one sweep at the size of a small chat model, against Transformers and the authors' way.
 
     python bench/chat.py            both
-    python bench/chat.py --profile  where one batch of the sweep spends its time
+    python bench/chat.py --profile  where the sweep spends its time, at three of its preferences
 
 An untrained Llama of SmolLM2-135M's shape in bfloat16 with two policies of rank 8 on every linear layer, on one thread;
 only time is measured. Bounds, or exit status 1:
@@ -159,7 +159,7 @@ def sweeps(live: SoupModel, folder: Path) -> float:
 
 
 def profile_sweep(live: SoupModel) -> None:
-    """Print the shares of one batch of the sweep."""
+    """Print where the time of a part of the sweep goes."""
     prompts, points = conversations(), GRID[: ROWS // PROMPTS]
     grid = np.array([live.coefficients(mu) for mu in points])
     arguments = (live, grid, prompts, list(range(PROMPTS)), TEMPERATURE, NEW, ROWS)
