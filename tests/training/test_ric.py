@@ -67,6 +67,13 @@ def small(task: ric.Task, **changes) -> ric.Task:
     return replace(task, updates=4, batch=8, micro_batch=8, rows=task.rows[:64], **changes)
 
 
+@pytest.fixture(scope="module")
+def short(task, tmp_path_factory) -> Path:
+    """Train a short run that nothing interrupts."""
+    torch.set_num_threads(1)
+    return ric.train_ric(small(task), tmp_path_factory.mktemp("short"))
+
+
 def recipe(trained: Path, base: Path) -> Soup:
     facts = read_json(trained / "ric.json")
     return Soup(
@@ -143,9 +150,8 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("at", [1, 2])
-def test_a_run_killed_after_a_phase_goes_on_to_the_same_model(task, tmp_path, monkeypatch, capsys, at):
+def test_a_run_killed_after_a_phase_goes_on_to_the_same_model(task, short, tmp_path, monkeypatch, capsys, at):
     task = small(task)
-    whole = ric.train_ric(task, tmp_path / "whole")
     real = ric._phase
 
     def dying(task, scratch, number, *rest):
@@ -160,14 +166,15 @@ def test_a_run_killed_after_a_phase_goes_on_to_the_same_model(task, tmp_path, mo
     capsys.readouterr()
     resumed = ric.train_ric(task, tmp_path / "broken")
     assert capsys.readouterr().out.count("is trained already") == at
-    for file in sorted(path.name for path in whole.iterdir()):
-        assert (resumed / file).read_bytes() == (whole / file).read_bytes(), file
+    for file in sorted(path.name for path in short.iterdir()):
+        assert (resumed / file).read_bytes() == (short / file).read_bytes(), file
     # Nothing is left but the result, and it is taken as it is.
     assert [path.name for path in (tmp_path / "broken").iterdir()] == ["ric"]
     assert ric.train_ric(task, tmp_path / "broken") == resumed
     assert "step" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lora", [None, schema.Lora(rank=2, alpha=4)])
 def test_a_run_killed_within_a_phase_goes_on_to_the_same_model(task, tmp_path, monkeypatch, capsys, lora):
     """Killed in the middle of every phase's updates and of every round's answers, by turns, until it ends."""
@@ -201,15 +208,14 @@ def test_a_run_killed_within_a_phase_goes_on_to_the_same_model(task, tmp_path, m
         assert (resumed / file).read_bytes() == (whole / file).read_bytes(), file
 
 
-def test_another_seed_is_another_model(task, tmp_path):
-    one, other = (ric.train_ric(small(task, seed=seed), tmp_path / str(seed)) for seed in (1, 2))
-    assert (one / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+def test_another_seed_is_another_model(task, short, tmp_path):
+    other = ric.train_ric(small(task, seed=task.seed + 1), tmp_path)
+    assert (short / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
 
 
-def test_a_batch_in_parts_is_the_same_update(task, tmp_path):
-    whole = ric.train_ric(small(task), tmp_path / "whole")
-    parts = ric.train_ric(replace(small(task), micro_batch=2), tmp_path / "parts")
-    one, two = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (whole, parts))
+def test_a_batch_in_parts_is_the_same_update(task, short, tmp_path):
+    parts = ric.train_ric(replace(small(task), micro_batch=2), tmp_path)
+    one, two = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (short, parts))
     for name in one:
         assert torch.allclose(one[name], two[name], atol=2e-3), name
 

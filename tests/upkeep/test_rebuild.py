@@ -77,6 +77,7 @@ def test_the_clone_has_the_commit_the_settings_and_no_results(source, tmp_path):
     assert git(into, "rev-parse", "HEAD") == made.facts["git"]["commit"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["workspace", "cache"])
 def test_tracked_data_comes_from_the_cache_or_the_remote(source, tmp_path, gone):
     data = source / "tracked.jsonl"

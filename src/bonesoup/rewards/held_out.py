@@ -5,6 +5,7 @@ from scipy.stats import binomtest, pearsonr
 
 from bonesoup.rewards.score import Reward
 
+REMEDY = "raise data.validation, or data.test for a reward of kind head"
 
 def held_out(reward: Reward, rows: list[dict]) -> dict:
     """Measure the accuracy of a reward on held-out rows, with a 95% Clopper-Pearson interval.
@@ -16,7 +17,7 @@ def held_out(reward: Reward, rows: list[dict]) -> dict:
         ValueError: there are no rows, or no two with different labels.
     """
     if not rows:
-        raise ValueError(f"reward {reward.objective}: no held-out rows to measure it on; raise data.validation")
+        raise ValueError(f"reward {reward.objective}: no held-out rows to measure it on; {REMEDY}")
     prompts = [row["prompt"] for row in rows]
     if "chosen" in rows[0]:
         better = reward.score(prompts, [row["chosen"] for row in rows])
@@ -37,6 +38,6 @@ def _accuracy(margins: np.ndarray) -> dict:
     """Return the share of positive margins with its interval; ties are wrong."""
     n, right = len(margins), int((margins > 0).sum())
     if n == 0:
-        raise ValueError("no two held-out rows with different labels to measure a reward on; raise data.validation")
+        raise ValueError(f"no two held-out rows with different labels to measure a reward on; {REMEDY}")
     interval = binomtest(right, n).proportion_ci(confidence_level=0.95)
     return {"accuracy": right / n, "accuracy_low": interval.low, "accuracy_high": interval.high, "n": n}
