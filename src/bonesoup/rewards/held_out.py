@@ -7,6 +7,7 @@ from bonesoup.rewards.score import Reward
 
 REMEDY = "raise data.validation, or data.test for a reward of kind head"
 
+
 def held_out(reward: Reward, rows: list[dict]) -> dict:
     """Measure the accuracy of a reward on held-out rows, with a 95% Clopper-Pearson interval.
 
