@@ -36,14 +36,14 @@ def test_a_row_draws_alike_in_any_company(width):
 
 @pytest.mark.parametrize("spread", [0.01, 3.0], ids=["flat: mostly the rest", "peaked"])
 def test_samples_of_a_large_vocabulary_have_its_probabilities(spread):
-    """Chi-squared over 8,000 draws, in bins of about equal probability; each likely word has a separate bin."""
+    """Chi-squared over 20,000 draws, in bins of about equal probability; each likely word has a separate bin."""
     logits = seeded(1, VOCABULARY, spread)[0]
     probabilities = logits.double().softmax(-1).numpy()
     order = np.argsort(-probabilities)
     bins = np.empty(VOCABULARY, int)
     bins[order] = np.minimum((probabilities[order].cumsum() * 40).astype(int), 39)
     counts = np.zeros(40)
-    draws = 8_000
+    draws = 20_000
     for start in range(0, draws, 100):
         tokens = draw(logits.expand(100, -1), [Noise(start + i) for i in range(100)])
         counts += np.bincount(bins[tokens.numpy()], minlength=40)

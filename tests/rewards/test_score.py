@@ -92,6 +92,18 @@ def test_accuracy_on_labels_is_one_for_a_perfect_reward_and_none_for_its_opposit
     assert held_out(Reward("long", lambda p, r: [-s for s in brevity(p, r)]), rows)["accuracy"] == 0
 
 
+@pytest.mark.parametrize(
+    ("rows", "lacking"),
+    [
+        ([], "no held-out rows to measure it on"),
+        ([{"prompt": prompt("a"), "response": "x", "label": 1}] * 4, "no two held-out rows with different labels"),
+    ],
+)
+def test_a_reward_that_cannot_be_measured_is_named_with_the_share_to_raise(rows, lacking):
+    with pytest.raises(ValueError, match=f"reward short: {lacking}.*; raise data.validation, or data.test"):
+        held_out(Reward("short", brevity), rows)
+
+
 def test_normalised_scores_have_mean_zero_and_variance_one():
     scores = np.random.default_rng(0).normal([5, -1], [2, 9], (500, 2))
     scaled = fit(scores, ["a", "b"])(scores)

@@ -109,7 +109,7 @@ def test_costs_are_means_over_seeds(text):
 
 
 def test_the_note_says_where_and_how_it_was_measured(text):
-    assert "7 cells, seeds 3, 5, 6, 64 test prompts each" in text
+    assert "Cells: 7; seeds: 3, 5, 6; test prompts each: 64." in text
     assert "Measured at 0123456 on " in text
 
 

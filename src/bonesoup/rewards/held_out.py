@@ -29,6 +29,8 @@ def held_out(reward: Reward, rows: list[dict]) -> dict:
     order = np.random.default_rng(0).permutation(len(rows))
     first, second = order[: len(order) // 2], order[len(order) // 2 :][: len(order) // 2]
     unlike = labels[first] != labels[second]
+    if not unlike.any():
+        raise ValueError(f"reward {reward.objective}: no two held-out rows with different labels; {REMEDY}")
     signs = np.sign(labels[first] - labels[second])[unlike]
     report = _accuracy(signs * (scores[first] - scores[second])[unlike])
     varied = len(rows) > 2 and labels.std() > 0 and scores.std() > 0
@@ -38,7 +40,5 @@ def held_out(reward: Reward, rows: list[dict]) -> dict:
 def _accuracy(margins: np.ndarray) -> dict:
     """Return the share of positive margins with its interval; ties are wrong."""
     n, right = len(margins), int((margins > 0).sum())
-    if n == 0:
-        raise ValueError(f"no two held-out rows with different labels to measure a reward on; {REMEDY}")
     interval = binomtest(right, n).proportion_ci(confidence_level=0.95)
     return {"accuracy": right / n, "accuracy_low": interval.low, "accuracy_high": interval.high, "n": n}

@@ -204,7 +204,7 @@ def notes(cells: list[dict]) -> str:
     judged = any("judge" in grid for cell in cells for grid in cell["grids"].values())
     meant = "; ".join(f"{heading.lower()}: {meaning}" for heading, meaning in COSTS.values())
     return (
-        f"{len(cells)} cells, seeds {', '.join(map(str, seeds))}, {', '.join(map(str, prompts))} test prompts each. "
+        f"Cells: {len(cells)}; seeds: {', '.join(map(str, seeds))}; test prompts each: {', '.join(map(str, prompts))}. "
         f"Scores are in SFT standard deviations, gold where it is known, else {'the judge, else ' * judged}learned.\n\n"
         "- ±: half a 95% t interval over seeds; differences are paired by seed.\n"
         "- ahead, behind: the interval over seeds excludes 0; of cells: the interval over prompts does.\n"
