@@ -17,7 +17,6 @@ led to, against the best beta's. Progress goes to standard error. A clone resume
 import argparse
 import contextlib
 import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from clones import make_clone, repro
 
 from bonesoup.evaluation.choices import compare_betas
 from bonesoup.evaluation.compare import regions
@@ -39,23 +39,9 @@ from bonesoup.method.preferences import lattice
 from bonesoup.paths import SFT
 from bonesoup.settings import params, profiles
 from bonesoup.training.rows import train_rows
-from bonesoup.workspace.repro import computing, environment
+from bonesoup.workspace.repro import computing
 
 RESULTS = Path("var/seek")
-
-
-def make_clone(profile: str, seed: int, changes: dict) -> Path:
-    """Make a clone of HEAD and run its stages up to the normaliser."""
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
-    clone = (RESULTS / f"{profile}-{seed}-{head.stdout.strip()}").absolute()
-    if not clone.is_dir():
-        subprocess.run(["git", "clone", "--quiet", ".", str(clone)], check=True)
-    with open(clone / "params.yaml", "w") as out:
-        profiles.yaml.dump(profiles.compose(profile, None, changes | {"seed": seed}), out)
-    variables = environment() | {"PYTHONPATH": str(clone / "src")}
-    command = [sys.executable, "-m", "dvc", "repro", "--quiet", "normalise"]
-    subprocess.run(command, cwd=clone, env=variables, check=True, stdout=sys.stderr)
-    return clone
 
 
 class Probes:
@@ -145,7 +131,8 @@ def main() -> None:
     print("| seed | " + " | ".join(f"beta {beta:g}: HV, interior" for beta in arguments.betas) + " | chosen |")
     print("|---" * (len(arguments.betas) + 2) + "|")
     for seed in arguments.seeds:
-        clone = make_clone(arguments.profile, seed, changes)
+        clone = make_clone(RESULTS / f"{arguments.profile}-{seed}", arguments.profile, changes | {"seed": seed})
+        repro(clone, "normalise")
         os.chdir(clone)
         settings = params.load()
         os.environ.update(computing(settings))
