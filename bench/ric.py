@@ -22,9 +22,10 @@ import torch
 import transformers
 from clones import configure, make_clone, repro
 
+from bonesoup.evaluation.choices import mean_utilities
 from bonesoup.evaluation.front_rows import load_prompts, load_scorer, rows_of_run
 from bonesoup.evaluation.samples import Front, front_of
-from bonesoup.evaluation.statistics import Statistics, resampled_means
+from bonesoup.evaluation.statistics import Statistics
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.paths import SOUPS
 from bonesoup.settings import params, profiles
@@ -71,10 +72,7 @@ def main() -> None:
     statistics = Statistics(settings.evaluation.bootstrap, 0.95, settings.seed)
     unit, prompts = next((each.units[0], each.prompts) for each in fronts.values())
     draws = statistics.weights(len(prompts))
-    utility = {
-        values: resampled_means(draws, (each.scores(unit) * each.preferences).sum(axis=2).mean(axis=1))
-        for values, each in fronts.items()
-    }
+    utility = {values: mean_utilities(each, unit, draws) for values, each in fronts.items()}
     first = next(iter(utility.values()))
     print(f"{len(prompts)} validation prompts, seed {settings.seed}, {unit}\n")
     print(f"| {' | '.join(names)} | utility | against the first | KL, nats |\n|---|---|---|---|---:|---:|---:|")

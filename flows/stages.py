@@ -30,7 +30,7 @@ class Elsewhere:
 
 
 @task(task_run_name="{stage}", **RETRIED)
-def run_stage(stage: str, clone: Path, due: bool, slots: Slots, elsewhere: Elsewhere | None = None):
+def run_stage(stage: str, clone: Path, due: bool, slots: Slots, elsewhere: Elsewhere | None):
     """Run a stage of a checkout, or mark it Cached if nothing it depends on has changed."""
     if not due:
         return Completed(name="Cached", message="nothing it depends on has changed")

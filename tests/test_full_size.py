@@ -218,6 +218,10 @@ def test_hours_follow_the_steps_and_memory_the_rows():
     wide = of(rl__micro_batch=32)
     assert wide.memory["activations of an update"] == 2 * one.memory["activations of an update"]
     assert wide.hours == one.hours
+    # A total that is a tenth of three policies' steps.
+    short = of(rl__updates=750)
+    assert short.hours["policy, each"] == pytest.approx(one.hours["policy, each"] / 10)
+    assert short.hours["probes"] < one.hours["probes"]
     kept = of(hardware__gradient_checkpointing=False)
     assert kept.peak > 80 > one.peak, "it is what makes the profile fit"
     assert kept.hours["policy, each"] < one.hours["policy, each"]

@@ -29,7 +29,7 @@ def front(gain, kl=2.0, noise=0.3, prompts=200, gold=True):
 
 
 def choose(make, kl=100.0):
-    return choose_scale(make, POINTS, SCALES, kl, Statistics(300, 0.95, 0))
+    return choose_scale(make, SCALES, kl, Statistics(300, 0.95, 0))
 
 
 def test_the_best_scale_is_chosen():
@@ -50,9 +50,7 @@ def test_noise_alone_is_seldom_taken_for_a_gain():
         scores = np.random.default_rng([seed, round(scale * 99)]).normal(0, 1, (60, 3, 2))
         return Front("bone", ("a", "b"), ("p",) * 60, POINTS, scores, None, np.zeros((60, 3)), np.zeros((60, 3)))
 
-    chosen = [
-        choose_scale(lambda s, k=k: flat(s, k), POINTS, SCALES, 9, Statistics(400, 0.95, k))[0] for k in range(40)
-    ]
+    chosen = [choose_scale(lambda s, k=k: flat(s, k), SCALES, 9, Statistics(400, 0.95, k))[0] for k in range(40)]
     taken = sum(scale != 1 for scale in chosen)
     assert taken <= 4
 

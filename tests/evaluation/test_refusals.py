@@ -59,3 +59,18 @@ def test_the_table_has_a_row_for_each_preference_and_the_base_in_each(refusing):
         assert "Answers that refuse" in text
         assert "94% [" in text
     assert "refuse" not in markdown(document(results))
+
+
+def test_a_method_with_one_preference_has_a_share_in_its_row_alone():
+    """And it is found although the weights of policies are rounded."""
+    share = {"value": 0.5, "low": 0.4, "high": 0.6}
+    grid = [[1 / 3, 2 / 3], [0.5, 0.5], [2 / 3, 1 / 3]]
+    shares = {
+        "sft": [{"preference": grid[0]} | share],
+        "bone": [{"preference": point} | share for point in grid],
+        "oracle": [{"preference": [0.333333333, 0.666666667]} | share],
+    }
+    table = refusals.rows({"objectives": OBJECTIVES, "refusals": shares})
+    assert [[bool(cell) for cell in row[1:]] for row in table] == [[True, True, True], [True, True, False]] + [
+        [True, True, False]
+    ]

@@ -218,6 +218,20 @@ def test_the_score_of_a_judge_is_a_dashed_line_in_the_colour_of_its_reward(make_
     np.testing.assert_array_equal(lines["helpful, judge"].get_ydata(), [row["judge/helpful"] for row in first])
 
 
+def test_every_objective_has_a_curve_however_many_there_are():
+    names = "abcdef"
+    rows = [{"step": step, "kl": 0.0} | {f"reward/{name}": 0.0 for name in names} for step in (1, 2)]
+    lines = plots.training_curves({"specialist-1": rows}).axes[0].get_lines()
+    assert [line.get_label() for line in lines] == list(names)
+
+
+def test_the_bars_have_a_legend_on_a_grid_without_interior_preferences(tmp_path, make_samples):
+    paths = make_samples(tmp_path, 3)
+    results = evaluate(read_fronts(paths, NAMES[3]), [-1], 0.4, Statistics(20, 0.95, 0))
+    legend = [text.get_text() for text in plots.utility(results).legends[0].get_texts()]
+    assert legend == ["Bone Soup", "Oracle (MORLHF)"]
+
+
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_the_page_draws_every_marker(method):
     """A shape that the script does not know would become a circle, which is Bone Soup's."""

@@ -114,6 +114,16 @@ def test_pin_writes_the_commits_of_now_and_the_profile_can_run(hub, project):
     assert load(project / "params.yaml").model.revision == "e" * 40
 
 
+def test_pin_adds_a_revision_that_the_profile_leaves_out(hub, project):
+    file = project / "profiles/summary.yaml"
+    before = file.read_text()
+    file.write_text("".join(line for line in before.splitlines(True) if line != "    revision: null\n"))
+    assert file.read_text() != before
+    done = profile(project, "summary", "--pin", endpoint=hub)
+    assert done.returncode == 0, done.stderr
+    assert load(project / "params.yaml").rewards["preference"].revision == "3" * 40
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -160,3 +160,23 @@ def test_a_policy_that_collapses_is_named_once_the_others_are_trained(staged, re
         policy.run(settings(repository), "g")
     assert not (POLICIES / "g").exists()
     assert len(list(SCRATCH.glob("policies/*/adapter"))) == 1
+
+
+@pytest.mark.parametrize("trainer", ["joint", "TRL"])
+def test_policies_that_do_not_train_with_a_collapsed_one_are_trained_too(staged, repository, monkeypatch, trainer):
+    """Those of another length in a step of their own, and under TRL each in turn."""
+
+    def check(name, step, limits):
+        if name.startswith("bad"):
+            raise Collapse(f"{name} collapsed at step 1")
+
+    module = {"joint": "learner", "TRL": "rloo"}[trainer]
+    monkeypatch.setattr(f"bonesoup.training.{module}.check_step", check)
+    monkeypatch.setattr(training_rows, "by_trl", lambda settings: trainer == "TRL")
+    written = plan({"bad-1": [1.0, 0.0], "good": [0.0, 1.0], "bad-2": [0.5, 0.5]})
+    written["steps"]["bad-1"] = 3
+    write_json(ROWS / "g.json", written)
+    with pytest.raises(Collapse, match="^bad-1 collapsed at step 1\nbad-2 collapsed at step 1$"):
+        policy.run(settings(repository), "g")
+    (adapter,) = SCRATCH.glob("policies/*/adapter")
+    assert len(read_jsonl(adapter / "steps.jsonl")) == 2

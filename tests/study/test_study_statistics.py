@@ -34,11 +34,6 @@ def test_seeds_that_agree_exactly_have_no_effect_size():
     assert (interval.half, interval.effect, interval.sign) == (0, None, 1)
 
 
-def test_no_seed_is_refused():
-    with pytest.raises(ValueError, match="no seed"):
-        mean([])
-
-
 def test_ratios_are_averaged_by_their_logarithms():
     # Twice as large and half as large is no change.
     value, low, high = geometric([2, 0.5])

@@ -20,6 +20,7 @@ from bonesoup.paths import NORMALISER, POLICIES, ROWS, SCRATCH
 from bonesoup.settings import params
 from bonesoup.settings.profiles import yaml
 from bonesoup.stages import policy
+from bonesoup.training.task import Collapse
 
 pytestmark = pytest.mark.slow
 
@@ -138,6 +139,12 @@ def test_what_a_process_says_when_it_fails_is_the_message(project):
     with pytest.raises(RuntimeError, match="launched failed: rl.micro_batch: 2 processes with 16 rows each .* = 16"):
         policy.run(settings(CPU_TWO, micro_batch=16), "pair")
     assert not (POLICIES / "pair").exists()
+
+
+def test_a_policy_that_collapses_in_its_processes_is_named_as_such(project):
+    limits = {"kl": 1e-9, "entropy": 0.0}
+    with pytest.raises(Collapse, match="^specialist-1 collapsed at step .: KL"):
+        policy.run(settings(CPU_TWO, limits=limits), "pair")
 
 
 def test_settings_of_accelerate_that_are_not_there_are_named(project):

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from bonesoup.cli import diagnose, export, merge, options, registry, serve, soup, study, upkeep
 from bonesoup.cli.terminal import console, print_tables
+from bonesoup.paths import SCRATCH
 from bonesoup.settings import params
 
 app = typer.Typer(
@@ -120,7 +121,7 @@ def stage(
     _check_stage(name, key)
     os.environ.update(repro.computing(settings))
     label = f"{name}@{key}" if key else name
-    with exclusive(Path("scratch") / f"{label}.lock"):
+    with exclusive(SCRATCH / f"{label}.lock"):
         module = importlib.import_module(f"bonesoup.stages.{name}")
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(settings.threads)

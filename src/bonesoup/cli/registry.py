@@ -13,6 +13,7 @@ import typer
 
 from bonesoup.cli.terminal import console, print_tables
 from bonesoup.files import work_folder
+from bonesoup.registry import events
 from bonesoup.settings import params, schema
 
 commands = typer.Typer()
@@ -128,7 +129,7 @@ def promote(
         raise typer.BadParameter("--force needs a --reason: it is recorded next to the checks that failed")
     from bonesoup.promotion import rule
 
-    receivers = _receivers()
+    receivers = events.receivers()
     applied = rule.load(ROOT / rule.RULE)
     with _store(as_json) as (store, uri, settings), _machine(settings) as machine:
         from bonesoup.promotion.promote import promote
@@ -144,7 +145,7 @@ def demote(reason: Reason = None, as_json: Json = False) -> None:
 
     Example: bonesoup demote --reason 'harmful answers reported'
     """
-    receivers = _receivers()
+    receivers = events.receivers()
     with _store(as_json) as (store, uri, settings):
         from bonesoup.promotion.champion import demote
 
@@ -158,7 +159,7 @@ def rollback(reason: Reason = None, as_json: Json = False) -> None:
 
     Example: bonesoup rollback --reason 'slower than expected'
     """
-    receivers = _receivers()
+    receivers = events.receivers()
     with _store(as_json) as (store, uri, settings):
         from bonesoup.promotion.champion import rollback
 
@@ -199,13 +200,6 @@ def _show(facts: dict, as_json: bool, table: Callable[[dict], Any]) -> None:
         print(json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         print_tables(table(facts))
-
-
-def _receivers() -> list[str]:
-    """Read who is told of a move; a fault in these settings must show before anything moves."""
-    from bonesoup.registry.events import receivers
-
-    return receivers()
 
 
 def _decided(decision: Any, as_json: bool, receivers: list[str]) -> None:

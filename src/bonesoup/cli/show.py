@@ -64,7 +64,7 @@ def _cell(metric: str, cell: dict | None) -> Text:
     """Show a value and half its interval: the bounds themselves do not fit a terminal."""
     if cell is None:
         return Text("")
-    colour = {1: "green", -1: "red", 0: ""}[cell["sign"]] if cell.get("distinct") else ""
+    colour = {1: "green", -1: "red", 0: ""}[cell["sign"]] if cell["distinct"] else ""
     half = "" if metric == "kl" else f"\n±{cell['half']}"
     return Text.assemble((cell["text"], colour), (half, "dim"))
 

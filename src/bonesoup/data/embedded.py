@@ -213,17 +213,14 @@ def _pair(rng: Rng, words: Words, prompts: list[tuple[str, str]], objective: str
     return (index, chosen, rejected) if a != b else None
 
 
-def conflict(
-    samples: int = 4000, seed: int = 0, path: str | Path = TABLES, respond: Callable[..., str] = sft_response
-) -> np.ndarray:
+def conflict(samples: int = 4000, seed: int = 0) -> np.ndarray:
     """Correlate the gold scores over SFT texts: [objective, objective] in the order of gold.OBJECTIVES."""
-    words = load(path)
-    rng = _rng(seed, "conflict")
+    words, rng = load(TABLES), _rng(seed, "conflict")
     prompts = _prompts(words, 1024, rng)
     rows = []
     for k in range(samples):
         prompt, topic = prompts[k % len(prompts)]
-        scores = gold(prompt, respond(rng, words, topic), words)
+        scores = gold(prompt, sft_response(rng, words, topic), words)
         rows.append([scores[name] for name in OBJECTIVES])
     return np.corrcoef(np.array(rows).T)
 

@@ -8,7 +8,7 @@ from bonesoup.data.read import BadRow, check_length, read, set_aside, text_of
 from bonesoup.data.records import Messages, Records
 from bonesoup.settings.schema import Data
 
-TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
+TURN = re.compile(r"\n\n(Human|Assistant):")
 ROLES = {"Human": "user", "Assistant": "assistant"}
 
 

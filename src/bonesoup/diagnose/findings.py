@@ -145,7 +145,7 @@ def _soups(
 
 
 def _prediction(prediction: Prediction) -> dict:
-    return asdict(prediction) | {"wins": prediction.wins, "verdict": prediction.verdict}
+    return asdict(prediction) | {"verdict": prediction.verdict}
 
 
 def _regret(plan: Layout, means: np.ndarray) -> np.ndarray:

@@ -44,13 +44,9 @@ class Prediction:
     extrapolating: dict[str, float]
 
     @property
-    def wins(self) -> bool:
-        return self.low > 0
-
-    @property
     def verdict(self) -> str:
         """Return win, lose, or tie if the interval contains 0."""
-        return "win" if self.wins else "lose" if self.high < 0 else "tie"
+        return "win" if self.low > 0 else "lose" if self.high < 0 else "tie"
 
 
 def predict(

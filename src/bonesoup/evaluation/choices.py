@@ -11,7 +11,6 @@ from bonesoup.method.front import hypervolume
 
 def choose_scale(
     front: Callable[[float], Front],
-    weights: np.ndarray,
     scales: Sequence[float],
     kl: float,
     statistics: Statistics,
@@ -24,7 +23,6 @@ def choose_scale(
 
     Args:
         front: scale -> the method's answers at some preferences on the validation prompts, the same at every scale.
-        weights: [preference, objective] of the utility: the preferences, or a single objective.
         scales: candidates, 1 among them.
         kl: largest mean KL at any preference, nats per response.
         statistics: settings for the whole choice; the candidates share its confidence.
@@ -37,13 +35,9 @@ def choose_scale(
     plain, unit = fronts[1.0], fronts[1.0].units[0]
     draws, shared = statistics.weights(len(plain.prompts)), statistics.shared(len(fronts) - 1)
 
-    def utility(front: Front) -> np.ndarray:
-        return resampled_means(draws, (front.scores(unit) * weights).sum(axis=2).mean(axis=1))
-
-    base = utility(plain)
-    table = []
+    base, table = mean_utilities(plain, unit, draws), []
     for scale, candidate in fronts.items():
-        reached, moved = utility(candidate), float(candidate.kl.mean(axis=0).max())
+        reached, moved = mean_utilities(candidate, unit, draws), float(candidate.kl.mean(axis=0).max())
         table.append(
             {
                 "scale": scale,
@@ -56,6 +50,11 @@ def choose_scale(
         )
     better = [row for row in table if row["admissible"] and row["gain"]["low"] > 0]
     return max(better, key=lambda row: row["utility"], default={"scale": 1.0})["scale"], table
+
+
+def mean_utilities(front: Front, unit: str, draws: np.ndarray) -> np.ndarray:
+    """Return the mean utility over a front's preferences, [draw], under weights [draw, prompt]."""
+    return resampled_means(draws, (front.scores(unit) * front.preferences).sum(axis=2).mean(axis=1))
 
 
 def compare_betas(fronts: Mapping[float, Front], kept: float, reference: float, statistics: Statistics) -> list[dict]:
@@ -106,13 +105,10 @@ def choose_method(fronts: Sequence[Front], statistics: Statistics) -> tuple[str,
     kept, unit = fronts[0], shared_units(fronts)[0]
     draws, shared = statistics.weights(len(kept.prompts)), statistics.shared(len(fronts) - 1)
 
-    def utility(front: Front) -> np.ndarray:
-        return resampled_means(draws, (front.scores(unit) * front.preferences).sum(axis=2).mean(axis=1))
-
-    table = []
+    base, table = mean_utilities(kept, unit, draws), []
     for front in fronts:
-        reached = utility(front)
-        gain = shared.estimate(reached - utility(kept)).plain()
+        reached = mean_utilities(front, unit, draws)
+        gain = shared.estimate(reached - base).plain()
         table.append({"method": front.method, "unit": unit, "utility": float(reached[0]), "gain": gain})
     ahead = [row for row in table if row["gain"]["low"] > 0]
     return max(ahead, key=lambda row: row["utility"], default=table[0])["method"], table

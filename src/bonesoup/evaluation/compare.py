@@ -85,15 +85,13 @@ def evaluate(
         baseline: the method that differences and ratios are taken against.
 
     Raises:
-        ValueError: no steerable method, different prompts or objectives, or no shared preference.
+        ValueError: no steerable method, different prompts, or no shared preference.
     """
     fronts = list(fronts)
     steerable = [front for front in fronts if front.method != SFT]
     if not steerable:
         raise ValueError(f"nothing to compare: no method besides {SFT} was evaluated")
     check_prompts(fronts)
-    if len({front.objectives for front in fronts}) > 1:
-        raise ValueError(f"methods differ in objectives: { {f.method: f.objectives for f in fronts} }")
 
     weights = statistics.weights(len(fronts[0].prompts))
     grid = max((front.preferences for front in steerable), key=len)

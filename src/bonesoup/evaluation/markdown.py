@@ -13,7 +13,8 @@ def markdown(report: dict) -> str:
         for unit in (unit for unit in UNITS if unit in grid):
             keys = tables.metrics_shown(grid, unit)
             headings = ["method", *(tables.label(metric) for metric in keys)]
-            parts.append(_table(tables.title(key, grid, unit), headings, map(_cells(keys), tables.rows(grid, unit))))
+            cells = (_row(line, keys) for line in tables.rows(grid, unit))
+            parts.append(_table(tables.title(key, grid, unit), headings, cells))
     parts += [_table(*listed) for listed in quality.listed(report)]
     if compared := gaming.rows(report):
         parts.append(_table(gaming.TITLE, gaming.HEADINGS, compared))
@@ -32,13 +33,10 @@ def markdown(report: dict) -> str:
     return "\n\n".join([*parts, *sentences]) + "\n"
 
 
-def _cells(keys: list[str]):
-    def row(line: dict) -> list[str]:
-        cells = [line["cells"].get(metric) for metric in keys]
-        texts = [f"{cell['text']} {cell['interval']}" if cell else "" for cell in cells]
-        return ["↳ " * (line["kind"] == "difference") + line["name"], *texts]
-
-    return row
+def _row(line: dict, keys: list[str]) -> list[str]:
+    cells = [line["cells"].get(metric) for metric in keys]
+    texts = [f"{cell['text']} {cell['interval']}" if cell else "" for cell in cells]
+    return ["↳ " * (line["kind"] == "difference") + line["name"], *texts]
 
 
 def _table(title: str, headings: Sequence[str], rows: Iterable[list[str]]) -> str:

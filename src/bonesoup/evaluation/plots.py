@@ -4,7 +4,7 @@ A method keeps its colour and marker everywhere, the HTML report included.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations, product
+from itertools import combinations, cycle, product
 from pathlib import Path
 
 import matplotlib
@@ -58,7 +58,7 @@ def write_plots(results: Results, training: Mapping[str, Sequence[dict]], out: P
         paths = []
         for stem, figure in figures.items():
             if figure is not None:
-                path = Path(out) / f"{stem}.png"
+                path = out / f"{stem}.png"
                 with appearing(path) as temporary:
                     figure.savefig(temporary, format="png")
                 paths.append(path)
@@ -196,12 +196,13 @@ def _gain_bars(ax: Axes, results: Results, unit: str) -> None:
     rivals = results.rivals
     step = min(0.28, 0.84 / max(len(rivals), 1))
     for place, method in enumerate(rivals):
-        differences = results.home(method).differences[unit][method]
+        differences, label = results.home(method).differences[unit][method], title(method)
         for x, region in enumerate(names):
             if (e := differences.get(f"inner_product_{region}")) is None:
                 continue
             at, colour = x + (place - (len(rivals) - 1) / 2) * step, METHODS[method].colours[0]
-            ax.bar(at, e.value, 0.9 * step, color=colour, label=title(method) if x == 0 else None)
+            ax.bar(at, e.value, 0.9 * step, color=colour, label=label)
+            label = None
             ax.plot([at, at], [e.low, e.high], color="#222222", lw=1.2)
     ax.set_xticks(range(3), names)
     ax.grid(axis="x", visible=False)
@@ -225,7 +226,7 @@ def training_curves(training: Mapping[str, Sequence[dict]]) -> Figure | None:
         reward, kl = axes[2 * (place // across) : 2 * (place // across) + 2, place % across]
         steps = [row["step"] for row in rows]
         keys = [key for key in rows[0] if key.startswith("reward/")]
-        for key, colour in zip(keys, _OBJECTIVES, strict=False):
+        for key, colour in zip(keys, cycle(_OBJECTIVES), strict=False):
             name = key.removeprefix("reward/")
             reward.plot(steps, [row[key] for row in rows], color=colour, lw=1.4, label=name)
             if (judge := f"judge/{name}") in rows[0]:

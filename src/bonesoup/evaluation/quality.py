@@ -133,7 +133,7 @@ def _row(report: dict, method: str, metrics: dict) -> list[str]:
         number("", metrics["epsilon"]["value"]),
         number("", metrics["igd_plus"]["value"]),
         f"{sum(metrics['pareto_at']) / len(metrics['pareto_at']):.0%}",
-        ", ".join(number("", metrics["rank_correlation"][name]["value"])[:-1] for name in names),
+        ", ".join(number("correlation", metrics["rank_correlation"][name]["value"]) for name in names),
         ", ".join(_moved(metrics["moved"][name], name, names) for name in names),
         " to ".join(spans),
     ]
@@ -141,7 +141,7 @@ def _row(report: dict, method: str, metrics: dict) -> list[str]:
 
 def _moved(slopes: dict, own: str, names: Sequence[str]) -> str:
     others = sum(slopes[name]["value"] for name in names if name != own)
-    return f"{number('', slopes[own]['value'], True)[:-1]} ({number('', others, True)[:-1]})"
+    return f"{number('moved', slopes[own]['value'], True)} ({number('moved', others, True)})"
 
 
 def headline(report: dict, method: str) -> dict | None:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from scipy.stats import binomtest
 
 from bonesoup.evaluation.samples import read_responses
 from bonesoup.evaluation.tables import preference
-from bonesoup.method.methods import title
+from bonesoup.method.methods import SFT, title
 from bonesoup.rewards.computed import refuses
 
 TITLE = "Answers that refuse"
@@ -42,14 +43,15 @@ def headings(report: dict) -> list[str]:
 def rows(report: dict) -> list[list[str]]:
     """Write the entry `refusals` of report.json: a row for each preference, a column for each method."""
     refused = report.get("refusals", {})
-    grid = max(refused.values(), key=len, default=[])
+    grid = [point["preference"] for point in max(refused.values(), key=len, default=[])]
     return [
-        [preference(report, point["preference"]), *(_at(shares, point["preference"]) for shares in refused.values())]
-        for point in grid
+        [preference(report, wanted), *(_at(method, shares, wanted) for method, shares in refused.items())]
+        for wanted in grid
     ]
 
 
-def _at(points: list[dict], wanted: list[float]) -> str:
-    """Find a method's share at a preference; what answers every preference alike has one share for all."""
-    share = next((point for point in points if len(points) == 1 or point["preference"] == wanted), None)
+def _at(method: str, points: list[dict], wanted: list[float]) -> str:
+    """Find a method's share at a preference; the SFT policy answers every preference alike. Oracles' are rounded."""
+    found = (point for point in points if method == SFT or np.allclose(point["preference"], wanted, atol=1e-6))
+    share = next(found, None)
     return f"{share['value']:.0%} [{100 * share['low']:.0f}, {100 * share['high']:.0f}]" if share else ""

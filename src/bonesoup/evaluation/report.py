@@ -49,7 +49,6 @@ def write_report(
         settings: the text of params.yaml.
         commit: git commit of the run.
     """
-    out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     images = {path.stem: path for path in write_plots(results, training, out, main)}
     _write_csv(results, out / "front.csv")

@@ -13,7 +13,7 @@ from bonesoup.method.methods import BASELINE, MAIN, ORACLE, SFT
 # Metrics that are neither better nor worse when larger, or too weak a statistic to colour.
 _NEUTRAL = ("kl", "tokens", "cardinality", "sparsity", "spacing")
 # Digits after the point; other metrics get three.
-_DIGITS = {"cardinality": 0, "kl": 2, "tokens": 1}
+_DIGITS = {"cardinality": 0, "correlation": 2, "kl": 2, "moved": 2, "tokens": 1}
 
 
 def document(results: Results, main: str = MAIN) -> dict:

@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from bonesoup.chat import never_sampled
 from bonesoup.generation.json_answers import JsonAnswer, JsonSchema
 from bonesoup.generation.noise import Noise
+from bonesoup.generation.sample import padded, positions
 from bonesoup.generation.sampling import Likelihood, choose, likelihoods
 from bonesoup.generation.soup import SoupModel
 
@@ -133,10 +134,10 @@ class RunningBatch:
     def join(self, requests: Sequence[Request]) -> list[Token]:
         """Add rows and return the first token of each."""
         rows = [Row(request, Noise(request.seed), request.schema and request.schema.start()) for request in requests]
-        ids, mask = self._padded([request.prompt for request in requests])
+        ids, mask = padded([request.prompt for request in requests], 0, self.policy.model.device, left=True)
         self._mix(requests)
         cache = DynamicCache()
-        logits = self._forward(ids, mask, _positions(mask), cache)
+        logits = self._forward(ids, mask, positions(mask), cache)
         self._append(rows, cache, mask)
         return self._leave(self._choose(rows, logits))
 
@@ -150,7 +151,7 @@ class RunningBatch:
             self._mixed = True
         ids = torch.tensor([[row.made[-1]] for row in self._rows], device=self._mask.device)
         position = self._mask.sum(1, keepdim=True)
-        self._mask = pad(self._mask, (0, 1), value=True)
+        self._mask = pad(self._mask, (0, 1), value=1)
         logits = self._forward(ids, self._mask, position, self._cache)
         return self._leave(self._choose(self._rows, logits))
 
@@ -158,9 +159,9 @@ class RunningBatch:
     def score(self, texts: Sequence[GivenText]) -> list[list[Likelihood]]:
         """Return the log-probabilities of given texts, each at its coefficients, in one forward pass."""
         scored = max(len(text.ids) - text.begin for text in texts)
-        ids, mask = self._padded([text.ids for text in texts])
+        ids, mask = padded([text.ids for text in texts], 0, self.policy.model.device, left=True)
         self._mix(texts)
-        logits = self._forward(ids, mask, _positions(mask), None, scored + 1)
+        logits = self._forward(ids, mask, positions(mask), None, scored + 1)
         # Row by row, since the probabilities of a whole vocabulary are the largest tensor here.
         return [
             likelihoods(row[-1 - (len(text.ids) - text.begin) : -1], text.ids[text.begin :], text.top)
@@ -175,18 +176,11 @@ class RunningBatch:
         self.policy.mixer.set(torch.tensor(np.stack([row.coefficients for row in rows])))
         self._mixed = False
 
-    def _padded(self, texts: list[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return token ids, padded on the left, and the mask of those that are no padding, both [row, column]."""
-        longest = max(map(len, texts))
-        ids = torch.tensor([[0] * (longest - len(text)) + list(text) for text in texts])
-        mask = torch.tensor([[i >= longest - len(text) for i in range(longest)] for text in texts])
-        return ids.to(self.policy.model.device), mask.to(self.policy.model.device)
-
     def _forward(self, ids, mask, positions, cache: DynamicCache | None, last: int = 1) -> torch.Tensor:
         """Return the logits of the `last` columns, [row, column, vocabulary]; the cache grows."""
         return self.policy.model(
             input_ids=ids,
-            attention_mask=mask.long(),
+            attention_mask=mask,
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
@@ -245,11 +239,6 @@ class RunningBatch:
         self._mask = mask[:, first:]
         for layer in self._cache.layers:
             layer.keys, layer.values = layer.keys[kept, :, first:], layer.values[kept, :, first:]
-
-
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    """Count the columns of each row that are no padding, [row, column]."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

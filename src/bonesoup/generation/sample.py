@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from bonesoup.chat import never_sampled
@@ -135,16 +136,12 @@ def log_probabilities_of(
         combine: reduces the logits of each consecutive group of rows to a single row.
     """
     inputs = encode(tokenizer, prompts).to(model.device)
-    ids = [torch.tensor(response.token_ids) for response in responses]
-    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
-    ids = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=tokenizer.pad_token_id)
-    ids, mask = ids.to(model.device), mask.to(model.device)
+    ids, mask = padded([response.token_ids for response in responses], tokenizer.pad_token_id, model.device)
     attention = torch.cat([inputs["attention_mask"], mask], dim=1)
     logits = model(
         input_ids=torch.cat([inputs["input_ids"], ids], dim=1),
         attention_mask=attention,
-        # As in generate(), left padding does not shift a row's positions.
-        position_ids=(attention.cumsum(1) - 1).clamp(min=0),
+        position_ids=positions(attention),
         logits_to_keep=ids.shape[1] + 1,
     ).logits[:, :-1]
     if combine:
@@ -153,3 +150,20 @@ def log_probabilities_of(
         ids, mask = ids[:: rows // len(logits)], mask[:: rows // len(logits)]
     log_probs = (logits.float() / temperature).log_softmax(-1)
     return (log_probs.gather(-1, ids.unsqueeze(-1)).squeeze(-1) * mask).sum(1).cpu()
+
+
+def padded(
+    rows: list[list[int]], pad: int, device: torch.device, left: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return ids and mask, both int64 [row, longest]."""
+    ids = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    ids, mask = (
+        pad_sequence(each, batch_first=True, padding_value=fill, padding_side="left" if left else "right")
+        for each, fill in ((ids, pad), ([torch.ones_like(row) for row in ids], 0))
+    )
+    return ids.to(device), mask.to(device)
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Count the positions of a mask [row, token] as `generate` does: padding on the left does not shift a row."""
+    return (mask.cumsum(1) - 1).clamp(min=0)

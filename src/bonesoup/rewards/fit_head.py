@@ -20,17 +20,12 @@ PENALTIES = (0.0001, 0.001, 0.01, 0.1, 1.0)  # penalty on the squared weight, pe
 
 
 def parted(rows: list[dict], share: float) -> tuple[list[dict], list[dict]]:
-    """Split rows by prompt between the reward and its judge, which gets `share` of the prompts."""
-    judged = [_unit(row["prompt"]) < share for row in rows]
-    return (
-        [row for row, is_judged in zip(rows, judged, strict=True) if not is_judged],
-        [row for row, is_judged in zip(rows, judged, strict=True) if is_judged],
-    )
-
-
-def _unit(prompt: list[dict]) -> float:
-    """Map a prompt to a number in [0, 1) that depends on nothing else."""
-    return int(digest("judge", prompt), 16) / 16**16
+    """Split rows by their prompt alone between the reward and its judge, which gets `share` of the prompts."""
+    reward, judge = [], []
+    for row in rows:
+        place = int(digest("judge", row["prompt"]), 16) / 16**16
+        (judge if place < share else reward).append(row)
+    return reward, judge
 
 
 def fit(base: Path, train: list[dict], validation: list[dict], kept: Path, device: str, name: str) -> Head:
@@ -53,14 +48,15 @@ def fit(base: Path, train: list[dict], validation: list[dict], kept: Path, devic
     # [column, row, layer, hidden]
     values = values.reshape(len(columns), len(rows), *values.shape[1:]).astype(float)
     labels = None if pairs else np.array([row["label"] for row in rows], float)
-    n, best = len(train), None
-    for k, layer in enumerate(layers):
-        for head, loss in _candidates(values[:, :, k], labels, n):
-            if best is None or loss < best[0]:
-                best = loss, Head(layer, *head)
-    if best is None:
+    n = len(train)
+    fitted = [
+        (loss, Head(layer, *head))
+        for k, layer in enumerate(layers)
+        for head, loss in _candidates(values[:, :, k], labels, n)
+    ]
+    if not fitted:
         raise ValueError(f"{name}: all {n} train rows are alike: there is nothing to fit a head to")
-    return best[1]
+    return min(fitted, key=lambda candidate: candidate[0])[1]
 
 
 def _candidates(

@@ -33,7 +33,7 @@ def held_out(reward: Reward, rows: list[dict]) -> dict:
         raise ValueError(f"reward {reward.objective}: no two held-out rows with different labels; {REMEDY}")
     signs = np.sign(labels[first] - labels[second])[unlike]
     report = _accuracy(signs * (scores[first] - scores[second])[unlike])
-    varied = len(rows) > 2 and labels.std() > 0 and scores.std() > 0
+    varied = len(rows) > 2 and scores.std() > 0
     return report | {"correlation": float(pearsonr(scores, labels).statistic) if varied else 0.0}
 
 

@@ -144,16 +144,18 @@ def _hours(settings: Settings, sizes: Estimate, steps: int) -> dict[str, float]:
     points = sum(_points(METHODS[method], grid, settings) for method in settings.methods)
     batch = settings.evaluation.batch
     # The probes of the chosen beta continue as its policies.
-    probes = max(0, len(settings.seek.betas) - 1) * settings.seek.share * len(settings.objectives)
+    n = len(settings.objectives)
+    policy = rl.budget(n) // n
+    probes = max(0, len(settings.seek.betas) - 1) * settings.seek.share * n
     probed = len(settings.seek.betas) * grid * settings.seek.samples
     compared = servable(settings.methods) if settings.register_.method == AUTO else []
     chosen = len(compared) * grid * settings.register_.samples if len(compared) > 1 else 0
     seconds = {
         "sft": sft,
         "normalise": settings.normalise.samples / batch * sampled(batch),
-        "policy, each": rl.steps * step,
+        "policy, each": policy * step,
         "policies": steps * step,
-        "probes": probes * rl.steps * step + probed / batch * sampled(batch),
+        "probes": probes * policy * step + probed / batch * sampled(batch),
         "choose": chosen / batch * sampled(batch),
         "front": points * settings.evaluation.samples / batch * sampled(batch),
     }

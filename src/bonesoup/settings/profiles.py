@@ -29,22 +29,18 @@ def names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def compose(
-    name: str | None, data: str | None = None, changes: dict[str, Any] | None = None, pin: bool = False
-) -> dict:
+def compose(name: str | None, data: str | None = None, changes: dict[str, Any] | None = None) -> dict:
     """Return the checked settings of a profile as the YAML document to write, comments included.
 
     Args:
         name: a profile; None for the present params.yaml.
         data: a path that replaces the profile's `data.path`.
         changes: dotted key -> value, set last.
-        pin: look up the newest commit of every Hub id without one.
 
     Raises:
         ValueError: no such profile, key or file, or the settings are wrong.
-        ConnectionError: the Hub does not answer, or does not know an id.
     """
-    return _composed(name, data, changes, pin)[0]
+    return _composed(name, data, changes, pin=False)[0]
 
 
 def _composed(name: str | None, data: str | None, changes: dict[str, Any] | None, pin: bool) -> tuple[dict, list[str]]:
@@ -53,7 +49,8 @@ def _composed(name: str | None, data: str | None, changes: dict[str, Any] | None
     if pin:
         for missing in params.check(plain(document), _where(name), pinned=False).pins():
             if not missing.revision:
-                _set(document, missing.key, pins.newest(missing))
+                *outer, last = missing.key.split(".")
+                _section(document, outer)[last] = pins.newest(missing)
     settings = params.check(plain(document), _where(name))
     filled += _fill_defaults(document, settings)
     if data:
@@ -213,8 +210,15 @@ def write(
 ) -> list[str]:
     """Write a profile, or the present settings with changes, into params.yaml.
 
+    Args:
+        pin: look up the newest commit of every Hub id without one.
+
     Returns:
         The dotted keys that were filled in from the rest.
+
+    Raises:
+        ValueError: see `compose`.
+        ConnectionError: the Hub does not answer, or does not know an id.
     """
     document, filled = _composed(name, data, changes, pin)
     with appearing(path) as temporary, open(temporary, "w") as out:

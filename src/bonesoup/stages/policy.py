@@ -1,5 +1,8 @@
 """policy@GROUP: train the policies of a group in this process; each row is trained once."""
 
+from collections.abc import Callable
+from functools import partial
+
 from bonesoup.files import appearing, read_json
 from bonesoup.generation.soup import Policy
 from bonesoup.paths import POLICIES, ROWS
@@ -8,6 +11,7 @@ from bonesoup.training.conditional import train_together
 from bonesoup.training.from_soup import train_from_soup
 from bonesoup.training.prompted import train_reader
 from bonesoup.training.rows import train_rows
+from bonesoup.training.task import Collapse
 
 
 def run(settings: Settings, key: str) -> None:
@@ -15,18 +19,37 @@ def run(settings: Settings, key: str) -> None:
     rows, steps, starts = plan["slots"], plan["steps"], plan["starts"]
     alone = rows.keys() - starts.keys() - plan["reads"].keys() - {slot for group in plan["together"] for slot in group}
     with appearing(POLICIES / key) as folder:
+        trainings = []
         for count in dict.fromkeys(steps.values()):
             slots = {slot: row for slot, row in rows.items() if steps[slot] == count and slot in alone}
             if slots:
-                train_rows(_lasting(settings, count), key, slots, folder)
+                trainings.append(partial(train_rows, _lasting(settings, count), key, slots, folder))
         for group in plan["together"]:
             slots = {slot: rows[slot] for slot in group}
-            train_together(_lasting(settings, steps[group[0]]), key, slots, folder)
+            trainings.append(partial(train_together, _lasting(settings, steps[group[0]]), key, slots, folder))
         for slot, reads in plan["reads"].items():
-            train_reader(_lasting(settings, steps[slot]), key, slot, rows[slot], reads, folder)
+            training = _lasting(settings, steps[slot]), key, slot, rows[slot], reads, folder
+            trainings.append(partial(train_reader, *training))
+        _train_all(trainings)
         for slot, start in starts.items():
             policies = tuple(Policy(name, folder / name, tuple(rows[name])) for name in start)
             train_from_soup(_lasting(settings, steps[slot]), key, slot, rows[slot], policies, folder)
+
+
+def _train_all(trainings: list[Callable[[], None]]) -> None:
+    """Train one after another, whatever becomes of the others.
+
+    Raises:
+        Collapse: naming every policy that collapsed, once the others are trained.
+    """
+    collapsed = []
+    for train in trainings:
+        try:
+            train()
+        except Collapse as collapse:
+            collapsed.append(str(collapse))
+    if collapsed:
+        raise Collapse("\n".join(collapsed))
 
 
 def _lasting(settings: Settings, steps: int) -> Settings:

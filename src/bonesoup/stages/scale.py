@@ -41,7 +41,7 @@ def _chosen(settings: Settings, key: str, work: ExitStack) -> dict:
     model, scorer = SoupModel.load(soup, settings.device), load_scorer(settings)
     prompts = load_prompts("validation", wanted.samples)
 
-    def choose(name: str, points: list, weights: np.ndarray) -> tuple[float, dict]:
+    def choose(name: str, points: list) -> tuple[float, dict]:
         def front(scale: float):
             stretched = replace(soup, preferences=tuple(points), scale=(scale,) * n)
             print(f"scale@{key}: {name}: {scale:g}", flush=True)
@@ -49,19 +49,19 @@ def _chosen(settings: Settings, key: str, work: ExitStack) -> dict:
             rows = rows_of_run(settings, replace(model, soup=stretched), prompts, scorer, place)
             return front_of(rows, key, settings.objectives)
 
-        scale, table = choose_scale(front, weights, wanted.scales, wanted.kl, Statistics.of(settings))
+        scale, table = choose_scale(front, wanted.scales, wanted.kl, Statistics.of(settings))
         print(f"scale@{key}: {name}: {scale:g}" + " (none)" * (scale == 1), flush=True)
         return scale, {name: table}
 
     if not wanted.per_objective:
         chosen = np.linspace(0, len(soup.preferences) - 1, POINTS).round().astype(int)
         points = [soup.preferences[k] for k in dict.fromkeys(chosen.tolist())]
-        scale, table = choose("all preferences", points, np.array(points))
+        scale, table = choose("all preferences", points)
         return {"scale": [scale] * n, "extrapolation": table}
     scales, tables = [1.0] * n, {}
     for i, name in enumerate(settings.objectives):
         vertex = tuple(float(k == i) for k in range(n))
         if vertex in soup.preferences:
-            scales[i], table = choose(name, [vertex], np.array([vertex]))
+            scales[i], table = choose(name, [vertex])
             tables |= table
     return {"scale": scales, "extrapolation": tables}

@@ -28,26 +28,20 @@ class Mean:
         return 0 if self.half is None or abs(self.value) <= self.half else int(np.sign(self.value))
 
 
-def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> Mean:
-    """Average one value per seed, with its t interval; on paired differences this is the paired t interval.
-
-    Raises:
-        ValueError: no value.
-    """
-    if not len(values):
-        raise ValueError("the mean of no seed")
+def mean(values: Sequence[float]) -> Mean:
+    """Average one value per seed, with its t interval; on paired differences this is the paired t interval."""
     count, value = len(values), float(np.mean(values))
     if count == 1:
         return Mean(1, value, None, None)
     spread = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * spread / count**0.5
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)) * spread / count**0.5
     return Mean(count, value, half, value / spread if spread > 0 else None)
 
 
-def geometric(ratios: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float, float] | None:
+def geometric(ratios: Sequence[float]) -> tuple[float, float, float] | None:
     """Return the geometric mean and the t interval of the logarithms; None if a ratio is not positive."""
     if min(ratios) <= 0:
         return None
-    average = mean(np.log(ratios), confidence)
-    half = average.half if average.half is not None else 0.0
+    average = mean(np.log(ratios))
+    half = average.half or 0.0
     return tuple(float(np.exp(average.value + side * half)) for side in (0, -1, 1))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bonesoup.files import digest, file_digest
-from bonesoup.generation.sample import Messages, Response, log_probabilities
+from bonesoup.generation.sample import Messages, Response, log_probabilities_of
 from bonesoup.generation.soup import Policy, Soup, SoupModel, merge_adapters
 from bonesoup.paths import SFT
 from bonesoup.rewards.normalise import Normaliser
@@ -67,14 +67,11 @@ def drift(policy: SoupModel, preference: list[float], settings: Settings) -> Rew
 
     def scores(prompts: list[Messages], texts: list[str]) -> np.ndarray:
         responses = [_encoded(policy, text, limit) for text in texts]
-        log_probs = []
+        arguments = policy.model, policy.tokenizer, prompts, responses, temperature
         policy.at(preference)
-        for _ in range(2):
-            log_probs.append(
-                log_probabilities(policy.model, policy.tokenizer, prompts, responses, len(prompts), temperature)
-            )
-            policy.base_alone()
-        return (log_probs[1] - log_probs[0]).double().numpy()
+        soup = log_probabilities_of(*arguments)
+        policy.base_alone()
+        return (log_probabilities_of(*arguments) - soup).double().numpy()
 
     return Reward("drift", scores)
 

@@ -43,14 +43,12 @@ def train_policies(
     trainer = JointTrainer(task, wanted)
     trainer.train(last)
     for learner in trainer.learners:
-        results[learner.name] = learner.collapsed or adapter_folder(learner.scratch, until)
+        done = adapter_folder(learner.scratch, until)
+        results[learner.name] = learner.collapsed or done
         if not learner.collapsed:
             # Keep the checkpoint that a full run continues from.
-            learner.finish(
-                [results[learner.name]],
-                trainer.stack.config,
-                keep=learner.scratch == scratch[learner.name] and bool(until),
-            )
+            keep = bool(until) and learner.scratch == scratch[learner.name]
+            learner.finish([done], trainer.stack.config, keep)
     return results
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from bonesoup.files import read_json, write_json
+from bonesoup.training.task import Collapse
 
 # Ends with this process, like everything that trains.
 BOUND = (
@@ -22,6 +23,7 @@ def launch(file: str, name: str, row: list[float], scratch: Path, until: int | N
 
     Raises:
         ValueError: there is no such file.
+        Collapse: the policy collapsed.
         RuntimeError: a process failed; quotes its output.
     """
     if not Path(file).is_file():
@@ -32,19 +34,18 @@ def launch(file: str, name: str, row: list[float], scratch: Path, until: int | N
     with open(scratch / LOG, "w") as log:
         status = subprocess.run(command, stderr=log, check=False).returncode
     answer = read_json(scratch / ANSWER) if (scratch / ANSWER).is_file() else {}
+    if answer.get("collapsed"):
+        raise Collapse(answer["error"])
     if status or "adapter" not in answer:
-        reason = answer.get("error", f"the last lines of {scratch / LOG}:\n" + _tail(scratch / LOG))
+        tail = "\n".join((scratch / LOG).read_text(errors="replace").splitlines()[-20:])
+        reason = answer.get("error", f"the last lines of {scratch / LOG}:\n{tail}")
         raise RuntimeError(f"{name}: a process that accelerate launched failed: {reason}")
     return Path(answer["adapter"])
 
 
-def _tail(path: Path, lines: int = 20) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-
-
 def main(job: dict) -> None:
-    """Train in one process. The main process writes the adapter's folder to launched.json, the first that fails its
-    error.
+    """Train in one process. The main process writes the adapter's folder to launched.json; the first process that
+    fails writes its error there.
     """
     import torch
     from accelerate import PartialState
@@ -65,7 +66,8 @@ def main(job: dict) -> None:
         adapter = train_policy(task(settings), job["name"], job["row"], scratch, job["until"])
     except Exception as error:
         if not (scratch / ANSWER).exists():
-            write_json(scratch / ANSWER, {"error": str(error) or type(error).__name__})
+            reason = {"error": str(error) or type(error).__name__, "collapsed": isinstance(error, Collapse)}
+            write_json(scratch / ANSWER, reason)
         raise
     if state.is_main_process:
         write_json(scratch / ANSWER, {"adapter": str(adapter)})

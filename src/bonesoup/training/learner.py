@@ -102,7 +102,7 @@ class Learner:
         return self.scratch / f"checkpoint-{step}.pt"
 
     def _forget(self, but: Path | None = None) -> None:
-        """Remove the checkpoints."""
+        """Remove all checkpoints, or all but one."""
         for old in self.scratch.glob("checkpoint-*.pt"):
             if old != but:
                 old.unlink()
@@ -132,9 +132,7 @@ def schedule(step: int, warmup: int, steps: int) -> float:
 
     Source: Transformers' linear schedule with warm-up.
     """
-    if step < warmup:
-        return step / max(1, warmup)
-    return max(0.0, (steps - step) / max(1, steps - warmup))
+    return step / warmup if step < warmup else (steps - step) / (steps - warmup)
 
 
 def newest_step(scratch: Path, until: float = float("inf")) -> int:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import linear
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
+
+from bonesoup.generation.sample import padded, positions
 
 # Elements of the logits in memory at a time: 32 MB in float32; three such tensors are alive at once.
 CHUNK = 2**23
@@ -39,23 +40,6 @@ class Batch:
         """Pad token ids; the responses of a prompt are consecutive."""
         ids, mask = padded(prompts, pad, device, left=True)
         return cls(ids, mask, *padded(responses, pad, device))
-
-
-def padded(
-    rows: list[list[int]], pad: int, device: torch.device, left: bool = False
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return ids and mask, both int64 [row, longest]."""
-    ids = [torch.tensor(row, dtype=torch.int64) for row in rows]
-    ids, mask = (
-        pad_sequence(each, batch_first=True, padding_value=fill, padding_side="left" if left else "right")
-        for each, fill in ((ids, pad), ([torch.ones_like(row) for row in ids], 0))
-    )
-    return ids.to(device), mask.to(device)
-
-
-def positions(mask: torch.Tensor) -> torch.Tensor:
-    """Count the positions of a mask [row, token] as `generate` does: padding on the left does not shift a row."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch, shared: bool) -> torch.Tensor:

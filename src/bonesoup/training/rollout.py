@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import linear
 
 from bonesoup.files import digest
-from bonesoup.training.log_probs import padded, positions
+from bonesoup.generation.sample import padded, positions
 from bonesoup.training.stack import AdapterStack, Mixture
 
 

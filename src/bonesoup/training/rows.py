@@ -101,9 +101,12 @@ def _train(
     if not by_trl(settings):
         return train_policies(common, rows, places, until)
     ((slot, row),) = rows.items()
-    if file := settings.hardware.accelerate:
-        return {slot: launch(file, slot, row, places[slot], until, settings.rl.steps)}
-    return {slot: rloo.train_policy(common, slot, row, places[slot], until)}
+    try:
+        if file := settings.hardware.accelerate:
+            return {slot: launch(file, slot, row, places[slot], until, settings.rl.steps)}
+        return {slot: rloo.train_policy(common, slot, row, places[slot], until)}
+    except Collapse as collapse:
+        return {slot: collapse}
 
 
 def _take(held: ExitStack, fingerprints: Iterable[str]) -> dict[str, Path]:

@@ -4,8 +4,7 @@ A step: one generation for all policies; per policy the rewards, log pi and log 
 leave-one-out advantage of row . rewards - kl * log(pi / pi_sft); one backward pass; clipping and AdamW. A policy's
 `Goal` says which row each prompt has, what the policy reads there, and which adapters answer.
 
-The objective is the paper's: maximise sum_i row_i r_i(x, y) - kl * log(pi(y|x) / pi_sft(y|x)), without division by a
-group's standard deviation, which would undo the scale of the row (Ahmadian et al., 2024, arXiv 2402.14740).
+The objective is that of `rloo` (Ahmadian et al., 2024, arXiv 2402.14740).
 
 On the CPU an adapter is the same bit for bit whichever policies train next to it, since no matrix product mixes rows of
 two policies, and whether or not training was interrupted.

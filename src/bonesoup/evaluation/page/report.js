@@ -258,8 +258,8 @@ function training() {
   if (!box) return;
   const all = data.training.flatMap((t) => t.rows), keys = Object.keys(all[0]).filter((key) => key.startsWith("reward/"));
   const judges = keys.map((key) => key.replace("reward/", "judge/")).filter((key) => key in all[0]);
-  const tone = (name) => (name === "kl" ? "var(--ink)" : `var(--o${keys.indexOf(name.replace("judge/", "reward/"))})`);
-  document.getElementById("objectives-legend").replaceChildren(...keys.map((key, i) => node("li", {}, node("i", { style: `color:var(--o${i})` }), key.slice(7))), node("li", {}, node("i", { style: "color:var(--ink)" }), "KL (lower panel)"));
+  const tone = (name) => (name === "kl" ? "var(--ink)" : `var(--o${keys.indexOf(name.replace("judge/", "reward/")) % 4})`);
+  document.getElementById("objectives-legend").replaceChildren(...keys.map((key, i) => node("li", {}, node("i", { style: `color:var(--o${i % 4})` }), key.slice(7))), node("li", {}, node("i", { style: "color:var(--ink)" }), "KL (lower panel)"));
   const span = (names) => padded(all.flatMap((row) => names.map((name) => row[name])), 0.05);
   const steps = [Math.min(...all.map((r) => r.step)), Math.max(...all.map((r) => r.step), 2)];
   box.replaceChildren(...data.training.map((t) => node("figure", { class: "chart" }, node("figcaption", {}, t.slot), node("div", { class: "plot" }), node("div", { class: "plot" }))));
