@@ -27,16 +27,16 @@ def appearing(path: Path) -> Iterator[Path]:
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         writer = leftover.name.split(".")[-2]
         if writer.isdigit() and not psutil.pid_exists(int(writer)):
-            _remove(leftover)
+            remove(leftover)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    _remove(temporary)
+    remove(temporary)
     try:
         yield temporary
     except BaseException:
-        _remove(temporary)
+        remove(temporary)
         raise
     if path.is_dir():
-        _remove(path)
+        remove(path)
     os.replace(temporary, path)
 
 
@@ -53,11 +53,18 @@ def work_folder(root: Path, purpose: str = "work") -> Iterator[Path]:
         yield Path(folder)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def bytes_of(path: Path) -> int:
+    """Count the bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def read_json(path: Path) -> Any:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from bonesoup.chat import words_tokenizer
 from bonesoup.cli.main import app as commands
 from bonesoup.generation import soup_file
-from bonesoup.serving import replies
+from bonesoup.serving import replies, responses
 from bonesoup.serving.app import application
 from bonesoup.serving.engine import Limits
 from bonesoup.serving.live import Bounds
@@ -187,7 +187,9 @@ def test_other_routes_take_weights_too(ask, folder):
     said = ask("/v1/chat/completions", chat | weights).json()["choices"][0]["message"]["content"]
     assert ask("/v1/chat/completions", chat).json()["choices"][0]["message"]["content"] != said
     replied = {"model": "plain", "input": "word5", "temperature": 0, "max_output_tokens": 8} | weights
-    assert ask("/v1/responses", replied).json()["output"][0]["content"][0]["text"] == said
+    replied = ask("/v1/responses", replied).json()
+    assert replied["output"][0]["content"][0]["text"] == said
+    responses.Response.model_validate(replied, strict=True)
     streamed = ask("/v1/chat/completions", chat | weights | {"stream": True}).text
     pieces = [json.loads(line[6:]) for line in streamed.splitlines() if line.startswith("data: {")]
     assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces) == said

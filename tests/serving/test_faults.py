@@ -91,6 +91,24 @@ def test_a_hostile_body_gets_a_clear_answer_in_openais_form(server, content, sta
     assert ask(server.url).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/score", {"prompt": "\ud800", "answers": ["bake"]}),
+        ("/v1/score", {"prompt": "bake", "answers": ["\ud800"]}),
+        ("/v1/soup/rewards", {"messages": CHAT["messages"], "answers": ["\ud800"]}),
+        ("/v1/completions", {"prompt": "\ud800"}),
+        ("/tokenize", {"prompt": "\ud800"}),
+    ],
+)
+def test_half_of_a_surrogate_pair_is_refused_wherever_a_text_goes(server, path, body):
+    content = json.dumps({"model": CHAT["model"]} | body).encode()
+    answer = httpx.post(server.url + path, content=content, headers={"Content-Type": "application/json"}, timeout=30)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"].startswith(("prompt", "answers"))
+
+
 def test_a_body_without_a_length_is_bounded_too(server):
     def endless():
         for _ in range(200):

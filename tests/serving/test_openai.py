@@ -235,6 +235,9 @@ def test_which_preference_would_have_said_this(server, soup):
         expected = log_probabilities(soup.model, soup.tokenizer, [PROMPT], [Response(text, ids, True)], 1)
         assert point["logprob"] == pytest.approx(float(expected[0]), abs=1e-3)
         assert point["tokens"] == len(point["logprobs"]) == len(ids)
+    prompt = len(soup.tokenizer.apply_chat_template(PROMPT, add_generation_prompt=True, return_dict=False))
+    total = prompt + sum(point["tokens"] for point in answer["data"] if point["preference"]["helpful"] == 1)
+    assert answer["usage"] == {"prompt_tokens": total, "completion_tokens": 0, "total_tokens": total}
     for text, best in enumerate(answer["likeliest"]):
         assert answer["data"][best]["logprob"] == max(p["logprob"] for p in answer["data"] if p["answer"] == text)
 

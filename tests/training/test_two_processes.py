@@ -178,9 +178,9 @@ def test_trained_metrics_lie_within_the_spread_of_seeds(project):
     """Each process rolls out with a seed of its own, so the run is another draw, not the same numbers."""
 
     def learned(file, seed: int) -> float:
-        policy.run(settings(file, seed, steps=30, checkpoint_every=30, learning_rate=0.01, kl=0.02), "pair")
-        steps = read_jsonl(POLICIES / "pair/specialist-1/steps.jsonl")
-        return float(np.mean([step["reward/helpful"] for step in steps[-5:]]) - steps[0]["reward/helpful"])
+        policy.run(settings(file, seed, steps=60, checkpoint_every=60, learning_rate=0.01, kl=0.02), "pair")
+        rewards = [step["reward/helpful"] for step in read_jsonl(POLICIES / "pair/specialist-1/steps.jsonl")]
+        return float(np.mean(rewards[-20:]) - np.mean(rewards[:10]))
 
     alone = [learned(None, seed) for seed in range(5)]
     together = learned(CPU_TWO, 5)

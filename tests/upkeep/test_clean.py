@@ -8,13 +8,14 @@ import mlflow
 import pytest
 from miniature import make_soups
 
+from bonesoup.files import bytes_of
 from bonesoup.promotion import champion
 from bonesoup.registry.register import register_all
 from bonesoup.registry.store import tracking_uri
 from bonesoup.registry.versions import PREVIOUS, reference, versions
 from bonesoup.settings import params
 from bonesoup.settings.schema import Register
-from bonesoup.upkeep import clean, leftovers, retention, verify
+from bonesoup.upkeep import clean, retention, verify
 from bonesoup.workspace import dvc_lock, objects
 
 pytestmark = pytest.mark.slow
@@ -47,7 +48,7 @@ def test_after_any_clean_aliases_and_rollback_targets_verify_and_the_disk_does_n
         needed = dvc_lock.named(lineage_lock(reference(now)))
         data = next(iter(needed - {out.name for out in dvc_lock.outs(lineage_lock(reference(now)))}))
         assert objects.object_path(objects.cache(house.root), data).is_file(), "a rebuild finds its data"
-        sizes.append(sum(leftovers.bytes_of(house.root / part) for part in (".dvc/cache", "var/mlartifacts")))
+        sizes.append(sum(bytes_of(house.root / part) for part in (".dvc/cache", "var/mlartifacts")))
     # 3 is champion once more, and 1 was before it.
     assert [version for version in house.soups if version not in ("5", "6")] == ["1", "3"]
     assert sizes[-1] < 4.2 * sizes[0], "four versions at most, of six"

@@ -50,7 +50,10 @@ def test_other_work_goes_once_nobody_will_take_it_up(tmp_path, kind):
         file = tmp_path / "scratch" / kind / name / "part-00000.json"
         write_json(file, {})
         then = time.time() - days * 86400
-        for path in (file, file.parent):
+        # What a deletion a week ago was locked with is no work.
+        lock = file.parent.with_suffix(".lock")
+        lock.touch()
+        for path in (file, file.parent, lock):
             os.utime(path, (then, then))
     assert leftovers.stale_scratch(tmp_path, set()) == [tmp_path / "scratch" / kind / "old"]
 

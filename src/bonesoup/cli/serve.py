@@ -8,6 +8,7 @@ import typer
 
 from bonesoup.cli import options
 from bonesoup.cli.terminal import console
+from bonesoup.files import bytes_of
 from bonesoup.settings import params
 
 commands = typer.Typer()
@@ -131,7 +132,7 @@ def demo_pack(
 
     settings = params.load()
     facts = pack(from_project(Path(".")), settings.model, out or FOLDER)
-    size = sum(path.stat().st_size for path in (out or FOLDER).rglob("*") if path.is_file())
+    size = bytes_of(out or FOLDER)
     console.print(f"{out or FOLDER}: {len(facts['files'])} files, {size / 1e6:.1f} MB, on {facts['model']['source']}")
 
 

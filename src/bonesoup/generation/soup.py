@@ -156,12 +156,15 @@ class SoupModel:
         """Load base, tokenizer and adapters once.
 
         Args:
+            device: "auto" is the GPU if there is one.
             dtype: "auto" keeps the checkpoint's.
             beside: other soups on the same base, such as the Rewarded Soup that this one is compared with.
 
         Raises:
             ValueError: the base or an adapter is not there as safetensors or does not fit, or the bases differ.
         """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         # The libraries would look up a missing folder on the Hub, or read a pickle.
         if not soup.base.is_dir():
             raise ValueError(f"soup {soup.method}: its base {soup.base} does not exist")

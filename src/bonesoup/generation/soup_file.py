@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraint
 
 from bonesoup.generation.soup import Soup
 from bonesoup.method.preferences import adapter_faults, preference_faults
-from bonesoup.settings.params import faults_of, parse_yaml
+from bonesoup.settings.params import faults_of, parse_yaml, refusal
 from bonesoup.weights.checkpoint import read_config
 
 # Excludes the characters that separate names in `NAME@calm:1.4+bold:-0.4`.
@@ -78,18 +78,13 @@ def check(raw: dict[str, Any], where: str, root: Path = Path(".")) -> SoupFile:
     try:
         soup = SoupFile.model_validate(raw)
     except ValidationError as error:
-        raise _refused(where, faults_of(error, raw)) from None
+        raise refusal(where, faults_of(error, raw)) from None
     paths = {"base": root / soup.base, "adapters": {name: root / path for name, path in soup.adapters.items()}}
     soup = soup.model_copy(update=paths)
     if faults := _faults(soup):
-        raise _refused(where, faults)
+        raise refusal(where, faults)
     read_config(soup.base)
     return soup
-
-
-def _refused(where: str, faults: list[str]) -> ValueError:
-    listing = "\n".join(f"  - {fault}" for fault in faults)
-    return ValueError(f"{where} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listing}")
 
 
 def _faults(soup: SoupFile) -> list[str]:

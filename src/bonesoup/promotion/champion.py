@@ -24,7 +24,7 @@ from bonesoup.registry.versions import (
     DEMOTED,
     PREVIOUS,
     aliased,
-    merged_models,
+    models,
     reference,
     soup_name,
     versions,
@@ -265,7 +265,7 @@ def align_merged(store: Store, prefix: str, champion: ModelVersion | None) -> tu
             "come from its run",
         )
     why = f"it comes from another run than {reference(champion)}" if champion else "no soup is"
-    for model in merged_models(store, prefix):
+    for model in (each.name for each in models(store, prefix) if each.tags["kind"] == "merged"):
         have = versions(client, model)
         same_run = [version for version in have if pipeline and version.tags.get("pipeline") == pipeline]
         holder = next((version for version in have if CHAMPION in version.aliases), None)

@@ -13,7 +13,7 @@ from bonesoup.evaluation.statistics import Estimate
 from bonesoup.method.methods import SFT
 from bonesoup.promotion.scoring import Scored, evaluate_fronts
 from bonesoup.registry.yardstick import Yardstick
-from bonesoup.settings.params import faults_of, parse_yaml
+from bonesoup.settings.params import faults_of, parse_yaml, refusal
 from bonesoup.settings.schema import Section
 
 RULE = Path("mlflow/promotion.yaml")
@@ -66,9 +66,7 @@ def load(path: Path) -> Rule:
     try:
         return Rule.model_validate(raw)
     except ValidationError as error:
-        faults = faults_of(error, raw)
-    listing = "\n".join(f"  - {fault}" for fault in faults)
-    raise ValueError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listing}")
+        raise refusal(str(path), faults_of(error, raw)) from None
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,8 @@ def score(
     """
     for version in versions:
         check_objectives(version, yardstick)
-        if record and _unscored(version, yardstick.digest):
+        # Without a Rewarded Soup, a soup is complete without its scores.
+        if record and version.tags["method"] not in scores.scored(version, yardstick.digest):
             runs.check_writable(store, version)
     return [_score(store, version, yardstick, machine, echo, record, source) for version in versions]
 
@@ -157,12 +158,7 @@ def check_objectives(version: ModelVersion, yardstick: Yardstick) -> None:
 
 def _wanted(version: ModelVersion) -> list[str]:
     method = version.tags["method"]
-    return [method, *BESIDE] if version.tags["kind"] == "soup" else [method]
-
-
-def _unscored(version: ModelVersion, digest: str) -> list[str]:
-    # Without a Rewarded Soup, a soup is complete without its scores.
-    return [] if (done := scores.scored(version, digest)) and version.tags["method"] in done else _wanted(version)
+    return list(dict.fromkeys([method, *BESIDE])) if version.tags["kind"] == "soup" else [method]
 
 
 def _score(
@@ -175,16 +171,16 @@ def _score(
     source: str | None,
 ) -> Scored:
     digest, method = yardstick.digest, version.tags["method"]
-    known = [name for name in _wanted(version) if name in scores.scored(version, digest)]
-    files = {name: scores.samples(version, digest, name, machine.work) for name in known}
+    wanted, done = _wanted(version), scores.scored(version, digest)
+    files = {name: scores.samples(version, digest, name, machine.work) for name in wanted if name in done}
     new = []
-    if len(known) < len(_wanted(version)):
+    if len(files) < len(wanted):
         # Imported here: torch takes seconds, and most calls have nothing left to score.
         from bonesoup.promotion import sampling
 
         recipes = sampling.read_recipes(version, machine.work)
-        for name in _wanted(version):
-            if name in known or name not in recipes:
+        for name in wanted:
+            if name in files or name not in recipes:
                 continue
             echo(f"{reference(version)}: scoring {name} on {len(yardstick.prompts)} prompts (yardstick {digest})")
             files[name] = machine.work / f"{version.name}-{version.version}-{name}.parquet"

@@ -60,8 +60,8 @@ def publish(
 ) -> ModelVersion:
     """Send a base unless the registry has it; return its version.
 
-    A damaged copy is sent again, see `_whole`. A version is created after its files, so an
-    upload that was cut short is no version yet and is done again, in its run.
+    A damaged copy is sent again, see `_whole`. A version is created after its files, so an upload that was cut short is
+    no version yet and is done again, in its run.
 
     Args:
         digest: SHA-256 of `folder`.

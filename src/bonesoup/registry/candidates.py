@@ -12,14 +12,12 @@ from bonesoup.evaluation.chosen import chosen_method
 from bonesoup.evaluation.samples import read_front
 from bonesoup.evaluation.statistics import Statistics, resampled_means
 from bonesoup.files import digest, file_digest, read_json
-from bonesoup.generation.soup import Soup
+from bonesoup.generation.soup import Soup, mixed
 from bonesoup.method.methods import AUTO, BASELINE
 from bonesoup.paths import CHOICE, FRONTS, SOUPS
 from bonesoup.registry.scores import BESIDE, Evidence, key_of, report_evidence
 from bonesoup.registry.versions import soup_name
 from bonesoup.settings.schema import Register
-from bonesoup.weights.adapter_files import load
-from bonesoup.weights.adapters import concatenate
 from bonesoup.weights.fold import fold
 
 CHECKPOINT = "checkpoint"
@@ -132,8 +130,7 @@ def _recipe(root: Path, method: str) -> tuple[dict, Soup]:
 def merge(root: Path, method: str, coefficients: dict[str, float], out: Path) -> None:
     """Fold a method's soup at these coefficients into plain weights in `out`."""
     soup = Soup.read(root / SOUPS / f"{method}.json", root)
-    parts = [(load(policy.path), coefficients[policy.slot]) for policy in soup.policies]
-    fold(soup.base, concatenate(parts), out)
+    fold(soup.base, mixed(soup, [coefficients[policy.slot] for policy in soup.policies]), out)
 
 
 def _evidence_at(root: Path, method: str, settings: dict) -> Callable[[Any], Evidence]:

@@ -12,7 +12,7 @@ from typing import Any
 from mlflow.entities import Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from bonesoup.files import digest, file_digest, read_json, read_jsonl
+from bonesoup.files import bytes_of, digest, file_digest, read_json, read_jsonl
 from bonesoup.paths import REGISTERED, REPORT
 from bonesoup.registry import runs
 from bonesoup.registry.lineage import Code
@@ -116,7 +116,8 @@ def _run(
     records = [path for out in outs for path in _records(stage, out)]
     for path in records:
         numbers = (flat_numbers(read_json(path)) if path.suffix == ".json" else {}) | numbers
-    artifacts = [path for path in [*records, *(out for out in outs if out.name == REPORT.name)] if _small(path)]
+    candidates = [*records, *(out for out in outs if out.name == REPORT.name)]
+    artifacts = [path for path in candidates if bytes_of(path) <= ARTIFACT_LIMIT]
     return StageRun(stage, key, params, numbers, steps, artifacts, digest(stage, key, params, made, numbers))
 
 
@@ -131,11 +132,6 @@ def _records(stage: str, out: Path) -> list[Path]:
     if all(path.suffix == ".json" for path in files):
         return files
     return [path for path in files if path.name in (f"{stage}.json", "summary.json", "samples.parquet")]
-
-
-def _small(path: Path) -> bool:
-    files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
-    return sum(file.stat().st_size for file in files) <= ARTIFACT_LIMIT
 
 
 def flat_numbers(value: Any) -> dict[str, float]:

@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 
 import mlflow
-import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
@@ -54,16 +53,13 @@ class Answers:
                 (`default` is the only one), `temperature`, `max_new_tokens`, `batch` (rows at once),
                 `device` ("auto", "cpu", "cuda").
         """
-        device = settings["device"]
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         soup = Soup.read(file, root=file.parent)
         measured = file.parents[1] / "lineage" / MEASURED.name
         self.front = read_json(measured) if measured.is_file() else None
         self.objectives = list(soup.objectives)
         with TemporaryDirectory(prefix="bonesoup-") as work:
             base = fetched(file.parents[1], Path(work))
-            self.soup = SoupModel.load(replace(soup, base=base) if base else soup, device)
+            self.soup = SoupModel.load(replace(soup, base=base) if base else soup, settings["device"])
         self.settings = settings
         self.lock = Lock()
 

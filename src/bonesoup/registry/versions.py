@@ -145,8 +145,3 @@ def models(store: Store, prefix: str) -> list[RegisteredModel]:
         and (not model.name.startswith(others) or runs(model.name) & runs(soup_name(prefix)))
     ]
     return sorted(members, key=lambda model: model.name)
-
-
-def merged_models(store: Store, prefix: str) -> list[str]:
-    """List the names of a project's merged models."""
-    return [model.name for model in models(store, prefix) if model.tags["kind"] == "merged"]

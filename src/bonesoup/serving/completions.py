@@ -51,7 +51,8 @@ async def stream(job: Job) -> AsyncIterator[str]:
                 yield event(_chunk(job, index, {"content": item.piece}, logprobs))
             if item.reason:
                 yield event(_chunk(job, index, {}, reason=item.reason))
-        if job.body.wants_usage:
+        options = job.body.stream_options
+        if options and options.include_usage:
             yield event(job.head | {"object": _kind(job), "choices": [], "usage": job.usage(count)})
         yield "data: [DONE]\n\n"
     except ApiError as error:
@@ -87,7 +88,8 @@ def _complete(job: Job, index: int, given: list[Likelihood], taken: list[Step]) 
 
 def _choice(job: Job, index: int, content: dict, logprobs: dict | None, reason: str | None) -> dict:
     choice = {"index": index, **content, "logprobs": logprobs, "finish_reason": reason}
-    return choice | job.rows[index].choice.steered if job.steered_choices else choice
+    # With several preferences, each choice names its own.
+    return choice if job.body.preferences is None else choice | job.rows[index].choice.steered
 
 
 def _logprobs(job: Job, likely: Sequence[Likelihood | None], first: int | None = None) -> dict | None:

@@ -18,7 +18,7 @@ class Hook:
 
     Attributes:
         secret: the secret that events are signed with.
-        look: has the registry checked soon, and does not wait for that.
+        look: wakes the check of the registry, and returns at once.
     """
 
     secret: str

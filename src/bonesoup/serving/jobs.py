@@ -60,11 +60,6 @@ class Job:
         """Return True if answers begin with their prompt."""
         return not self.chat and bool(self.body.echo)
 
-    @property
-    def steered_choices(self) -> bool:
-        """Return True if each choice names its preference, because the request has several."""
-        return self.body.preferences is not None
-
     def usage(self, completion: int) -> dict[str, int]:
         """Count the tokens of the request, of which the answers have `completion`."""
         total = self.prompt_tokens + completion

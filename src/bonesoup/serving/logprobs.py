@@ -1,6 +1,7 @@
 """Log-probabilities of tokens in the forms of OpenAI's two APIs."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from transformers import PreTrainedTokenizerBase
 
@@ -18,7 +19,7 @@ def chat_logprobs(tokenizer: PreTrainedTokenizerBase, likely: Sequence[Likelihoo
     return {"content": content, "refusal": None}
 
 
-def text_logprobs(tokenizer: PreTrainedTokenizerBase, likely: Sequence[Likelihood], first: int | None = None) -> dict:
+def text_logprobs(tokenizer: PreTrainedTokenizerBase, likely: Sequence[Likelihood], first: int | None) -> dict:
     """Write log-probabilities as /v1/completions does.
 
     Args:
@@ -32,7 +33,5 @@ def text_logprobs(tokenizer: PreTrainedTokenizerBase, likely: Sequence[Likelihoo
     ]
     if first is not None:
         tokens, logprobs, top = [token_text(tokenizer, first), *tokens], [None, *logprobs], [None, *top]
-    offsets = [0]
-    for token in tokens[:-1]:
-        offsets.append(offsets[-1] + len(token))
-    return {"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": top, "text_offset": offsets[: len(tokens)]}
+    offsets = list(accumulate(map(len, tokens[:-1]), initial=0))
+    return {"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": top, "text_offset": offsets}

@@ -2,7 +2,16 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from bonesoup.serving.strict import Nested, Strict, one_of, refused, whole_characters
@@ -24,6 +33,7 @@ Adapters = Annotated[
     dict[str, FiniteFloat] | None,
     one_of('adapters must be a mapping of adapters to finite weights, such as {"calm": 1.4, "bold": -0.4}'),
 ]
+Text = Annotated[str, AfterValidator(whole_characters)]
 Token = Annotated[int, Field(ge=0, lt=2**31)]
 Tokens = Annotated[list[Token], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -98,11 +108,6 @@ class Sampling(Steered):
     def limit_field(self) -> str:
         """Return the name of the field that `limit` came from."""
         return "max_tokens"
-
-    @property
-    def wants_usage(self) -> bool:
-        """Return True if a stream ends with the number of tokens."""
-        return bool(self.stream_options and self.stream_options.include_usage)
 
 
 class Part(BaseModel):
@@ -268,7 +273,7 @@ class ScoreBody(Steered):
     """POST /v1/score: how likely given answers are at given preferences."""
 
     messages: Messages | None = None
-    prompt: Annotated[str | Tokens | None, one_of("prompt must be text or token ids")] = None
+    prompt: Annotated[Text | Tokens | None, one_of("prompt must be text or token ids")] = None
     answers: Annotated[list[Annotated[str, StringConstraints(min_length=1)]], Field(min_length=1, max_length=64)]
     end: bool | None = Field(None, description="count the end token too; by default after messages, not after a prompt")
     logprobs: bool | None = Field(None, description="give each token's log-probability too")
@@ -277,8 +282,6 @@ class ScoreBody(Steered):
     def _one_context(self):
         if (self.messages is None) == (self.prompt is None):
             raise refused("messages", "messages or prompt: give one of them")
-        for answer in self.answers:
-            whole_characters(answer)
         return self
 
 
@@ -287,27 +290,20 @@ class RewardsBody(Strict):
 
     model: str | None = None
     messages: Messages
-    answers: Annotated[list[str], Field(min_length=1, max_length=128)]
-
-    @field_validator("answers")
-    @classmethod
-    def _text(cls, answers):
-        return [whole_characters(answer) for answer in answers]
+    answers: Annotated[list[Text], Field(min_length=1, max_length=128)]
 
 
 class TokenizeBody(Strict):
     """POST /tokenize."""
 
     model: str | None = None
-    prompt: str | None = None
+    prompt: Text | None = None
     messages: Messages | None = None
 
     @model_validator(mode="after")
     def _one_text(self):
         if (self.messages is None) == (self.prompt is None):
             raise refused("prompt", "prompt or messages: give one of them")
-        if self.prompt is not None:
-            whole_characters(self.prompt)
         return self
 
 

@@ -113,7 +113,7 @@ class TextCompletion(Completed):
     choices: list[TextChoice]
 
 
-class Model(BaseModel):
+class Model(Steered):
     """A model as /v1/models lists it.
 
     `context_length` counts prompt and answer together; `system_messages` says whether the template knows them, they
@@ -129,7 +129,6 @@ class Model(BaseModel):
     objectives: list[str]
     preferences: list[str]
     adapters: list[str]
-    preference: Weights | None = None
     coefficients: Weights
     context_length: int | None
     max_model_len: int | None
@@ -145,14 +144,12 @@ class Models(BaseModel):
     data: list[Model]
 
 
-class Scored(BaseModel):
+class Scored(Steered):
     """One answer at one preference."""
 
     index: int
     answer: int
-    preference: Weights | None = None
     coefficients: Weights
-    outcome: Outcome | None = None
     logprob: float
     tokens: int
     logprobs: list[LikelyToken] | None

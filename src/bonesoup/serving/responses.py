@@ -10,7 +10,7 @@ from bonesoup.serving.completions import event
 from bonesoup.serving.errors import ApiError
 from bonesoup.serving.jobs import Job, follow
 from bonesoup.serving.protocol import Adapters, ChatBody, Count, Preference, Seed, Temperature, TopK, TopP, Turn
-from bonesoup.serving.replies import Outcome, Weights
+from bonesoup.serving.replies import Steered, Weights
 from bonesoup.serving.strict import Strict, one_of, refused
 
 
@@ -100,7 +100,7 @@ class OutputMessage(BaseModel):
     content: list[OutputText]
 
 
-class Response(BaseModel):
+class Response(Steered):
     """The answer to /v1/responses."""
 
     id: str
@@ -110,9 +110,7 @@ class Response(BaseModel):
     status: Literal["completed", "incomplete", "in_progress"]
     output: list[OutputMessage]
     usage: dict | None
-    preference: Weights
     coefficients: Weights
-    outcome: Outcome | None = None
     note: str | None = None
 
 

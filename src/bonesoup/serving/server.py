@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bonesoup.chat import with_template
 from bonesoup.files import work_folder
@@ -77,11 +76,8 @@ def check(options: Options) -> None:
 
 def start(source: Source, options: Options, metrics: Metrics) -> Live:
     """Load a source's model and start its engine, warm."""
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     main, *others = source.soups.values()
-    policy = SoupModel.load(main, device, beside=others)
+    policy = SoupModel.load(main, options.device, beside=others)
     # The pipeline's tokenizers are already complete.
     with_template(policy.tokenizer)
     # The first forward pass of a process is slow, and a model that cannot be batched fails here, not in a request.

@@ -140,7 +140,7 @@ async def score(body: ScoreBody, http: HttpRequest, preference: Preference = Non
         for index, (likely, _) in enumerate(scores)
     ]
     groups = [data[i : i + len(choices)] for i in range(0, len(data), len(choices))]
-    prompt, scored = len(texts[0][0]), sum(len(ids) - begin for ids, begin in texts)
+    prompt, scored = texts[0][1], sum(len(ids) - begin for ids, begin in texts)
     return JSONResponse(
         {
             "object": "list",

@@ -65,9 +65,14 @@ def check(raw: Any, path: str = "params", pinned: bool = True) -> Settings:
         faults += [unpinned(pin) for pin in collected.pins if not pin.revision]
     faults += collected.faults
     if faults:
-        listing = "\n".join(f"  - {fault}" for fault in faults)
-        raise ValueError(f"{path} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listing}")
+        raise refusal(str(path), faults)
     return settings
+
+
+def refusal(where: str, faults: list[str]) -> ValueError:
+    """Make the error that lists the faults of a file."""
+    listing = "\n".join(f"  - {fault}" for fault in faults)
+    return ValueError(f"{where} has {len(faults)} fault{'s' * (len(faults) > 1)}:\n{listing}")
 
 
 def faults_of(error: ValidationError, raw: Any) -> list[str]:

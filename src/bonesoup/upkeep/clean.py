@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bonesoup.files import bytes_of, remove
 from bonesoup.locks import exclusive
 from bonesoup.registry.bases import sizes
 from bonesoup.registry.store import Store, connect, database_file, nothing_lost, shown, tracking_uri
@@ -53,8 +54,8 @@ class Plan:
             "versions and the models behind them": (max(len(going.versions), len(going.models)), models),
             "MLflow runs": (len(going.runs), runs),
             "objects of the DVC cache": (len(self.objects), sum(path.stat().st_size for path in self.objects)),
-            "folders in scratch/": (len(self.training), sum(map(leftovers.bytes_of, self.training))),
-            "leftovers in out/ and var/": (len(self.leftovers), sum(map(leftovers.bytes_of, self.leftovers))),
+            "folders in scratch/": (len(self.training), sum(map(bytes_of, self.training))),
+            "leftovers in out/ and var/": (len(self.leftovers), sum(map(bytes_of, self.leftovers))),
         }
 
 
@@ -134,7 +135,4 @@ def carry_out(root: Path, plan: Plan, echo: Callable[[str], None]) -> None:
         with contextlib.suppress(TimeoutError), exclusive(folder.with_suffix(".lock"), wait=0):
             shutil.rmtree(folder)
     for path in plan.leftovers:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)

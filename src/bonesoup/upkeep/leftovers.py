@@ -46,12 +46,11 @@ def used_fingerprints(roots: list[Path]) -> set[str]:
 def stale_scratch(root: Path, used: set[str]) -> list[Path]:
     """List folders in scratch/ of which nothing is in out/ and which nobody trains in or will resume."""
     oldest = time.time() - RESUMABLE_DAYS * 86400
-    others = [folder for parent in OTHERS for folder in (root / parent).glob("*") if newest(folder) < oldest]
+    others = [folder for parent in OTHERS for folder in (root / parent).glob("*/") if newest(folder) < oldest]
     return sorted(others) + sorted(
         folder
-        for folder in (root / TRAINED).glob("*")
-        if folder.is_dir()
-        and folder.name not in used
+        for folder in (root / TRAINED).glob("*/")
+        if folder.name not in used
         and not holder(folder.with_suffix(".lock"))
         and ((folder / "adapter").is_dir() or (folder / "ric").is_dir() or newest(folder) < oldest)
     )
@@ -65,9 +64,3 @@ def newest(folder: Path) -> float:
         with contextlib.suppress(FileNotFoundError):
             times.append(path.lstat().st_mtime)
     return max(times, default=time.time())
-
-
-def bytes_of(path: Path) -> int:
-    """Count the bytes of a file, or of all files in a folder."""
-    files = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
-    return sum(file.stat().st_size for file in files)

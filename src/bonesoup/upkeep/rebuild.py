@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from bonesoup.files import file_digest, read_json
@@ -149,10 +150,7 @@ def bring_data(root: Path, origin: Origin, into: Path, echo: Callable[[str], Non
     document = yaml.load(origin.settings)
     for key, path in borrowed_paths(root, into).items():
         *outer, last = key.split(".")
-        section = document
-        for part in outer:
-            section = section[part]
-        section[last] = path
+        reduce(lambda section, part: section[part], outer, document)[last] = path
         echo(f"{key}: {path}, which is not part of the repository")
     with open(into / "params.yaml", "w") as file:
         yaml.dump(document, file)

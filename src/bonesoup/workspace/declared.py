@@ -1,7 +1,6 @@
 """Read dvc.yaml without DVC, which takes a second to import: stages, their keys, what they read and make."""
 
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+
+from bonesoup.files import remove
 
 # How a foreach stage writes the key it is expanded for.
 KEY = re.compile(r"\$\{(?:key|item)\}")
@@ -85,10 +86,7 @@ def tidy(root: Path) -> list[Path]:
     """Remove the leftovers and return their paths. DVC's cache keeps the results."""
     removed = leftovers(root)
     for path in removed:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
     return removed
 
 
