@@ -26,6 +26,7 @@ from bonesoup.evaluation.choices import mean_utilities
 from bonesoup.evaluation.front_rows import load_prompts, load_scorer, rows_of_run
 from bonesoup.evaluation.samples import Front, front_of
 from bonesoup.evaluation.statistics import Statistics
+from bonesoup.evaluation.tables import number, with_interval
 from bonesoup.generation.soup import Soup, SoupModel
 from bonesoup.paths import SOUPS
 from bonesoup.settings import params, profiles
@@ -78,8 +79,8 @@ def main() -> None:
     print(f"| {' | '.join(names)} | utility | against the first | KL, nats |\n|---|---|---|---|---:|---:|---:|")
     for values in sorted(fronts, key=lambda each: -utility[each][0]):
         gain, kl = statistics.estimate(utility[values] - first), float(np.mean(fronts[values].kl))
-        cells = [f"{value:g}" for value in values] + [f"{utility[values][0]:.3f}"]
-        print(f"| {' | '.join(cells)} | {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] | {kl:.1f} |")
+        cells = [f"{value:g}" for value in values] + [number("", utility[values][0])]
+        print(f"| {' | '.join(cells)} | {with_interval('', gain.plain(), signed=True)} | {kl:.1f} |")
 
 
 if __name__ == "__main__":
