@@ -18,7 +18,8 @@ def test_beta_retrains_the_backbones_only_and_going_back_trains_nothing(project)
     project.set(basis__beta=0.8)
     there = project.repro()
     assert there.status == 0, there.output
-    ran = ["seek", "basis", "policy@backbones", "diagnose", "soup", "scale@bone", "front@bone", "report", "register"]
+    ran = ["seek", "basis", "policy@backbones", "diagnose", "soup", "scale@bone", "choose", "front@bone", "report"]
+    ran.append("register")
     assert sorted(there.ran) == sorted(ran)
     assert there.restored == []
     changed = {name for name, content in project.files("out/policies").items() if content != before[name]}
@@ -56,7 +57,7 @@ def test_bootstrap_resamples_without_generating(project):
     project.set(evaluation__bootstrap=60)
     again = project.repro().ran
     # Those that choose by intervals look again, and find that there is nothing to choose.
-    choosing = {"seek", "diagnose", *(f"scale@{method}" for method in ("sft", "rewarded", "bone", "oracle"))}
+    choosing = {"seek", "diagnose", "choose", *(f"scale@{method}" for method in ("sft", "rewarded", "bone", "oracle"))}
     assert set(again) == {*choosing, "report", "register"}
 
 
