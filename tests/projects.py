@@ -83,7 +83,8 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            timeout=600,
+            # Two runs on a busy machine take that long.
+            timeout=1200,
         )
         return Repro(done.returncode, done.stdout)
 
