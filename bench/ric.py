@@ -1,7 +1,7 @@
 """Tune Rewards-in-Context on validation prompts.
 
-    python bench/ric.py embedded --learning-rates 0.001 0.003 0.01 0.03
-    python bench/ric.py embedded --learning-rates 0.003 --keep 0.5 0.7 0.9 --rounds 1 3 --online 0.33 0.66
+    python bench/ric.py embedded --learning-rates 0.003 0.001 0.01 0.03
+    python bench/ric.py embedded --learning-rates 0.003 --keep 0.7 0.5 0.9 --rounds 1 3 --online 0.33 0.66
 
 In a clone of HEAD under var/ric/, RiC trains with every combination of the listed settings on the same data, rewards
 and budget, and answers validation prompts at every preference. Prints a table, best first: the mean utility over the

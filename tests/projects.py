@@ -83,8 +83,7 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
-            # Two runs on a busy machine take that long.
-            timeout=1200,
+            timeout=600,
         )
         return Repro(done.returncode, done.stdout)
 

@@ -143,3 +143,14 @@ def test_on_real_data_the_judge_stands_where_gold_stands(cell):
 def test_a_study_with_nothing_finished_has_no_table():
     with pytest.raises(ValueError, match="no cell is finished"):
         table.markdown([], [])
+
+
+def test_seeds_and_settings_choose_what_is_shown(request, monkeypatch):
+    """On the committed results of a study: the level of one seed is that of its cell."""
+    monkeypatch.chdir(request.config.rootpath)
+    shown = table.of_study("smollm2", seeds=[0], settings=["rivals"])
+    assert "Cells: 1; seeds: 0;" in shown
+    (cell,) = (row for row in results.read("smollm2") if (row["setting"], row["seed"]) == ("rivals", 0))
+    level = next(row for row in rows(shown, "Levels") if row["method"] == "Rewarded Soup")
+    expected = cell["grids"]["full_grid"]["reward"]["methods"]["rewarded"]["inner_product"][0]
+    assert float(level["Inner product"]) == pytest.approx(expected, abs=5e-4)

@@ -13,8 +13,10 @@ commands = typer.Typer()
 @commands.command()
 def study(
     name: Annotated[str, typer.Argument(help="name of a file in studies/")] = "embedded",
-    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="seeds to run; by default all")] = None,
-    settings: Annotated[str | None, typer.Option(metavar="NAME,NAME", help="settings to run; by default all")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="N,N", help="seeds to run or show; by default all")] = None,
+    settings: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="settings to run or show; by default all")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="cells to run at once; each stage uses `threads` threads")] = 1,
     time_limit: Annotated[
         float | None,
@@ -41,7 +43,7 @@ def study(
     if show:
         from bonesoup.study import table
 
-        print(table.of_study(name))
+        print(table.of_study(name, _seeds(seeds), names))
     if figure:
         from bonesoup.study import attainment
 

@@ -1,5 +1,6 @@
 """The results of a study in Markdown: each method against Rewarded Soup in each setting, over seeds."""
 
+from collections.abc import Sequence
 from itertools import zip_longest
 
 from bonesoup.evaluation.tables import COSTS, label
@@ -35,13 +36,18 @@ SPENT = {
 }
 
 
-def of_study(study: str) -> str:
+def of_study(study: str, seeds: Sequence[int] = (), settings: Sequence[str] = ()) -> str:
     """Write every table of a study's results; results of former settings are left out, and named.
 
+    Args:
+        seeds, settings: those to show; without any, all.
+
     Raises:
-        ValueError: no such study, or no cell is finished.
+        ValueError: no such study, or no such cell is finished.
     """
     present, other = results.present(study)
+    present = [row for row in present if not seeds or row["seed"] in seeds]
+    present = [row for row in present if not settings or row["setting"] in settings]
     text = markdown(list(plans.read(study).settings), present)
     return f"{text}\nLeft out, of other settings than the study has now: {', '.join(other)}.\n" if other else text
 
