@@ -206,7 +206,8 @@ def test_an_echoed_prompt_has_the_log_probabilities_that_a_harness_sums(client, 
     ]
     assert greedy == [int(expected[i].argmax()) == ids[i + 1] for i in range(3)]
     only = client.completions.create(prompt=ids, **(ask | {"max_tokens": 0}))
-    assert only.choices[0].logprobs.token_logprobs == echoed.token_logprobs[:4]
+    # Alone and beside another prompt the matrix products round differently.
+    assert only.choices[0].logprobs.token_logprobs[1:] == pytest.approx(echoed.token_logprobs[1:4], abs=1e-3)
 
 
 def test_several_preferences_in_one_batch_are_the_single_answers(client):
