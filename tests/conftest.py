@@ -7,6 +7,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+# Otherwise Typer colours its messages under GitHub's Actions, in the middle of an option's name.
+os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
 # Promotions in tests are none of a real server's business.
 os.environ.pop("PREFECT_API_URL", None)
 

@@ -1,7 +1,6 @@
 """The engine keeps its promises: bounded, timely, cancellable, and never silent when it breaks."""
 
 import asyncio
-import time
 
 import numpy as np
 import pytest
@@ -89,13 +88,11 @@ def test_a_cancelled_row_makes_room(make):
         while not engine.running:
             await asyncio.sleep(0.001)
         second = engine.submit([row(1, 3)])
-        started = time.monotonic()
         engine.cancel(first)
         await ends(second)
-        return time.monotonic() - started
+        return first[0].events.qsize()
 
-    whole = asyncio.run(run())
-    assert whole < 1
+    assert asyncio.run(run()) < 240
     assert engine.metrics.ended.labels("cancelled", "")._value.get() == 1
 
 

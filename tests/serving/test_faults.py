@@ -34,7 +34,7 @@ def here(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def server(version, here):
-    with serving(version, "--timeout", "30", cwd=here) as running:
+    with serving(version, "--timeout", "120", cwd=here) as running:
         yield running
 
 
@@ -47,6 +47,13 @@ def gauge(url: str, name: str) -> float:
     # A counter that has not counted yet is not listed.
     match = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     return float(match[1]) if match else 0.0
+
+
+def taken(url: str) -> float:
+    """Return the number of rows that the server has accepted."""
+    health, text = httpx.get(f"{url}/health").json(), httpx.get(f"{url}/metrics").text
+    ended = re.findall(r"^bonesoup_rows_ended_total\{.*\} (\S+)$", text, re.MULTILINE)
+    return health["running"] + health["waiting"] + sum(map(float, ended))
 
 
 def settled(url: str, seconds: float = 10) -> bool:
@@ -160,7 +167,7 @@ def test_a_client_that_stops_reading_holds_nobody_up(server):
     try:
         assert ask(server.url).json()["choices"] == expected
         # Their rows end although nobody reads them.
-        assert settled(server.url, 20)
+        assert settled(server.url, 90)
     finally:
         for client in stuck:
             client.close()
@@ -200,17 +207,20 @@ def test_an_answer_that_takes_too_long_is_a_504_or_the_last_event(version, here)
 def test_sigterm_under_load_finishes_every_answer_and_exits_0(version, here):
     # Longer than a busy machine may need: what runs is not to be cut.
     with serving(version, "--drain", "60", cwd=here) as running:
-        expected = {seed: ask(running.url, seed=seed, max_tokens=60).json()["choices"][0] for seed in range(24)}
+        long = {"max_tokens": 200, "ignore_eos": True}
+        expected = {seed: ask(running.url, seed=seed, **long).json()["choices"][0] for seed in range(24)}
+        before = taken(running.url)
 
         async def everybody() -> list:
-            async with httpx.AsyncClient(timeout=60) as client:
+            async with httpx.AsyncClient(timeout=120) as client:
                 asked = [
                     asyncio.ensure_future(
-                        client.post(f"{running.url}/v1/chat/completions", json=CHAT | {"seed": seed, "max_tokens": 60})
+                        client.post(f"{running.url}/v1/chat/completions", json=CHAT | long | {"seed": seed})
                     )
                     for seed in range(24)
                 ]
-                while httpx.get(f"{running.url}/health").json()["running"] < 8:
+                # Whoever has not been heard by then is not an answer under way.
+                while await asyncio.to_thread(taken, running.url) < before + 24:
                     await asyncio.sleep(0.002)
                 running.process.send_signal(signal.SIGTERM)
                 return await asyncio.gather(*asked)
@@ -228,7 +238,7 @@ def test_answers_that_outlast_the_drain_are_told_so_and_the_exit_is_still_0(vers
         threads = [threading.Thread(target=lambda: answers.append(ask(running.url, **slow))) for _ in range(24)]
         for thread in threads:
             thread.start()
-        while httpx.get(f"{running.url}/health").json()["waiting"] < 150:
+        while taken(running.url) < 24 * 8:
             time.sleep(0.02)
         assert running.stop() == 0
         for thread in threads:
@@ -258,7 +268,7 @@ def test_half_a_request_does_not_hold_up_the_end(version, here):
             time.sleep(0.5)
             started = time.monotonic()
             assert running.stop() == 0
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 25
             assert b" 408 " in body.recv(1000)
         assert not [line for line in running.lines if "Traceback" in line]
 

@@ -301,9 +301,9 @@ def test_sixty_four_clients_of_mixed_preferences_get_what_each_gets_alone(server
     for text, (messages, mu, seed, _) in zip(answers, asked, strict=True):
         assert text == alone(soup, messages, [mu, 1 - mu], seed, new=24)
     metrics = httpx.get(f"{server.url}/metrics").text
-    widest = [line for line in metrics.splitlines() if line.startswith('bonesoup_batch_rows_bucket{le="16.0"}')]
+    narrow = [line for line in metrics.splitlines() if line.startswith('bonesoup_batch_rows_bucket{le="4.0"}')]
     rows = [line for line in metrics.splitlines() if line.startswith("bonesoup_batch_rows_count")]
-    assert float(rows[0].split()[1]) > float(widest[0].split()[1]), "no step had more than 16 rows"
+    assert float(rows[0].split()[1]) > float(narrow[0].split()[1]), "no step had more than 4 rows"
 
 
 def test_the_soup_tells_what_it_is_and_what_a_preference_means(server):
