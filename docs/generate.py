@@ -343,9 +343,8 @@ def fill(text: str, name: str, content: str) -> str:
     return f"{before}{begin}\n{content.strip()}\n{end}{rest.split(end, 1)[1]}"
 
 
-def stage_times(lines: list[str]) -> str:
-    """Write a table of the last run of each stage in var/stages.jsonl."""
-    last = {row["stage"]: row for row in map(json.loads, lines)}
+def stage_times(last: dict[str, dict]) -> str:
+    """Write a table of the last run of each stage."""
     table = ["| stage | wall time, s | peak memory, MB |", "|---|---:|---:|"]
     table += [f"| `{name}` | {row['seconds']:.1f} | {row['peak_mb']} |" for name, row in last.items()]
     total = sum(row["seconds"] for row in last.values())
@@ -358,13 +357,13 @@ def measured(block: str) -> None:
     The default's also go to README.md, docs/running.md (var/stages.jsonl) and docs/fronts.png.
     """
     from bonesoup.evaluation.markdown import markdown
+    from bonesoup.workspace import repro
 
     found = json.loads((ROOT / "out/metrics/report.json").read_text(encoding="utf-8"))
     _fill_file(DOCS / "results.md", block, markdown(found))
     if block == DEFAULT:
         _fill_file(ROOT / "README.md", "table", markdown_main(found))
-        times = (ROOT / "var/stages.jsonl").read_text(encoding="utf-8").splitlines()
-        _fill_file(DOCS / "running.md", "stages", stage_times(times))
+        _fill_file(DOCS / "running.md", "stages", stage_times(repro.times(ROOT / "var/stages.jsonl")))
         shutil.copyfile(ROOT / "out/report/fronts.png", DOCS / "fronts.png")
 
 

@@ -22,16 +22,17 @@ def publish(clone: Path, states: dict) -> None:
         key="stages",
         description="Every stage and what came of it",
     )
-    report = clone / METRICS / "report.json"
-    if report.is_file():
-        create_markdown_artifact(markdown(read_json(report)), key="methods", description="Methods compared")
+    # The checkout may hold the results of an earlier run.
+    made = [name for name, state in states.items() if state.is_completed()]
+    if "report" in made:
+        report = read_json(clone / METRICS / "report.json")
+        create_markdown_artifact(markdown(report), key="methods", description="Methods compared")
     front = clone / REPORT / "fronts.png"
-    if front.is_file():
+    if "report" in made and front.is_file():
         picture = "data:image/png;base64," + base64.b64encode(front.read_bytes()).decode()
         create_image_artifact(picture, key="fronts", description="Fronts of the methods")
-    registered = clone / REGISTERED
-    if registered.is_file() and "register" in states and states["register"].is_completed():
-        registration = read_json(registered)
+    if "register" in made:
+        registration = read_json(clone / REGISTERED)
         rows = [{"model": name} | version for name, version in registration["models"].items()]
         create_table_artifact(rows, key="versions", description="Versions in the MLflow registry")
         if registration["store"].startswith("http"):

@@ -34,3 +34,5 @@ SCRATCH = Path("scratch")
 # Downloaded models, each under its digest.
 MODELS = Path("var/models")
 TIMES = Path("var/stages.jsonl")
+# Of unfinished studies, the clones of their cells.
+STUDIES = Path("var/study")

@@ -129,13 +129,9 @@ def test_a_block_is_filled_again_and_again(generate):
         generate.fill(text, "u", "x")
 
 
-def test_stage_times_take_the_last_run_of_each_stage(generate):
-    lines = [
-        '{"stage": "sft", "seconds": 9, "peak_mb": 1}',
-        '{"stage": "report", "seconds": 2, "peak_mb": 3}',
-        '{"stage": "sft", "seconds": 5, "peak_mb": 7}',
-    ]
-    table = generate.stage_times(lines).splitlines()
+def test_the_table_of_stage_times_ends_with_their_sum(generate):
+    rows = {"sft": {"seconds": 5, "peak_mb": 7}, "report": {"seconds": 2, "peak_mb": 3}}
+    table = generate.stage_times(rows).splitlines()
     assert "| `sft` | 5.0 | 7 |" in table
     assert table[-1] == "| sum | 7 | |"
 

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from bonesoup.files import md5
-from bonesoup.study import cells, run
+from bonesoup.paths import STUDIES
+from bonesoup.study import cells
 
 ROOT = cells.STUDIES.absolute().parent
 
@@ -84,7 +85,7 @@ def test_nothing_is_cleaned_while_a_study_runs(tmp_path):
     from bonesoup.locks import exclusive
     from bonesoup.upkeep.leftovers import at_work
 
-    with exclusive(tmp_path / run.FOLDER / "small/lock"):
+    with exclusive(tmp_path / STUDIES / "small/lock"):
         assert at_work(tmp_path) == [f"process {os.getpid()} holds {tmp_path / 'var/study/small/lock'}"]
     assert at_work(tmp_path) == []
 

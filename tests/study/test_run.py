@@ -54,6 +54,9 @@ def toy(plan, tmp_path, monkeypatch, made_report, made_fronts) -> Path:
     notes = tmp_path / "var/toy"
     notes.mkdir(parents=True)
     monkeypatch.setenv("TOY", str(notes))
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "test")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "test@localhost")
     (notes / "report.json").write_text(json.dumps(made_report(0.05, 0.04, 0.2, None)))
     (notes / "fronts.json").write_text(json.dumps(made_fronts(0.04)))
     (tmp_path / "src").symlink_to(ROOT / "src")
@@ -164,3 +167,12 @@ def test_data_that_differs_from_the_last_commit_is_refused(toy):
 def test_a_study_whose_time_is_over_says_what_is_left(toy):
     assert go(chosen(), seconds=0).left == ["default-0", "broken-0", "low-0"]
     assert ran(toy) == []
+
+
+@pytest.mark.slow
+def test_a_cell_that_cannot_start_does_not_stop_the_others(toy):
+    Path("var/study/small").mkdir(parents=True)
+    Path("var/study/small/default-0").write_text("a file where a clone should be")
+    outcome = go(chosen("default", "low"))
+    assert outcome.done == ["low-0"]
+    assert "Not a directory" in outcome.failed["default-0"]

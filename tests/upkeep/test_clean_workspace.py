@@ -110,9 +110,10 @@ def test_a_cache_outside_the_repository_is_left_alone(house, tmp_path):
     assert "others may need it" in plan.notes[0]
 
 
-def test_what_a_checkout_uses_stays_in_the_shared_cache(house):
+@pytest.mark.parametrize("place", ["var/checkouts/nightly", "var/study/small/default-0"])
+def test_what_a_checkout_or_an_unfinished_cell_uses_stays_in_the_shared_cache(house, place):
     house.run()
-    checkout = house.root / "var/checkouts/nightly"
+    checkout = house.root / place
     shutil.copytree(house.root, checkout, ignore=shutil.ignore_patterns("var", "cache"))
     objects.dvc(checkout, "cache", "dir", "--local", str(house.root / ".dvc/cache"))
     names = {out.name for out in dvc_lock.outs(checkout / "dvc.lock")}

@@ -58,6 +58,7 @@ def test_a_checkout_has_the_commit_and_the_settings_of_its_run(source):
     checkout.prepare(source, copy, "HEAD")
     assert settings(copy)["seed"] == 0, "what is not committed does not run"
     git(source, "commit", "-qam", "another seed")
+    (copy / ".git/index.lock").touch()  # of a run that was killed
     checkout.prepare(source, copy, "HEAD")
     assert settings(copy)["seed"] == 5
 

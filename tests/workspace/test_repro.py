@@ -1,11 +1,13 @@
 """The output of `dvc repro` is followed to its end: what ran, what was skipped, and why it failed."""
 
+import json
 import subprocess
 import sys
+import time
 
 import pytest
 
-from bonesoup.workspace.repro import Busy, follow
+from bonesoup.workspace.repro import Busy, follow, record, times
 
 RAN = ["Running stage 'sft':", "> bonesoup stage sft", "loss 1.0", "Stage 'reward@a' didn't change, skipping"]
 
@@ -40,3 +42,17 @@ def test_a_failure_is_told_by_its_stage_and_reason(lines, end, kind, message):
     first, *_, last = str(failure.value).replace(message, "REASON").splitlines()
     assert first == "stage sft failed: REASON"
     assert last == "Finished stages are kept: the same command goes on from here."
+
+
+def test_the_last_time_of_a_stage_counts_and_a_line_that_was_cut_short_does_not(tmp_path):
+    path = tmp_path / "stages.jsonl"
+    assert times(path) == {}
+    first, second = {"stage": "sft", "seconds": 9}, {"stage": "sft", "seconds": 5}
+    path.write_text(f'{json.dumps(first)}\n{{"stage": "rep\n{json.dumps(second)}\n{{"stage"')
+    assert times(path) == {"sft": second}
+
+
+def test_a_stage_whose_time_cannot_be_noted_has_not_failed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "var").write_text("a file where a folder should be")
+    assert record("sft", time.monotonic()).startswith("sft: 0.0 s")

@@ -52,8 +52,9 @@ def code(root: Path) -> Code:
     if commit is None:
         return Code("unknown", "no git commit: the code of this run is the copy inside the model\n")
     paths = ("--", ".", ":(exclude)dvc.lock", ":(exclude)params.yaml")
-    status = _git(root, "status", "--porcelain", *paths) or ""
-    diff = _git(root, "diff", "HEAD", *paths) or ""
+    status, diff = _git(root, "status", "--porcelain", *paths), _git(root, "diff", "HEAD", *paths)
+    if status is None or diff is None:
+        return Code(commit.strip(), "git cannot tell whether anything was changed: `git status` fails here\n")
     if len(diff) > DIFF_LIMIT:
         diff = diff[:DIFF_LIMIT] + f"\n... cut: the diff has {len(diff)} characters\n"
     return Code(commit.strip(), f"{status}\n{diff}" if status else "")

@@ -2,20 +2,20 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from bonesoup.files import digest, read_json, read_jsonl, write_json
+from bonesoup.files import digest, read_json, write_json
 from bonesoup.locks import exclusive
-from bonesoup.paths import MEASURED, METRICS, TIMES
+from bonesoup.paths import MEASURED, METRICS, STUDIES, TIMES
 from bonesoup.study import clones, results, sharing
 from bonesoup.study.cells import Cell, alike, identity
-from bonesoup.workspace import checkout, dvc_lock
+from bonesoup.workspace import checkout, dvc_lock, repro
 
-FOLDER = Path("var/study")
 POLL = 1.0
 
 
@@ -49,14 +49,13 @@ def run(
     Raises:
         TimeoutError: another process runs this study.
         ValueError: a result was made with other settings.
-        RuntimeError: a cell cannot start.
     """
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
     outcome = Outcome()
     waiting = [cell for cell in cells if not results.known(study, cell)]
     if not waiting:
         return outcome
-    folder = root.absolute() / FOLDER / study
+    folder = root.absolute() / STUDIES / study
     running: list[clones.Run] = []
     with exclusive(folder / "lock", wait=0):
         commit = checkout.resolve(root, "HEAD")
@@ -64,17 +63,16 @@ def run(
             while (waiting or running) and time.monotonic() < deadline:
                 for ended in [item for item in running if not item.running]:
                     running.remove(ended)
-                    name, fault = ended.cell.name, ended.fault or _collect(study, commit, folder, ended)
-                    if fault:
-                        outcome.failed[name] = fault
-                        say(f"{name} failed: {fault}")
-                    else:
-                        outcome.done.append(name)
-                        say(f"{name} done in {ended.seconds:.0f} s")
+                    with _failing_alone(ended.cell.name, outcome, say):
+                        if fault := ended.fault or _collect(study, commit, folder, ended):
+                            raise RuntimeError(fault)
+                        outcome.done.append(ended.cell.name)
+                        say(f"{ended.cell.name} done in {ended.seconds:.0f} s")
                 while len(running) < jobs and (cell := _next(waiting, running)):
                     waiting.remove(cell)
-                    running.append(clones.start(root, folder, commit, cell))
-                    say(f"{cell.name} started")
+                    with _failing_alone(cell.name, outcome, say):
+                        running.append(clones.start(root, folder, commit, cell))
+                        say(f"{cell.name} started")
                 show("; ".join(f"{item.cell.name}: {_now(item)}" for item in running))
                 time.sleep(POLL)
         finally:
@@ -83,6 +81,16 @@ def run(
     left = [*waiting, *(item.cell for item in running)]
     outcome.left = [cell.name for cell in cells if cell in left]
     return outcome
+
+
+@contextmanager
+def _failing_alone(name: str, outcome: Outcome, say: Callable[[str], None]) -> Iterator[None]:
+    """Note the failure of a cell, so that the others go on."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        outcome.failed[name] = str(error)
+        say(f"{name} failed: {error}")
 
 
 def _next(waiting: list[Cell], running: list[clones.Run]) -> Cell | None:
@@ -117,7 +125,7 @@ def times(known: Path, lock: dict[str, dict], ran: Path) -> dict[str, dict]:
         lock: that record, of every stage of the cell.
         ran: stages.jsonl of the cell.
     """
-    ran_here = {row["stage"]: row for row in read_jsonl(ran)} if ran.is_file() else {}
+    ran_here = repro.times(ran)
     spent = {}
     for stage, entry in lock.items():
         where = known / f"{digest(entry)}.json"

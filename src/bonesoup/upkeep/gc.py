@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 
+from bonesoup.paths import STUDIES
 from bonesoup.registry.manifest import download_lineage
 from bonesoup.workspace import dvc_lock, objects
 from bonesoup.workspace.checkout import CHECKOUTS, git
@@ -17,8 +18,9 @@ NAMED = re.compile(rb"\bmd5:\s*['\"]?([0-9a-f]{32}(?:\.dir)?)")
 
 
 def checkouts(root: Path) -> list[Path]:
-    """List the checkouts of a project."""
-    return sorted(folder.parent for folder in (root / CHECKOUTS).glob("*/.dvc"))
+    """List the clones that use a project's cache: checkouts of flows, and cells of unfinished studies."""
+    folders = [*(root / CHECKOUTS).glob("*/.dvc"), *(root / STUDIES).glob("*/*/.dvc")]
+    return sorted(folder.parent for folder in folders)
 
 
 def shared_cache(root: Path) -> Path | None:

@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 from bonesoup.files import read_json
-from bonesoup.paths import POLICIES, RIC, SCRATCH
-from bonesoup.study.run import FOLDER as STUDIES
+from bonesoup.paths import POLICIES, RIC, SCRATCH, STUDIES
 
 TRAINED = SCRATCH / "policies"
 # Rewards and fronts keep their state until they are in out/, features for the next heads on the same base.

@@ -78,6 +78,8 @@ def prepare(
     git(checkout, "remote", "set-url", "origin", str(source.absolute()))
     # The lock describes this checkout's out/, so it stays even if the commit has a different one.
     lock = (checkout / LOCK).read_bytes() if (checkout / LOCK).is_file() else None
+    # Left by a killed run: the caller's lock keeps others out.
+    (checkout / ".git/index.lock").unlink(missing_ok=True)
     git(checkout, "checkout", "--quiet", "--force", "--detach", sha)
     if lock is not None:
         (checkout / LOCK).write_bytes(lock)
@@ -108,13 +110,14 @@ def share_storage(source: Path, checkout: Path) -> None:
 
     with Repo(str(source)) as repo:
         cache, remotes, default = repo.cache.local_cache_dir, repo.config["remote"], repo.config["core"].get("remote")
+    # The file may hold keys to the remotes.
+    (checkout / ".dvc/config.local").touch(mode=0o600)
+    (checkout / ".dvc/config.local").chmod(0o600)
     with Repo(str(checkout)) as repo, repo.config.edit("local") as config:
         config["cache"]["dir"] = cache
         config["remote"] = {name: dict(options) for name, options in remotes.items()}
         if default:
             config["core"]["remote"] = default
-    # The file may hold keys to the remotes.
-    (checkout / ".dvc/config.local").chmod(0o600)
 
 
 def change_settings(checkout: Path, profile: str | None, overrides: dict[str, Any]) -> None:

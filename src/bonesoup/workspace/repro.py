@@ -1,5 +1,6 @@
 """Run `dvc repro` in a subprocess: the whole pipeline, or one stage of it."""
 
+import contextlib
 import json
 import os
 import re
@@ -244,7 +245,19 @@ def record(stage: str, started: float) -> str:
     used = resource.getrusage(resource.RUSAGE_SELF)
     peak = used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     row = {"stage": stage, "seconds": round(seconds, 2), "cpu": round(used.ru_utime + used.ru_stime, 2)}
-    TIMES.parent.mkdir(parents=True, exist_ok=True)
-    with open(TIMES, "a") as out:
-        out.write(json.dumps(row | {"peak_mb": round(peak)}) + "\n")
+    # Its results are written: a full disk is no reason to make them again.
+    with contextlib.suppress(OSError):
+        TIMES.parent.mkdir(parents=True, exist_ok=True)
+        with open(TIMES, "a") as out:
+            out.write(json.dumps(row | {"peak_mb": round(peak)}) + "\n")
     return f"{stage}: {seconds:.1f} s, peak memory {peak:.0f} MB"
+
+
+def times(path: Path = TIMES) -> dict[str, dict]:
+    """Map each stage to what `record` last appended to a file of times; lines that were cut short are passed over."""
+    last: dict[str, dict] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            last[row["stage"]] = row
+    return last

@@ -1,6 +1,5 @@
 """Run stages side by side, each in a separate DVC process and a slot of the machine, once its inputs are ready."""
 
-import json
 import os
 import queue
 import shutil
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import psutil
 
-from bonesoup.paths import TIMES
 from bonesoup.settings.schema import Settings
 from bonesoup.workspace import graph, repro
 
@@ -210,7 +208,4 @@ class _Run:
 
 def _peaks() -> dict[str, int]:
     """Map each stage to its peak memory in bytes when it last ran here."""
-    if not TIMES.is_file():
-        return {}
-    rows = map(json.loads, TIMES.read_text().splitlines())
-    return {row["stage"]: row["peak_mb"] * 2**20 for row in rows}
+    return {stage: row["peak_mb"] * 2**20 for stage, row in repro.times().items()}
