@@ -95,14 +95,21 @@ def _train(
         states["push"] = _ended(push_outs.submit(clone, made))
     failed = [name for name, state in states.items() if state.is_failed() or state.is_crashed()]
     publish(clone, states)
-    if failed:
-        reason = states[failed[0]].result(raise_on_failure=False)
-        return Failed(message=f"{', '.join(failed)} failed: {reason}")
+    # What was not pushed is registered and measured all the same: the next run has no new version to judge.
+    if failed and failed != ["push"]:
+        return _failed(failed, states)
     if promotion != "no" and "register" in work.due and "register" in futures:
         ask_promotion(clone, promotion)
     if keep:
         clean(keep)
+    if failed:
+        return _failed(failed, states)
     return Completed(message=f"{len(work.due & set(futures))} of {len(futures)} stages were due")
+
+
+def _failed(names: list[str], states: dict[str, State]) -> State:
+    reason = states[names[0]].result(raise_on_failure=False)
+    return Failed(message=f"{', '.join(names)} failed: {reason}")
 
 
 def _ended(future) -> State:

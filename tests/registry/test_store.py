@@ -135,6 +135,7 @@ def test_a_full_disk_is_not_blamed_on_the_store():
     [
         ("https://me:secret@host:5000/x", "https://host:5000/x"),
         ("postgresql+psycopg2://me:secret@db/mlflow", "postgresql+psycopg2://db/mlflow"),
+        ("postgresql://db/mlflow?user=me&password=secret", "postgresql://db/mlflow"),
         ("sqlite:////tmp/mlflow.db", "sqlite:////tmp/mlflow.db"),
     ],
 )

@@ -97,6 +97,7 @@ def test_without_a_store_only_folders_are_cleaned(house, monkeypatch):
         plan = clean.plan(house.root, settings, 1)
         assert (plan.retention, plan.objects, plan.leftovers) == (None, [], [stale])
         assert "nothing is cleaned there, nor in the DVC cache" in plan.notes[0]
+        assert (plan.failed is None) == uri.startswith("sqlite"), "where there never was a store, nothing has failed"
     assert not (house.root / "nowhere.db").exists()
 
 

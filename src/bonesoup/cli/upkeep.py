@@ -170,3 +170,5 @@ def clean(
     with console.status("deleting"):
         cleaning.carry_out(root, plan, console.print)
     console.print(f"Freed {sum(size for _, size in sizes.values()):,} bytes.")
+    if plan.failed:
+        raise ConnectionError(f"{plan.failed}; all else is done")

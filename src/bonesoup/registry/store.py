@@ -135,14 +135,16 @@ def _refused(error: Exception) -> bool:
 
 
 def shown(uri: str) -> str:
-    """Return the URI without user name and password."""
+    """Return the URI without user name, password and query, which may hold them, too."""
     return _without_user(uri, uri)
 
 
 def _without_user(text: str, uri: str) -> str:
-    """Remove a URI's user name and password from a text that may quote it, as MLflow's messages do."""
-    user = urlsplit(uri).netloc.rpartition("@")[0]
-    return text.replace(f"{user}@", "") if user else text
+    """Remove a URI's user name, password and query from a text that may quote it, as MLflow's messages do."""
+    parts = urlsplit(uri)
+    user = parts.netloc.rpartition("@")[0]
+    text = text.replace(f"{user}@", "") if user else text
+    return text.replace(f"?{parts.query}", "") if parts.query else text
 
 
 def database_file(uri: str) -> Path | None:

@@ -21,6 +21,10 @@ from bonesoup.workspace import declared
 WORK, WORK_SECONDS = "var/work-*", 86400
 
 
+class NothingThere(Exception):
+    """There is no store, or it holds nothing of this project."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything to delete.
@@ -32,6 +36,7 @@ class Plan:
         training: folders in scratch/ to delete.
         leftovers: paths in out/ and var/ to delete.
         notes: what is left alone, and why.
+        failed: why the store could not be asked; None if it was, or if there is none.
         shared: leave this workspace alone, since others may be working in it.
     """
 
@@ -43,6 +48,7 @@ class Plan:
     leftovers: list[Path]
     notes: list[str]
     shared: bool = False
+    failed: str | None = None
 
     def sizes(self) -> dict[str, tuple[int, int]]:
         """Map each part to the number of things to delete and their bytes."""
@@ -76,11 +82,10 @@ def plan(root: Path, settings: Settings, keep: int, shared: bool = False) -> Pla
     stale += [path for folder in roots for path in sorted(folder.glob(WORK)) if leftovers.newest(path) < oldest]
     try:
         store, going, needed = registry(root, settings.register_.name, keep)
-    except ConnectionError as error:
-        notes.append(
-            f"{str(error).splitlines()[0]}: nothing is cleaned there, nor in the DVC cache, whose use is unknown"
-        )
-        return Plan(None, None, frozenset(), [], training, stale, notes, shared)
+    except (ConnectionError, NothingThere) as error:
+        why = f"{str(error).splitlines()[0]}: nothing is cleaned there, nor in the DVC cache, whose use is unknown"
+        failed = why if isinstance(error, ConnectionError) else None
+        return Plan(None, None, frozenset(), [], training, stale, [*notes, why], shared, failed)
     objects = []
     if cache := gc.shared_cache(root):
         notes.append(f"the DVC cache {cache} lies outside this repository: others may need it, so it is left alone")
@@ -93,16 +98,17 @@ def registry(root: Path, prefix: str, keep: int) -> tuple[Store, Retention, set[
     """Return the store, what to delete there, and the objects of the DVC cache that its versions need.
 
     Raises:
-        ConnectionError: there is no store, it does not answer, or it holds nothing of this project.
+        ConnectionError: the store does not answer.
+        NothingThere: there is no store, or it holds nothing of this project.
     """
     uri = tracking_uri(root)
     if (file := database_file(uri)) and not file.is_file():
-        raise ConnectionError(f"there is no MLflow store {shown(uri)}")
+        raise NothingThere(f"there is no MLflow store {shown(uri)}")
     store = connect(root, prefix)
     with nothing_lost(uri):
         going = retention.decide(store, prefix, keep)
         if not any(version.name == soup_name(prefix) for version in going.kept):
-            raise ConnectionError(f"no version of {soup_name(prefix)} in {shown(uri)}")
+            raise NothingThere(f"no version of {soup_name(prefix)} in {shown(uri)}")
         return store, going, gc.needed(root, going.kept)
 
 
