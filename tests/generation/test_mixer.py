@@ -50,7 +50,7 @@ def test_each_row_equals_the_model_that_peft_merges_for_it(mixed_policies, rows)
     for row, coefficients in enumerate(rows):
         expected = logits(merged_by_peft(mixed_policies, coefficients), ids[row : row + 1])[0]
         scale = expected.abs().max()
-        torch.testing.assert_close(mixed[row] / scale, expected / scale, rtol=0, atol=2e-4)
+        torch.testing.assert_close(mixed[row] / scale, expected / scale, rtol=0, atol=3e-5)
 
 
 def test_folding_one_mixture_equals_mixing_every_row_and_comes_out_again_exactly(mixed_policies):
@@ -84,7 +84,7 @@ def test_in_half_precision_a_mixture_is_as_close_as_merged_weights_are(mixed_pol
     mixed = (logits(half, ids).float() - expected).norm()
     mixer.fold(coefficients)
     merged = (logits(half, ids).float() - expected).norm()
-    assert mixed < 2 * merged
+    assert mixed < 1.5 * merged
 
 
 def test_a_tied_head_is_folded_without_touching_the_embeddings():

@@ -1,4 +1,4 @@
-"""What a version says of the code that made it."""
+"""Lineage: a version records the commit that made it, and whether anything was changed since."""
 
 import subprocess
 

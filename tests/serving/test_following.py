@@ -60,7 +60,7 @@ def test_a_version_that_cannot_be_loaded_is_reported_once_and_tried_less_and_les
         raise ValueError("its files are not as registered")
 
     following.follow(lambda: "2", broken, said.append)
-    assert enough.wait(60)
+    assert enough.wait(20)
     following.stop()
     assert following.live.source.version == "1"
     assert following.live.engine.fault is None
@@ -75,6 +75,6 @@ def test_a_look_does_not_wait_for_the_interval(load, monkeypatch):
     following = watching.Following(load("1"))
     following.follow(lambda: "2", lambda: load("2"), lambda line: None)
     following.look()
-    assert until(lambda: following.live.source.version == "2", 60)
+    assert until(lambda: following.live.source.version == "2", 5)
     following.stop()
     following.live.engine.close()
